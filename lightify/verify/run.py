@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -57,7 +57,7 @@ def verify(
     seed: int = 0,
     python: str | None = None,
 ) -> Verdict:
-    """Runs both scripts side by side, each in its own copy of the current folder, and compares how they trained.
+    """Runs both scripts side by side, each in a copy of the current folder, and compares how they trained.
 
     Args:
         steps: leave each script after so many optimizer steps; None runs it to its end.
@@ -97,9 +97,8 @@ class _Child:
         self.resources = ExitStack()
 
     def __enter__(self) -> _Child:
-        self.traces = Path(
-            self.resources.enter_context(tempfile.TemporaryDirectory(prefix="lightify-traces-"))
-        )
+        traces = tempfile.TemporaryDirectory(prefix="lightify-traces-")
+        self.traces = Path(self.resources.enter_context(traces))
         self.stderr: IO[bytes] = self.resources.enter_context(tempfile.TemporaryFile())
         folder = self.resources.enter_context(scratch_folder(Path.cwd()))
         options = {"folder": str(self.traces), "steps": self.command.steps, "seed": self.command.seed}
@@ -140,10 +139,8 @@ class _Child:
         )
 
     def _end(self) -> None:
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)  # also what the script started: loader workers, ranks
-        except ProcessLookupError:
-            pass
         self.process.wait()
 
 

@@ -1,4 +1,4 @@
-"""A private copy of the current folder for one run, so that a run neither litters it nor sees another's files."""
+"""A private copy of the current folder for one run: a run neither litters it nor sees another's files."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ PREFIX = "lightify-verify-"
 def scratch_folder(origin: Path) -> Iterator[Path]:
     """Yields a folder that looks like `origin` and is removed afterwards.
 
-    Files are copied while they are few and small, so that writing to one leaves the user's own as it was; what is
-    beyond that, hidden folders and the folders above are links.
+    Files are copied while they are few and small, so that writing to one leaves the user's own as it was; what
+    is beyond that, hidden folders and the folders above are links.
     """
     origin = origin.resolve()
     with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as base:
@@ -52,9 +52,7 @@ def _copy_entries(origin: Path, target: Path) -> None:
                 to.mkdir()
                 waiting.append((Path(entry.path), to))
                 continue
-            with contextlib.suppress(
-                OSError
-            ):  # removed meanwhile, or not ours to read: a link serves as well
+            with contextlib.suppress(OSError):  # removed meanwhile, or not ours to read: a link will do
                 size = entry.stat(follow_symlinks=False).st_size
                 if entry.is_file(follow_symlinks=False) and size <= bytes_left:
                     shutil.copy2(entry.path, to)

@@ -93,11 +93,8 @@ def _shown_rows(verdict: Verdict, limit: int) -> list[StepRow]:
         return list(rows)
     third = max(1, limit // 3)
     centre = next((index for index, row in enumerate(rows) if not row.same), 0)
-    wanted = {
-        *range(third),
-        *range(len(rows) - third, len(rows)),
-        *range(centre - third // 2, centre + third // 2 + 1),
-    }
+    near = range(centre - third // 2, centre + third // 2 + 1)
+    wanted = {*range(third), *near, *range(len(rows) - third, len(rows))}
     return [rows[index] for index in sorted(wanted) if 0 <= index < len(rows)]
 
 

@@ -85,7 +85,7 @@ class Trace:
 
 
 def read_trace(lines: Iterable[str]) -> Trace:
-    """Reads the events that `tracer.py` wrote, one JSON list a line; a line cut off by a kill ends the trace."""
+    """Reads what `tracer.py` wrote, one JSON list a line; a line cut off by a kill ends the trace."""
     steps: list[Step] = []
     losses: list[Loss] = []
     evaluations: list[Evaluation] = []

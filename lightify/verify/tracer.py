@@ -4,7 +4,7 @@
 
 Every process of the script appends to a file of its own in `folder`, one JSON list for each event:
 `[kind, digest, number, name, path, line]` with kind "loss", "step" or "evaluation". Nothing in the script is
-changed: torch's global hooks see optimizer steps and module calls; backward is wrapped, torch having no hook for it.
+changed: torch's global hooks see optimizer steps and module calls; backward is wrapped, as it has no hook.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def total(tensors: Iterable[torch.Tensor]) -> float:
 
 
 def tensors_in(value: object, depth: int = 4) -> Iterator[torch.Tensor]:
-    """Yields the tensors of a network's output in order: tensors, lists, tuples, dicts, output classes of dicts."""
+    """Yields the tensors of a network's output in order."""
     if isinstance(value, torch.Tensor):
         yield value
     elif depth and isinstance(value, dict):
@@ -111,9 +111,8 @@ class Recorder:
             self.pid = os.getpid()
             process = multiprocessing.current_process()
             rank = process.name.rpartition("-")[2] if multiprocessing.parent_process() else "0"
-            self.file = open(
-                os.path.join(self.folder, f"{rank.rjust(4, '0')}.trace"), "a", 1, encoding="utf-8"
-            )
+            path = os.path.join(self.folder, f"{rank.rjust(4, '0')}.trace")
+            self.file = open(path, "a", buffering=1, encoding="utf-8")  # noqa: SIM115  open as long as the process
         assert self.file is not None
         self.file.write(json.dumps([kind, digest, number, name, *users_line()]) + "\n")
 
@@ -133,9 +132,10 @@ class Recorder:
         self.losses += 1
 
     def after_backward(self) -> None:
-        if self.wanted_steps is not None and not self.steps:
-            if self.losses >= BACKWARDS_PER_STEP * self.wanted_steps:
-                leave()
+        if self.wanted_steps is None or self.steps:
+            return
+        if self.losses >= BACKWARDS_PER_STEP * self.wanted_steps:
+            leave()
 
     def enter_module(self, module: torch.nn.Module, args: object) -> None:
         self.local.depth = getattr(self.local, "depth", 0) + 1
@@ -148,9 +148,9 @@ class Recorder:
         if next(module.parameters(), None) is None or type(module).__module__.startswith("torchmetrics"):
             return
         outputs = list(tensors_in(output))
-        if outputs and all(type(tensor) in (torch.Tensor, torch.nn.Parameter) for tensor in outputs):
-            if not any(tensor.is_meta for tensor in outputs):
-                self.write("evaluation", joined(digest(outputs)), total(outputs), type(module).__name__)
+        plain = all(type(tensor) in (torch.Tensor, torch.nn.Parameter) for tensor in outputs)
+        if outputs and plain and not any(tensor.is_meta for tensor in outputs):
+            self.write("evaluation", joined(digest(outputs)), total(outputs), type(module).__name__)
 
 
 def leave() -> None:
@@ -197,7 +197,7 @@ def seed_all(seed: int) -> None:
 
 
 class QuietImports(importlib.abc.MetaPathFinder):
-    """Keeps the random state where it was while a training library is imported: no script asked it to draw."""
+    """Keeps the random state still while a training library is imported: no script asked it to draw."""
 
     def __init__(self) -> None:
         self.searching: set[str] = set()
@@ -241,9 +241,8 @@ def restore_random_states(states: tuple[Any, torch.Tensor, Any]) -> None:
 def trace_spawned_children(options: str) -> None:
     """Makes processes started by the "spawn" method run this file before their own work."""
     command_line = multiprocessing.spawn.get_command_line
-    prefix = (
-        f"import runpy; runpy.run_path({__file__!r}, run_name='lightify_tracer')['install']({options!r}); "
-    )
+    tracer = f"runpy.run_path({__file__!r}, run_name='lightify_tracer')"
+    prefix = f"import runpy; {tracer}['install']({options!r}); "
 
     def traced_command_line(**kwargs: Any) -> list[str]:
         command = command_line(**kwargs)
