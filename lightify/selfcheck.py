@@ -145,9 +145,9 @@ def _home(scope: _Scope | None, name: str, module: _Scope) -> _Scope | None:
     while scope is not None:
         if name in scope.globals:
             return module if name in module.bound else None
-        if scope.kind != "class" or scope is first:
-            if name in scope.bound and name not in scope.nonlocals:
-                return scope
+        visible = scope.kind != "class" or scope is first
+        if visible and name in scope.bound and name not in scope.nonlocals:
+            return scope
         scope = scope.parent
     return None
 
