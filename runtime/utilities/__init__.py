@@ -1,0 +1,1 @@
+"""Import paths of Lightning whose last name exists twice: only these need a place of their own."""

@@ -1,0 +1,21 @@
+"""The summary of a model; the callback of the same name is in ``callbacks``."""
+
+from ..summary import (
+    LEFTOVER_PARAMS_NAME,
+    NOT_APPLICABLE,
+    UNKNOWN_SIZE,
+    LayerSummary,
+    ModelSummary,
+    get_human_readable_count,
+    summarize,
+)
+
+__all__ = [
+    "LEFTOVER_PARAMS_NAME",
+    "NOT_APPLICABLE",
+    "UNKNOWN_SIZE",
+    "LayerSummary",
+    "ModelSummary",
+    "get_human_readable_count",
+    "summarize",
+]
