@@ -1,0 +1,399 @@
+"""Checkpoint files: written aside and renamed, with a checksum inside, read back before anything is given up.
+
+A file is what `torch.save` writes, a zip archive, with a SHA-256 of its bytes as the archive's comment. Any reader
+of torch files reads it, and `torch.load(weights_only=True)` suffices: values of other types are kept as pickled bytes
+and restored when the caller asks for `weights_only=False`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import enum
+import hashlib
+import io
+import os
+import pickle
+import shutil
+import sys
+import zipfile
+from abc import ABC, abstractmethod
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from torch import Tensor
+
+from .errors import rank_zero_warn
+
+TEMPORARY_NAME = ".lightify-checkpoint.tmp"  # the only name that a killed save can leave behind in a folder
+FOREIGN_KEY = "__lightify_pickled__"
+
+_MARK = b"lightify-sha256:"
+_COMMENT_LENGTH = len(_MARK) + 64
+
+Checkpoint = dict[str, Any]
+
+
+class CheckpointDamaged(RuntimeError):
+    """A checkpoint file does not hold what was written. `last_good` is the newest sound one beside it, or None."""
+
+    def __init__(self, path: Path, reason: str, last_good: Path | None) -> None:
+        self.path, self.reason, self.last_good = path, reason, last_good
+        hint = (
+            f"The newest sound checkpoint in its folder is {last_good}; pass that as `ckpt_path`."
+            if last_good
+            else "Its folder holds no other sound checkpoint."
+        )
+        super().__init__(f"The checkpoint {path} is damaged: {reason}.\n  hint: {hint}")
+
+
+def save(checkpoint: Mapping[str, Any], path: str | Path) -> None:
+    """Writes `checkpoint` so that a reader sees the file before or the file after, whenever the process ends.
+
+    The file is written in the target's own folder under `TEMPORARY_NAME`, flushed, read back, renamed, and the folder
+    is flushed. What `weights_only` loading refuses is replaced as the module says; `checkpoint` stays as it is.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / TEMPORARY_NAME
+    content = loadable(checkpoint)
+    with open(temporary, "w+b") as file:
+        _write_with_checksum(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+        reason = damage(file)
+    if reason is not None:
+        temporary.unlink()
+        raise OSError(f"{path} was not written: reading it back shows that {reason}. Is the disk failing?")
+    os.replace(temporary, path)
+    _flush_folder(path.parent)
+
+
+def load(path: str | Path, map_location: Any = None, weights_only: bool | None = None) -> Checkpoint:
+    """Reads a checkpoint, ours or Lightning's, after checking that it is whole.
+
+    Args:
+        path: A file, or an http(s) address.
+        map_location: As for `torch.load`.
+        weights_only: False also restores objects of arbitrary classes, which runs code from the file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        CheckpointDamaged: The file is not as it was written.
+    """
+    if str(path).startswith(("http://", "https://")):
+        return dict(torch.hub.load_state_dict_from_url(str(path), map_location=map_location))
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"Checkpoint file not found: {path}")
+    with open(path, "rb") as file:
+        reason = damage(file)
+        if reason is not None:
+            raise CheckpointDamaged(path, reason, last_good(path.parent, exclude=path))
+        file.seek(0)
+        content = torch.load(file, map_location=map_location, weights_only=weights_only is not False)
+    return restore_foreign(content) if weights_only is False else content
+
+
+def remove(path: str | Path) -> None:
+    """Removes a checkpoint, a file or a folder of shards, if it is there."""
+    path = Path(path)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def damage(file: IO[bytes]) -> str | None:
+    """Why `file` is not a whole checkpoint; None when it is. Files of others are checked by their zip checksums."""
+    size = file.seek(0, os.SEEK_END)
+    if size == 0:
+        return "it is empty"
+    file.seek(max(0, size - _COMMENT_LENGTH))
+    comment = file.read()
+    if not comment.startswith(_MARK):
+        return _zip_damage(file)
+    digest = hashlib.sha256()
+    file.seek(0)
+    remaining = size - _COMMENT_LENGTH - 2
+    while remaining > 0:
+        chunk = file.read(min(remaining, 1 << 20))
+        if not chunk:
+            return "it is shorter than its own size"
+        digest.update(chunk)
+        remaining -= len(chunk)
+    digest.update(b"\0\0")
+    stored_length = int.from_bytes(file.read(2), "little")
+    if stored_length != _COMMENT_LENGTH or digest.hexdigest().encode() != comment[len(_MARK) :]:
+        return "its content does not match its checksum"
+    return None
+
+
+def is_sound(path: Path) -> bool:
+    """Whether the file at `path` is a whole checkpoint."""
+    try:
+        with open(path, "rb") as file:
+            return damage(file) is None
+    except OSError:
+        return False
+
+
+def last_good(folder: Path, exclude: Path | None = None) -> Path | None:
+    """The newest sound checkpoint in `folder`."""
+    candidates = [path for path in folder.glob("*.ckpt") if path.is_file() and path != exclude]
+    candidates.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    return next((path for path in candidates if is_sound(path)), None)
+
+
+def _zip_damage(file: IO[bytes]) -> str | None:
+    file.seek(0)
+    if file.read(2) != b"PK":
+        # torch's format before 1.6 was no archive and has no checksum; its pickle says so in the first bytes.
+        file.seek(0)
+        return None if file.read(2) == b"\x80\x02" else "it is no file of torch.save"
+    try:
+        with zipfile.ZipFile(file) as archive:
+            record = archive.testzip()
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError) as error:
+        return f"its archive is broken ({error})"
+    return None if record is None else f"its record {record} does not match its checksum"
+
+
+class _HashingFile(io.RawIOBase):
+    """Passes writes on and digests them, holding back the last two bytes: the length of the archive's comment."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.digest, self.held = file, hashlib.sha256(), b""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        if len(view) < 2:
+            chunk = self.held + bytes(view)
+            self._pass_on(chunk[:-2])
+            self.held = chunk[-2:]
+        else:
+            self._pass_on(self.held)
+            self._pass_on(view[:-2])
+            self.held = bytes(view[-2:])
+        return len(view)
+
+    def _pass_on(self, chunk: bytes | memoryview) -> None:
+        self.digest.update(chunk)
+        self.file.write(chunk)
+
+
+def _write_with_checksum(content: Any, file: IO[bytes]) -> None:
+    hashing = _HashingFile(file)
+    torch.save(content, hashing)  # type: ignore[arg-type]
+    # An archive without a comment ends in two zero bytes; they become the comment's length.
+    assert hashing.held == b"\0\0"
+    hashing.digest.update(hashing.held)
+    file.write(_COMMENT_LENGTH.to_bytes(2, "little"))
+    file.write(_MARK + hashing.digest.hexdigest().encode())
+
+
+def _flush_folder(folder: Path) -> None:
+    if sys.platform == "win32":
+        return  # a folder cannot be opened there; NTFS journals the rename
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# --- types that weights_only loading accepts -------------------------------------------------------------------------
+
+_PLAIN = (str, int, float, bool, complex, bytes, bytearray, type(None), torch.dtype, torch.device)
+
+
+def loadable(value: Any, place: str = "checkpoint") -> Any:
+    """`value` rebuilt from types that `torch.load(weights_only=True)` accepts."""
+    if type(value) in _PLAIN or type(value) in (Tensor, torch.nn.Parameter, torch.Size, Counter):
+        return value
+    if isinstance(value, Tensor):
+        return _loadable_tensor(value, place)
+    if type(value) in (dict, OrderedDict):
+        items = {loadable(key, place): loadable(item, f"{place}[{key!r}]") for key, item in value.items()}
+        if type(value) is dict:
+            return items
+        ordered = OrderedDict(items)
+        if hasattr(value, "_metadata"):  # a state_dict's versions of its layers
+            ordered._metadata = value._metadata  # type: ignore[attr-defined]
+        return ordered
+    if type(value) in (list, tuple, set):
+        return type(value)(loadable(item, f"{place}[{index}]") for index, item in enumerate(value))
+    return _loadable_other(value, place)
+
+
+def _loadable_tensor(value: Tensor, place: str) -> Any:
+    if type(value).__module__.partition(".")[0] == "torch":
+        return value  # a tensor type of torch's own, such as DTensor
+    return value.as_subclass(Tensor)
+
+
+def _loadable_other(value: Any, place: str) -> Any:
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(value, numpy.generic):
+        return value.item()
+    if numpy is not None and isinstance(value, numpy.ndarray) and value.dtype.kind in "biufc":
+        return torch.from_numpy(value.copy())
+    if isinstance(value, enum.Enum) and isinstance(value, (str, int)):
+        return value.value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, argparse.Namespace):
+        return loadable(vars(value), place)
+    if isinstance(value, (str, int, float, bytes)):
+        return next(base(value) for base in (str, int, float, bytes) if isinstance(value, base))
+    if isinstance(value, Mapping) and _is_dict_in_disguise(value):
+        return loadable(dict(value), place)
+    return _pickled(value, place)
+
+
+def _is_dict_in_disguise(value: Mapping[Any, Any]) -> bool:
+    """Whether a mapping is a dictionary with other manners only: attribute access, a default."""
+    return isinstance(value, (defaultdict, dict)) and not getattr(value, "__dict__", None)
+
+
+def _pickled(value: Any, place: str) -> Any:
+    try:
+        data = pickle.dumps(value)
+    except Exception as error:  # whatever the object's own __reduce__ raises
+        rank_zero_warn(
+            f"{place} of type {type(value).__qualname__} was left out of the checkpoint: it cannot be pickled ({error})."
+        )
+        return None
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    return {FOREIGN_KEY: data, "type": kind}
+
+
+def restore_foreign(value: Any) -> Any:
+    """Puts the objects back that `loadable` pickled. Runs their code."""
+    if isinstance(value, dict):
+        if FOREIGN_KEY in value:
+            return pickle.loads(value[FOREIGN_KEY])
+        for key, item in value.items():
+            value[key] = restore_foreign(item)
+        return value
+    if type(value) in (list, tuple):
+        return type(value)(restore_foreign(item) for item in value)
+    return value
+
+
+# --- the plugins that a Trainer writes and reads through -------------------------------------------------------------
+
+
+class CheckpointIO(ABC):
+    """How a Trainer writes, reads and removes checkpoints; pass your own as `Trainer(plugins=[...])`."""
+
+    @abstractmethod
+    def save_checkpoint(self, checkpoint: Checkpoint, path: str | Path, storage_options: Any | None = None) -> None: ...
+
+    @abstractmethod
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None
+    ) -> Checkpoint: ...
+
+    @abstractmethod
+    def remove_checkpoint(self, path: str | Path) -> None: ...
+
+    def teardown(self) -> None:
+        """Waits for what is still being written."""
+
+
+class TorchCheckpointIO(CheckpointIO):
+    """This module's `save`, `load` and `remove`."""
+
+    def save_checkpoint(self, checkpoint: Checkpoint, path: str | Path, storage_options: Any | None = None) -> None:
+        if storage_options is not None:
+            raise TypeError(
+                "`Trainer.save_checkpoint(..., storage_options=...)` with `storage_options` arg"
+                f" is not supported for `{type(self).__name__}`. Please implement your custom `CheckpointIO`"
+                " to define how you'd like to use `storage_options`."
+            )
+        save(checkpoint, path)
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None
+    ) -> Checkpoint:
+        return load(path, map_location, weights_only)
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        remove(path)
+
+
+class AsyncCheckpointIO(CheckpointIO):
+    """Writes in a thread while training goes on, from a copy taken at once; order is kept.
+
+    An error of a write is raised by the next one, or at the end.
+    """
+
+    def __init__(self, checkpoint_io: CheckpointIO | None = None) -> None:
+        self.checkpoint_io = checkpoint_io or TorchCheckpointIO()
+        self._executor: ThreadPoolExecutor | None = None
+        self._error: BaseException | None = None
+
+    def save_checkpoint(self, checkpoint: Checkpoint, path: str | Path, storage_options: Any | None = None) -> None:
+        self._raise_error()
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(max_workers=1)
+        self._executor.submit(self._write, _copied(checkpoint), path, storage_options)
+
+    def _write(self, checkpoint: Checkpoint, path: str | Path, storage_options: Any | None) -> None:
+        try:
+            self.checkpoint_io.save_checkpoint(checkpoint, path, storage_options)
+        except BaseException as error:
+            self._error = error
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    def _wait(self) -> None:
+        if self._executor is not None:
+            self._executor.shutdown(wait=True)
+            self._executor = None
+        self._raise_error()
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None
+    ) -> Checkpoint:
+        self._wait()
+        return self.checkpoint_io.load_checkpoint(path, map_location, weights_only)
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        if self._executor is not None:
+            # After the writes before it: the new file must be whole before the old one goes.
+            self._executor.submit(self._remove, path)
+        else:
+            self.checkpoint_io.remove_checkpoint(path)
+
+    def _remove(self, path: str | Path) -> None:
+        if self._error is None:
+            self.checkpoint_io.remove_checkpoint(path)
+
+    def teardown(self) -> None:
+        self._wait()
+        self.checkpoint_io.teardown()
+
+
+def _copied(value: Any) -> Any:
+    """`value` with its tensors cloned: the step after this one changes them in place."""
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, dict):
+        result = type(value)() if type(value) in (dict, OrderedDict) else value
+        for key, item in value.items():
+            result[key] = _copied(item)
+        return result
+    if type(value) in (list, tuple):
+        return type(value)(_copied(item) for item in value)
+    return value

@@ -1,0 +1,322 @@
+"""What a Trainer does to the user's loaders: counts, limits, shares among processes, position."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, SequentialSampler
+from torch.utils.data.distributed import DistributedSampler
+
+from . import randomness
+from .combined import CombinedLoader
+from .errors import MisconfigurationException, PossibleUserWarning, rank_zero_warn
+from .samplers import DistributedSamplerWrapper, IndexTracker, ShardedBatches, UnrepeatedDistributedSampler
+from .strategies import environment
+
+__all__ = ["CombinedLoader"]
+
+
+# --- counts and limits -----------------------------------------------------------------------------------------------
+
+
+def batch_count(loader: Any, warn: bool = False) -> int | float:
+    """Batches of one pass over `loader`; infinity when it does not know."""
+    try:
+        count = len(loader)
+    except (TypeError, NotImplementedError):
+        return float("inf")
+    if warn and count == 0:
+        rank_zero_warn(f"`{type(loader).__name__}` returned 0 length. Please make sure this was your intention.")
+    if warn and has_iterable_dataset(loader):
+        rank_zero_warn(
+            "Your `IterableDataset` has `__len__` defined."
+            " In combination with multi-process data loading (when num_workers > 1),"
+            " `__len__` could be inaccurate if each worker is not configured independently"
+            " to avoid having duplicate data."
+        )
+    return count
+
+
+def limited_count(count: int | float, limit: int | float, stage_name: str) -> int | float:
+    """How many of `count` batches `limit_<stage_name>_batches=limit` leaves: an int counts, a float is a share."""
+    if count == 0:
+        return 0
+    if isinstance(limit, int):
+        return min(count, limit)
+    if count == float("inf"):
+        if limit not in (1.0, 0.0):
+            raise MisconfigurationException(
+                f"When using an `IterableDataset`, `Trainer(limit_{stage_name}_batches)` must be"
+                f" `1.0` or an int. An int specifies `num_{stage_name}_batches` to use."
+            )
+        return count if limit else 0
+    limited = int(count * limit)
+    if limited == 0 and limit > 0.0:
+        raise MisconfigurationException(
+            f"You requested to check {limit} of the `{stage_name}_dataloader` but"
+            f" {limit} * {count} < 1. Please increase the `limit_{stage_name}_batches` argument. Try at least"
+            f" `limit_{stage_name}_batches={1.0 / count}`"
+        )
+    return limited
+
+
+def has_iterable_dataset(loader: Any) -> bool:
+    return isinstance(getattr(loader, "dataset", None), IterableDataset)
+
+
+def is_shuffled(loader: Any) -> bool:
+    """Whether the loader draws its order at random."""
+    sampler = getattr(loader, "sampler", None)
+    batch_sampler = getattr(loader, "batch_sampler", None)
+    if batch_sampler is not None and not isinstance(sampler, RandomSampler):
+        sampler = getattr(batch_sampler, "sampler", sampler)
+    return isinstance(sampler, RandomSampler)
+
+
+# --- advice ----------------------------------------------------------------------------------------------------------
+
+
+def check_loader(loader: Any, name: str, num_devices: int = 1, reloads: bool = False) -> None:
+    """Warns of a loader that is probably slow or wrong.
+
+    Args:
+        loader: What the user gave.
+        name: How the warning calls it: "train_dataloader", "val_dataloader", ...
+        num_devices: Processes that share this machine's cores.
+        reloads: Whether the loader is made anew from time to time.
+    """
+    if not name.startswith("train") and is_shuffled(loader):
+        rank_zero_warn(
+            f"Your `{name}`'s sampler has shuffling enabled,"
+            " it is strongly recommended that you turn shuffling off for val/test dataloaders.",
+            category=PossibleUserWarning,
+        )
+    if not isinstance(loader, DataLoader):
+        return
+    suggested = suggested_workers(num_devices)
+    context = loader.multiprocessing_context
+    start_method = (
+        context.get_start_method() if context is not None else torch.multiprocessing.get_start_method(allow_none=True)
+    )
+    if loader.num_workers > 0 and start_method == "spawn" and not loader.persistent_workers:
+        rank_zero_warn(
+            f"Consider setting `persistent_workers=True` in '{name}' to speed up the dataloader worker initialization."
+        )
+    elif loader.num_workers < 2 and suggested > 1:
+        rank_zero_warn(
+            f"The '{name}' does not have many workers which may be a bottleneck. Consider increasing the value of the"
+            f" `num_workers` argument` to `num_workers={suggested}` in the `DataLoader` to improve performance.",
+            category=PossibleUserWarning,
+        )
+    if loader.persistent_workers and loader.pin_memory and reloads:
+        rank_zero_warn(
+            "The combination of `DataLoader(`pin_memory=True`, `persistent_workers=True`) and `Trainer("
+            "reload_dataloaders_every_n_epochs > 0)` can lead to instability due to limitations in PyTorch"
+            " (https://github.com/pytorch/pytorch/issues/91252). We recommend setting `pin_memory=False` in this case.",
+            category=PossibleUserWarning,
+        )
+
+
+def suggested_workers(num_devices: int) -> int:
+    """Workers per loader so that all processes of this machine together use its cores."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    # The main process of each rank is busy too.
+    return max(1, cores // max(1, num_devices) - 1)
+
+
+# --- changed copies --------------------------------------------------------------------------------------------------
+
+
+def changed(loader: DataLoader, **attributes: Any) -> DataLoader:
+    """A copy of `loader` with other attributes.
+
+    A shallow copy rather than a new object: whatever class the loader is of, and whatever its constructor takes, stays.
+    """
+    result = copy.copy(loader)
+    for name, value in attributes.items():
+        object.__setattr__(result, name, value)  # DataLoader forbids the plain assignment after its constructor
+    object.__setattr__(result, "_iterator", None)  # workers of the original stay the original's
+    return result
+
+
+def with_sampler(loader: DataLoader, sampler: Any) -> DataLoader:
+    """A copy of `loader` that draws its indices from `sampler`, batched by whatever batched them."""
+    batch_sampler = loader.batch_sampler
+    if batch_sampler is None:
+        return changed(loader, sampler=sampler)
+    inner = copy.copy(batch_sampler)
+    inner.sampler = sampler  # type: ignore[union-attr]
+    return changed(loader, sampler=sampler, batch_sampler=inner)
+
+
+def without_shuffle(loader: Any) -> Any:
+    """`loader` in the order of its data; itself when it is not shuffled."""
+    if not isinstance(loader, DataLoader) or not is_shuffled(loader):
+        return loader
+    rank_zero_warn(
+        "You requested to overfit but enabled training dataloader shuffling."
+        " We are turning off the training dataloader shuffling for you."
+    )
+    return with_sampler(loader, SequentialSampler(loader.dataset))
+
+
+def with_distributed_sampler(
+    loader: Any, kwargs: dict[str, int], shuffle: bool | None = None, mode: str | None = None
+) -> Any:
+    """A copy of `loader` that yields this process's share; itself when it is shared out already.
+
+    The plain samplers become torch's `DistributedSampler`. A sampler of the user's own (weighted, subset, custom) is
+    asked for its whole order, the same in all processes, of which each takes its part. A batch sampler without a
+    sampler is asked for its batches, and each process takes every n-th.
+
+    Args:
+        loader: Anything; only a DataLoader over a map-style data set is changed.
+        kwargs: `num_replicas` and `rank`.
+        shuffle: Whether a plain sampler shuffles; as the loader does when None.
+        mode: The stage. In prediction nothing is repeated to make the shares even.
+    """
+    if not isinstance(loader, DataLoader) or has_iterable_dataset(loader):
+        return loader
+    sampler, batch_sampler = loader.sampler, loader.batch_sampler
+    if any(_is_distributed(part) for part in (sampler, batch_sampler, getattr(batch_sampler, "sampler", None))):
+        return loader
+    shuffle = is_shuffled(loader) if shuffle is None else shuffle
+    seed = int(environment.read("PL_GLOBAL_SEED") or 0)
+    custom_batches = batch_sampler is not None and type(batch_sampler) is not BatchSampler
+    if custom_batches and not hasattr(batch_sampler, "sampler"):
+        return changed(loader, batch_sampler=ShardedBatches(batch_sampler, seed=seed, **kwargs))
+    source = batch_sampler.sampler if custom_batches else sampler  # type: ignore[union-attr]
+    if mode == "predict":
+        return with_sampler(loader, UnrepeatedDistributedSampler(source, seed=seed, **kwargs))
+    if not _is_plain(source, loader.dataset):
+        return with_sampler(loader, DistributedSamplerWrapper(source, seed=seed, **kwargs))
+    generator = getattr(source, "generator", None)
+    seed = seed if generator is None else generator.initial_seed()
+    return with_sampler(loader, DistributedSampler(loader.dataset, shuffle=shuffle, seed=seed, **kwargs))
+
+
+def _is_distributed(sampler: Any) -> bool:
+    return isinstance(sampler, DistributedSampler) or hasattr(sampler, "num_replicas")
+
+
+def _is_plain(sampler: Any, dataset: Any) -> bool:
+    """Whether the sampler yields each index of the data set once."""
+    if type(sampler) is RandomSampler:
+        return not sampler.replacement and sampler.num_samples == len(dataset)
+    return type(sampler) is SequentialSampler
+
+
+def track_indices(loader: Any) -> Any:
+    """A copy of `loader` whose `batch_sampler.seen_batch_indices` tells which samples each batch of a pass held."""
+    if not isinstance(loader, DataLoader) or loader.batch_sampler is None or has_iterable_dataset(loader):
+        return loader
+    return changed(loader, batch_sampler=IndexTracker(loader.batch_sampler))
+
+
+def seed_workers(loader: Any, rank: int) -> None:
+    """Gives the loader's workers streams of their own, after `seed_everything(workers=True)`; the user's way wins."""
+    if isinstance(loader, DataLoader) and randomness.workers_are_seeded() and loader.worker_init_fn is None:
+        loader.worker_init_fn = functools.partial(randomness.pl_worker_init_function, rank=rank)
+
+
+# --- position and order ----------------------------------------------------------------------------------------------
+
+
+def set_epoch(loader: Any, epoch: int) -> None:
+    """Tells the samplers of `loader` which pass comes next."""
+    batch_sampler = getattr(loader, "batch_sampler", None)
+    told: list[int] = []
+    for sampler in (getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None)):
+        if callable(getattr(sampler, "set_epoch", None)) and id(sampler) not in told:
+            told.append(id(sampler))
+            sampler.set_epoch(epoch)
+
+
+def is_stateful(loader: Any) -> bool:
+    """Whether the loader keeps its own position, as torchdata's StatefulDataLoader does."""
+    return callable(getattr(loader, "state_dict", None)) and callable(getattr(loader, "load_state_dict", None))
+
+
+def loader_state(loader: Any) -> dict[str, Any] | None:
+    """The position of a loader that keeps it itself (or of the loaders of a CombinedLoader); None if none does."""
+    if isinstance(loader, CombinedLoader):
+        states = [loader_state(part) for part in loader.flattened]
+        return {"loaders": states} if any(state is not None for state in states) else None
+    return loader.state_dict() if is_stateful(loader) else None
+
+
+def load_loader_state(loader: Any, state: dict[str, Any] | None) -> bool:
+    """Gives a loader its position back, for its next `iter`. False when it cannot keep one."""
+    if isinstance(loader, CombinedLoader):
+        states = (state or {}).get("loaders", [])
+        if len(states) != len(loader.flattened):
+            return False
+        return all([load_loader_state(part, part_state) for part, part_state in zip(loader.flattened, states)])
+    if state is None or not is_stateful(loader):
+        return False
+    loader.load_state_dict(state)
+    return True
+
+
+def pass_state(loader: Any) -> dict[str, Any]:
+    """What decides the order of the pass that is about to start. To be taken right before `iter(loader)`.
+
+    The global random states, and those of the generators and stateful samplers of the loader.
+    """
+    parts = _order_parts(loader)
+    generators = [part.get_state() for part in parts if isinstance(part, torch.Generator)]
+    samplers = [part.state_dict() for part in parts if not isinstance(part, torch.Generator)]
+    return {"rng": randomness.capture(include_cuda=False), "generators": generators, "samplers": samplers}
+
+
+def restore_pass(loader: Any, state: dict[str, Any]) -> None:
+    """Puts everything back that `pass_state` took, so that the next `iter(loader)` yields the same batches again."""
+    parts = _order_parts(loader)
+    generators = [part for part in parts if isinstance(part, torch.Generator)]
+    samplers = [part for part in parts if not isinstance(part, torch.Generator)]
+    for generator, generator_state in zip(generators, state["generators"]):
+        generator.set_state(generator_state.cpu())
+    for sampler, sampler_state in zip(samplers, state["samplers"]):
+        sampler.load_state_dict(sampler_state)
+    randomness.restore(state["rng"])
+
+
+def _order_parts(loader: Any) -> list[Any]:
+    """The generators and stateful samplers of a loader, each once, in a fixed order."""
+    if isinstance(loader, CombinedLoader):
+        found = [part for each in loader.flattened for part in _order_parts(each)]
+    else:
+        batch_sampler = getattr(loader, "batch_sampler", None)
+        samplers = [getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None)]
+        samplers += [getattr(sampler, "sampler", None) for sampler in samplers[:]]
+        found = [getattr(part, "generator", None) for part in (loader, *samplers)]
+        found += [sampler for sampler in samplers if is_stateful(sampler)]
+    unique = {id(part): part for part in found if part is not None}
+    return list(unique.values())
+
+
+def advance(iterator: Iterator[Any], batches: int) -> None:
+    """Takes `batches` off a pass as the interrupted run did: they are read and dropped, which replays their randomness."""
+    for _ in range(batches):
+        next(iterator, None)
+
+
+def inexact_reason(loader: Any) -> str | None:
+    """Why a pass over `loader` cannot be taken up in its middle bit for bit; None when it can."""
+    if isinstance(loader, CombinedLoader):
+        return next((reason for reason in map(inexact_reason, loader.flattened) if reason), None)
+    if is_stateful(loader):
+        return None
+    if has_iterable_dataset(loader) and not is_stateful(loader.dataset):
+        return (
+            f"the data set {type(loader.dataset).__name__} is iterable and keeps no state: its batches are read again up"
+            " to the position, which is exact only if it yields the same each time"
+        )
+    if isinstance(loader, DataLoader) and loader.persistent_workers and loader.num_workers > 0:
+        return "its workers persist, and their random states from earlier passes are not known"
+    return None

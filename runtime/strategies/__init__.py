@@ -1,0 +1,38 @@
+"""Strategies: one process or many, and how they work together."""
+
+from __future__ import annotations
+
+from .absent import DeepSpeedStrategy, SingleDeviceXLAStrategy, XLAStrategy
+from .base import Launcher, Strategy, move_optimizer_state
+from .ddp import DDPStrategy
+from .environment import ClusterEnvironment, LightningEnvironment, MPIEnvironment, SLURMEnvironment, TorchElasticEnvironment
+from .fsdp import FSDPStrategy
+from .layer_sync import LayerSync, TorchSyncBatchNorm
+from .model_parallel import ModelParallelStrategy
+from .parallel import ParallelStrategy
+from .registry import StrategyRegistry
+from .resolve import resolve_strategy
+from .single_device import SingleDeviceStrategy
+
+__all__ = [
+    "ClusterEnvironment",
+    "DDPStrategy",
+    "DeepSpeedStrategy",
+    "FSDPStrategy",
+    "LayerSync",
+    "LightningEnvironment",
+    "Launcher",
+    "MPIEnvironment",
+    "ModelParallelStrategy",
+    "ParallelStrategy",
+    "SLURMEnvironment",
+    "SingleDeviceStrategy",
+    "SingleDeviceXLAStrategy",
+    "Strategy",
+    "StrategyRegistry",
+    "TorchElasticEnvironment",
+    "TorchSyncBatchNorm",
+    "XLAStrategy",
+    "move_optimizer_state",
+    "resolve_strategy",
+]

@@ -1,0 +1,27 @@
+"""Engines of Lightning that this runtime does not have: their names are known, and refused with what to use instead."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import MisconfigurationException
+from .base import Strategy
+
+
+class _Absent(Strategy):
+    instead = ""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        raise MisconfigurationException(f"`{type(self).__name__}` is not part of this runtime. {self.instead}")
+
+
+class DeepSpeedStrategy(_Absent):
+    instead = "Use `strategy='fsdp'`, which shards parameters, gradients and optimizer states with torch alone."
+
+
+class XLAStrategy(_Absent):
+    instead = "There is no TPU engine. Use `accelerator='auto'`, or Lightning itself."
+
+
+class SingleDeviceXLAStrategy(XLAStrategy):
+    pass

@@ -1,0 +1,141 @@
+"""DistributedDataParallel: each process trains on its share, gradients are averaged in every step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+from torch.nn.parallel import DistributedDataParallel
+
+from ..state import TrainerFn
+from .parallel import ParallelStrategy
+
+if TYPE_CHECKING:
+    from ..trainer import Trainer
+
+UNUSED_PARAMETERS = (
+    "It looks like your LightningModule has parameters that were not used in producing the loss returned by"
+    " training_step. If this is intentional, you must enable the detection of unused parameters in DDP, either by"
+    " setting the string value `strategy='ddp_find_unused_parameters_true'` or by setting the flag in the strategy"
+    " with `strategy=DDPStrategy(find_unused_parameters=True)`."
+)
+
+
+class DDPStrategy(ParallelStrategy):
+    """One copy of the module per process.
+
+    Args:
+        ddp_comm_hook: How gradients travel, for example compressed; `ddp_comm_state` is its state and
+            `ddp_comm_wrapper` wraps it.
+        **kwargs: The arguments of `ParallelStrategy`, and those of `torch.nn.parallel.DistributedDataParallel`
+            (`find_unused_parameters`, `static_graph`, `gradient_as_bucket_view`, ...).
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.parallel.DistributedDataParallel.html
+    """
+
+    strategy_name = "ddp"
+
+    def __init__(
+        self,
+        accelerator: Any = None,
+        parallel_devices: list[torch.device] | None = None,
+        cluster_environment: Any = None,
+        checkpoint_io: Any = None,
+        precision_plugin: Any = None,
+        ddp_comm_state: object | None = None,
+        ddp_comm_hook: Callable[..., Any] | None = None,
+        ddp_comm_wrapper: Callable[..., Any] | None = None,
+        process_group_backend: str | None = None,
+        timeout: Any = None,
+        start_method: str = "popen",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            accelerator,
+            parallel_devices,
+            cluster_environment,
+            checkpoint_io,
+            precision_plugin,
+            process_group_backend,
+            timeout,
+            start_method,
+        )
+        self.comm_state, self.comm_hook, self.comm_wrapper = ddp_comm_state, ddp_comm_hook, ddp_comm_wrapper
+        self.ddp_arguments = kwargs
+
+    def setup(self, trainer: Trainer) -> None:
+        if self.layer_sync is not None:
+            self.model = self.layer_sync.apply(self.model)
+        super().setup(trainer)
+        trains = trainer.state.fn == TrainerFn.FITTING
+        if trains and any(parameter.requires_grad for parameter in self.model.parameters()):
+            self.model = self._wrap(self.model)
+
+    def _wrap(self, module: Module) -> DistributedDataParallel:
+        device = self.root_device
+        device_ids = None if device.type == "cpu" else [device.index]
+        # Gradient buckets are made on a stream of their own, as torch advises for CUDA graphs and overlap.
+        side_stream = torch.cuda.stream(torch.cuda.Stream()) if device.type == "cuda" else nullcontext()
+        with side_stream:
+            wrapped = DistributedDataParallel(module, device_ids=device_ids, **self.ddp_arguments)
+        if self.comm_hook is not None:
+            hook = self.comm_hook if self.comm_wrapper is None else self.comm_wrapper(self.comm_hook)
+            wrapped.register_comm_hook(self.comm_state, hook)
+        return wrapped
+
+    def wrap_step(self, module: Any, name: str) -> Callable[..., Any]:
+        method = getattr(module, name)
+        if name != "training_step" or not isinstance(self.model, DistributedDataParallel):
+            return method
+        return _StepThroughDDP(self.model, module, method)
+
+    def block_backward_sync(self) -> AbstractContextManager[Any]:
+        return self.model.no_sync() if isinstance(self.model, DistributedDataParallel) else nullcontext()
+
+    def pre_backward(self, loss: Tensor) -> None:
+        """Readies the exchange for a backward pass of manual optimization: DDP itself expects one per forward."""
+        wrapped = self.model
+        if not isinstance(wrapped, DistributedDataParallel) or self.lightning_module.automatic_optimization:
+            return
+        if not (torch.is_grad_enabled() and wrapped.require_backward_grad_sync):
+            wrapped.require_forward_param_sync = False
+            return
+        wrapped.require_forward_param_sync = True
+        wrapped.reducer._rebuild_buckets()
+        searched = [loss] if wrapped.find_unused_parameters and not wrapped.static_graph else []
+        wrapped.reducer.prepare_for_backward(searched)
+
+    def on_exception(self, exception: BaseException) -> None:
+        if isinstance(exception, RuntimeError) and "Expected to have finished reduction" in str(exception):
+            exception.args = (f"{UNUSED_PARAMETERS} {exception}",)
+
+
+class _StepThroughDDP:
+    """Calls a step through DDP's forward, in which DDP readies the exchange of gradients.
+
+    The step stands in for the module's `forward` until it is entered: what it calls as `self(...)` is its own forward.
+    """
+
+    def __init__(self, wrapped: DistributedDataParallel, module: Any, method: Callable[..., Any]) -> None:
+        self.wrapped, self.module, self.method = wrapped, module, method
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        syncs = self.wrapped.require_backward_grad_sync
+        self.module.forward = self._enter
+        try:
+            return self.wrapped(*args, **kwargs)
+        finally:
+            self.module.__dict__.pop("forward", None)
+            self.wrapped.require_backward_grad_sync = syncs
+
+    def _enter(self, *args: Any, **kwargs: Any) -> Any:
+        del self.module.__dict__["forward"]
+        result = self.method(*args, **kwargs)
+        if not self.module.automatic_optimization:
+            # The backward passes are over: DDP must not wait for another one.
+            self.wrapped.require_backward_grad_sync = False
+        return result

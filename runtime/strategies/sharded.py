@@ -1,0 +1,196 @@
+"""What strategies with sharded parameters share: stepping through the module, and their state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch.nn import Module
+from torch.optim import Optimizer
+
+from .. import checkpoints, shards
+from ..checkpoints import Checkpoint
+from .parallel import ParallelStrategy
+
+if TYPE_CHECKING:
+    from torch.distributed.checkpoint.state_dict import StateDictOptions
+
+
+@dataclass(frozen=True)
+class Shards:
+    """Stands in a loaded checkpoint for a state that each process reads its part of."""
+
+    folder: Path
+    key: str
+
+
+class ShardedStrategy(ParallelStrategy):
+    """Parameters are DTensors, of which each process holds a part."""
+
+    saves_shards = False  # a folder of shards, or one file with everything
+
+    @property
+    def restore_checkpoint_after_setup(self) -> bool:
+        return True  # parameters are sharded in setup, and what is loaded is sharded like them
+
+    @contextmanager
+    def tensor_init_context(self, empty_init: bool | None = None) -> Iterator[None]:
+        # Not on the device: the whole module may not fit there.
+        with self.precision_plugin.tensor_init_context():
+            yield
+
+    def module_to_device(self, module: Module) -> None:
+        """Nothing: sharding moves what it manages."""
+
+    def wrap_step(self, module: Any, name: str) -> Callable[..., Any]:
+        return StepThroughForward(module, getattr(module, name))
+
+    @contextmanager
+    def _without_sync(self) -> Iterator[None]:
+        parts = [part for part in self.model.modules() if hasattr(part, "set_requires_gradient_sync")]
+        for part in parts:
+            part.set_requires_gradient_sync(False, recurse=False)
+        try:
+            yield
+        finally:
+            for part in parts:
+                part.set_requires_gradient_sync(True, recurse=False)
+
+    def block_backward_sync(self) -> AbstractContextManager[Any]:
+        return self._without_sync()
+
+    def teardown(self) -> None:
+        """Leaves the shards where they are: they are the module's parameters now."""
+        self.precision_plugin.teardown()
+        self.accelerator.teardown()
+        self.checkpoint_io.teardown()
+        self.environment.teardown()
+
+    # State. All processes take part in reading it; with one file, only the first gets it.
+
+    def _options(self, **options: Any) -> StateDictOptions:
+        from torch.distributed.checkpoint.state_dict import StateDictOptions
+
+        return StateDictOptions(full_state_dict=not self.saves_shards, cpu_offload=not self.saves_shards, **options)
+
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        from torch.distributed.checkpoint.state_dict import get_model_state_dict
+
+        return get_model_state_dict(self.model, options=self._options())
+
+    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
+        from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
+
+        state = get_optimizer_state_dict(self.model, optimizer, options=self._options())
+        return state if self.saves_shards or not state else shards.by_index(state)
+
+    def save_checkpoint(
+        self, checkpoint: Checkpoint, filepath: str | Path, storage_options: Any | None = None
+    ) -> None:
+        if storage_options is not None:
+            raise TypeError(
+                f"`{type(self).__name__}.save_checkpoint(..., storage_options=...)` is not supported because"
+                f" `{type(self).__name__}` does not use the `CheckpointIO`."
+            )
+        path = Path(self.broadcast(str(filepath)))
+        if path.is_dir() and not shards.is_sharded(path):
+            raise IsADirectoryError(f"The checkpoint path exists and is a directory: {path}")
+        if not self.saves_shards:
+            if path.is_dir() and self.is_global_zero:
+                checkpoints.remove(path)
+            super().save_checkpoint(checkpoint, path)
+            return
+        self._save_shards(dict(checkpoint), path)
+
+    def _save_shards(self, checkpoint: Checkpoint, path: Path) -> None:
+        import torch.distributed.checkpoint as dcp
+
+        state = {"model": checkpoint.pop("state_dict")}
+        for index, optimizer_state in enumerate(checkpoint.pop("optimizer_states", [])):
+            state[f"optimizer_{index}"] = optimizer_state
+        if self.is_global_zero:
+            shards.temporary_folder(path)
+        self.barrier("the folder is there")
+        temporary = path.parent / checkpoints.TEMPORARY_NAME
+        dcp.save(state, checkpoint_id=temporary)
+        self.barrier("the shards are written")
+        if self.is_global_zero:
+            shards.publish(temporary, checkpoint, path)
+        self.barrier("the checkpoint is there")
+
+    def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> Checkpoint:
+        path = shards.existing(checkpoint_path)
+        if not shards.is_sharded(path):
+            return super().load_checkpoint(path, weights_only)
+        checkpoint = shards.load_meta(path, map_location="cpu", weights_only=weights_only)
+        checkpoint["state_dict"] = Shards(path, "model")
+        checkpoint["optimizer_states"] = [
+            Shards(path, f"optimizer_{index}") for index in range(max(1, len(checkpoint.get("lr_schedulers", []))))
+        ]
+        return checkpoint
+
+    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
+        import torch.distributed.checkpoint as dcp
+        from torch.distributed.checkpoint.state_dict import (
+            StateDictOptions,
+            get_model_state_dict,
+            set_model_state_dict,
+        )
+
+        source = checkpoint["state_dict"]
+        if isinstance(source, Shards):
+            state = {source.key: get_model_state_dict(self.model)}
+            dcp.load(state, checkpoint_id=source.folder)
+            set_model_state_dict(self.model, state[source.key], options=StateDictOptions(strict=strict))
+        else:
+            set_model_state_dict(self.model, source, options=StateDictOptions(full_state_dict=True, strict=strict))
+
+    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        states = checkpoint["optimizer_states"]
+        if states and isinstance(states[0], Shards):
+            states = [Shards(states[0].folder, f"optimizer_{index}") for index in range(len(self.optimizers))]
+        for optimizer, state in zip(self.optimizers, states):
+            self.load_optimizer_state(optimizer, state)
+
+    def load_optimizer_state(self, optimizer: Optimizer, state: Any) -> None:
+        import torch.distributed.checkpoint as dcp
+        from torch.distributed.checkpoint.state_dict import (
+            StateDictOptions,
+            get_optimizer_state_dict,
+            set_optimizer_state_dict,
+        )
+
+        if isinstance(state, Shards):
+            own = {state.key: get_optimizer_state_dict(self.model, optimizer)}
+            dcp.load(own, checkpoint_id=state.folder)
+            set_optimizer_state_dict(self.model, optimizer, own[state.key])
+            return
+        named = {id(parameter): name for name, parameter in self.model.named_parameters()}
+        names = [named[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
+        set_optimizer_state_dict(
+            self.model, optimizer, shards.by_name(state, names), options=StateDictOptions(full_state_dict=True)
+        )
+
+
+class StepThroughForward:
+    """Calls a step inside the module's own call, whose hooks gather the parameters.
+
+    The step stands in for the module's `forward` until it is entered: what it calls as `self(...)` is its own forward.
+    """
+
+    def __init__(self, module: Module, method: Callable[..., Any]) -> None:
+        self.module, self.method = module, method
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.module.forward = self._enter
+        try:
+            return self.module(*args, **kwargs)
+        finally:
+            self.module.__dict__.pop("forward", None)
+
+    def _enter(self, *args: Any, **kwargs: Any) -> Any:
+        del self.module.__dict__["forward"]
+        return self.method(*args, **kwargs)
