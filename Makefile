@@ -18,7 +18,10 @@ $(STAMP): pyproject.toml setup.py constraints.txt
 	touch $@
 
 demo: $(STAMP)
-	$(BIN)/python benchmarks/demo.py $(DEMO)
+	mkdir -p demo
+	cp fixtures/$(DEMO)/input.py demo/train.py
+	$(BIN)/lightify convert demo/train.py --force
+	$(BIN)/lightify verify demo/train.py demo/train_lit.py
 
 test: $(STAMP)
 	$(PYTEST)

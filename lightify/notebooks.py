@@ -7,8 +7,10 @@ become comments `# ipython: %matplotlib inline`, which leave the converter as th
 from __future__ import annotations
 
 import ast
+import io
 import json
 import re
+import tokenize
 from typing import Any
 
 from lightify.errors import Diagnostic, LightifyError, SourceSpan
@@ -37,10 +39,10 @@ def script_of_notebook(data: bytes, path: str) -> tuple[str, str]:
             for number, cell in enumerate(cells, 1)
             if cell["cell_type"] == "code" and _source_of(cell).strip()
         ]
+        language = metadata.get("kernelspec", {}).get("language") or metadata.get("language_info", {}).get("name")
     except (UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         hint = "open it in Jupyter and save it again (format 4), or give the script"
         raise _error("LF011", "this is not a notebook of format 4", path, hint) from None
-    language = metadata.get("kernelspec", {}).get("language") or metadata.get("language_info", {}).get("name")
     if language and str(language).lower() != "python":
         raise _error("LF011", f"the notebook's language is {language}", path, "give a notebook in Python")
     if not pieces:
@@ -108,18 +110,30 @@ def _as_python(text: str) -> str:
     if _parses(text):
         return text
     lines: list[str] = []
-    continues = False  # the line before is special and ends with a backslash
+    indent: str | None = None  # of a special line that goes on, since it ends with a backslash
     for line in text.split("\n"):
-        special = continues or SPECIAL.match(line) is not None
-        continues = special and line.endswith("\\")
-        lines.append(_commented(line) if special else line)
+        if indent is not None:
+            lines.append(f"{indent}# ipython: {line.removeprefix(indent)}")
+        elif SPECIAL.match(line) and not _is_open("\n".join(lines)):
+            code = line.lstrip()
+            indent = line[: len(line) - len(code)]
+            lines.append(f"{indent}{'pass  ' if indent else ''}# ipython: {code}")  # a block needs a statement
+        else:
+            lines.append(line)
+        indent = indent if line.endswith("\\") else None
     return "\n".join(lines)
 
 
-def _commented(line: str) -> str:
-    code = line.lstrip()
-    indent = line[: len(line) - len(code)]
-    return f"{indent}{'pass  ' if indent else ''}# ipython: {code}"  # a block needs a statement
+def _is_open(text: str) -> bool:
+    """True when the text ends within brackets or a string, where `%` is an operator and not a magic."""
+    try:
+        for _ in tokenize.generate_tokens(io.StringIO(text + "\n").readline):
+            pass
+    except tokenize.TokenError as error:
+        return "multi-line" in str(error)
+    except (SyntaxError, ValueError):
+        return False
+    return False
 
 
 def _as_cell(text: str) -> str:

@@ -235,7 +235,11 @@ class _NameReader(ast.NodeVisitor):
     def visit_Assign(self, node: ast.Assign) -> None:
         self.visit(node.value)
         for target in node.targets:
-            self._assign_to(target)
+            if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+                for element in target.elts:  # `a, b = 1, 2` could leave one out
+                    self._assign_to(element)
+            else:
+                self._assign_to(target)
         if any(isinstance(target, ast.Name) and target.id == "__all__" for target in node.targets):
             for item in ast.walk(node.value):
                 if isinstance(item, ast.Constant) and isinstance(item.value, str):
