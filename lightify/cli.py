@@ -133,10 +133,10 @@ def convert(
     if sarif == "-" and as_json:
         raise click.UsageError("--json and --sarif - both print to standard output")
     work = _make_jobs(paths, output, in_place=in_place, force=force, write=not dry, options=options)
-    outcomes = list(run_all(work, jobs))
     prints_text = not dry and any(job.target == "-" for job in work)
     if prints_text and (as_json or sarif == "-"):
         raise click.UsageError("the result and the report cannot both go to standard output; give -o")
+    outcomes = list(run_all(work, jobs))
     if prints_text:
         for outcome in outcomes:
             _print_result(outcome)
@@ -217,7 +217,12 @@ def _make_jobs(
     sources = find_sources(paths)
     first = Path(paths[0])
     settings = settings_for(Path.cwd() if paths[0] == "-" else first if first.is_dir() else first.parent, options)
-    into_folder = output is not None and output != "-" and (len(sources) > 1 or first.is_dir() or os.path.isdir(output))
+    several = len(sources) > 1 or first.is_dir()
+    if several and output == "-":
+        raise click.UsageError("several results cannot go to standard output; give a folder with -o")
+    if several and output is not None and os.path.isfile(output):
+        raise click.UsageError(f"several results need a folder, and {output} is a file")
+    into_folder = output is not None and output != "-" and (several or os.path.isdir(output))
     stdin = sys.stdin.buffer.read() if "-" in sources else b""
     jobs = []
     for source in sources:
