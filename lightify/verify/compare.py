@@ -107,7 +107,7 @@ def _broken_runs(old: Run, new: Run) -> tuple[Outcome, str] | None:
     for run in (old, new):
         if run.timed_out:
             return Outcome.TIMED_OUT, f"{run.path} was stopped after {run.seconds:.0f} s"
-    idle = [run.path for run in (old, new) if not run.trace.trained]
+    idle = dict.fromkeys(run.path for run in (old, new) if not run.trace.trained)
     if idle:
         return Outcome.NEVER_TRAINED, f"{' and '.join(idle)} never made a backward call or an optimizer step"
     if bool(old.trace.steps) != bool(new.trace.steps):

@@ -20,8 +20,8 @@ PREFIX = "lightify-verify-"
 def scratch_folder(origin: Path) -> Iterator[Path]:
     """Yields a folder that looks like `origin` and is removed afterwards.
 
-    Files are copied while they are few and small, so that writing to one leaves the user's own as it was; what
-    is beyond that, hidden folders and the folders above are links.
+    Files are copied while they are few and small, so that writing to one leaves the user's own as it was;
+    what is beyond that, hidden folders and the folders above are links.
     """
     origin = origin.resolve()
     with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as base:
