@@ -180,7 +180,7 @@ WRONG_USE = [
     ["convert", "train.py", "--vendor", "--runtime", "lightning"],
     ["convert", "train.py", "--line-length", "7"],
     ["convert", "train.py", "-j", "0"],
-    ["convert", "."] + ["-o", "train.py"],
+    ["convert", ".", "-o", "train.py"],
     ["inspect"],
     ["verify"],
     ["verify", "absent.py", "train.py"],
