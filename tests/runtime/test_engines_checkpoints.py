@@ -1,0 +1,224 @@
+"""Checkpoint files: whole or absent, checked, readable by anyone."""
+
+from __future__ import annotations
+
+import argparse
+import enum
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections import Counter, OrderedDict, defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lightify.runtime import checkpoints, randomness
+from lightify.runtime.checkpoints import TEMPORARY_NAME, AsyncCheckpointIO, CheckpointDamaged, TorchCheckpointIO
+
+
+class Colour(str, enum.Enum):
+    RED = "red"
+
+
+class Thing:
+    """Of a class that weights_only loading knows nothing of."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Thing) and other.value == self.value
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+PLAIN = {
+    "numbers": ({"a": 1, "b": 2.5, "c": 1j, "d": True, "e": None}, {"a": 1, "b": 2.5, "c": 1j, "d": True, "e": None}),
+    "containers": ([(1, 2), {3}, b"x"], [(1, 2), {3}, b"x"]),
+    "ordered": (OrderedDict(a=1), OrderedDict(a=1)),
+    "counter": (Counter("aab"), Counter("aab")),
+    "torch values": ((torch.float16, torch.Size([2]), torch.device("cpu")),) * 2,
+    "numpy number": (np.float32(1.5), 1.5),
+    "enum of strings": (Colour.RED, "red"),
+    "path": (Path("a/b"), str(Path("a/b"))),
+    "namespace": (argparse.Namespace(a=1, b=Path("c")), {"a": 1, "b": "c"}),
+    "default dictionary": (defaultdict(list, a=[1]), {"a": [1]}),
+}
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_plain_values_survive_a_weights_only_load(tmp_path: Path, name: str) -> None:
+    value, expected = PLAIN[name]
+    checkpoints.save({"value": value}, tmp_path / "a.ckpt")
+    assert torch.load(tmp_path / "a.ckpt", weights_only=True) == {"value": expected}
+
+
+def test_arrays_and_random_states_survive_a_weights_only_load(tmp_path: Path) -> None:
+    checkpoints.save({"array": np.arange(3), "rng": randomness.capture()}, tmp_path / "a.ckpt")
+    loaded = torch.load(tmp_path / "a.ckpt", weights_only=True)
+    assert torch.equal(loaded["array"], torch.arange(3))
+    expected = torch.rand(3), random.random(), np.random.rand()
+    randomness.restore(loaded["rng"])
+    assert torch.equal(torch.rand(3), expected[0])
+    assert (random.random(), np.random.rand()) == expected[1:]
+
+
+def test_objects_of_other_classes_come_back_only_when_asked_for(tmp_path: Path) -> None:
+    checkpoints.save({"thing": Thing(3), "function": torch.relu, "in": [Thing(4)]}, tmp_path / "a.ckpt")
+    plain = checkpoints.load(tmp_path / "a.ckpt")
+    assert plain["thing"]["type"].endswith("Thing")
+    full = checkpoints.load(tmp_path / "a.ckpt", weights_only=False)
+    assert full == {"thing": Thing(3), "function": torch.relu, "in": [Thing(4)]}
+
+
+def test_what_cannot_be_pickled_is_left_out_with_a_warning(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match=r"checkpoint\['callbacks'\]\['mine'\].*cannot be pickled"):
+        checkpoints.save({"callbacks": {"mine": lambda: 0}}, tmp_path / "a.ckpt")
+    assert checkpoints.load(tmp_path / "a.ckpt") == {"callbacks": {"mine": None}}
+
+
+def test_the_file_is_a_sound_archive_and_maps_into_memory(tmp_path: Path) -> None:
+    state = torch.nn.Linear(30, 30).state_dict()
+    checkpoints.save({"state_dict": state}, tmp_path / "a.ckpt")
+    assert zipfile.ZipFile(tmp_path / "a.ckpt").testzip() is None
+    mapped = torch.load(tmp_path / "a.ckpt", mmap=True, weights_only=True)["state_dict"]
+    assert torch.equal(mapped["weight"], state["weight"])
+    assert mapped._metadata == state._metadata  # type: ignore[attr-defined]
+    assert os.listdir(tmp_path) == ["a.ckpt"]
+
+
+def test_every_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "a.ckpt"
+    checkpoints.save({"w": torch.arange(20)}, path)
+    content = path.read_bytes()
+    draw = random.Random(0)
+    for position in [0, 1, len(content) - 1, len(content) - 82, *draw.sample(range(len(content)), 200)]:
+        broken = bytearray(content)
+        broken[position] ^= 1 << draw.randrange(8)
+        path.write_bytes(broken)
+        with pytest.raises(CheckpointDamaged):
+            checkpoints.load(path)
+
+
+@pytest.mark.parametrize("length", [0, 1, 100, -1])
+def test_a_cut_file_is_noticed_and_the_last_good_one_named(tmp_path: Path, length: int) -> None:
+    for name in ("old", "good", "damaged"):
+        checkpoints.save({"w": torch.arange(20)}, tmp_path / f"{name}.ckpt")
+        time.sleep(0.01)
+    damaged = tmp_path / "damaged.ckpt"
+    damaged.write_bytes(damaged.read_bytes()[:length])
+    with pytest.raises(CheckpointDamaged, match=r"damaged\.ckpt is damaged.*\n  hint: .*good\.ckpt") as caught:
+        checkpoints.load(damaged)
+    assert caught.value.last_good == tmp_path / "good.ckpt"
+
+
+def test_files_of_others_load_and_are_checked_by_their_own_checksums(tmp_path: Path) -> None:
+    path = tmp_path / "foreign.ckpt"
+    torch.save({"w": torch.arange(1000)}, path)
+    assert torch.equal(checkpoints.load(path)["w"], torch.arange(1000))
+    broken = bytearray(path.read_bytes())
+    broken[broken.index(torch.arange(1000).numpy().tobytes()[:64]) + 8] ^= 1
+    path.write_bytes(broken)
+    with pytest.raises(CheckpointDamaged, match="does not match its checksum"):
+        checkpoints.load(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"Checkpoint file not found: .*none\.ckpt"):
+        checkpoints.load(tmp_path / "none.ckpt")
+
+
+def test_a_save_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.ckpt"
+    checkpoints.save({"step": 1}, path)
+
+    def fails(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(checkpoints.os, "fsync", fails)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoints.save({"step": 2}, path)
+    monkeypatch.undo()
+    assert checkpoints.load(path) == {"step": 1}
+    assert set(os.listdir(tmp_path)) <= {"a.ckpt", TEMPORARY_NAME}
+
+
+def test_asynchronous_writes_keep_what_was_saved_and_their_order(tmp_path: Path) -> None:
+    writer, weight = AsyncCheckpointIO(), torch.zeros(3)
+    for step in range(5):
+        writer.save_checkpoint({"w": weight, "step": step}, tmp_path / "a.ckpt")
+        weight += 1
+    writer.teardown()
+    assert torch.equal(checkpoints.load(tmp_path / "a.ckpt")["w"], torch.full((3,), 4.0))
+
+
+def test_an_asynchronous_write_reports_its_error(tmp_path: Path) -> None:
+    writer = AsyncCheckpointIO()
+    (tmp_path / "file").touch()
+    writer.save_checkpoint({}, tmp_path / "file" / "a.ckpt")
+    with pytest.raises(OSError):
+        writer.teardown()
+
+
+def test_storage_options_need_a_writer_that_knows_them(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="`storage_options` arg is not supported for `TorchCheckpointIO`"):
+        TorchCheckpointIO().save_checkpoint({}, tmp_path / "a.ckpt", storage_options={})
+
+
+SAVER = """
+import sys, torch
+from lightify.runtime import checkpoints
+from lightify.runtime.checkpoints import load
+from pathlib import Path
+folder = Path(sys.argv[1])
+step = 0
+state = torch.zeros(20000)
+print("ready", flush=True)
+while True:  # a run that keeps its newest checkpoint and one other name
+    step += 1
+    state += 1
+    checkpoints.save({"step": step, "state": state}, folder / "last.ckpt")
+    checkpoints.save({"step": step, "state": state}, folder / f"step={step}.ckpt")
+    checkpoints.remove(folder / f"step={step - 1}.ckpt")
+    (folder / "saved.txt").write_text(str(step))
+"""
+
+
+def kill_while_saving(folder: Path, times: int, seed: int = 0) -> None:
+    """Kills a saving process at random moments; each time all files are sound and nothing is lost."""
+    draw = random.Random(seed)
+    for _ in range(times):
+        process = subprocess.Popen([sys.executable, "-c", SAVER, str(folder)], stdout=subprocess.PIPE)
+        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        time.sleep(draw.uniform(0.0, 0.15))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        names = {path.name for path in folder.iterdir()} - {"saved.txt"}
+        saved = (folder / "saved.txt").read_text() if (folder / "saved.txt").exists() else ""
+        if saved:
+            newest = checkpoints.load(folder / "last.ckpt")
+            assert newest["step"] >= int(saved)
+            assert torch.equal(newest["state"], torch.full((20000,), float(newest["step"])))
+        checkpoint_names = {name for name in names if name.endswith(".ckpt")}
+        assert names - checkpoint_names <= {TEMPORARY_NAME}
+        for name in checkpoint_names:
+            checkpoints.load(folder / name)
+        assert len(checkpoint_names) <= 3  # last, the newest, and the one before it if the kill came in between
+        for name in names | {"saved.txt"}:
+            (folder / name).unlink(missing_ok=True)
+
+
+def test_a_killed_save_loses_nothing(tmp_path: Path) -> None:
+    kill_while_saving(tmp_path, 6)
+
+
+@pytest.mark.slow
+def test_three_hundred_killed_saves_lose_nothing(tmp_path: Path) -> None:
+    kill_while_saving(tmp_path, 300, seed=1)
