@@ -1,0 +1,199 @@
+"""The loaders of a stage: where they come from, how many batches they give, and one pass over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from .errors import MisconfigurationException, rank_zero_warn
+from .hooks import is_overridden
+from .loaders import (
+    CombinedLoader,
+    batch_count,
+    check_loader,
+    limited_count,
+    seed_workers,
+    with_distributed_sampler,
+    without_shuffle,
+)
+from .randomness import workers_are_seeded
+from .state import RunningStage, TrainerFn
+from .transfer import move_data_to_device
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+PREFIXES = {
+    RunningStage.TRAINING: "train",
+    RunningStage.VALIDATING: "val",
+    RunningStage.SANITY_CHECKING: "val",
+    RunningStage.TESTING: "test",
+    RunningStage.PREDICTING: "predict",
+}
+
+
+class DataSource:
+    """What `fit(...)` and its siblings were given: loaders by prefix, a datamodule, the module behind them."""
+
+    def __init__(self) -> None:
+        self.passed: dict[str, Any] = {}
+        self.datamodule: Any = None
+        self.module: Any = None
+
+    def owner(self, prefix: str, module_base: type, datamodule_base: type) -> Any:
+        """Who defines ``<prefix>_dataloader``: the datamodule if it does, else the module, else nobody."""
+        name = f"{prefix}_dataloader"
+        if self.datamodule is not None and is_overridden(name, self.datamodule, datamodule_base):
+            return self.datamodule
+        if self.module is not None and is_overridden(name, self.module, module_base):
+            return self.module
+        return None
+
+
+class Loaders:
+    """The prepared loaders of one stage.
+
+    Attributes:
+        combined: all of them, as Lightning shows them.
+        limits: how many batches of each are used.
+        given: the loaders alone, in order.
+    """
+
+    def __init__(self, combined: CombinedLoader, limits: list[int | float]) -> None:
+        self.combined, self.limits = combined, limits
+        self.given: list[Any] = combined.flattened
+        self.lengths = [batch_count(loader) for loader in self.given]
+        self.is_single = combined.iterables is self.given[0] if self.given else False
+        if not self.is_single:
+            combined.limits = limits
+
+    @property
+    def is_sequential(self) -> bool:
+        return self.combined.mode == "sequential"
+
+    @property
+    def num_batches(self) -> int | float:
+        """Batches in one pass; infinite when a loader does not say."""
+        if self.is_single:
+            return self.limits[0]
+        count = batch_count(self.combined)
+        return count
+
+    def batches(self) -> Iterator[Any]:
+        """One pass; `iter` is called once on each loader, now."""
+        if not self.is_single:
+            return (batch for batch, _, _ in iter(self.combined))
+        return self.batches_of(0, self.limits[0])
+
+    def batches_of(self, index: int, limit: int | float) -> Iterator[Any]:
+        """One pass over one loader; nothing is read beyond a limit, and an unlimited pass runs to its own end."""
+        iterator = iter(self.given[index])
+        return iterator if limit >= self.lengths[index] else islice(iterator, int(limit))
+
+
+def prepare_loaders(trainer: Trainer, stage: RunningStage, source: Any, limit: int | float, mode: str) -> Loaders:
+    """Turns what a user gives as loaders into `Loaders`: samplers replaced, limits applied, warnings given."""
+    prefix = PREFIXES[stage]
+    combined = source if isinstance(source, CombinedLoader) else CombinedLoader(source, mode)
+    overfit = trainer.overfit_batches > 0 and stage in (
+        RunningStage.TRAINING,
+        RunningStage.VALIDATING,
+        RunningStage.SANITY_CHECKING,
+    )
+    if trainer.state.fn is not TrainerFn.FITTING:
+        overfit = False
+    strategy = trainer.strategy
+    sampler_kwargs = trainer.distributed_sampler_kwargs
+    prepared = []
+    for loader in combined.flattened:
+        _check_iterable(loader, prefix, trainer)
+        if overfit:
+            loader = without_shuffle(loader)
+        if sampler_kwargs is not None:
+            shuffle = stage is RunningStage.TRAINING and not overfit
+            loader = with_distributed_sampler(loader, sampler_kwargs, shuffle, stage)
+        loader = strategy.process_dataloader(loader)
+        check_loader(loader, f"{prefix}_dataloader", trainer.num_devices, bool(trainer.reload_dataloaders_every_n_epochs))
+        if workers_are_seeded():
+            seed_workers(loader, trainer.global_rank)
+        prepared.append(loader)
+    if any(new is not old for new, old in zip(prepared, combined.flattened)):
+        combined.flattened = prepared
+    counts = [batch_count(loader) for loader in combined.flattened]
+    limits = [limited_count(count, limit, prefix) for count in counts]
+    return Loaders(combined, limits)
+
+
+def _check_iterable(loader: Any, prefix: str, trainer: Trainer) -> None:
+    # Asked of the type, not by calling `iter`: that would draw from the random stream.
+    if hasattr(type(loader), "__iter__") or hasattr(type(loader), "__getitem__"):
+        return
+    name = f"{prefix}_dataloader"
+    fn = trainer.state.fn
+    call = f"`{type(trainer).__name__}.{fn.value if fn is not None else 'fit'}({name}s=...)`"
+    if trainer._data.passed.get(prefix) is None:
+        owner = trainer._data_owner(prefix)
+        raise TypeError(
+            f"An invalid dataloader was returned from `{type(owner).__name__}.{name}()`. Found {loader}."
+        )
+    raise TypeError(
+        f"An invalid dataloader was passed to {call}. Found {loader}."
+    )
+
+
+def request(trainer: Trainer, stage: RunningStage) -> Any:
+    """The loaders as the user gives them for a stage.
+
+    Raises:
+        MisconfigurationException: nobody gives any.
+    """
+    prefix = PREFIXES[stage]
+    passed = trainer._data.passed.get(prefix)
+    if passed is not None:
+        return passed
+    owner = trainer._data_owner(prefix)
+    name = f"{prefix}_dataloader"
+    if owner is None:
+        fn = trainer.state.fn
+        raise MisconfigurationException(
+            f"No `{name}()` method defined to run `Trainer.{fn.value if fn else 'fit'}`."
+        )
+    hook, trainer.run.hook = trainer.run.hook, name
+    loaders = getattr(owner, name)()
+    trainer.run.hook = hook
+    if loaders is None:
+        rank_zero_warn(f"`{type(owner).__name__}.{name}()` returned None, so there is no data for it.")
+        return []
+    return loaders
+
+
+def device_mover(trainer: Trainer, dataloader_idx: int = 0) -> Callable[[Any], Any] | None:
+    """The way of a batch to the device; None when it stays as it is."""
+    module, datamodule = trainer.lightning_module, trainer.datamodule
+    device, precision = trainer.strategy.root_device, trainer.precision_plugin
+    names = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
+    owners = {name: trainer._batch_hook_owner(name) for name in names}
+    convert = precision.convert_input if precision.needs_input_conversion else None
+    if all(owner is None for owner in owners.values()):
+        if device.type == "cpu":
+            return convert
+        if convert is None:
+            return lambda batch: move_data_to_device(batch, device)
+        return lambda batch: move_data_to_device(convert(batch), device)
+    before, move, after = (getattr(owners[name] or datamodule or module, name) for name in names)
+    state = trainer.run
+
+    def to_device(batch: Any) -> Any:
+        if convert is not None:
+            batch = convert(batch)
+        state.hook = "on_before_batch_transfer"
+        batch = before(batch, dataloader_idx)
+        state.hook = "transfer_batch_to_device"
+        batch = move(batch, device, dataloader_idx)
+        state.hook = "on_after_batch_transfer"
+        batch = after(batch, dataloader_idx)
+        state.hook = None
+        return batch
+
+    return to_device

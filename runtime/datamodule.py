@@ -1,0 +1,100 @@
+"""LightningDataModule: data, its preparation and its loaders in one object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, TypeVar
+
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from .datahooks import DataHooks
+from .hparams import HyperparametersMixin
+from .loading import ClassOnly, load_datamodule
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+Self = TypeVar("Self", bound="LightningDataModule")
+
+
+class LightningDataModule(DataHooks, HyperparametersMixin):
+    """Data for a module, reusable between modules."""
+
+    name: str | None = None
+    CHECKPOINT_HYPER_PARAMS_KEY = "datamodule_hyper_parameters"
+    CHECKPOINT_HYPER_PARAMS_NAME = "datamodule_hparams_name"
+    CHECKPOINT_HYPER_PARAMS_TYPE = "datamodule_hparams_type"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trainer: Trainer | None = None
+
+    @classmethod
+    def from_datasets(
+        cls,
+        train_dataset: Dataset[Any] | Iterable[Dataset[Any]] | None = None,
+        val_dataset: Dataset[Any] | Iterable[Dataset[Any]] | None = None,
+        test_dataset: Dataset[Any] | Iterable[Dataset[Any]] | None = None,
+        predict_dataset: Dataset[Any] | Iterable[Dataset[Any]] | None = None,
+        batch_size: int = 1,
+        num_workers: int = 0,
+        **datamodule_kwargs: Any,
+    ) -> LightningDataModule:
+        """Makes a datamodule of data sets; training data is shuffled unless it is iterable-style."""
+
+        def loader(dataset: Dataset[Any], shuffle: bool) -> DataLoader[Any]:
+            shuffle = shuffle and not isinstance(dataset, IterableDataset)
+            return DataLoader(
+                dataset, batch_size=batch_size, shuffle=shuffle, num_workers=num_workers, pin_memory=True
+            )
+
+        def loaders(datasets: Any, shuffle: bool = False) -> Any:
+            if isinstance(datasets, Mapping):
+                return {key: loader(dataset, shuffle) for key, dataset in datasets.items()}
+            if isinstance(datasets, Sequence):
+                return [loader(dataset, shuffle) for dataset in datasets]
+            return loader(datasets, shuffle)
+
+        datamodule = cls(**datamodule_kwargs)
+        given: dict[str, Any] = {
+            "val_dataloader": val_dataset,
+            "test_dataloader": test_dataset,
+            "predict_dataloader": predict_dataset,
+        }
+        if train_dataset is not None:
+            datamodule.train_dataloader = lambda: loaders(train_dataset, shuffle=True)  # type: ignore[method-assign]
+        for name, dataset in given.items():
+            if dataset is not None:
+                setattr(datamodule, name, lambda dataset=dataset: loaders(dataset))
+        return datamodule
+
+    def state_dict(self) -> dict[str, Any]:
+        """What to keep in a checkpoint."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Gets back what `state_dict` gave."""
+
+    def on_exception(self, exception: BaseException) -> None:
+        """Called when an exception ends the run."""
+
+    @ClassOnly
+    def load_from_checkpoint(
+        cls: type[Self],  # noqa: N805
+        checkpoint_path: str | Path | IO[bytes],
+        map_location: Any = None,
+        hparams_file: str | Path | None = None,
+        weights_only: bool | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Makes the datamodule with the hyperparameters that a checkpoint holds; see `LightningModule`'s."""
+        return load_datamodule(cls, checkpoint_path, map_location, hparams_file, weights_only, **kwargs)
+
+    def __str__(self) -> str:
+        names = ("train", "val", "test", "predict")
+        rows = [f"{name}_dataloader: {'yes' if self._has(f'{name}_dataloader') else 'None'}" for name in names]
+        return "\n".join(rows)
+
+    def _has(self, name: str) -> bool:
+        return name in self.__dict__ or getattr(type(self), name) is not getattr(LightningDataModule, name)

@@ -1,0 +1,351 @@
+"""Validation, test and prediction: one loop, the step as an argument."""
+
+from __future__ import annotations
+
+import inspect
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from .data import Loaders, device_mover, prepare_loaders, request
+from .hooks import Hooks, is_overridden
+from .loaders import set_epoch, track_indices
+from .module import LightningModule, accepts
+from .results import Results
+from .state import RunningStage, TrainerFn
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+STEMS = {RunningStage.VALIDATING: "validation", RunningStage.TESTING: "test", RunningStage.PREDICTING: "predict"}
+
+
+class EvaluationRun:
+    """The bound parts of one evaluation; made once per trainer call, used for every pass."""
+
+    def __init__(self, trainer: Trainer, hooks: Hooks, stage: RunningStage, verbose: bool = True) -> None:
+        self.trainer, self.hooks, self.stage, self.verbose = trainer, hooks, stage, verbose
+        self.module: LightningModule = trainer.lightning_module
+        self.stem = STEMS[stage]
+        self.results = Results(training=False, device=trainer.strategy.root_device)
+        self.loaders: Loaders | None = None
+        self.last_reload = -(10**9)
+        self.seen: dict[int, int] = {}
+
+    @property
+    def num_batches(self) -> list[int | float]:
+        """Batches of each loader in the coming pass."""
+        limits = self.loaders.limits if self.loaders is not None else []
+        if not self.trainer.sanity_checking:
+            return limits
+        return [min(self.trainer.num_sanity_val_steps, limit) for limit in limits]
+
+    def setup_data(self) -> None:
+        """Asks for the loaders, the first time or when they are to be reloaded."""
+        trainer = self.trainer
+        fitting = trainer.state.fn is TrainerFn.FITTING
+        every = trainer.reload_dataloaders_every_n_epochs
+        epoch = trainer.current_epoch
+        if self.loaders is not None and not (fitting and every and epoch - self.last_reload >= every):
+            return
+        prefix = "val" if self.stage is RunningStage.VALIDATING else self.stage.value
+        limit = getattr(trainer, f"limit_{prefix}_batches")
+        if limit == 0 or (
+            self.stem != "predict" and not is_overridden(f"{self.stem}_step", self.module, LightningModule)
+        ):
+            return
+        if not trainer.sanity_checking or trainer._validates_in_epoch(epoch):
+            self.last_reload = epoch
+        source = request(trainer, self.stage)
+        trainer.strategy.barrier(f"{prefix}_dataloader()")
+        self.loaders = prepare_loaders(trainer, self.stage, source, limit, "sequential")
+        if self.stem == "predict":
+            tracked = [track_indices(loader) for loader in self.loaders.given]
+            if any(new is not old for new, old in zip(tracked, self.loaders.given)):
+                self.loaders.combined.flattened = tracked
+                self.loaders = Loaders(self.loaders.combined, self.loaders.limits)
+        self.seen = {}
+
+    def passes(self) -> Iterator[tuple[int, Iterator[Any]]]:
+        """The index of each loader and a pass over it; loaders that are not read one after another count as one."""
+        assert self.loaders is not None
+        if not self.loaders.is_sequential:
+            self.loaders.combined.limits = self.num_batches
+            yield 0, (batch for batch, _, _ in iter(self.loaders.combined))
+            return
+        for index, limit in enumerate(self.num_batches):
+            if limit:
+                yield index, self.loaders.batches_of(index, limit)
+
+    def bind_step(self) -> Callable[..., Any]:
+        """The step with its precision and profile; arguments that it does not take are left out."""
+        name = f"{self.stem}_step"
+        own = getattr(self.module, name)
+        step = self.trainer._profiled("[Strategy]", name, self.trainer.strategy.wrap_step(self.module, name))
+        precision = self.trainer.precision_plugin
+        if precision.needs_forward_context:
+            step = in_context(precision.forward_context, step)
+        if not accepts(own, "batch_idx", at_least=2):
+            return lambda batch, batch_idx, *index: step(batch, *index)
+        return step
+
+    def check_dataloader_idx(self, several: bool) -> None:
+        """Refuses hooks that do not fit the number of loaders.
+
+        Raises:
+            RuntimeError: `dataloader_idx` is missing where there are several loaders, or asked for where there is one.
+        """
+        names = [f"{self.stem}_step", f"on_{self.stem}_batch_start", f"on_{self.stem}_batch_end"]
+        for name in names:
+            if not is_overridden(name, self.module, LightningModule):
+                continue
+            function = getattr(self.module, name)
+            takes = accepts(function, "dataloader_idx")
+            if several and not takes:
+                raise RuntimeError(
+                    f"You provided multiple `{self.stage.dataloader_prefix}_dataloader`, but no `dataloader_idx`"
+                    f" argument in `{type(self.module).__name__}.{name}()`. Try adding `dataloader_idx=0` to its"
+                    " signature."
+                )
+            if not several and _requires(function, "dataloader_idx"):
+                raise RuntimeError(
+                    f"You provided only a single `{self.stage.dataloader_prefix}_dataloader`, but have included"
+                    f" `dataloader_idx` in `{type(self.module).__name__}.{name}()`. Either remove the argument or"
+                    " give it a default value i.e. `dataloader_idx=0`."
+                )
+
+    def gradients(self) -> AbstractContextManager[Any]:
+        """No gradients; inference mode outside fit, if the trainer may use it."""
+        if self.trainer.state.fn is TrainerFn.FITTING or not self.trainer.inference_mode:
+            return torch.no_grad()
+        return torch.inference_mode() if self.trainer.world_size == 1 else torch.no_grad()
+
+    def mode_hooks(self) -> tuple[Callable[[], Any], Callable[[], Any]]:
+        """What sets the mode for the evaluation and what sets it back: each submodule's own by default."""
+        module, name = self.module, f"on_{self.stem}_model_train"
+        to_eval = getattr(module, f"on_{self.stem}_model_eval")
+        if is_overridden(name, module, LightningModule):
+            return to_eval, getattr(module, name)
+        modes = [(part, part.training) for part in module.modules()]
+
+        def restore() -> None:
+            for part, training in modes:
+                part.training = training
+
+        return to_eval, restore
+
+
+def in_context(context: Callable[[], Any], step: Callable[..., Any]) -> Callable[..., Any]:
+    """A step that runs within a fresh context each time."""
+
+    def step_in_context(*args: Any) -> Any:
+        with context():
+            return step(*args)
+
+    return step_in_context
+
+
+def _requires(function: Callable[..., Any], name: str) -> bool:
+    param = inspect.signature(function).parameters.get(name)
+    return param is not None and param.default is inspect.Parameter.empty
+
+
+def evaluate(run: EvaluationRun) -> list[dict[str, Any]]:
+    """Runs one pass over the loaders of a stage and returns the metrics of each loader."""
+    run.setup_data()
+    if sum(run.num_batches) == 0:
+        return []
+    with run.gradients():
+        return _evaluate(run)
+
+
+def _evaluate(run: EvaluationRun) -> list[dict[str, Any]]:
+    trainer, module, hooks, stem, state = run.trainer, run.module, run.hooks, run.stem, run.trainer.run
+    results, loaders = run.results, run.loaders
+    assert loaders is not None
+    results.reset()
+    several = loaders.is_sequential and len(loaders.given) > 1
+    run.check_dataloader_idx(several)
+    if trainer.state.fn is TrainerFn.FITTING:
+        for loader in loaders.given:
+            set_epoch(loader, trainer.current_epoch)
+    to_eval, to_train = run.mode_hooks()
+    state.hook = f"on_{stem}_model_eval"
+    to_eval()
+    state.hook = None
+    hooks.call(f"on_{stem}_start")
+    hooks.call(f"on_{stem}_epoch_start")
+    step, step_name = run.bind_step(), f"{stem}_step"
+    start_name, end_name = f"on_{stem}_batch_start", f"on_{stem}_batch_end"
+    start_hooks, end_hooks = hooks[start_name], hooks[end_name]
+    per_loader: list[dict[str, Any]] = []
+    for index, batches in run.passes():
+        to_device = device_mover(trainer, index)
+        place = (index,) if several else ()
+        for batch_idx, batch in enumerate(batches):
+            if to_device is not None:
+                batch = to_device(batch)
+            results.start_batch(batch, index if several else None)
+            if start_hooks:
+                state.hook = start_name
+                for hook in start_hooks:
+                    hook(batch, batch_idx, *place)
+            state.hook = step_name
+            output = step(batch, batch_idx, *place)
+            if results.pending:
+                trainer._store_pending(results)
+            if end_hooks:
+                state.hook = end_name
+                for hook in end_hooks:
+                    hook(output, batch, batch_idx, *place)
+            state.hook = results.batch = None
+            _write_step_metrics(run, index)
+            trainer._act_on_signals()
+        if not trainer.sanity_checking:
+            trainer._board.fold(results)  # the last batch's values stay visible
+        results.in_batches = False
+        results.dataloader_idx = index if several else None
+        per_loader.append({} if trainer.sanity_checking else trainer._board.fold(results).log)
+    results.in_batches = False
+    results.dataloader_idx = None
+    hooks.call(f"on_{stem}_epoch_end")
+    last = {} if trainer.sanity_checking else trainer._board.fold(results).log
+    merged = {name: value for metrics in reversed(per_loader) for name, value in metrics.items()} | last
+    for metrics in per_loader:
+        metrics.update(last)
+    if not trainer.sanity_checking:
+        trainer._write_metrics(merged)
+    hooks.call(f"on_{stem}_end")
+    results.reset()
+    state.hook = f"on_{stem}_model_train"
+    to_train()
+    state.hook = None
+    if run.verbose and trainer.is_global_zero:
+        print_results(per_loader, run.stage.value)
+    return per_loader
+
+
+def _write_step_metrics(run: EvaluationRun, index: int) -> None:
+    trainer, results = run.trainer, run.results
+    if trainer.sanity_checking:
+        return
+    step = run.seen.get(index, 0)
+    run.seen[index] = step + 1
+    # Asked of the entries first: a pass that logs nothing per step reads no value.
+    if trainer.loggers and any(entry.on_step for entry in results.entries.values()):
+        trainer._write_metrics(results.read().log, step=step)
+
+
+class PredictionRun(EvaluationRun):
+    """An evaluation that keeps what the step returns.
+
+    Attributes:
+        predictions: outputs of each loader.
+        epoch_batch_indices: indices of the samples of each batch of each loader, where they are known.
+        current_batch_indices: those of the current batch.
+    """
+
+    def __init__(self, trainer: Trainer, hooks: Hooks, return_predictions: bool | None) -> None:
+        super().__init__(trainer, hooks, RunningStage.PREDICTING)
+        self.return_predictions = return_predictions is None or return_predictions
+        self.predictions: list[list[Any]] = []
+        self.epoch_batch_indices: list[list[Any]] = []
+        self.current_batch_indices: list[int] = []
+
+    def _seen_indices(self, index: int, batch_idx: int) -> list[int]:
+        assert self.loaders is not None
+        sampler = getattr(self.loaders.given[index], "batch_sampler", None)
+        seen = getattr(sampler, "seen_batch_indices", None)
+        return seen[batch_idx] if seen is not None and batch_idx < len(seen) else []
+
+
+def predict(run: PredictionRun) -> list[Any] | list[list[Any]] | None:
+    """Runs `predict_step` over the loaders; returns outputs as one list, or one per loader."""
+    run.setup_data()
+    if sum(run.num_batches) == 0:
+        return []
+    with run.gradients():
+        _predict(run)
+    if not run.return_predictions:
+        return None
+    return run.predictions[0] if len(run.predictions) == 1 else run.predictions
+
+
+def _predict(run: PredictionRun) -> None:
+    trainer, hooks, loaders, state = run.trainer, run.hooks, run.loaders, run.trainer.run
+    assert loaders is not None
+    several = loaders.is_sequential and len(loaders.given) > 1
+    run.check_dataloader_idx(several)
+    modes = [(part, part.training) for part in run.module.modules()]
+    state.hook = "on_predict_model_eval"
+    run.module.on_predict_model_eval()
+    state.hook = None
+    hooks.call("on_predict_start")
+    hooks.call("on_predict_epoch_start")
+    step = run.bind_step()
+    run.predictions = [[] for _ in loaders.given] if loaders.is_sequential else [[]]
+    run.epoch_batch_indices = [[] for _ in run.predictions]
+    for index, batches in run.passes():
+        to_device = device_mover(trainer, index)
+        place = (index,) if several else ()
+        for batch_idx, batch in enumerate(batches):
+            run.current_batch_indices = run._seen_indices(index, batch_idx)
+            if to_device is not None:
+                batch = to_device(batch)
+            hooks.call("on_predict_batch_start", batch, batch_idx, *place)
+            state.hook = "predict_step"
+            output = step(batch, batch_idx, *place)
+            state.hook = None
+            run.epoch_batch_indices[index].append(run.current_batch_indices)
+            hooks.call("on_predict_batch_end", output, batch, batch_idx, *place)
+            if run.return_predictions:
+                run.predictions[index].append(output)
+            trainer._act_on_signals()
+    hooks.call("on_predict_epoch_end")
+    hooks.call("on_predict_end")
+    for part, training in modes:
+        part.training = training
+
+
+def print_results(results: list[dict[str, Any]], stage: str) -> None:
+    """Prints a table of metrics, one column per loader."""
+    columns = [{name.split("/dataloader_idx_")[0]: value for name, value in one.items()} for one in results]
+    names = sorted({name for column in columns for name in column})
+    if not names:
+        return
+    headers = [f"DataLoader {index}" for index in range(len(columns))]
+    width_of_terminal = shutil.get_terminal_size(fallback=(120, 30)).columns or 120
+    width = int(min(max(map(len, (max(names, key=len), headers[-1], " " * 25))), width_of_terminal / 2))
+    per_table = max(1, (width_of_terminal - width) // width)
+    for start in range(0, len(columns), per_table):
+        part = columns[start : start + per_table]
+        title = [f"{stage} metric".capitalize(), *headers[start : start + per_table]]
+        rows = [[name, *(_shown(column.get(name)) for column in part)] for name in names]
+        _print_table(title, rows, width, width_of_terminal)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return " "
+    if isinstance(value, torch.Tensor):
+        return str(value.item() if value.numel() == 1 else value.tolist())
+    return str(value)
+
+
+def _print_table(title: list[str], rows: list[list[str]], width: int, width_of_terminal: int) -> None:
+    bar = _bar_character() * width_of_terminal
+    lines = [bar, "".join(f"{cell:^{width}}" for cell in title).rstrip(), bar]
+    lines += ["".join(f"{cell:^{width}}" for cell in row).rstrip() for row in rows]
+    print("\n".join([*lines, bar]))
+
+
+def _bar_character() -> str:
+    try:
+        "─".encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:  # some terminals do not have this character
+        return "-"
+    return "─"

@@ -1,0 +1,298 @@
+"""`save_hyperparameters` and `hparams`: which arguments made an object."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import inspect
+import pickle
+import sys
+import types
+from argparse import Namespace
+from ast import literal_eval
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .errors import rank_zero_warn
+
+
+class AttributeDict(dict[str, Any]):
+    """A dict whose keys are attributes, too."""
+
+    def __getattr__(self, key: str) -> Any:
+        try:
+            return self[key]
+        except KeyError as e:
+            raise AttributeError(f"Missing attribute '{key}'") from e
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        self[key] = value
+
+    def __delattr__(self, key: str) -> None:
+        try:
+            del self[key]
+        except KeyError as e:
+            raise AttributeError(f"Missing attribute '{key}'") from e
+
+    def __repr__(self) -> str:
+        if not self:
+            return ""
+        width = max(len(str(key)) for key in self) + 1
+        rows = ((f'"{key}":', value) for key, value in sorted(self.items()))
+        return "\n".join(f"{key:<{width + 2}} {value}" for key, value in rows)
+
+    def __copy__(self) -> AttributeDict:
+        return AttributeDict(self)
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *(key for key in self if isinstance(key, str))]
+
+
+def parse_class_init_keys(cls: type) -> tuple[str, str | None, str | None]:
+    """The names that a class's `__init__` gives to itself, to `*args` and to `**kwargs`."""
+    params = list(inspect.signature(cls.__init__).parameters.values())  # type: ignore[misc]
+    rest = next((p.name for p in params if p.kind is p.VAR_POSITIONAL), None)
+    keywords = next((p.name for p in params if p.kind is p.VAR_KEYWORD), None)
+    return params[0].name, rest, keywords
+
+
+def get_init_args(frame: types.FrameType) -> dict[str, Any]:
+    """The arguments with which the `__init__` of a frame was called."""
+    return _init_args(frame.f_locals) if "__class__" in frame.f_locals else {}
+
+
+def _init_args(local: Mapping[str, Any]) -> dict[str, Any]:
+    cls = local["__class__"]
+    itself, rest, keywords = parse_class_init_keys(cls)
+    names = inspect.signature(cls.__init__).parameters
+    found = {name: local[name] for name in names if name in local}
+    if keywords:
+        found.update(found.get(keywords, {}))
+    unwanted = {itself, rest, keywords, "__class__", "frame", "frame_args"}
+    return {name: value for name, value in found.items() if name not in unwanted}
+
+
+def collect_init_args(
+    frame: types.FrameType | None, path_args: list[dict[str, Any]], inside: bool = False, classes: tuple[type, ...] = ()
+) -> list[dict[str, Any]]:
+    """The arguments of a chain of `__init__` calls, the innermost (most basic) class first."""
+    while frame is not None and isinstance(frame.f_back, types.FrameType):
+        local = frame.f_locals
+        cls = local.get("__class__")
+        if isinstance(cls, type) and (not classes or issubclass(cls, classes)):
+            path_args.append(_init_args(local))
+            inside = True
+        elif inside:
+            break
+        frame = frame.f_back
+    return path_args
+
+
+def save_hyperparameters(
+    obj: Any,
+    *args: Any,
+    ignore: Sequence[str] | str | None = None,
+    frame: types.FrameType | None = None,
+    given_hparams: MutableMapping[str, Any] | None = None,
+) -> None:
+    """See `HyperparametersMixin.save_hyperparameters`; `given_hparams` overrule what the frames say."""
+    if len(args) == 1 and not isinstance(args[0], str) and not args[0]:
+        return
+    if frame is None:
+        current = inspect.currentframe()
+        frame = current.f_back if current else None
+    found: dict[str, Any] = {}
+    if given_hparams is not None:
+        found = dict(given_hparams)
+    elif is_dataclass(obj):
+        found = {field.name: getattr(obj, field.name) for field in fields(obj)}
+    else:
+        for local in collect_init_args(frame, [], classes=(HyperparametersMixin,)):
+            found.update(local)
+    ignored = [ignore] if isinstance(ignore, str) else [name for name in ignore or () if isinstance(name, str)]
+    found = {name: value for name, value in found.items() if name not in ignored}
+
+    hparams: Any
+    if not args:
+        hparams = found
+        obj._hparams_name = "kwargs" if found else None
+    else:
+        objects = [arg for arg in args if not isinstance(arg, str)]
+        if len(objects) == 1:
+            hparams = objects[0]
+            obj._hparams_name = next((name for name, value in found.items() if value is hparams or value == hparams), None)
+        else:
+            hparams = {name: found[name] for name in args if isinstance(name, str)}
+            obj._hparams_name = "kwargs"
+    obj._set_hparams(hparams)
+    for name, value in obj._hparams.items():
+        if isinstance(value, torch.nn.Module):
+            rank_zero_warn(
+                f"Attribute {name!r} is an instance of `nn.Module` and is already saved during checkpointing."
+                f" It is recommended to ignore them using `self.save_hyperparameters(ignore=[{name!r}])`."
+            )
+    # A copy: what the script changes later must not change what it began with.
+    obj._hparams_initial = copy.deepcopy(obj._hparams)
+
+
+def is_picklable(value: object) -> bool:
+    try:
+        pickle.dumps(value)
+    except (pickle.PickleError, AttributeError, RuntimeError, TypeError):
+        return False
+    return True
+
+
+def clean_namespace(hparams: Any) -> None:
+    """Drops what cannot be pickled, saying which."""
+    values = hparams if isinstance(hparams, MutableMapping) else getattr(hparams, "__dict__", {})
+    for name in [name for name, value in values.items() if not is_picklable(value)]:
+        rank_zero_warn(f"attribute '{name}' removed from hparams because it cannot be pickled")
+        del values[name]
+
+
+class HyperparametersMixin:
+    """Remembers the arguments that made an object."""
+
+    __jit_unused_properties__: list[str] = ["hparams", "hparams_initial"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._log_hyperparams = False
+
+    def save_hyperparameters(
+        self,
+        *args: Any,
+        ignore: Sequence[str] | str | None = None,
+        frame: types.FrameType | None = None,
+        logger: bool = True,
+    ) -> None:
+        """Keeps arguments of ``__init__`` in `hparams`, and with the checkpoint.
+
+        Args:
+            *args: names to keep (all by default), or one dict, Namespace or other container with the values.
+            ignore: names to leave out.
+            frame: where to look for the arguments; the caller by default.
+            logger: also send them to the logger.
+        """
+        self._log_hyperparams = logger
+        if frame is None:
+            current = inspect.currentframe()
+            frame = current.f_back if current else None
+        save_hyperparameters(self, *args, ignore=ignore, frame=frame)
+
+    def _set_hparams(self, hparams: Any) -> None:
+        hparams = self._to_hparams_dict(hparams)
+        known = getattr(self, "_hparams", None)
+        if isinstance(hparams, dict) and isinstance(known, dict):
+            known.update(hparams)
+        else:
+            self._hparams = hparams
+
+    @staticmethod
+    def _to_hparams_dict(hparams: Any) -> Any:
+        if isinstance(hparams, Namespace):
+            hparams = vars(hparams)
+        if isinstance(hparams, dict):
+            return AttributeDict(hparams)
+        if isinstance(hparams, (bool, int, float, str)):
+            raise ValueError(f"Primitives {(bool, int, float, str)} are not allowed.")
+        if isinstance(hparams, (list, tuple)):
+            raise ValueError(f"Unsupported config type of {type(hparams)}.")
+        return hparams
+
+    @property
+    def hparams(self) -> Any:
+        """The hyperparameters: a dict with attributes; changes are kept with the checkpoint."""
+        if not hasattr(self, "_hparams"):
+            self._hparams = AttributeDict()
+        return self._hparams
+
+    @property
+    def hparams_initial(self) -> AttributeDict:
+        """The hyperparameters as they were when saved."""
+        if not hasattr(self, "_hparams_initial"):
+            return AttributeDict()
+        return copy.deepcopy(self._hparams_initial)
+
+
+def load_hparams_from_tags_csv(tags_csv: str | Path) -> dict[str, Any]:
+    """Reads hyperparameters from a CSV file of keys and values."""
+    path = Path(tags_csv)
+    if not path.exists():
+        rank_zero_warn(f"Missing Tags: {path}.", category=RuntimeWarning)
+        return {}
+    with path.open(newline="") as file:
+        return {row[0]: _literal(row[1]) for row in list(csv.reader(file))[1:]}
+
+
+def _literal(text: str) -> Any:
+    try:
+        return literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def save_hparams_to_tags_csv(tags_csv: str | Path, hparams: dict[str, Any] | Namespace) -> None:
+    """Writes hyperparameters to a CSV file of keys and values."""
+    path = Path(tags_csv)
+    if not path.parent.is_dir():
+        raise RuntimeError(f"Missing folder: {path.parent}.")
+    values = vars(hparams) if isinstance(hparams, Namespace) else hparams
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("key", "value"))
+        writer.writerows(values.items())
+
+
+def load_hparams_from_yaml(config_yaml: str | Path, use_omegaconf: bool = True) -> Any:
+    """Reads hyperparameters from a YAML file; an OmegaConf object when that library is in use."""
+    import yaml
+
+    path = Path(config_yaml)
+    if not path.exists():
+        rank_zero_warn(f"Missing Tags: {path}.", category=RuntimeWarning)
+        return {}
+    with path.open() as file:
+        hparams = yaml.full_load(file)
+    if use_omegaconf and "omegaconf" in sys.modules:
+        from omegaconf import OmegaConf
+        from omegaconf.errors import UnsupportedValueType, ValidationError
+
+        try:
+            return OmegaConf.create(hparams)
+        except (UnsupportedValueType, ValidationError):
+            pass
+    return hparams
+
+
+def save_hparams_to_yaml(config_yaml: str | Path, hparams: Any, use_omegaconf: bool = True) -> None:
+    """Writes hyperparameters to a YAML file; what YAML cannot hold is left out with a warning."""
+    import yaml
+
+    path = Path(config_yaml)
+    if not path.parent.is_dir():
+        raise RuntimeError(f"Missing folder: {path.parent}.")
+    if use_omegaconf and "omegaconf" in sys.modules:
+        from omegaconf import Container, OmegaConf
+
+        if isinstance(hparams, Container):
+            OmegaConf.save(hparams, str(path))
+            return
+    values = vars(hparams) if isinstance(hparams, Namespace) else dict(hparams)
+    allowed = {}
+    for name, value in values.items():
+        value = value.name if hasattr(value, "name") and hasattr(type(value), "__members__") else value
+        try:
+            yaml.dump(value)
+        except (TypeError, yaml.YAMLError):
+            rank_zero_warn(f"Skipping '{name}' parameter because it is not possible to safely dump to YAML.")
+            allowed[name] = type(value).__name__
+        else:
+            allowed[name] = value
+    with path.open("w") as file:
+        yaml.dump(allowed, file)

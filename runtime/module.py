@@ -1,0 +1,709 @@
+"""LightningModule: the user's contract. Research code goes here, everything else is the Trainer's."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar, overload
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from .datahooks import DataHooks
+from .errors import MisconfigurationException, rank_zero_warn
+from .hparams import HyperparametersMixin
+from .loading import ClassOnly, load_module
+from .optim import GradClipAlgorithmType, LightningOptimizer
+from .results import Entry, is_metric, logging_levels
+
+if TYPE_CHECKING:
+    from .callbacks.base import Callback
+    from .loggers import Logger
+    from .trainer import Trainer
+
+Self = TypeVar("Self", bound="LightningModule")
+STEP_OUTPUT = Tensor | Mapping[str, Any] | None
+
+
+class LightningModule(DataHooks, HyperparametersMixin, torch.nn.Module):
+    """An `nn.Module` that also says how it is trained, evaluated and optimized."""
+
+    __jit_unused_properties__: list[str] = [
+        "example_input_array", "on_gpu", "current_epoch", "global_step", "global_rank", "local_rank", "logger",
+        "loggers", "automatic_optimization", "trainer", "strict_loading", "device", "dtype",
+        *HyperparametersMixin.__jit_unused_properties__,
+    ]  # fmt: skip
+    _jit_is_scripting = False
+    allow_zero_length_dataloader_with_multiple_devices = False
+
+    CHECKPOINT_HYPER_PARAMS_KEY = "hyper_parameters"
+    CHECKPOINT_HYPER_PARAMS_NAME = "hparams_name"
+    CHECKPOINT_HYPER_PARAMS_TYPE = "hparams_type"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._trainer: Trainer | None = None
+        self._example_input_array: Tensor | tuple[Any, ...] | dict[str, Any] | None = None
+        self._automatic_optimization = True
+        self._strict_loading: bool | None = None
+        self._device = torch.get_default_device()
+        self._dtype = torch.get_default_dtype()
+        self._required_grad: dict[Tensor, bool] = {}
+        self._metric_names: dict[int, str] | None = None
+
+    # ---------------------------------------------------------------- where it runs
+
+    @property
+    def trainer(self) -> Trainer:
+        """The Trainer that runs this module.
+
+        Raises:
+            RuntimeError: there is none yet.
+        """
+        if self._trainer is None and not self._jit_is_scripting:
+            raise RuntimeError(f"{type(self).__qualname__} is not attached to a `Trainer`.")
+        return self._trainer  # type: ignore[return-value]
+
+    @trainer.setter
+    def trainer(self, trainer: Trainer | None) -> None:
+        for child in self.children():
+            if isinstance(child, LightningModule):
+                child.trainer = trainer  # type: ignore[assignment]
+        self._trainer = trainer
+
+    @property
+    def automatic_optimization(self) -> bool:
+        """Whether the Trainer does backward, step and zero_grad; False leaves them to `training_step`."""
+        return self._automatic_optimization
+
+    @automatic_optimization.setter
+    def automatic_optimization(self, automatic_optimization: bool) -> None:
+        self._automatic_optimization = automatic_optimization
+
+    @property
+    def strict_loading(self) -> bool:
+        """Whether checkpoints must match this module's parameters exactly."""
+        return self._strict_loading in (None, True)
+
+    @strict_loading.setter
+    def strict_loading(self, strict_loading: bool) -> None:
+        self._strict_loading = strict_loading
+
+    @property
+    def example_input_array(self) -> Tensor | tuple[Any, ...] | dict[str, Any] | None:
+        """An input for `forward`: one tensor, a tuple of arguments, or a dict of keyword arguments."""
+        return self._example_input_array
+
+    @example_input_array.setter
+    def example_input_array(self, example: Tensor | tuple[Any, ...] | dict[str, Any] | None) -> None:
+        self._example_input_array = example
+
+    @property
+    def current_epoch(self) -> int:
+        return self._trainer.current_epoch if self._trainer is not None else 0
+
+    @property
+    def global_step(self) -> int:
+        """Optimizer steps taken."""
+        return self._trainer.global_step if self._trainer is not None else 0
+
+    @property
+    def global_rank(self) -> int:
+        return self._trainer.global_rank if self._trainer is not None else 0
+
+    @property
+    def local_rank(self) -> int:
+        return self._trainer.local_rank if self._trainer is not None else 0
+
+    @property
+    def logger(self) -> Logger | None:
+        """The first logger."""
+        return self._trainer.logger if self._trainer is not None else None
+
+    @property
+    def loggers(self) -> list[Logger]:
+        return self._trainer.loggers if self._trainer is not None else []
+
+    @property
+    def device(self) -> torch.device:
+        return self._device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._dtype
+
+    @dtype.setter
+    def dtype(self, new_dtype: torch.dtype) -> None:
+        raise RuntimeError("Cannot set the dtype explicitly. Please use module.to(new_dtype).")
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.device.type == "cuda"
+
+    @property
+    def device_mesh(self) -> Any:
+        """The strategy's device mesh, in `configure_model`."""
+        return getattr(self.trainer.strategy, "device_mesh", None)
+
+    def _apply(self: Self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)
+        # Every move and cast of a module goes through here, so an empty tensor tells where it is now.
+        if "_device" in self.__dict__:
+            probe = fn(torch.empty(0, device=self._device, dtype=self._dtype))
+            self._device, self._dtype = probe.device, probe.dtype
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(self.__dict__)
+        state["_trainer"] = None
+        return state
+
+    # ---------------------------------------------------------------- steps
+
+    def training_step(self, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
+        """One batch of training; returns the loss, a dict with ``loss``, or None to skip the batch.
+
+        Manual optimization may return anything: it steps by itself.
+        """
+        rank_zero_warn("`training_step` must be implemented to be used with the Lightning Trainer")
+        return None
+
+    def validation_step(self, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
+        """One batch of validation; several loaders also pass ``dataloader_idx``."""
+        return None
+
+    def test_step(self, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
+        """One batch of testing; several loaders also pass ``dataloader_idx``."""
+        return None
+
+    def predict_step(self, *args: Any, **kwargs: Any) -> Any:
+        """One batch of prediction; `forward` of the batch by default."""
+        batch = kwargs.get("batch", args[0])
+        return self(batch)
+
+    def configure_optimizers(self) -> Any:
+        """Optimizers and schedulers: one optimizer, several, ``([optimizers], [schedulers])``, a dict with
+        ``optimizer`` and ``lr_scheduler``, several such dicts, or None."""
+        rank_zero_warn("`configure_optimizers` must be implemented to be used with the Lightning Trainer")
+
+    def configure_callbacks(self) -> Sequence[Callback] | Callback:
+        """Callbacks of this module; they replace the Trainer's of the same type."""
+        return []
+
+    def configure_model(self) -> None:
+        """Builds layers late, where they may be created sharded. May be called more than once."""
+
+    def configure_sharded_model(self) -> None:
+        """The old name of `configure_model`."""
+
+    # ---------------------------------------------------------------- logging
+
+    def log(
+        self,
+        name: str,
+        value: Any,
+        prog_bar: bool = False,
+        logger: bool | None = None,
+        on_step: bool | None = None,
+        on_epoch: bool | None = None,
+        reduce_fx: str | Callable[[Any], Any] = "mean",
+        enable_graph: bool = False,
+        sync_dist: bool = False,
+        sync_dist_group: Any | None = None,
+        add_dataloader_idx: bool = True,
+        batch_size: int | None = None,
+        metric_attribute: str | None = None,
+        rank_zero_only: bool = False,
+    ) -> None:
+        """Logs a value under a name; `docs/logging.md` has the defaults per hook.
+
+        Args:
+            name: the key, equal in all processes.
+            value: a number, a tensor of one element, or a torchmetrics object.
+            prog_bar: show it in the progress bar.
+            logger: send it to the loggers.
+            on_step: keep each step's value.
+            on_epoch: reduce the values over the epoch.
+            reduce_fx: mean, sum, max or min over the epoch; a mean is weighted by batch size.
+            enable_graph: keep the graph.
+            sync_dist: reduce over processes.
+            sync_dist_group: the process group for that.
+            add_dataloader_idx: add the loader's index to the name when there are several.
+            batch_size: the weight of this value; read from the batch by default.
+            metric_attribute: the attribute under which the module holds the torchmetrics object.
+            rank_zero_only: the call is made on rank zero only.
+        """
+        options = (
+            prog_bar, logger, on_step, on_epoch, reduce_fx, enable_graph, sync_dist, sync_dist_group,
+            add_dataloader_idx, rank_zero_only,
+        )  # fmt: skip
+        trainer = self._trainer
+        if trainer is not None and (results := trainer._results) is not None:
+            if torch.compiler.is_compiling():
+                results.pending.append((name, value.detach() if isinstance(value, Tensor) else value, options, batch_size))
+                return
+            entry = results.entries.get((trainer.run.hook, name, results.dataloader_idx))
+            if entry is not None and entry.options == options and not isinstance(value, Mapping):
+                entry.add(value, batch_size, results)
+                return
+        self._log_first(name, value, options, batch_size, metric_attribute)
+
+    def _log_first(
+        self, name: str, value: Any, options: tuple[Any, ...], batch_size: int | None, metric_attribute: str | None
+    ) -> None:
+        """Checks and takes in a name that is logged for the first time in this loop."""
+        prog_bar, logger, on_step, on_epoch, reduce_fx, enable_graph, sync_dist, group, add_idx, rank_zero = options
+        _check_loggable(name, value)
+        trainer = self._trainer
+        if trainer is None:
+            rank_zero_warn(
+                "You are trying to `self.log()` but the `self.trainer` reference is not registered on the model yet."
+                " This is most likely because the model hasn't been passed to the `Trainer`"
+            )
+            return
+        if trainer.barebones:
+            rank_zero_warn(
+                "You are trying to `self.log()` but `Trainer(barebones=True)` is configured."
+                " Logging can impact raw speed so it is disabled under this setting."
+            )
+            return
+        results, hook = trainer._results, trainer.run.hook
+        if results is None:
+            raise MisconfigurationException(
+                "You are trying to `self.log()` but the loop's result collection is not registered"
+                " yet. This is most likely because you are trying to log in a `predict` hook,"
+                " but it doesn't support logging"
+            )
+        if hook is None:
+            raise MisconfigurationException(
+                "You are trying to `self.log()` but it is not managed by the `Trainer` control flow"
+            )
+        on_step, on_epoch = logging_levels(hook, on_step, on_epoch)
+        if add_idx and "/dataloader_idx_" in name:
+            raise MisconfigurationException(
+                f"You called `self.log` with the key `{name}`"
+                " but it should not contain information about `dataloader_idx` when `add_dataloader_idx=True`"
+            )
+        if isinstance(value, Mapping):
+            raise ValueError(f"`self.log({name}, {value})` was called, but a dict is logged with `self.log_dict`")
+        if is_metric(value):
+            self._find_metric(name, value, metric_attribute)
+        if logger and trainer.logger is None:
+            rank_zero_warn(
+                f"You called `self.log({name!r}, ..., logger=True)` but have no logger configured. You can enable one"
+                " by doing `Trainer(logger=ALogger(...))`"
+            )
+        index = results.dataloader_idx
+        suffix = f"/dataloader_idx_{index}" if add_idx and index is not None else ""
+        entry = Entry(
+            hook,
+            name,
+            options,
+            prog_bar=prog_bar,
+            logger=logger is None or logger,
+            on_step=on_step,
+            on_epoch=on_epoch,
+            reduce_fx=reduce_fx,
+            enable_graph=enable_graph,
+            dataloader_idx=index,
+            suffix=suffix,
+            sync=trainer._sync_of(reduce_fx, group) if sync_dist and not rank_zero else None,
+            metric=value if is_metric(value) else None,
+        )
+        results.declare(entry, (hook, name, index if add_idx else None)).add(value, batch_size, results)
+
+    def _find_metric(self, name: str, metric: Any, attribute: str | None) -> None:
+        if attribute is not None:
+            return
+        if self._metric_names is None:
+            self._metric_names = {id(module): name for name, module in self.named_modules() if is_metric(module)}
+        message = "Could not find the `LightningModule` attribute for the `torchmetrics.Metric` logged."
+        if not self._metric_names:
+            raise MisconfigurationException(
+                f"{message} You can fix this by setting an attribute for the metric in your `LightningModule`."
+            )
+        if id(metric) not in self._metric_names:
+            raise MisconfigurationException(
+                f"{message} You can fix this by calling `self.log({name}, ..., metric_attribute=name)` where `name` is"
+                f" one of {list(self._metric_names.values())}"
+            )
+
+    def log_dict(
+        self,
+        dictionary: Mapping[str, Any],
+        prog_bar: bool = False,
+        logger: bool | None = None,
+        on_step: bool | None = None,
+        on_epoch: bool | None = None,
+        reduce_fx: str | Callable[[Any], Any] = "mean",
+        enable_graph: bool = False,
+        sync_dist: bool = False,
+        sync_dist_group: Any | None = None,
+        add_dataloader_idx: bool = True,
+        batch_size: int | None = None,
+        rank_zero_only: bool = False,
+    ) -> None:
+        """Logs each value of a dict, or of a torchmetrics collection, under its key."""
+        items: Any = dictionary.items()
+        if is_metric_collection(dictionary):
+            # Without copies: the members of a compute group share their state until the epoch's end.
+            collection: Any = dictionary
+            items = collection.items(keep_base=False, copy_state=False)
+        for name, value in items:
+            self.log(
+                name,
+                value,
+                prog_bar,
+                logger,
+                on_step,
+                on_epoch,
+                reduce_fx,
+                enable_graph,
+                sync_dist,
+                sync_dist_group,
+                add_dataloader_idx,
+                batch_size,
+                rank_zero_only=rank_zero_only,
+            )
+
+    def print(self, *args: Any, **kwargs: Any) -> None:
+        """Prints from rank zero, without breaking the progress bar."""
+        if self.trainer.is_global_zero:
+            bar = self.trainer.progress_bar_callback
+            if bar is not None and bar.is_enabled:
+                bar.print(*args, **kwargs)
+            else:
+                print(*args, **kwargs)
+
+    def all_gather(self, data: Any, group: Any | None = None, sync_grads: bool = False) -> Any:
+        """Collects a tensor, or a nest of tensors, from all processes; one process returns it unchanged."""
+        gather = self.trainer.strategy.all_gather
+        if isinstance(data, Mapping):
+            return type(data)({key: self.all_gather(value, group, sync_grads) for key, value in data.items()})  # type: ignore[call-arg]
+        if isinstance(data, (list, tuple)):
+            return type(data)(self.all_gather(value, group, sync_grads) for value in data)
+        if isinstance(data, (int, float)):
+            data = torch.tensor(data, device=self.device)
+        return gather(data, group=group, sync_grads=sync_grads) if isinstance(data, Tensor) else data
+
+    # ---------------------------------------------------------------- optimization
+
+    @overload
+    def optimizers(self, use_pl_optimizer: Literal[True] = True) -> LightningOptimizer | list[LightningOptimizer]: ...
+
+    @overload
+    def optimizers(self, use_pl_optimizer: Literal[False]) -> Optimizer | list[Optimizer]: ...
+
+    @overload
+    def optimizers(self, use_pl_optimizer: bool) -> Any: ...
+
+    def optimizers(self, use_pl_optimizer: bool = True) -> Any:
+        """The optimizers of this run, one alone or a list; wrapped so that steps are counted, if not asked otherwise."""
+        found: list[Any] = self.trainer._lightning_optimizers if use_pl_optimizer else self.trainer.optimizers
+        return found[0] if len(found) == 1 else list(found)
+
+    def lr_schedulers(self) -> Any:
+        """The schedulers of this run: one alone, a list, or None."""
+        found = [config.scheduler for config in self.trainer.lr_scheduler_configs]
+        if not found:
+            return None
+        return found[0] if len(found) == 1 else found
+
+    def manual_backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """`loss.backward()` for manual optimization: scales for mixed precision and calls the hooks."""
+        self._require_manual("manual_backward")
+        self.trainer._backward(loss, *args, **kwargs)
+
+    def _require_manual(self, name: str) -> None:
+        if self.automatic_optimization:
+            raise MisconfigurationException(
+                f"to use {name}, please disable automatic optimization:"
+                " set model property `automatic_optimization` as False"
+            )
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """How gradients are computed; override to do it another way."""
+        loss.backward(*args, **kwargs)
+
+    def toggle_optimizer(self, optimizer: Optimizer | LightningOptimizer) -> None:
+        """Lets only this optimizer's parameters require gradients, until `untoggle_optimizer`."""
+        state: dict[Tensor, bool] = {}
+        for other in self.trainer.optimizers:
+            for param in _params(other):
+                if param not in state:
+                    state[param] = param.requires_grad
+                    param.requires_grad = False
+        for param in _params(optimizer):
+            param.requires_grad = state[param]
+        self._required_grad = state
+
+    def untoggle_optimizer(self, optimizer: Optimizer | LightningOptimizer) -> None:
+        """Undoes `toggle_optimizer`."""
+        itself = optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
+        for other in self.trainer.optimizers:
+            if other is not itself:
+                for param in _params(other):
+                    if param in self._required_grad:
+                        param.requires_grad = self._required_grad[param]
+        self._required_grad = {}
+
+    @contextmanager
+    def toggled_optimizer(self, optimizer: Optimizer | LightningOptimizer) -> Generator[None, None, None]:
+        """`toggle_optimizer` for a with block."""
+        self.toggle_optimizer(optimizer)
+        try:
+            yield
+        finally:
+            self.untoggle_optimizer(optimizer)
+
+    def clip_gradients(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips the gradients of an optimizer's parameters, by norm or by value."""
+        chosen_val, chosen_algorithm = self.trainer.gradient_clip_val, self.trainer.gradient_clip_algorithm
+        if gradient_clip_val is None:
+            gradient_clip_val = chosen_val or 0.0
+        elif chosen_val is not None and chosen_val != gradient_clip_val:
+            raise MisconfigurationException(
+                f"You have set `Trainer(gradient_clip_val={chosen_val!r})`"
+                f" and have passed `clip_gradients(gradient_clip_val={gradient_clip_val!r})`."
+                " Please use only one of them."
+            )
+        if gradient_clip_algorithm is None:
+            gradient_clip_algorithm = chosen_algorithm or "norm"
+        else:
+            gradient_clip_algorithm = gradient_clip_algorithm.lower()
+            if chosen_algorithm is not None and chosen_algorithm != gradient_clip_algorithm:
+                raise MisconfigurationException(
+                    f"You have set `Trainer(gradient_clip_algorithm={str(chosen_algorithm.value)!r})`"
+                    f" and have passed `clip_gradients(gradient_clip_algorithm={gradient_clip_algorithm!r})`"
+                    " Please use only one of them."
+                )
+        if not isinstance(gradient_clip_val, (int, float)):
+            raise TypeError(f"`gradient_clip_val` should be an int or a float. Got {gradient_clip_val}.")
+        if not GradClipAlgorithmType.supported_type(gradient_clip_algorithm.lower()):
+            raise MisconfigurationException(
+                f"`gradient_clip_algorithm` {gradient_clip_algorithm} is invalid."
+                f" Allowed algorithms: {GradClipAlgorithmType.supported_types()}."
+            )
+        self.trainer.precision_plugin.clip_gradients(
+            optimizer, gradient_clip_val, GradClipAlgorithmType(gradient_clip_algorithm.lower())
+        )
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips between backward and step; override for other ways."""
+        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """One optimizer step; the closure is step, zero_grad and backward, and must be called."""
+        optimizer.step(closure=optimizer_closure)  # type: ignore[arg-type]
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        """Zeroes gradients before backward."""
+        optimizer.zero_grad()
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
+        """Steps a scheduler; `metric` is the monitored value for those that need one."""
+        if metric is None:
+            scheduler.step()
+        else:
+            scheduler.step(metric)
+
+    # ---------------------------------------------------------------- hooks of a run
+
+    def on_fit_start(self) -> None: ...
+
+    def on_fit_end(self) -> None: ...
+
+    def on_train_start(self) -> None: ...
+
+    def on_train_end(self) -> None: ...
+
+    def on_train_epoch_start(self) -> None: ...
+
+    def on_train_epoch_end(self) -> None: ...
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> int | None:
+        """Returns -1 to skip the rest of the epoch."""
+        return None
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None: ...
+
+    def on_validation_start(self) -> None: ...
+
+    def on_validation_end(self) -> None: ...
+
+    def on_validation_epoch_start(self) -> None: ...
+
+    def on_validation_epoch_end(self) -> None: ...
+
+    def on_validation_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None: ...
+
+    def on_validation_batch_end(
+        self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None: ...
+
+    def on_validation_model_zero_grad(self) -> None:
+        """Called before validation inside fit, so that it may free the gradients' memory; leaves them by default."""
+
+    def on_validation_model_eval(self) -> None:
+        """Puts the module into the mode that validation runs in."""
+        self.eval()
+
+    def on_validation_model_train(self) -> None:
+        """Puts the module back; each submodule gets its own mode back unless this is overridden."""
+        self.train()
+
+    def on_test_start(self) -> None: ...
+
+    def on_test_end(self) -> None: ...
+
+    def on_test_epoch_start(self) -> None: ...
+
+    def on_test_epoch_end(self) -> None: ...
+
+    def on_test_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None: ...
+
+    def on_test_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None: ...
+
+    def on_test_model_eval(self) -> None:
+        self.eval()
+
+    def on_test_model_train(self) -> None:
+        self.train()
+
+    def on_predict_start(self) -> None: ...
+
+    def on_predict_end(self) -> None: ...
+
+    def on_predict_epoch_start(self) -> None: ...
+
+    def on_predict_epoch_end(self) -> None: ...
+
+    def on_predict_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None: ...
+
+    def on_predict_batch_end(
+        self, outputs: Any | None, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None: ...
+
+    def on_predict_model_eval(self) -> None:
+        self.eval()
+
+    def on_before_backward(self, loss: Tensor) -> None: ...
+
+    def on_after_backward(self) -> None: ...
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None: ...
+
+    def on_before_zero_grad(self, optimizer: Optimizer) -> None: ...
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """May add to the checkpoint before it is written."""
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """May read or change the checkpoint before it is restored."""
+
+    # ---------------------------------------------------------------- the module itself
+
+    def freeze(self: Self) -> Self:
+        """Stops all parameters from training and sets eval mode."""
+        for param in self.parameters():
+            param.requires_grad = False
+        return self.eval()
+
+    def unfreeze(self: Self) -> Self:
+        """Lets all parameters train and sets train mode."""
+        for param in self.parameters():
+            param.requires_grad = True
+        return self.train()
+
+    @ClassOnly
+    def load_from_checkpoint(
+        cls: type[Self],  # noqa: N805
+        checkpoint_path: str | Path | IO[bytes],
+        map_location: Any = None,
+        hparams_file: str | Path | None = None,
+        strict: bool | None = None,
+        weights_only: bool | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Makes the module with its saved hyperparameters and loads its weights.
+
+        Args:
+            checkpoint_path: the file, an address, or an open binary file.
+            map_location: where tensors go, as for `torch.load`.
+            hparams_file: YAML or CSV file with hyperparameters for checkpoints that hold none.
+            strict: whether parameters must match exactly; the module's `strict_loading` by default.
+            weights_only: False allows pickled objects; needed for checkpoints that hold such.
+            **kwargs: arguments of ``__init__`` that are not saved, or that replace saved ones.
+        """
+        return load_module(cls, checkpoint_path, map_location, hparams_file, strict, weights_only, **kwargs)
+
+    def to_torchscript(
+        self,
+        file_path: str | Path | None = None,
+        method: str | None = "script",
+        example_inputs: Any | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Compiles the module to TorchScript by ``script`` or ``trace``, and saves it when a path is given."""
+        from .export import to_torchscript
+
+        return to_torchscript(self, file_path, method, example_inputs, **kwargs)
+
+    def to_onnx(
+        self, file_path: str | Path | BytesIO | None = None, input_sample: Any | None = None, **kwargs: Any
+    ) -> Any:
+        """Exports the module to ONNX; the input is `example_input_array` if not given."""
+        from .export import to_onnx
+
+        return to_onnx(self, file_path, input_sample, **kwargs)
+
+
+def is_metric_collection(value: object) -> bool:
+    """Whether a value is a torchmetrics MetricCollection, asked without importing torchmetrics."""
+    return isinstance(value, torch.nn.ModuleDict) and hasattr(value, "compute") and hasattr(value, "keys")
+
+
+def _params(optimizer: Any) -> list[Tensor]:
+    return [param for group in optimizer.param_groups for param in group["params"]]
+
+
+def _check_loggable(name: str, value: Any) -> None:
+    if isinstance(value, Mapping):
+        if any(isinstance(part, Mapping) for part in value.values()):
+            raise ValueError(f"`self.log({name}, {value})` was called, but nested dictionaries cannot be logged")
+        for part in value.values():
+            _check_loggable(name, part)
+    elif not isinstance(value, (int, float, Tensor)) and not hasattr(value, "__float__") and not is_metric(value):
+        raise ValueError(
+            f"`self.log({name}, {value})` was called, but `{type(value).__name__}` values cannot be logged"
+        )
+
+
+def accepts(function: Callable[..., Any], name: str, at_least: int | None = None) -> bool:
+    """Whether a hook takes an argument of this name, or so many that it must be meant, or anything."""
+    params = inspect.signature(function).parameters.values()
+    return (
+        any(p.name == name for p in params)
+        or (at_least is not None and len([p for p in params if p.kind is not p.VAR_KEYWORD]) >= at_least)
+        or any(p.kind is p.VAR_POSITIONAL for p in params)
+    )

@@ -1,0 +1,221 @@
+"""The checkpoint dict: what a run is made of, put into Lightning's keys, and taken up again.
+
+Ours beyond Lightning's is under the one key `lightify`: the counters, random states, position in the data, gradients of
+an open accumulation window and what was logged so far. With it a run that was killed equals one that was not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from . import randomness
+from .errors import MisconfigurationException, rank_zero_info, rank_zero_warn
+from .hooks import is_overridden
+from .state import TrainerFn
+
+if TYPE_CHECKING:
+    from .callbacks.base import Callback
+    from .trainer import Trainer
+
+Checkpoint = dict[str, Any]
+FORMAT = 1
+
+
+def dump(trainer: Trainer, weights_only: bool | None, callback_base: type) -> Checkpoint:
+    """The checkpoint of this moment; weights_only leaves out what only training needs."""
+    module, datamodule, state = trainer.lightning_module, trainer.datamodule, trainer.run
+    hook = state.hook
+    checkpoint: Checkpoint = {
+        "epoch": trainer.current_epoch,
+        "global_step": trainer.global_step,
+        "pytorch-lightning_version": "2.6.0",
+        "state_dict": trainer.strategy.model_state_dict(module),
+        "loops": {"fit_loop": {"state_dict": {}}},
+    }
+    if not weights_only:
+        checkpoint["callbacks"] = _callback_states(trainer, callback_base)
+        checkpoint["optimizer_states"] = [trainer.strategy.optimizer_state(opt) for opt in trainer.optimizers]
+        checkpoint["lr_schedulers"] = [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs]
+        precision = trainer.precision_plugin
+        scaling = precision.state_dict()
+        if scaling:
+            checkpoint[precision.state_key] = scaling
+    for owner in (module, datamodule):
+        if owner is not None and owner.hparams:
+            _dump_hparams(owner, checkpoint)
+    if datamodule is not None:
+        state.hook = "state_dict"
+        own = datamodule.state_dict()
+        if own:
+            checkpoint[type(datamodule).__qualname__] = own
+    if not weights_only:
+        for callback in trainer.callbacks:
+            if is_overridden("on_save_checkpoint", callback, callback_base):
+                state.hook = "on_save_checkpoint"
+                callback.on_save_checkpoint(trainer, module, checkpoint)
+    state.hook = "on_save_checkpoint"
+    module.on_save_checkpoint(checkpoint)
+    state.hook = hook
+    if not weights_only:
+        checkpoint["lightify"] = _dump_run(trainer)
+    return checkpoint
+
+
+def _callback_states(trainer: Trainer, callback_base: type) -> dict[str, Any]:
+    states = {callback.state_key: callback.state_dict() for callback in trainer.callbacks}
+    return {key: value for key, value in states.items() if value}
+
+
+def _dump_hparams(owner: Any, checkpoint: Checkpoint) -> None:
+    if hasattr(owner, "_hparams_name"):
+        checkpoint[owner.CHECKPOINT_HYPER_PARAMS_NAME] = owner._hparams_name
+    if isinstance(owner.hparams, dict):
+        checkpoint[owner.CHECKPOINT_HYPER_PARAMS_KEY] = dict(owner.hparams)
+    else:  # an OmegaConf container is kept as what it is
+        checkpoint[owner.CHECKPOINT_HYPER_PARAMS_KEY] = owner.hparams
+        checkpoint[owner.CHECKPOINT_HYPER_PARAMS_TYPE] = type(owner.hparams)
+
+
+def _dump_run(trainer: Trainer) -> dict[str, Any]:
+    run, state, module = trainer._training, trainer.run, trainer.lightning_module
+    saved: dict[str, Any] = {"format": FORMAT, "run": state.state_dict(), "random": randomness.capture()}
+    if run is None:
+        return saved
+    if state.hook == "on_train_batch_end" and run.closes:
+        saved["run"]["logged_steps"] += 1  # counted after this hook, which will not be called again
+    saved["data"] = run.data_position()
+    saved["results"] = run.results.state_dict()
+    saved["metrics"] = dict(trainer.callback_metrics)
+    saved["closes"] = run.closes
+    # In automatic optimization a closed window's gradients are never read again.
+    if not run.closes or not module.automatic_optimization:
+        saved["gradients"] = {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
+    return saved
+
+
+class Restorer:
+    """A loaded checkpoint, given back to the parts of a run in the order in which they come to exist."""
+
+    def __init__(self, trainer: Trainer, path: Any, weights_only: bool | None) -> None:
+        self.trainer, self.path = trainer, path
+        self.checkpoint: Checkpoint = {}
+        if path:
+            rank_zero_info(f"Restoring states from the checkpoint path at {path}")
+            self.checkpoint = trainer.strategy.load_checkpoint(path, weights_only=weights_only)
+            if "state_dict" not in self.checkpoint:
+                raise KeyError(
+                    f"{path} is no checkpoint of a Trainer: it has no 'state_dict'."
+                    " Load plain weights with `model.load_state_dict(torch.load(path))` before the run."
+                )
+
+    def module_and_callbacks(self, callback_base: type) -> None:
+        """Weights, datamodule and callbacks; before the strategy wraps the module."""
+        if not self.checkpoint:
+            return
+        trainer, state = self.trainer, self.trainer.run
+        state.hook = "on_load_checkpoint"
+        trainer.lightning_module.on_load_checkpoint(self.checkpoint)
+        state.hook = None
+        trainer.strategy.load_model_state_dict(self.checkpoint, strict=trainer.lightning_module.strict_loading)
+        datamodule = trainer.datamodule
+        if datamodule is not None and type(datamodule).__qualname__ in self.checkpoint:
+            datamodule.load_state_dict(self.checkpoint[type(datamodule).__qualname__])
+        self._callbacks(callback_base)
+
+    def _callbacks(self, callback_base: type) -> None:
+        trainer, saved = self.trainer, self.checkpoint.get("callbacks")
+        for callback in trainer.callbacks:
+            if is_overridden("on_load_checkpoint", callback, callback_base):
+                callback.on_load_checkpoint(trainer, trainer.lightning_module, self.checkpoint)
+        if saved is None:
+            return
+        lost = {_name(key) for key in saved} - {_name(callback.state_key) for callback in trainer.callbacks}
+        if trainer.state.fn is TrainerFn.FITTING and lost:
+            rank_zero_warn(
+                "Be aware that when using `ckpt_path`,"
+                " callbacks used to create the checkpoint need to be provided during `Trainer` instantiation."
+                f" Please add the following callbacks: {sorted(lost)}."
+            )
+        for callback in trainer.callbacks:
+            own = self._state_of(callback, saved)
+            if own is not None:
+                callback.load_state_dict(own)
+
+    @staticmethod
+    def _state_of(callback: Callback, saved: Mapping[Any, Any]) -> Any:
+        found = saved.get(callback.state_key)
+        return found if found is not None else saved.get(callback._legacy_state_key)
+
+    def training(self) -> None:
+        """Optimizers, schedulers, precision, loops; when all of them exist."""
+        if not self.checkpoint:
+            return
+        trainer, checkpoint = self.trainer, self.checkpoint
+        precision = trainer.precision_plugin
+        if precision.state_key in checkpoint:
+            precision.load_state_dict(checkpoint[precision.state_key])
+        if trainer.state.fn is not TrainerFn.FITTING:
+            return
+        if "optimizer_states" not in checkpoint or "lr_schedulers" not in checkpoint:
+            raise KeyError(
+                "Trying to restore optimizer state but checkpoint contains only the model."
+                " This is probably due to `ModelCheckpoint.save_weights_only` being set to `True`."
+            )
+        if trainer.strategy.lightning_restore_optimizer:
+            trainer.strategy.load_optimizer_state_dict(checkpoint)
+        for config, saved in zip(trainer.lr_scheduler_configs, checkpoint["lr_schedulers"]):
+            config.scheduler.load_state_dict(saved)
+        self._loops()
+
+    def _loops(self) -> None:
+        trainer, own = self.trainer, self.checkpoint.get("lightify")
+        run = trainer._training
+        assert run is not None
+        if own is None or "data" not in own:
+            self._foreign_loops()
+        else:
+            run.take_up(own)
+            params = dict(trainer.lightning_module.named_parameters())
+            for name, grad in own.get("gradients", {}).items():
+                params[name].grad = grad.to(params[name].device)
+        state = trainer.run
+        max_epochs, max_steps = trainer.max_epochs, trainer.max_steps
+        if max_epochs is not None and max_epochs != -1 and state.epoch > max_epochs:
+            raise _too_far("epoch", state.epoch, "max_epochs", max_epochs)
+        if max_steps != -1 and state.global_step > max_steps:
+            raise _too_far("global_step", state.global_step, "max_steps", max_steps)
+
+    def _foreign_loops(self) -> None:
+        # Lightning's: at an epoch's end its counters say "processed", not yet "completed".
+        state, checkpoint = self.trainer.run, self.checkpoint
+        state.global_step = state.logged_steps = checkpoint.get("global_step", 0)
+        state.epoch = checkpoint.get("epoch", 0)
+        fit_loop = checkpoint.get("loops", {}).get("fit_loop", {})
+        progress = fit_loop.get("epoch_progress")
+        if progress is not None:
+            state.epoch = progress["current"]["processed"]
+        batches = fit_loop.get("epoch_loop.batch_progress", {}).get("total")
+        state.total_batches = batches["completed"] if batches else state.global_step
+
+    def finish(self) -> None:
+        """Lets go of the checkpoint."""
+        if self.checkpoint:
+            what = "Restored all states" if self.trainer.state.fn is TrainerFn.FITTING else "Loaded model weights"
+            rank_zero_info(f"{what} from the checkpoint at {self.path}")
+        self.checkpoint = {}
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+        self.trainer.strategy.barrier("checkpoint restored")
+
+
+def _name(key: Any) -> str:
+    return key if isinstance(key, str) else key.__qualname__
+
+
+def _too_far(what: str, value: int, limit: str, given: int) -> Exception:
+    return MisconfigurationException(
+        f"You restored a checkpoint with {what}={value}, but you have set Trainer({limit}={given})."
+    )
