@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from .errors import WarningCache, rank_zero_warn
+from .export import on_device
 from .randomness import isolate_rng
 
 if TYPE_CHECKING:
@@ -117,10 +118,8 @@ class ModelSummary:
     def _run_example_input(self) -> None:
         from torch.utils.flop_counter import FlopCounterMode  # slow to import, and only needed here
 
-        model, inputs = self._model, self._model.example_input_array
-        inputs = model.on_before_batch_transfer(inputs, 0)
-        inputs = model.transfer_batch_to_device(inputs, model.device, 0)
-        inputs = model.on_after_batch_transfer(inputs, 0)
+        model = self._model
+        inputs = on_device(model, model.example_input_array)
         self._flop_counter = FlopCounterMode(display=False, depth=self._max_depth + 1)
         trainer = model._trainer
         precision = contextlib.nullcontext() if trainer is None else trainer.precision_plugin.forward_context()

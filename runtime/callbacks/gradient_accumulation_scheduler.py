@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import MisconfigurationException, rank_zero_warn
+from ..hooks import is_overridden
+from ..module import LightningModule
 from .base import Callback
 
 if TYPE_CHECKING:
-    from ..module import LightningModule
     from ..trainer import Trainer
 
 
@@ -65,7 +66,4 @@ class GradientAccumulationScheduler(Callback):
 
 
 def _overrides_optimization(module: LightningModule) -> bool:
-    base = next(cls for cls in type(module).__mro__ if cls.__name__ == "LightningModule")
-    return any(
-        getattr(type(module), name) is not getattr(base, name) for name in ("optimizer_step", "optimizer_zero_grad")
-    )
+    return any(is_overridden(name, module, LightningModule) for name in ("optimizer_step", "optimizer_zero_grad"))

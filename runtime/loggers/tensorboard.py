@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import rank_zero_only, rank_zero_warn
+from ..export import on_device
 from ..filesystem import filesystem
 from .base import rank_zero_experiment
 from .folders import FolderLogger, write_hparams
@@ -161,7 +162,7 @@ class TensorBoardLogger(FolderLogger):
                 " by TensorBoard. Give a tuple of the positional arguments of `forward()`."
             )
         else:
-            self.experiment.add_graph(model, _moved(model, inputs))
+            self.experiment.add_graph(model, on_device(model, inputs) if hasattr(model, "device") else inputs)
 
     @rank_zero_only
     def save(self) -> None:
@@ -178,12 +179,3 @@ class TensorBoardLogger(FolderLogger):
             self.experiment.close()
         if status == "success":
             self.save()
-
-
-def _moved(model: Any, inputs: Any) -> Any:
-    """Puts example inputs through the module's own transfer hooks, if it has them."""
-    if not hasattr(model, "transfer_batch_to_device"):
-        return inputs
-    inputs = model.on_before_batch_transfer(inputs, 0)
-    inputs = model.transfer_batch_to_device(inputs, model.device, 0)
-    return model.on_after_batch_transfer(inputs, 0)

@@ -71,8 +71,8 @@ class MetricsTextColumn(ProgressColumn):
         return Text(self._delimiter.join(texts), justify="left", style=self._style)
 
     def _value(self, value: Any) -> str:
-        if isinstance(value, str):
-            return value
+        if isinstance(value, (str, int)):
+            return str(value)
         try:
             return f"{value:{self._format}}"
         except (TypeError, ValueError):

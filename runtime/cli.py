@@ -1,0 +1,506 @@
+"""A command line made from a module's, a data module's and the Trainer's arguments.
+
+``LightningCLI(MyModule, MyData)`` reads the command line and YAML files, makes the objects and runs ``fit``,
+``validate``, ``test`` or ``predict``. Importing this file needs jsonargparse.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial, update_wrapper
+from pathlib import Path
+from types import MethodType
+from typing import Any, Optional, Union
+
+import torch
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from .callbacks import Callback
+from .datamodule import LightningDataModule
+from .errors import MisconfigurationException, rank_zero_warn
+from .filesystem import filesystem
+from .hooks import is_overridden
+from .module import LightningModule
+from .randomness import seed_everything
+from .trainer import Trainer
+
+try:
+    from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, class_from_function
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError("LightningCLI needs jsonargparse: pip install 'jsonargparse[signatures]'") from error
+
+
+class ReduceLROnPlateau(torch.optim.lr_scheduler.ReduceLROnPlateau):
+    """torch's scheduler with the name of the metric it watches."""
+
+    def __init__(self, optimizer: Optimizer, monitor: str, *args: Any, **kwargs: Any) -> None:
+        super().__init__(optimizer, *args, **kwargs)
+        self.monitor = monitor
+
+
+# read by jsonargparse at run time: no `|` here, which Python 3.10 cannot do with every one of these
+ArgsType = Optional[Union[list[str], dict[str, Any], Namespace]]
+OptimizerCallable = Callable[[Iterable], Optimizer]
+LRSchedulerCallable = Callable[[Optimizer], Union[LRScheduler, ReduceLROnPlateau]]
+LRSchedulerTypeTuple = (LRScheduler, ReduceLROnPlateau)
+
+_OWN_CLASSES = (Trainer, LightningModule, LightningDataModule, Callback)
+_AUTOMATIC = "AUTOMATIC"
+
+Classes = Union[type, tuple[type, ...]]
+
+
+class LightningArgumentParser(ArgumentParser):
+    """jsonargparse's parser, which knows modules, data modules, callbacks, optimizers and schedulers."""
+
+    def __init__(
+        self,
+        *args: Any,
+        description: str = "Lightning Trainer command line tool",
+        env_prefix: str = "PL",
+        default_env: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, description=description, env_prefix=env_prefix, default_env=default_env, **kwargs)
+        self.callback_keys: list[str] = []
+        self._optimizers: dict[str, tuple[Classes, str]] = {}
+        self._lr_schedulers: dict[str, tuple[Classes, str]] = {}
+
+    def add_lightning_class_args(
+        self,
+        lightning_class: Callable[..., Any],
+        nested_key: str,
+        subclass_mode: bool = False,
+        required: bool = True,
+    ) -> list[str]:
+        """Adds a class's arguments under a key and returns their names.
+
+        Args:
+            lightning_class: A Trainer, module, data module or callback class, or a function returning one of these.
+            nested_key: The key.
+            subclass_mode: Lets the user choose a subclass by its name.
+            required: Whether the class must be given.
+        """
+        cls = lightning_class if isinstance(lightning_class, type) else class_from_function(lightning_class)
+        if not issubclass(cls, _OWN_CLASSES):
+            raise MisconfigurationException(
+                f"Cannot add arguments from: {lightning_class}. You should provide either a callable or a subclass of: "
+                "Trainer, LightningModule, LightningDataModule, or Callback."
+            )
+        if issubclass(cls, Callback):
+            self.callback_keys.append(nested_key)
+        if subclass_mode:
+            return self.add_subclass_arguments(cls, nested_key, fail_untyped=False, required=required)
+        made_by_parser = not issubclass(cls, Trainer)
+        return self.add_class_arguments(
+            cls, nested_key, fail_untyped=False, instantiate=made_by_parser, sub_configs=True
+        )
+
+    def add_optimizer_args(
+        self, optimizer_class: Classes = (Optimizer,), nested_key: str = "optimizer", link_to: str = _AUTOMATIC
+    ) -> None:
+        """Adds an optimizer's arguments, but for ``params``.
+
+        Args:
+            optimizer_class: The class; a tuple lets the user choose a subclass.
+            nested_key: The key.
+            link_to: The argument that gets it; by default it becomes ``configure_optimizers``.
+        """
+        self._add_deferred(optimizer_class, nested_key, "params")
+        self._optimizers[nested_key] = (optimizer_class, link_to)
+
+    def add_lr_scheduler_args(
+        self,
+        lr_scheduler_class: Classes = LRSchedulerTypeTuple,
+        nested_key: str = "lr_scheduler",
+        link_to: str = _AUTOMATIC,
+    ) -> None:
+        """Adds a scheduler's arguments, but for ``optimizer``; see `add_optimizer_args`."""
+        self._add_deferred(lr_scheduler_class, nested_key, "optimizer")
+        self._lr_schedulers[nested_key] = (lr_scheduler_class, link_to)
+
+    def _add_deferred(self, cls: Classes, nested_key: str, skip: str) -> None:
+        if isinstance(cls, tuple):
+            self.add_subclass_arguments(
+                cls, nested_key, instantiate=False, fail_untyped=False, skip={skip}, required=False
+            )
+        else:
+            self.add_class_arguments(
+                cls, nested_key, instantiate=False, fail_untyped=False, skip={skip}, sub_configs=True
+            )
+
+
+class SaveConfigCallback(Callback):
+    """Writes the parsed configuration to the log folder when a run starts.
+
+    Args:
+        parser: What parsed it.
+        config: The configuration.
+        config_filename: Its name in the log folder.
+        overwrite: Replaces a file that is there, instead of refusing to.
+        multifile: Keeps a configuration of several files in several files.
+        save_to_log_dir: False leaves it to `save_config`.
+    """
+
+    def __init__(
+        self,
+        parser: LightningArgumentParser,
+        config: Namespace,
+        config_filename: str = "config.yaml",
+        overwrite: bool = False,
+        multifile: bool = False,
+        save_to_log_dir: bool = True,
+    ) -> None:
+        if not save_to_log_dir and not is_overridden("save_config", self, SaveConfigCallback):
+            raise ValueError(
+                "`save_to_log_dir=False` only makes sense when subclassing SaveConfigCallback to implement "
+                "`save_config` and it is desired to disable the standard behavior of saving to log_dir."
+            )
+        self.parser = parser
+        self.config = config
+        self.config_filename = config_filename
+        self.overwrite = overwrite
+        self.multifile = multifile
+        self.save_to_log_dir = save_to_log_dir
+        self.already_saved = False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if self.already_saved:
+            return
+        if self.save_to_log_dir:
+            self._write(trainer)
+        if trainer.is_global_zero:
+            self.save_config(trainer, pl_module, stage)
+        self.already_saved = True
+
+    def _write(self, trainer: Trainer) -> None:
+        log_dir = trainer.log_dir
+        assert log_dir is not None
+        path = os.path.join(log_dir, self.config_filename)
+        files = filesystem(log_dir)
+        exists = trainer.is_global_zero and not self.overwrite and files.isfile(path)
+        if trainer.strategy.broadcast(exists):
+            raise RuntimeError(
+                f"{type(self).__name__} expected {path} to NOT exist. Aborting to avoid overwriting"
+                " results of a previous run. You can delete the previous config file,"
+                " set `LightningCLI(save_config_callback=None)` to disable config saving,"
+                ' or set `LightningCLI(save_config_kwargs={"overwrite": True})` to overwrite the config file.'
+            )
+        if trainer.is_global_zero:
+            files.makedirs(log_dir, exist_ok=True)
+            self.parser.save(
+                self.config, path, skip_none=False, overwrite=self.overwrite, multifile=self.multifile
+            )
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Override it to save the configuration somewhere else too; called on rank zero only."""
+
+
+class LightningCLI:
+    """Makes the module, the data module and the Trainer from the command line, and runs what it asks for.
+
+    Args:
+        model_class: Class, or function returning a module; None lets the user choose: ``--model=MyModel``.
+        datamodule_class: The same for the data module; it may be left out.
+        save_config_callback: Writes the configuration beside the logs; None writes nothing.
+        save_config_kwargs: Its arguments.
+        trainer_class: A Trainer class, or a function returning one.
+        trainer_defaults: Other defaults than the Trainer's; ``callbacks`` in it are always added.
+        seed_everything_default: A seed, True for any, False for none.
+        parser_kwargs: For the parser; under a subcommand's name, for that one's.
+        parser_class: The parser.
+        subclass_mode_model: Lets the user choose a subclass of the module.
+        subclass_mode_data: Lets the user choose a subclass of the data module.
+        args: Arguments instead of the command line's: a list of words, or a dictionary.
+        run: False only makes the objects.
+        auto_configure_optimizers: Adds ``--optimizer`` and ``--lr_scheduler``, which then replace the module's own.
+    """
+
+    def __init__(
+        self,
+        model_class: Callable[..., LightningModule] | None = None,
+        datamodule_class: Callable[..., LightningDataModule] | None = None,
+        save_config_callback: type[SaveConfigCallback] | None = SaveConfigCallback,
+        save_config_kwargs: dict[str, Any] | None = None,
+        trainer_class: Callable[..., Trainer] = Trainer,
+        trainer_defaults: dict[str, Any] | None = None,
+        seed_everything_default: bool | int = True,
+        parser_kwargs: dict[str, Any] | None = None,
+        parser_class: type[LightningArgumentParser] = LightningArgumentParser,
+        subclass_mode_model: bool = False,
+        subclass_mode_data: bool = False,
+        args: ArgsType = None,
+        run: bool = True,
+        auto_configure_optimizers: bool = True,
+    ) -> None:
+        self.save_config_callback = save_config_callback
+        self.save_config_kwargs = save_config_kwargs or {}
+        self.trainer_class = trainer_class
+        self.trainer_defaults = trainer_defaults or {}
+        self.seed_everything_default = seed_everything_default
+        self.parser_kwargs = parser_kwargs or {}
+        self.parser_class = parser_class
+        self.auto_configure_optimizers = auto_configure_optimizers
+        self.model_class = model_class
+        self.subclass_mode_model = model_class is None or subclass_mode_model
+        self.datamodule_class = datamodule_class
+        self.subclass_mode_data = datamodule_class is None or subclass_mode_data
+
+        names = self.subcommands()
+        main_kwargs = {name: value for name, value in self.parser_kwargs.items() if name not in names}
+        sub_kwargs = {name: value for name, value in self.parser_kwargs.items() if name in names}
+        self.setup_parser(run, main_kwargs, sub_kwargs)
+        self.parse_arguments(self.parser, args)
+        self.subcommand: str | None = self.config["subcommand"] if run else None
+        self._take_hyperparameters_of_checkpoint()
+        self._set_seed()
+        self.before_instantiate_classes()
+        self.instantiate_classes()
+        self.after_instantiate_classes()
+        if self.subcommand is not None:
+            self._run_subcommand(self.subcommand)
+
+    # -- the parser -----------------------------------------------------------------------------------------------
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """Makes a parser, with ``--config``."""
+        parser = self.parser_class(**kwargs)
+        parser.add_argument(
+            "-c", "--config", action=ActionConfigFile, help="Path to a configuration file in json or yaml format."
+        )
+        return parser
+
+    def setup_parser(
+        self, add_subcommands: bool, main_kwargs: dict[str, Any], subparser_kwargs: dict[str, Any]
+    ) -> None:
+        """Makes the parser and, with ``add_subcommands``, one below it for each of `subcommands`."""
+        self.parser = self.init_parser(**main_kwargs)
+        self._subcommand_parsers: dict[str, LightningArgumentParser] = {}
+        self._subcommand_method_arguments: dict[str, list[str]] = {}
+        if not add_subcommands:
+            self._add_arguments(self.parser)
+            return
+        commands = self.parser.add_subcommands()
+        cls = self.trainer_class if isinstance(self.trainer_class, type) else class_from_function(self.trainer_class)
+        for name, skip in self.subcommands().items():
+            description = (inspect.getdoc(getattr(cls, name)) or "").partition("\n")[0]
+            parser = self.init_parser(**{"description": description, **subparser_kwargs.get(name, {})})
+            self._add_arguments(parser)
+            self._subcommand_method_arguments[name] = parser.add_method_arguments(cls, name, skip=set(skip))
+            self._subcommand_parsers[name] = parser
+            commands.add_subcommand(name, parser, help=description)
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Returns the Trainer's methods that can be run, each with the arguments that do not come from outside."""
+        evaluation = {"model", "dataloaders", "datamodule"}
+        return {
+            "fit": {"model", "train_dataloaders", "val_dataloaders", "datamodule"},
+            "validate": evaluation,
+            "test": evaluation,
+            "predict": evaluation,
+        }
+
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds ``--seed_everything``."""
+        parser.add_argument(
+            "--seed_everything",
+            type=Union[bool, int],
+            default=self.seed_everything_default,
+            help="An int is the seed, set before anything is made; true takes any seed, false none.",
+        )
+
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds the arguments of the Trainer, the module and the data module."""
+        parser.add_lightning_class_args(self.trainer_class, "trainer")
+        own = {f"trainer.{name}": value for name, value in self.trainer_defaults.items() if name != "callbacks"}
+        parser.set_defaults(own)
+        parser.add_lightning_class_args(
+            self.model_class or LightningModule, "model", subclass_mode=self.subclass_mode_model
+        )
+        parser.add_lightning_class_args(
+            self.datamodule_class or LightningDataModule,
+            "data",
+            subclass_mode=self.subclass_mode_data,
+            required=self.datamodule_class is not None,  # a module may have loaders of its own
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Override it to add arguments, or to link one to another."""
+
+    def _add_arguments(self, parser: LightningArgumentParser) -> None:
+        self.add_default_arguments_to_parser(parser)
+        self.add_core_arguments_to_parser(parser)
+        self.add_arguments_to_parser(parser)
+        if self.auto_configure_optimizers:
+            if not parser._optimizers:
+                parser.add_optimizer_args()
+            if not parser._lr_schedulers:
+                parser.add_lr_scheduler_args()
+        self.link_optimizers_and_lr_schedulers(parser)
+
+    @staticmethod
+    def link_optimizers_and_lr_schedulers(parser: LightningArgumentParser) -> None:
+        """Links the optimizers and schedulers that were added with ``link_to``."""
+        for key, (cls, link_to) in {**parser._optimizers, **parser._lr_schedulers}.items():
+            if link_to == _AUTOMATIC:
+                continue
+            if isinstance(cls, tuple):
+                parser.link_arguments(key, link_to)
+            else:
+                parser.link_arguments(key, link_to, compute_fn=partial(_described, cls))
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parses the arguments into ``self.config``."""
+        if args is not None and len(sys.argv) > 1:
+            rank_zero_warn(
+                "LightningCLI's args parameter is intended to run from within Python like if it were from the command "
+                "line. To prevent mistakes it is not recommended to provide both args and command line arguments, got: "
+                f"sys.argv[1:]={sys.argv[1:]}, args={args}."
+            )
+        self.config = parser.parse_object(args) if isinstance(args, (dict, Namespace)) else parser.parse_args(args)
+
+    def _take_hyperparameters_of_checkpoint(self) -> None:
+        if self.subcommand is None:
+            return
+        path = self.config[self.subcommand].get("ckpt_path")
+        if not path or not Path(path).is_file():
+            return
+        hparams = torch.load(path, weights_only=True, map_location="cpu").get("hyper_parameters")
+        if hparams:
+            self.config = self.parser.parse_object({self.subcommand: {"model": dict(hparams)}}, self.config)
+
+    # -- the objects ----------------------------------------------------------------------------------------------
+
+    def before_instantiate_classes(self) -> None:
+        """Override it to do something before the objects are made."""
+
+    def instantiate_classes(self) -> None:
+        """Makes the data module, the module and the Trainer."""
+        self.config_init = self.parser.instantiate_classes(self.config)
+        self.datamodule = self._get(self.config_init, "data")
+        self.model = self._get(self.config_init, "model")
+        self._set_configure_optimizers()
+        self.trainer = self.instantiate_trainer()
+
+    def after_instantiate_classes(self) -> None:
+        """Override it to do something with the objects before the run."""
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Makes the Trainer; ``kwargs`` win over the configuration."""
+        config = {**self._get(self.config_init, "trainer", default={}), **kwargs}
+        if "callbacks" not in config:
+            rank_zero_warn(
+                f"The `{getattr(self.trainer_class, '__qualname__', self.trainer_class)}` class does not expose the"
+                " `callbacks` argument so they will not be included."
+            )
+            return self.trainer_class(**config)
+        parser = self._parser
+        config["callbacks"] = [
+            *_as_list(config["callbacks"]),
+            *(self._get(self.config_init, key) for key in parser.callback_keys),
+            *_as_list(self.trainer_defaults.get("callbacks")),
+        ]
+        if self.save_config_callback is not None and not config.get("fast_dev_run", False):
+            own_config = self.config.get(str(self.subcommand), self.config)
+            config["callbacks"].append(self.save_config_callback(parser, own_config, **self.save_config_kwargs))
+        return self.trainer_class(**config)
+
+    @property
+    def _parser(self) -> LightningArgumentParser:
+        return self.parser if self.subcommand is None else self._subcommand_parsers[self.subcommand]
+
+    @staticmethod
+    def configure_optimizers(
+        lightning_module: LightningModule, optimizer: Optimizer, lr_scheduler: Any = None
+    ) -> Any:
+        """Returns what the module's ``configure_optimizers`` returns; override it to change that."""
+        if lr_scheduler is None:
+            return optimizer
+        if isinstance(lr_scheduler, ReduceLROnPlateau):
+            scheduler = {"scheduler": lr_scheduler, "monitor": lr_scheduler.monitor}
+            return {"optimizer": optimizer, "lr_scheduler": scheduler}
+        return [optimizer], [lr_scheduler]
+
+    def _set_configure_optimizers(self) -> None:
+        if not self.auto_configure_optimizers:
+            return
+        parser = self._parser
+        optimizers = [key for key, (_, link_to) in parser._optimizers.items() if link_to == _AUTOMATIC]
+        schedulers = [key for key, (_, link_to) in parser._lr_schedulers.items() if link_to == _AUTOMATIC]
+        if not optimizers:
+            return
+        if len(optimizers) > 1 or len(schedulers) > 1:
+            raise MisconfigurationException(
+                f"`{type(self).__name__}` expects at most one optimizer and one lr_scheduler to be 'AUTOMATIC', but"
+                f" found {optimizers + schedulers}. Link the others with `link_to` and write `configure_optimizers`."
+            )
+        optimizer_init = self._initializer(optimizers[0], parser._optimizers)
+        if not optimizer_init:
+            return
+        if is_overridden("configure_optimizers", self.model, LightningModule):
+            rank_zero_warn(
+                f"`{type(self.model).__name__}.configure_optimizers` will be overridden by "
+                f"`{type(self).__name__}.configure_optimizers`."
+            )
+        optimizer = instantiate_class(self.model.parameters(), optimizer_init)
+        scheduler_init = self._initializer(schedulers[0], parser._lr_schedulers) if schedulers else None
+        scheduler = instantiate_class(optimizer, scheduler_init) if scheduler_init else None
+        configure = partial(self.configure_optimizers, optimizer=optimizer, lr_scheduler=scheduler)
+        update_wrapper(configure, self.configure_optimizers)
+        self.model.configure_optimizers = MethodType(configure, self.model)
+
+    def _initializer(self, key: str, register: Mapping[str, tuple[Classes, str]]) -> dict[str, Any] | None:
+        cls, init = register[key][0], self._get(self.config_init, key)
+        return init if isinstance(cls, tuple) else _described(cls, init)
+
+    def _get(self, config: Namespace, key: str, default: Any = None) -> Any:
+        return config.get(str(self.subcommand), config).get(key, default)
+
+    # -- the run --------------------------------------------------------------------------------------------------
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Runs ``before_<subcommand>``, the subcommand (the CLI's own or the Trainer's) and ``after_<subcommand>``."""
+        getattr(self, f"before_{subcommand}", _nothing)()
+        run = getattr(self, subcommand, None) or getattr(self.trainer, subcommand)
+        wanted = self._subcommand_method_arguments[subcommand]
+        kwargs = {name: value for name, value in self.config_init[subcommand].items() if name in wanted}
+        kwargs["model"] = self.model
+        if self.datamodule is not None:
+            kwargs["datamodule"] = self.datamodule
+        run(**kwargs)
+        getattr(self, f"after_{subcommand}", _nothing)()
+
+    def _set_seed(self) -> None:
+        seed = self._get(self.config, "seed_everything")
+        if seed is False:
+            return
+        seed = seed_everything(None if seed is True else seed, workers=True)
+        config = self.config if self.subcommand is None else self.config[self.subcommand]
+        config["seed_everything"] = seed  # the saved configuration repeats this run
+
+
+def instantiate_class(args: Any, init: Mapping[str, Any]) -> Any:
+    """Makes ``{"class_path": ..., "init_args": ...}`` with ``args`` (one, or a tuple) before its own arguments."""
+    module, _, name = init["class_path"].rpartition(".")
+    cls = getattr(__import__(module, fromlist=[name]), name)
+    return cls(*(args if isinstance(args, tuple) else (args,)), **init.get("init_args", {}))
+
+
+def _described(cls: type, init_args: Namespace | dict[str, Any] | None) -> dict[str, Any]:
+    values = init_args.as_dict() if isinstance(init_args, Namespace) else init_args or {}
+    return {"class_path": f"{cls.__module__}.{cls.__name__}", "init_args": values}
+
+
+def _as_list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _nothing() -> None:
+    pass
