@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 Item = tuple[Any, int, int]  # batch, batch_idx, dataloader_idx
 Limits = list[int | float] | None
@@ -28,7 +28,7 @@ class CombinedLoader(Iterable[Item]):
         if mode not in MODES:
             raise ValueError(f"Unsupported mode {mode!r}, please select one of: {list(MODES)}.")
         self._iterables = iterables
-        self._flattened, self._spec = tree_flatten(iterables)
+        self._flattened, self._spec = tree_flatten(iterables, is_leaf=_is_source)
         self._mode = mode
         self._limits: Limits = None
         self._iterator: Iterator[Item] | None = None
@@ -57,11 +57,14 @@ class CombinedLoader(Iterable[Item]):
     @property
     def sampler(self) -> Any:
         """The samplers of the loaders, in the shape of `iterables`; None for what has none."""
-        return tree_map(lambda loader: getattr(loader, "sampler", None), self._iterables)
+        return self._of_each("sampler")
 
     @property
     def batch_sampler(self) -> Any:
-        return tree_map(lambda loader: getattr(loader, "batch_sampler", None), self._iterables)
+        return self._of_each("batch_sampler")
+
+    def _of_each(self, attribute: str) -> Any:
+        return tree_unflatten([getattr(loader, attribute, None) for loader in self._flattened], self._spec)
 
     @property
     def limits(self) -> Limits:
@@ -86,11 +89,11 @@ class CombinedLoader(Iterable[Item]):
             raise TypeError("The CombinedLoader has no length: an iterable in it has none.")
         return int(count)
 
-    def __iter__(self) -> CombinedLoader:
+    def __iter__(self) -> Iterator[Item]:
         # At once, so that all workers start together; one after the other where only one is read at a time.
         started = self._flattened[:1] if self._mode == "sequential" else self._flattened
         self._iterator = MODES[self._mode][0](self, [iter(loader) for loader in started])
-        return self
+        return self._iterator
 
     def __next__(self) -> Item:
         if self._iterator is None:
@@ -106,6 +109,11 @@ class CombinedLoader(Iterable[Item]):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_iterator": None}  # a pass cannot be sent to another process
+
+
+def _is_source(value: Any) -> bool:
+    """Whether a container is itself a source of batches: a list of plain values, not one of loaders."""
+    return isinstance(value, (list, tuple)) and all(isinstance(item, (bool, int, float, str)) for item in value)
 
 
 def _length(loader: Any) -> int | float:

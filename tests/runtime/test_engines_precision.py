@@ -1,0 +1,171 @@
+"""Precisions: spellings, types, loss scale. On the CPU autocast and the scaler are real, only slower."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from lightify.runtime.errors import MisconfigurationException
+from lightify.runtime.precision import (
+    DoublePrecision,
+    FSDPPrecision,
+    HalfPrecision,
+    MixedPrecision,
+    Precision,
+    resolve_precision,
+)
+
+SPELLINGS: list[tuple[Any, str, type[Precision], str]] = [
+    (None, "cpu", Precision, "32-true"),
+    (32, "cpu", Precision, "32-true"),
+    ("32", "cuda", Precision, "32-true"),
+    ("32-true", "cpu", Precision, "32-true"),
+    (64, "cpu", DoublePrecision, "64-true"),
+    ("64-true", "cuda", DoublePrecision, "64-true"),
+    (16, "cuda", MixedPrecision, "16-mixed"),
+    ("16", "cuda", MixedPrecision, "16-mixed"),
+    ("16-mixed", "cuda", MixedPrecision, "16-mixed"),
+    ("16-mixed", "cpu", MixedPrecision, "bf16-mixed"),
+    ("bf16", "cpu", MixedPrecision, "bf16-mixed"),
+    ("bf16-mixed", "cuda", MixedPrecision, "bf16-mixed"),
+    ("16-true", "cpu", HalfPrecision, "16-true"),
+    ("bf16-true", "cpu", HalfPrecision, "bf16-true"),
+]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("spelling", "device", "kind", "name"), SPELLINGS)
+def test_spellings(spelling: Any, device: str, kind: type[Precision], name: str) -> None:
+    precision = resolve_precision(spelling, device)
+    assert type(precision) is kind and precision.precision == name
+    assert (precision.scaler is not None) == (name == "16-mixed")
+
+
+@pytest.mark.parametrize("name", ["8", "mixed", 128, "transformer-engine"])
+def test_unknown_precisions(name: Any) -> None:
+    with pytest.raises((ValueError, MisconfigurationException), match="precision|Precision"):
+        resolve_precision(name, "cpu")
+
+
+def test_mps_has_no_64_bits() -> None:
+    with pytest.raises(MisconfigurationException, match="not supported on MPS"):
+        resolve_precision("64-true", "mps")
+
+
+@pytest.mark.parametrize(
+    ("precision", "weight", "computed"),
+    [
+        (Precision(), torch.float32, torch.float32),
+        (MixedPrecision("bf16-mixed", "cpu"), torch.float32, torch.bfloat16),
+        (MixedPrecision("16-mixed", "cpu"), torch.float32, torch.float16),
+        (HalfPrecision("bf16-true"), torch.bfloat16, torch.bfloat16),
+        (HalfPrecision("16-true"), torch.float16, torch.float16),
+        (DoublePrecision(), torch.float64, torch.float64),
+    ],
+    ids=lambda value: value.precision if isinstance(value, Precision) else str(value),
+)
+def test_types_of_weights_inputs_and_computation(
+    precision: Precision, weight: torch.dtype, computed: torch.dtype
+) -> None:
+    module = precision.convert_module(nn.Linear(2, 2))
+    batch = precision.convert_input({"x": torch.ones(1, 2), "label": torch.ones(1, dtype=torch.int64), "name": "a"})
+    assert batch["label"].dtype == torch.int64 and batch["name"] == "a"
+    with precision.forward_context():
+        output = module(batch["x"])
+    assert module.weight.dtype == weight and output.dtype == computed
+    assert torch.get_default_dtype() == torch.float32
+    with precision.module_init_context():
+        assert nn.Linear(2, 2).weight.dtype == weight
+
+
+@pytest.mark.parametrize(
+    ("precision", "gathered"),
+    [("32-true", None), ("bf16-true", None), ("bf16-mixed", torch.bfloat16), ("16-mixed", torch.float16)],
+)
+def test_sharded_modules_are_cast_by_fsdp(precision: str, gathered: torch.dtype | None) -> None:
+    assert FSDPPrecision(precision).policy.param_dtype == gathered
+
+
+def one_step(precision: Precision, scale_gradient: float = 1.0) -> tuple[nn.Module, torch.Tensor]:
+    """A clipped step of gradient 10 times `scale_gradient`."""
+    torch.manual_seed(0)
+    module = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(module.weight)
+    optimizer = torch.optim.SGD(module.parameters(), lr=1.0)
+    loss = (module(torch.ones(1, 1)) * 10.0 * scale_gradient).sum()
+    precision.scale_loss(loss).backward()
+    precision.unscale(optimizer)
+    seen = module.weight.grad.clone()
+    precision.clip_gradients(optimizer, 0.5, "norm")
+    precision.step(optimizer)
+    return module, seen
+
+
+def test_gradients_are_clipped_after_unscaling() -> None:
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    module, seen = one_step(MixedPrecision("16-mixed", "cpu", scaler))
+    assert seen.item() == 10.0  # what hooks see is unscaled
+    assert module.weight.item() == pytest.approx(0.5)
+    plain, _ = one_step(Precision())
+    assert plain.weight.item() == pytest.approx(module.weight.item())
+
+
+def test_a_step_that_overflows_is_skipped_and_halves_the_scale() -> None:
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
+    precision = MixedPrecision("16-mixed", "cpu", scaler)
+    module, _ = one_step(precision, scale_gradient=100.0)
+    assert module.weight.item() == 1.0
+    assert scaler.get_scale() == 2.0**126
+
+
+def test_the_scaler_is_part_of_the_state() -> None:
+    precision = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=1))
+    one_step(precision)
+    state = precision.state_dict()
+    assert state["scale"] == 16.0
+    fresh = MixedPrecision("16-mixed", "cpu")
+    fresh.load_state_dict(state)
+    assert fresh.state_dict() == state
+    assert MixedPrecision("bf16-mixed", "cpu").state_dict() == Precision().state_dict() == {}
+    assert precision.state_key == "MixedPrecision"
+
+
+def test_an_optimizer_without_gradients_is_not_stepped_by_the_scaler() -> None:
+    precision = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))
+    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=1.0)
+    precision.unscale(optimizer)
+    assert precision.step(optimizer) is None
+
+
+@pytest.mark.parametrize(
+    ("action", "error", "message"),
+    [
+        (lambda: MixedPrecision("16", "cpu"), ValueError, "Precision must be '16-mixed' or 'bf16-mixed'"),
+        (lambda: HalfPrecision("16"), ValueError, "'16-true' or 'bf16-true'"),
+        (lambda: FSDPPrecision("64-true"), ValueError, "not supported in FSDP"),
+        (
+            lambda: MixedPrecision("bf16-mixed", "cpu", torch.amp.GradScaler("cpu")),
+            MisconfigurationException,
+            "does not use a scaler",
+        ),
+        (
+            lambda: MixedPrecision("16-mixed", "cpu").step(torch.optim.LBFGS(nn.Linear(1, 1).parameters())),
+            MisconfigurationException,
+            "LBFGS optimizer are not compatible",
+        ),
+    ],
+)
+def test_wrong_uses(action: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        action()
+
+
+def test_an_optimizer_that_unscales_itself_cannot_be_clipped() -> None:
+    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=1.0)
+    optimizer._step_supports_amp_scaling = True  # what fused optimizers say of themselves
+    with pytest.raises(RuntimeError, match="does not allow for gradient clipping"):
+        MixedPrecision("16-mixed", "cpu").clip_gradients(optimizer, 1.0)
+    MixedPrecision("bf16-mixed", "cpu").clip_gradients(optimizer, 1.0)
