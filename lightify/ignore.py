@@ -1,4 +1,4 @@
-"""`# lightify: ignore[LF402]` at the end of a line: the user has seen that finding and wants no more of it."""
+"""`# lightify: ignore[CODE]` at the end of a line: the user has seen that finding and wants no more of it."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Layout of the converted script: jinja2 templates, rendered by `lightify.render` only."""
+"""Layout of generated code (jinja2)."""

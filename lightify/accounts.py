@@ -1,0 +1,63 @@
+"""Tree + Plan -> Ledger: one fate for each statement of the source."""
+
+from __future__ import annotations
+
+import libcst as cst
+
+from lightify.flow import Item
+from lightify.ledger import Fate, Ledger, LedgerEntry
+from lightify.parse import Tree
+from lightify.plan.types import FateNote, Plan
+from lightify.query import code, small, walk
+
+_Statement = (cst.BaseSmallStatement, cst.BaseCompoundStatement)
+
+
+def account(tree: Tree, plan: Plan, dropped_imports: frozenset[cst.CSTNode] = frozenset()) -> Ledger:
+    """Reads from the plan what becomes of each statement; what it does not mention is kept."""
+    fates: dict[cst.CSTNode, FateNote] = {}
+
+    def note(node: cst.CSTNode, fate: FateNote, *, below: bool = True) -> None:
+        for part in walk(node) if below else (small(node) or node,):
+            if isinstance(part, _Statement):
+                fates.setdefault(part, fate)
+
+    for node, fate in plan.fates.items():
+        note(node, fate, below=fate.fate is not Fate.KEPT)
+    for node in dropped_imports:
+        note(node, FateNote(Fate.DROPPED, "", "nothing uses it any more"))
+    nest = plan.nest
+    for loop in filter(None, (nest.epoch_loop, nest.batch_loop)):
+        note(loop, FateNote(Fate.REPLACED, "Trainer.fit", "the Trainer runs the loop"), below=False)
+    for hook in plan.hooks:
+        for step in hook.steps:
+            if isinstance(step, Item):
+                note(step.node, FateNote(Fate.MOVED, hook.name))
+            elif step.origin is not nest.host_loop:
+                note(step.origin, FateNote(Fate.MOVED, hook.name), below=False)
+    for opened in nest.opened:
+        statement = next(a for a in tree.ancestors(opened.call) if isinstance(a, cst.BaseSmallStatement))
+        note(statement, FateNote(Fate.REPLACED, "hooks", f"{opened.function.name.value} runs in the hooks"), below=False)
+    for function in plan.removed:
+        if isinstance(function, cst.FunctionDef):
+            note(function, FateNote(Fate.DROPPED, "", "its body moved to the hooks"))
+    for step in (*nest.epoch_start, *nest.body, *nest.epoch_end):
+        if isinstance(step, Item):
+            note(step.node, FateNote(Fate.DROPPED, "", "not needed by the Trainer"))
+    entries = []
+    for node, span in tree.spans.items():
+        fate = fates.get(node) or FateNote(Fate.KEPT)
+        entries.append(LedgerEntry(span, _first_line(node), fate.fate, fate.target, fate.reason))
+    return Ledger(tuple(sorted(entries, key=lambda entry: entry.span)))
+
+
+def _first_line(node: cst.CSTNode) -> str:
+    if isinstance(node, cst.BaseCompoundStatement):
+        node = node.with_changes(body=cst.SimpleStatementSuite([cst.Pass()]), leading_lines=[]) if hasattr(node, "leading_lines") else node
+        for name in ("orelse", "finalbody"):
+            if getattr(node, name, None) is not None:
+                node = node.with_changes(**{name: None})
+        if isinstance(node, (cst.FunctionDef, cst.ClassDef)):
+            node = node.with_changes(decorators=[], lines_after_decorators=[])
+    text = code(node).strip().split("\n", 1)[0]
+    return text.removesuffix(" pass")

@@ -1,0 +1,272 @@
+"""Finds what a call runs, binds its arguments, and opens its body where the body moves."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import libcst as cst
+
+from lightify.flow import (
+    Binding, Expression, Frame, Item, Step, Variable, bound_names, declared_elsewhere, parameters,
+)
+from lightify.parse import Tree
+from lightify.query import (
+    arguments, block, children, dotted, expression_of, is_constant, is_docstring, method_call, small, walk,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A call replaced by the body of its function: `before` binds parameters, `after` the result."""
+
+    call: cst.Call
+    function: cst.FunctionDef
+    frame: Frame
+    before: tuple[Step, ...]
+    body: tuple[Step, ...]
+    after: tuple[Step, ...]
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        return (*self.before, *self.body, *self.after)
+
+
+def callers(tree: Tree) -> Mapping[cst.FunctionDef, list[cst.Call]]:
+    """The calls of each function and method that the file defines, as far as names tell."""
+    methods = method_table(tree)
+    found: dict[cst.FunctionDef, list[cst.Call]] = defaultdict(list)
+    nested = {
+        node.name.value: node
+        for node in tree.parents
+        if isinstance(node, cst.FunctionDef) and any(isinstance(a, cst.FunctionDef) for a in tree.ancestors(node))
+    }
+    for node in tree.parents:
+        if not isinstance(node, cst.Call):
+            continue
+        if isinstance(node.func, cst.Name) and node.func.value.startswith("self."):
+            definition = _class_of(node, tree)
+            for function in methods.get(node.func.value[5:], ()):
+                if definition is None or _class_around(function, tree) in _with_bases(definition, tree):
+                    found[function].append(node)
+        elif isinstance(node.func, cst.Name):
+            function = nested.get(node.func.value) or tree.functions.get(node.func.value)
+            if function is not None:
+                found[function].append(node)
+        elif (used := method_call(node)) is not None:
+            for function in methods.get(used[1], ()):
+                if _may_be_receiver(used[0], function, tree):
+                    found[function].append(node)
+    return found
+
+
+def method_table(tree: Tree) -> Mapping[str, list[cst.FunctionDef]]:
+    """Methods of the file's classes by name."""
+    table: dict[str, list[cst.FunctionDef]] = defaultdict(list)
+    for definition in tree.classes.values():
+        for statement in block(definition.body):
+            if isinstance(statement, cst.FunctionDef):
+                table[statement.name.value].append(statement)
+    return table
+
+
+def _may_be_receiver(receiver: cst.BaseExpression, method: cst.FunctionDef, tree: Tree) -> bool:
+    definition = _class_around(method, tree)
+    known = class_of_object(receiver, tree)
+    if known is not None:
+        return definition in _with_bases(known, tree)
+    return not method.name.value.startswith("__") and method.name.value not in _TENSOR_METHODS
+
+
+#: Methods that torch objects have too: a call on an unknown object says nothing about the file's own classes.
+_TENSOR_METHODS = {"train", "eval", "step", "forward", "to", "cuda", "backward", "zero_grad", "update", "reset", "add"}
+
+
+def _class_around(node: cst.CSTNode, tree: Tree) -> cst.ClassDef | None:
+    for ancestor in tree.ancestors(node):
+        if isinstance(ancestor, cst.ClassDef):
+            return ancestor
+        if isinstance(ancestor, cst.FunctionDef):
+            return None
+    return None
+
+
+def class_of_object(receiver: cst.BaseExpression, tree: Tree) -> cst.ClassDef | None:
+    """The file's class that an object is of: `self`, or a name that is bound to `Class(...)` somewhere."""
+    if isinstance(receiver, cst.Call):
+        return tree.classes.get(dotted(receiver.func) or "")
+    if not isinstance(receiver, cst.Name):
+        return None
+    if receiver.value == "self":
+        return _class_of(receiver, tree)
+    for node in tree.parents:
+        if isinstance(node, cst.Assign) and isinstance(node.value, cst.Call):
+            if any(isinstance(t.target, cst.Name) and t.target.value == receiver.value for t in node.targets):
+                definition = tree.classes.get(dotted(node.value.func) or "")
+                if definition is not None:
+                    return definition
+    return None
+
+
+def _with_bases(definition: cst.ClassDef, tree: Tree) -> list[cst.ClassDef]:
+    found, todo = [], [definition]
+    while todo:
+        current = todo.pop()
+        if current in found:
+            continue
+        found.append(current)
+        todo.extend(tree.classes[name] for base in current.bases if (name := dotted(base.value)) in tree.classes)
+    return found
+
+
+def callee(call: cst.Call, frame: Frame, tree: Tree) -> tuple[cst.FunctionDef, cst.BaseExpression | None] | None:
+    """The function that a call runs and, for a method, the expression of its object."""
+    if isinstance(call.func, cst.Name) and call.func.value.startswith("self."):
+        return _method_of(_class_of(call, tree), call.func.value[5:], cst.Name("self"), tree)
+    if isinstance(call.func, cst.Name):
+        meaning = frame.resolve(call.func.value)
+        if not isinstance(meaning, Variable):
+            return None
+        if meaning.frame.is_module:
+            function = tree.functions.get(meaning.name)
+            return (function, None) if function is not None else None
+        owner = meaning.frame.function
+        assert owner is not None
+        for node in walk(owner):
+            if isinstance(node, cst.FunctionDef) and node.name.value == meaning.name and node is not owner:
+                return node, None
+        return None
+    used = method_call(call)
+    if used is None:
+        return None
+    receiver = used[0]
+    if isinstance(receiver, cst.Name):
+        meaning = frame.resolve(receiver.value)
+        if isinstance(meaning, Variable) and meaning.frame.function is not None and meaning.name == "self":
+            definition = _class_around(meaning.frame.function, tree)
+        else:
+            name = cst.Name(meaning.name) if isinstance(meaning, Variable) else receiver
+            definition = class_of_object(name, tree)
+        return _method_of(definition, used[1], receiver, tree)
+    return None
+
+
+def _method_of(
+    definition: cst.ClassDef | None, name: str, receiver: cst.BaseExpression, tree: Tree
+) -> tuple[cst.FunctionDef, cst.BaseExpression] | None:
+    for candidate in _with_bases(definition, tree) if definition is not None else ():
+        for statement in block(candidate.body):
+            if isinstance(statement, cst.FunctionDef) and statement.name.value == name:
+                return statement, receiver
+    return None
+
+
+def _class_of(node: cst.CSTNode, tree: Tree) -> cst.ClassDef | None:
+    return next((a for a in tree.ancestors(node) if isinstance(a, cst.ClassDef)), None)
+
+
+def called_statement(node: cst.BaseStatement) -> tuple[cst.Call, cst.BaseExpression | None] | None:
+    """(call, target) of the statements `f(...)` and `target = f(...)`."""
+    value = expression_of(node)
+    if isinstance(value, cst.Call):
+        return value, None
+    inner = small(node)
+    if isinstance(inner, cst.Assign) and isinstance(inner.value, cst.Call) and len(inner.targets) == 1:
+        return inner.value, inner.targets[0].target
+    return None
+
+
+def open_call(item: Item, tree: Tree, module: Frame) -> Opened | str:
+    """Opens a statement that calls one of the file's functions; a text says why it can't be opened."""
+    found = called_statement(item.node)
+    if found is None:
+        return "it is not a plain call"
+    call, target = found
+    resolved = callee(call, item.frame, tree)
+    if resolved is None:
+        return "the called function is not known"
+    function, receiver = resolved
+    if function.asynchronous is not None or any(isinstance(node, (cst.Yield, cst.Await)) for node in walk(function.body)):
+        return f"{function.name.value} is a generator or coroutine"
+    if function.decorators:
+        return f"{function.name.value} is decorated"
+    body = list(block(function.body))
+    if body and is_docstring(body[0]):
+        body = body[1:]
+    result: cst.BaseExpression | None = None
+    if body and isinstance(last := small(body[-1]), cst.Return):
+        result = last.value
+        body = body[:-1]
+        origin: cst.CSTNode = last
+    else:
+        origin = item.node
+    if any(isinstance(node, cst.Return) for statement in body for node in _own_nodes(statement)):
+        return f"{function.name.value} returns from its middle"
+    outer = item.frame if _is_nested_in(function, item.frame, tree) else module
+    frame = Frame(function.name.value, function, outer)
+    before = _bind(call, function, receiver, item, frame)
+    if isinstance(before, str):
+        return before
+    after: list[Step] = []
+    if target is not None:
+        value = result if result is not None else cst.Name("None")
+        after.append(Binding(target, item.frame, value, frame, origin))
+    elif result is not None and any(isinstance(node, cst.Call) for node in walk(result)):
+        after.append(Item(cst.SimpleStatementLine([cst.Expr(result)]), frame))
+    return Opened(call, function, frame, tuple(before), tuple(Item(node, frame) for node in body), tuple(after))
+
+
+def _own_nodes(statement: cst.CSTNode):
+    stack = [statement]
+    while stack:
+        node = stack.pop()
+        yield node
+        if not isinstance(node, (cst.FunctionDef, cst.ClassDef, cst.Lambda)):
+            stack.extend(children(node))
+
+
+def _is_nested_in(function: cst.FunctionDef, frame: Frame, tree: Tree) -> bool:
+    return any(ancestor is frame.function for ancestor in tree.ancestors(function)) and frame.function is not None
+
+
+def _bind(
+    call: cst.Call, function: cst.FunctionDef, receiver: cst.BaseExpression | None, item: Item, frame: Frame
+) -> list[Step] | str:
+    given = arguments(call)
+    if given.starred:
+        return f"the call of {function.name.value} hides arguments behind a star"
+    if any(isinstance(p, cst.Param) for p in (function.params.star_arg, function.params.star_kwarg)):
+        return f"{function.name.value} takes a variable number of arguments"
+    positional = [receiver, *given.positional] if receiver is not None else list(given.positional)
+    names = parameters(function)
+    if len(positional) > len(names):
+        return f"the call of {function.name.value} gives too many arguments"
+    written = bound_names(block(function.body)) - declared_elsewhere(function)
+    bindings: list[Step] = []
+    for number, param in enumerate(names):
+        name = param.name.value
+        if number < len(positional):
+            value, source = positional[number], item.frame
+        elif name in given.keyword:
+            value, source = given.keyword[name], item.frame
+        elif param.default is not None:
+            value, source = param.default, frame.outer or item.frame
+        else:
+            return f"the call of {function.name.value} gives no {name}"
+        alias = _alias(value, source) if name not in written else None
+        if alias is not None:
+            frame.aliases[name] = alias
+        else:
+            bindings.append(Binding(cst.Name(name), frame, value, source, item.node))
+    return bindings
+
+
+def _alias(value: cst.BaseExpression, frame: Frame) -> Variable | Expression | None:
+    if isinstance(value, cst.Name) and not is_constant(value):
+        return frame.resolve(value.value)
+    if is_constant(value) and not isinstance(value, (cst.List, cst.Dict, cst.Set, cst.Call)):
+        return Expression(value, frame)
+    if isinstance(value, cst.Attribute) and dotted(value) is not None:
+        return Expression(value, frame)
+    return None

@@ -1,0 +1,62 @@
+"""The pipeline: one direction, each stage a value; no disk, no print."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from lightify.accounts import account
+from lightify.analyze import analyze
+from lightify.errors import Diagnostic, LightifyError, Refusal, SourceSpan
+from lightify.ledger import Ledger
+from lightify.parse import parse
+from lightify.plan.make import make_plan
+from lightify.render import render
+from lightify.rewrite import rewrite
+from lightify.selfcheck import self_check
+from lightify.settings import Settings
+from lightify.sources import Source
+
+
+@dataclass(frozen=True)
+class Found:
+    """Something recognised, for the reader of a report: kind is "model", "optimizer", "batch loop", ..."""
+
+    kind: str
+    name: str
+    span: SourceSpan | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """The result of converting one script; `text` is None when it is refused."""
+
+    source: Source
+    text: str | None
+    mode: Literal["automatic", "manual"] | None = None
+    reasons: tuple[str, ...] = ()  # why the mode is not a better one
+    found: tuple[Found, ...] = ()
+    ledger: Ledger = Ledger()
+    refusals: tuple[Refusal, ...] = ()
+    findings: tuple[Diagnostic, ...] = ()
+    departures: tuple[str, ...] = ()  # steps away from identity that the style asked for
+
+
+def convert(source: Source, settings: Settings) -> Conversion:
+    """Converts one script.
+
+    Raises:
+        LightifyError: the text does not parse, or the result fails our own check (a fault of ours).
+    """
+    tree = parse(source)
+    analysis = analyze(tree)
+    plan = make_plan(tree, analysis, settings)
+    if isinstance(plan, Refusal):
+        return Conversion(source, text=None, refusals=(plan,))
+    pieces = rewrite(tree, plan)
+    text = render(pieces, settings.runtime_module, settings.line_length)
+    problems = self_check(text, source.text, source.path)
+    if problems:
+        raise LightifyError(problems[0])
+    return Conversion(source, text, plan.mode, plan.reasons, ledger=account(tree, plan, pieces.dropped_imports))

@@ -1,0 +1,206 @@
+"""Source -> Tree: the nodes, where they stand, and what the top level defines; the only caller of the parsers."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import libcst as cst
+
+from lightify.errors import Diagnostic, LightifyError, SourceSpan
+from lightify.query import FieldName, children, dotted, walk
+from lightify.sources import Source
+
+Statement = cst.BaseStatement | cst.BaseSmallStatement
+
+
+@dataclass(frozen=True, eq=False)
+class Tree:
+    """A parsed script.
+
+    Attributes:
+        module: every line holds one small statement and every suite is indented.
+        spans: place of each statement (a compound statement's is its head).
+        functions, classes: those of the top level by name (also under `if` or `try`).
+        imports: local name to qualified name, from anywhere in the file.
+        parents: statement or function of the top level walk to its enclosing statement.
+    """
+
+    source: Source
+    module: cst.Module
+    spans: Mapping[cst.CSTNode, SourceSpan]
+    functions: Mapping[str, cst.FunctionDef]
+    classes: Mapping[str, cst.ClassDef]
+    imports: Mapping[str, str]
+    parents: Mapping[cst.CSTNode, cst.CSTNode] = field(repr=False)
+
+    def span(self, node: cst.CSTNode) -> SourceSpan:
+        """The place of a node: its own or that of the statement around it."""
+        current: cst.CSTNode | None = node
+        while current is not None and current not in self.spans:
+            current = self.parents.get(current)
+        return self.spans[current] if current is not None else SourceSpan(self.source.path, 1)
+
+    def ancestors(self, node: cst.CSTNode) -> Iterator[cst.CSTNode]:
+        """The nodes around a node, innermost first, without the node itself."""
+        current = self.parents.get(node)
+        while current is not None:
+            yield current
+            current = self.parents.get(current)
+
+    def qualified(self, node: cst.CSTNode | None) -> str | None:
+        """`torch.optim.Adam` for `optim.Adam` after `from torch import optim`; None for no dotted name."""
+        name = dotted(node)
+        if name is None:
+            return None
+        head, _, rest = name.partition(".")
+        head = self.imports.get(head, head)
+        return f"{head}.{rest}" if rest else head
+
+
+class _OneStatementPerLine(cst.CSTTransformer):
+    """`a; b` becomes two lines and `if x: y` an indented block, so that a statement is a node of its own."""
+
+    def _split(self, body: tuple[cst.BaseStatement, ...]) -> list[cst.BaseStatement]:
+        lines: list[cst.BaseStatement] = []
+        for statement in body:
+            if isinstance(statement, cst.SimpleStatementLine) and len(statement.body) > 1:
+                for number, small in enumerate(statement.body):
+                    small = small.with_changes(semicolon=cst.MaybeSentinel.DEFAULT)
+                    leading = statement.leading_lines if number == 0 else ()
+                    trailing = statement.trailing_whitespace if number == len(statement.body) - 1 else cst.TrailingWhitespace()
+                    lines.append(cst.SimpleStatementLine([small], leading_lines=leading, trailing_whitespace=trailing))
+            else:
+                lines.append(statement)
+        return lines
+
+    def leave_Module(self, original: cst.Module, updated: cst.Module) -> cst.Module:
+        return updated.with_changes(body=self._split(updated.body))
+
+    def leave_IndentedBlock(self, original: cst.IndentedBlock, updated: cst.IndentedBlock) -> cst.IndentedBlock:
+        return updated.with_changes(body=self._split(updated.body))
+
+    def leave_SimpleStatementSuite(
+        self, original: cst.SimpleStatementSuite, updated: cst.SimpleStatementSuite
+    ) -> cst.IndentedBlock:
+        line = cst.SimpleStatementLine(updated.body, trailing_whitespace=updated.trailing_whitespace)
+        return cst.IndentedBlock(self._split((line,)))
+
+
+def parse(source: Source) -> Tree:
+    """Parses a script.
+
+    Raises:
+        LightifyError: LF101, the text is not valid Python 3; with the line of the error.
+    """
+    try:
+        module = cst.parse_module(source.text)
+        syntax = ast.parse(source.text)
+    except cst.ParserSyntaxError as error:
+        place = SourceSpan(source.path, error.raw_line, error.raw_column)
+        raise LightifyError(_syntax_error(place, source.text)) from None
+    except (SyntaxError, ValueError) as error:
+        line, column = getattr(error, "lineno", None) or 1, (getattr(error, "offset", None) or 1) - 1
+        raise LightifyError(_syntax_error(SourceSpan(source.path, line, column), source.text)) from None
+    except RecursionError:
+        place = SourceSpan(source.path, 1)
+        raise LightifyError(Diagnostic("LF102", "the code is nested too deeply to be read", place)) from None
+    if any(
+        isinstance(node, cst.SimpleStatementSuite)
+        or (isinstance(node, cst.SimpleStatementLine) and len(node.body) > 1)
+        for node in walk(module)
+    ):
+        module = module.visit(_OneStatementPerLine())  # type: ignore[assignment]
+    module = _name_fields(module)
+    statements, parents = _index(module)
+    spans = dict(zip(statements, _places(syntax, source.path)))
+    functions, classes = {}, {}
+    for node in _top_level(module):
+        if isinstance(node, cst.FunctionDef):
+            functions[node.name.value] = node
+        elif isinstance(node, cst.ClassDef):
+            classes[node.name.value] = node
+    return Tree(source, module, spans, functions, classes, _imports(statements), parents)
+
+
+class _FieldsAsNames(cst.CSTTransformer):
+    """`self.x` becomes one name, so that a trainer object's fields are variables like any other."""
+
+    def leave_Attribute(self, original: cst.Attribute, updated: cst.Attribute) -> cst.BaseExpression:
+        if isinstance(updated.value, cst.Name) and updated.value.value == "self" and not updated.lpar:
+            return FieldName(f"self.{updated.attr.value}")
+        return updated
+
+
+def _name_fields(module: cst.Module) -> cst.Module:
+    """Names the fields of classes that train; the text stays the same."""
+    changes = {}
+    for node in module.body:
+        if isinstance(node, cst.ClassDef) and any(
+            isinstance(part, cst.Attribute) and part.attr.value == "backward" for part in walk(node)
+        ):
+            changes[node] = node.visit(_FieldsAsNames())
+    return module.with_changes(body=[changes.get(node, node) for node in module.body]) if changes else module
+
+
+def _syntax_error(place: SourceSpan, text: str) -> Diagnostic:
+    lines = text.splitlines()
+    line = lines[place.line - 1].strip() if 0 < place.line <= len(lines) else ""
+    hint = "convert the file to Python 3 first (2to3)" if line.startswith(("print ", "exec ")) else "mend the line first"
+    return Diagnostic("LF101", f"not valid Python 3: {line!r}", place, hint=hint)
+
+
+def _index(module: cst.Module) -> tuple[list[Statement], dict[cst.CSTNode, cst.CSTNode]]:
+    statements: list[Statement] = []
+    parents: dict[cst.CSTNode, cst.CSTNode] = {}
+    stack: list[cst.CSTNode] = [module]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, (cst.BaseSmallStatement, cst.BaseCompoundStatement)):
+            statements.append(node)
+        below = list(children(node))
+        for child in below:
+            parents[child] = node
+        stack.extend(reversed(below))
+    return statements, parents
+
+
+def _places(syntax: ast.Module, path: str) -> Iterator[SourceSpan]:
+    stack: list[ast.AST] = [syntax]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, ast.stmt):
+            body = getattr(node, "body", None)
+            end = (node.lineno, 0) if body else (node.end_lineno or node.lineno, node.end_col_offset or 0)
+            yield SourceSpan(path, node.lineno, node.col_offset, *end)
+        stack.extend(
+            reversed([child for child in ast.iter_child_nodes(node) if not isinstance(child, ast.expr)])
+        )
+
+
+def _top_level(module: cst.Module) -> Iterator[cst.CSTNode]:
+    stack: list[cst.CSTNode] = list(reversed(module.body))
+    while stack:
+        node = stack.pop()
+        yield node
+        if not isinstance(node, (cst.FunctionDef, cst.ClassDef, cst.SimpleStatementLine)):
+            stack.extend(reversed(list(children(node))))
+
+
+def _imports(statements: list[Statement]) -> dict[str, str]:
+    names: dict[str, str] = {}
+    for node in statements:
+        if isinstance(node, cst.Import):
+            for alias in node.names:
+                full = dotted(alias.name) or ""
+                if alias.asname is not None:
+                    names[alias.asname.name.value] = full  # type: ignore[union-attr]
+                else:
+                    names[full.partition(".")[0]] = full.partition(".")[0]
+        elif isinstance(node, cst.ImportFrom) and not isinstance(node.names, cst.ImportStar):
+            package = "." * len(node.relative) + (dotted(node.module) or "")
+            for alias in node.names:
+                local = alias.asname.name.value if alias.asname is not None else alias.name.value  # type: ignore[union-attr]
+                names[local] = f"{package}.{alias.name.value}"  # type: ignore[union-attr]
+    return names

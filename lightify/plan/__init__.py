@@ -1,0 +1,1 @@
+"""Analysis + Settings -> Plan: every decision and refusal; sees no text."""

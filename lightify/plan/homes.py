@@ -1,0 +1,160 @@
+"""Where each name lives: a local of a hook, an attribute, a global, or computed from the Trainer's state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lightify.facts import Kind
+from lightify.flow import Field, Frame, Usage, Variable, local_names, usage
+from lightify.parse import Tree
+from lightify.plan.kinds import Kinds
+from lightify.plan.nest import Nest
+from lightify.plan.surroundings import Surroundings
+from lightify.plan.types import Attribute, Computed, Global, Home, Hook, Local
+
+#: Names of `nn.Module`, LightningModule and its hooks that an attribute must not hide.
+RESERVED = frozenset(
+    """T_destination add_module all_gather allow_zero_length_dataloader_with_multiple_devices apply
+    automatic_optimization backward bfloat16 buffers call_super_init children clip_gradients compile
+    configure_callbacks configure_gradient_clipping configure_model configure_optimizers configure_sharded_model cpu
+    cuda current_epoch device device_mesh double dtype dump_patches eval example_input_array extra_repr fabric float
+    forward freeze from_datasets get_buffer get_extra_state get_parameter get_submodule global_rank global_step half
+    hparams hparams_initial ipu load_from_checkpoint load_state_dict local_rank log log_dict logger loggers
+    lr_scheduler_step lr_schedulers manual_backward modules mtia named_buffers named_children named_modules
+    named_parameters on_after_backward on_after_batch_transfer on_before_backward on_before_batch_transfer
+    on_before_optimizer_step on_before_zero_grad on_fit_end on_fit_start on_gpu on_load_checkpoint on_predict_batch_end
+    on_predict_batch_start on_predict_end on_predict_epoch_end on_predict_epoch_start on_predict_model_eval
+    on_predict_start on_save_checkpoint on_test_batch_end on_test_batch_start on_test_end on_test_epoch_end
+    on_test_epoch_start on_test_model_eval on_test_model_train on_test_start on_train_batch_end on_train_batch_start
+    on_train_end on_train_epoch_end on_train_epoch_start on_train_start on_validation_batch_end
+    on_validation_batch_start on_validation_end on_validation_epoch_end on_validation_epoch_start
+    on_validation_model_eval on_validation_model_train on_validation_model_zero_grad on_validation_start
+    optimizer_step optimizer_zero_grad optimizers parameters predict_dataloader predict_step prepare_data
+    prepare_data_per_node print register_backward_hook register_buffer register_forward_hook
+    register_forward_pre_hook register_full_backward_hook register_full_backward_pre_hook
+    register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module register_parameter
+    register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ save_hyperparameters set_extra_state
+    set_submodule setup share_memory state_dict strict_loading teardown test_dataloader test_step to to_empty to_onnx
+    to_tensorrt to_torchscript toggle_optimizer toggled_optimizer train train_dataloader trainer training
+    training_step transfer_batch_to_device type unfreeze untoggle_optimizer val_dataloader validation_step xpu
+    zero_grad""".split()
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Homes:
+    """The homes and what follows from them."""
+
+    of: Mapping[Variable, Home]
+    captured: tuple[tuple[Variable, str], ...]
+    results: tuple[Variable, ...]
+    written: frozenset[Variable]
+
+
+def assign_homes(
+    nest: Nest, hooks: Sequence[Hook], forced: Mapping[Variable, Home], around: Surroundings, kinds: Kinds, tree: Tree,
+    extra: Usage,
+) -> Homes:
+    """Gives each variable of the moved code a home.
+
+    Args:
+        forced: decided before (loop counters, optimizers fetched in the hook, generated parameters).
+        extra: what else is read in the module (the construction of optimizers).
+    """
+    per_hook = [usage(hook.steps) for hook in hooks]
+    written = {v for use in per_hook for v in use.writes} - forced.keys()
+    mentioned = {v for use in per_hook for v in use.reads | use.writes} | extra.reads
+    across = {v for use in per_hook for v in use.exposed}
+    after = usage(around.after)
+    before = around.set_before(nest.host)
+    homes: dict[Variable, Home] = dict(forced)
+    captured: list[Variable] = []
+    results: list[Variable] = []
+    taken = {home.name for home in homes.values() if isinstance(home, Attribute)}
+    for variable in sorted(mentioned - forced.keys(), key=lambda v: (v.frame.name, v.name)):
+        of_module, of_host = variable.frame.is_module, variable.frame is nest.host or _encloses(variable.frame, nest.host)
+        if variable in written:
+            if isinstance(variable, Field):
+                captured.append(variable.owner)
+                continue
+            if of_module and variable.name in around.kept_reads:
+                homes[variable] = Global(variable.name)
+                continue
+            read_after = (of_host or of_module) and variable in after.exposed
+            if variable not in across and not read_after:
+                homes[variable] = Local(variable.name)
+                continue
+            if read_after:
+                results.append(variable)
+            if variable in before and variable in across:
+                captured.append(variable)
+        elif of_module and not isinstance(variable, Field):
+            if not (nest.host.is_module and kinds.of(variable) in (Kind.MODULE, Kind.OPTIMIZER, Kind.SCHEDULER, Kind.SCALER)
+                    and variable in before and variable.name not in tree.functions and variable.name not in tree.classes):
+                homes[variable] = Global(variable.name)
+                continue
+            captured.append(variable)
+        elif of_host or isinstance(variable, Field):
+            captured.append(variable)
+        else:
+            homes[variable] = Local(variable.name)
+            continue
+        homes[variable] = Attribute(_free_name(variable, taken))
+        taken.add(homes[variable].name)  # type: ignore[union-attr]
+    for variable in sorted(mentioned & written, key=lambda v: v.name):
+        if isinstance(variable, Field):
+            owner = variable.owner
+            if owner not in homes:
+                homes[owner] = Attribute(_free_name(Variable("owner", owner.frame), taken))
+                taken.add("owner")
+            homes[variable] = Computed(f"self.{homes[owner].name}.{variable.name}")  # type: ignore[union-attr]
+    captured = list(dict.fromkeys(captured))
+    _separate_locals(homes, per_hook)
+    order = {v: n for n, v in enumerate(sorted(before, key=lambda v: v.name))}
+    captured.sort(key=lambda v: (kinds.of(v) is not Kind.MODULE, order.get(v, -1)))
+    names = [(v, homes[v].name) for v in captured if isinstance(homes.get(v), Attribute)]  # type: ignore[union-attr]
+    return Homes(homes, tuple(names), tuple(results), frozenset(written))
+
+
+def _encloses(frame: Frame, host: Frame) -> bool:
+    current: Frame | None = host
+    while current is not None:
+        if current is frame:
+            return not current.is_module
+        current = current.outer
+    return False
+
+
+def _free_name(variable: Variable, taken: set[str]) -> str:
+    name = variable.name
+    if name.startswith("__"):
+        name = name.strip("_") or "value"
+    if name == "self":
+        name = "owner"
+    if name in RESERVED:
+        name = f"{name}_"
+    if name in taken:
+        name = f"{variable.frame.name or 'script'}_{variable.name}"
+    number = 2
+    while name in taken or name in RESERVED:
+        name, number = f"{variable.name}_{number}", number + 1
+    return name
+
+
+def _separate_locals(homes: dict[Variable, Home], per_hook: Sequence[Usage]) -> None:
+    """Renames locals of opened calls that would meet another variable of the same name in a hook."""
+    for use in per_hook:
+        names: dict[str, Variable] = {}
+        for variable in sorted(use.reads | use.writes, key=lambda v: (not isinstance(homes.get(v), Global), len(v.frame.name))):
+            home = homes.get(variable)
+            if not isinstance(home, (Local, Global)):
+                continue
+            holder = names.setdefault(home.name, variable)
+            if holder is not variable and isinstance(home, Local):
+                homes[variable] = Local(f"{variable.frame.name or 'script'}_{variable.name}")
+
+
+def module_names(frame: Frame) -> frozenset[str]:
+    """Names that a host function owns."""
+    return local_names(frame.function) if frame.function is not None else frozenset()

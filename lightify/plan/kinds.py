@@ -1,0 +1,76 @@
+"""What variables hold, aliases of opened calls included."""
+
+from __future__ import annotations
+
+import libcst as cst
+
+from lightify.analyze import class_of
+from lightify.facts import Analysis, Kind, Scope
+from lightify.flow import Expression, Field, Frame, Variable
+from lightify.parse import Tree
+from lightify.plan.nest import Nest
+from lightify.query import dotted
+
+
+class Kinds:
+    """Answers what a variable or an expression holds."""
+
+    def __init__(self, nest: Nest, analysis: Analysis, tree: Tree) -> None:
+        self._kinds = analysis.kinds
+        self._sure = analysis.sure
+        self._tree = tree
+        self._keys: dict[Variable, list[tuple[Scope, str]]] = {}
+        for opened in nest.opened:
+            for name in opened.frame.aliases:
+                variable = opened.frame.resolve(name)
+                while isinstance(variable, Expression):
+                    key = dotted(variable.node)
+                    if key is None:
+                        break
+                    variable = variable.frame.resolve(key)
+                else:
+                    self._keys.setdefault(variable, []).append((opened.function, name))
+
+    def _lookup(self, variable: Variable) -> list[tuple[Scope, str]]:
+        keys = list(self._keys.get(variable, ()))
+        if isinstance(variable, Field):
+            function = variable.frame.function
+            if function is not None:
+                keys.insert(0, (class_of(function, self._tree), f"self.{variable.name}"))
+        else:
+            keys.insert(0, (variable.frame.function, variable.name))
+        return keys
+
+    def of(self, variable: Variable) -> Kind | None:
+        """The kind of a variable, by its own construction and use or by that of its parameters."""
+        found = [kind for key in self._lookup(variable) if (kind := self._kinds.get(key)) is not None]
+        for kind in (Kind.SCALER, Kind.SCHEDULER, Kind.OPTIMIZER):
+            if kind in found:
+                return kind
+        return found[0] if found else None
+
+    def built_here(self, variable: Variable) -> bool:
+        """True when the construction of what the variable holds is in sight."""
+        return any(key in self._sure for key in self._lookup(variable))
+
+    def variable(self, node: cst.CSTNode | None, frame: Frame) -> Variable | None:
+        """The variable that a name stands for, through parameters."""
+        if isinstance(node, cst.Attribute) and isinstance(node.value, cst.Name):
+            owner = self.variable(node.value, frame)
+            if owner is not None and (self.of(owner) is None):
+                key = f"{owner.name}.{node.attr.value}"
+                if key in owner.frame._own:
+                    return owner.frame._own[key]
+            return None
+        if not isinstance(node, cst.Name):
+            return None
+        meaning = frame.resolve(node.value)
+        while isinstance(meaning, Expression):
+            if not isinstance(meaning.node, cst.Name):
+                return None
+            meaning = meaning.frame.resolve(meaning.node.value)
+        return meaning
+
+    def kind(self, node: cst.CSTNode | None, frame: Frame) -> Kind | None:
+        variable = self.variable(node, frame)
+        return self.of(variable) if variable is not None else None

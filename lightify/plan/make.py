@@ -1,0 +1,587 @@
+"""Analysis + Settings -> Plan: which statement goes to which hook."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import PurePath
+
+import libcst as cst
+
+from lightify.errors import Refusal
+from lightify.facts import Analysis, Kind
+from lightify.flow import (
+    Binding, Expression, Frame, Item, Step, Usage, Variable, bound_names, expression_usage, own_exits, usage,
+)
+from lightify.ledger import Fate
+from lightify.parse import Tree
+from lightify.plan.headers import BatchHead, EpochHead, batch_head, epoch_head
+from lightify.plan.homes import Homes, assign_homes
+from lightify.plan.kinds import Kinds
+from lightify.plan.mode import Automatic, automatic, construction, exits_of
+from lightify.plan.nest import Nest, find_nest
+from lightify.plan.surroundings import Surroundings, surroundings
+from lightify.plan.types import (
+    Attribute, Computed, FateNote, Home, Hook, Local, Made, Plan, TrainerOption,
+)
+from lightify.query import block, dotted, is_constant, method_call, name_node, small, walk
+from lightify.settings import Settings
+from lightify.substitute import substitute
+
+
+def make_plan(tree: Tree, analysis: Analysis, settings: Settings) -> Plan | Refusal:
+    """Decides everything, or refuses."""
+    if analysis.foreign:
+        found = analysis.foreign[0]
+        return Refusal(found.code, found.reason, tree.span(found.node), found.hint)
+    nest = find_nest(tree, analysis)
+    if isinstance(nest, Refusal):
+        return nest
+    plan = _Planner(tree, analysis, settings, nest).plan()
+    if isinstance(plan, _Flatten):
+        nest = find_nest(tree, analysis, flat=plan.reason)
+        if isinstance(nest, Refusal):
+            return nest
+        plan = _Planner(tree, analysis, settings, nest).plan()
+    if isinstance(plan, _Flatten):
+        return Refusal("LF220", plan.reason, plan.span or tree.span(nest.host_loop), plan.hint)
+    return plan
+
+
+@dataclass(frozen=True)
+class _Flatten:
+    """Why the loops can't be taken apart this way."""
+
+    reason: str
+    span: object = None
+    hint: str = ""
+
+
+@dataclass
+class _Planner:
+    tree: Tree
+    analysis: Analysis
+    settings: Settings
+    nest: Nest
+    fates: dict[cst.CSTNode, FateNote] = field(default_factory=dict)
+    removed: set[cst.CSTNode] = field(default_factory=set)
+    forced: dict[Variable, Home] = field(default_factory=dict)
+    options: list[TrainerOption] = field(default_factory=list)
+
+    def plan(self) -> Plan | _Flatten:
+        nest, tree = self.nest, self.tree
+        self.kinds = Kinds(nest, self.analysis, tree)
+        self.around = surroundings(nest, tree)
+        self.generated = Frame("hook", None, None)
+        head = batch_head(nest.batch_loop)
+        if isinstance(head, str):
+            return _Flatten(head)
+        epochs = epoch_head(nest.epoch_loop) if nest.epoch_loop is not None else None
+        if isinstance(epochs, str):
+            return _Flatten(epochs)
+        problem = self._unsupported()
+        if problem is not None:
+            return problem
+        auto = automatic(nest, self.kinds, tree)
+        reasons = list(nest.notes)
+        if isinstance(auto, str):
+            reasons.append(auto)
+        endable = self._breaks(head)
+        if isinstance(endable, _Flatten):
+            return endable
+        hooks = self._hooks(head, epochs, auto if isinstance(auto, Automatic) else None, endable)
+        optimizers, schedulers, extra = self._optimizers(hooks, auto if isinstance(auto, Automatic) else None, endable)
+        hooks = self._drop_scheduler_steps(hooks, schedulers)
+        homes = assign_homes(nest, hooks, self.forced, self.around, self.kinds, tree, extra)
+        source = self._source(head, homes)
+        if isinstance(source, _Flatten):
+            return source
+        captured, initial = self._initial(homes)
+        self._trainer_options(epochs, auto if isinstance(auto, Automatic) else None)
+        return Plan(
+            nest=nest,
+            mode="automatic" if isinstance(auto, Automatic) else "manual",
+            reasons=tuple(reasons),
+            hooks=tuple(hook for hook in hooks if hook.steps or hook.first or hook.last or hook.result),
+            homes=homes.of,
+            captured=captured,
+            initial=initial,
+            results=homes.results,
+            optimizers=tuple(optimizers),
+            schedulers=tuple(schedulers),
+            options=tuple(self.options),
+            train_source=source,
+            fates=self.fates,
+            removed=frozenset(self.removed | self.around.removed),
+            class_name=self._class_name(),
+            endable=endable,
+            steps_while=head.while_test,
+            lazy=self.lazy,
+            epoch_start_draws=bool(nest.epoch_start),
+        )
+
+    # -- what can't be taken apart ------------------------------------------------------------------------------
+
+    def _unsupported(self) -> _Flatten | None:
+        steps = (*self.nest.epoch_start, *self.nest.body, *self.nest.epoch_end)
+        for step in steps:
+            if not isinstance(step, Item):
+                continue
+            for node in walk(step.node):
+                if isinstance(node, (cst.Yield, cst.Await)):
+                    return _Flatten("the loop yields or awaits", self.tree.span(node))
+            for leaving in exits_of(step.node):
+                if isinstance(leaving, cst.Return):
+                    return _Flatten(
+                        "the function returns from inside the training loop", self.tree.span(leaving),
+                        "leave the loop with break and return after it",
+                    )
+        for step in self.nest.epoch_start:
+            if isinstance(step, Item) and any(True for _ in exits_of(step.node)):
+                return _Flatten("an epoch may be left before its batches")
+        return None
+
+    # -- leaving the batch loop early ---------------------------------------------------------------------------
+
+    def _breaks(self, head: BatchHead) -> bool | _Flatten:
+        """True when the source of batches must be ended from inside the step."""
+        body = self.nest.body
+        found = [
+            (number, leaving) for number, step in enumerate(body) if isinstance(step, Item)
+            for leaving in exits_of(step.node) if isinstance(leaving, cst.Break)
+        ]
+        if not found:
+            return False
+        if len(found) == 1 and self.nest.epoch_loop is not None and self._limit(found[0][0], head):
+            return False
+        return True
+
+    def _limit(self, number: int, head: BatchHead) -> bool:
+        """`if dry_run: break` at the end of the first batch becomes limit_train_batches."""
+        if number != len(self.nest.body) - 1:
+            return False
+        step = self.nest.body[number]
+        assert isinstance(step, Item)
+        node = step.node
+        if isinstance(node, cst.If) and node.orelse is None and self._is_first_batch(node.test, head):
+            inner = block(node.body)
+            node = inner[-1]
+            if any(True for statement in inner[:-1] for _ in exits_of(statement)):
+                return False
+        if not (isinstance(node, cst.If) and node.orelse is None and len(block(node.body)) == 1
+                and isinstance(small(block(node.body)[0]), cst.Break)):
+            return False
+        written = usage((*self.nest.epoch_start, *self.nest.body, *self.nest.epoch_end)).writes
+        used = expression_usage(node.test, step.frame).reads
+        if used & written or not self._in_host(node.test, step.frame) or any(isinstance(n, cst.Call) for n in walk(node.test)):
+            return False
+        if head.index is not None and step.frame.resolve(head.index.value) in used:
+            return False
+        if any(v.name in bound_names([self.nest.batch_loop]) and v.frame is step.frame for v in used):
+            return False
+        self.removed.add(node)
+        for part in (node, *block(node.body)):
+            self.fates[part if part is node else small(part)] = FateNote(  # type: ignore[index]
+                Fate.REPLACED, "Trainer(limit_train_batches=...)", "ends each pass after its first batch"
+            )
+        limit = cst.IfExp(test=node.test, body=cst.Integer("1"), orelse=cst.Name("None"))
+        self.options.append(TrainerOption("limit_train_batches", limit, step.frame))
+        return True
+
+    def _is_first_batch(self, test: cst.BaseExpression, head: BatchHead) -> bool:
+        """`i % k == 0`, true for batch 0 whatever k is."""
+        if not (isinstance(test, cst.Comparison) and isinstance(test.left, cst.BinaryOperation)
+                and isinstance(test.left.operator, cst.Modulo) and head.index is not None and head.start is None):
+            return False
+        left, target = test.left.left, test.comparisons[0]
+        return (
+            isinstance(left, cst.Name) and left.value == head.index.value and len(test.comparisons) == 1
+            and isinstance(target.operator, cst.Equal) and isinstance(target.comparator, cst.Integer)
+            and target.comparator.value == "0"
+        )
+
+    # -- hooks --------------------------------------------------------------------------------------------------
+
+    def _hooks(self, head: BatchHead, epochs: EpochHead | None, auto: Automatic | None, endable: bool) -> list[Hook]:
+        nest = self.nest
+        batch, batch_idx = self.generated.variable("batch"), self.generated.variable("batch_idx")
+        self.forced[batch], self.forced[batch_idx] = Local("batch"), Local("batch_idx")
+        first: list[Step] = []
+        loop = nest.batch_loop
+        if head.index is not None:
+            value: cst.BaseExpression = cst.Name("batch_idx")
+            if head.start is not None:
+                value = cst.BinaryOperation(value, cst.Add(), head.start)
+            variable = nest.batch_frame.variable(head.index.value)
+            if self._only_read(variable, nest.body) and (head.start is None or is_constant(head.start)):
+                text = "batch_idx" if head.start is None else f"batch_idx + {_code(head.start)}"
+                self.forced[variable] = Computed(text)
+            else:
+                first.append(Binding(head.index, nest.batch_frame, value, self.generated, loop))
+        if head.element is not None:
+            first.append(Binding(head.element, nest.batch_frame, cst.Name("batch"), self.generated, loop))
+        start: list[Step] = []
+        if epochs is not None:
+            start.extend(self._epoch_names(epochs))
+        start.extend(nest.epoch_start)
+        if auto is not None:
+            self.fates.update(auto.fates)
+            kept, late = self._split_after(auto)
+            body: list[Step] = [*first, *auto.before, *kept]
+            leave = ("self.pass_ended = True",) if endable else ()
+            hooks = [
+                Hook("on_train_epoch_start", (), tuple(start)),
+                Hook("training_step", ("batch", "batch_idx"), tuple(body), result=(auto.loss, auto.loss_frame),
+                     on_break=leave, on_continue=()),
+                Hook("on_train_batch_end", ("outputs", "batch", "batch_idx"), tuple(late), on_break=(*leave, "return"),
+                     on_continue=("return",)),
+            ]
+        else:
+            hooks = [
+                Hook("on_train_epoch_start", (), tuple(start)),
+                Hook("training_step", ("batch", "batch_idx"), (*first, *nest.body),
+                     on_break=("self.pass_ended = True", "return"), on_continue=("return",)),
+            ]
+        hooks.append(
+            Hook("on_train_epoch_end", (), nest.epoch_end, on_break=("self.trainer.should_stop = True", "return"),
+                 on_continue=("return",))
+        )
+        return hooks
+
+    def _epoch_names(self, epochs: EpochHead) -> list[Step]:
+        nest = self.nest
+        names: list[Step] = []
+        whole = (*nest.epoch_start, *nest.body, *nest.epoch_end)
+        for target, offset in ((epochs.target, epochs.offset), (epochs.index, epochs.index_offset)):
+            if target is None:
+                continue
+            variable = nest.host.variable(target.value)
+            fixed = offset is None or not (expression_usage(offset, nest.host).reads & usage(whole).writes)
+            if fixed and self._only_read(variable, whole) and (offset is None or is_constant(offset)):
+                self.forced[variable] = Computed(_plus("self.current_epoch", offset))
+            else:
+                value: cst.BaseExpression = cst.Attribute(cst.Name("self"), cst.Name("current_epoch"))
+                if offset is None:
+                    names.append(Binding(target, nest.host, value, self.generated, nest.epoch_loop))  # type: ignore[arg-type]
+                else:
+                    total = cst.BinaryOperation(value, cst.Add(), _grouped(offset))
+                    names.append(Binding(target, nest.host, total, nest.host, nest.epoch_loop))  # type: ignore[arg-type]
+        self.forced[self.generated.variable("self")] = Local("self")
+        return names
+
+    def _only_read(self, variable: Variable, steps: Sequence[Step]) -> bool:
+        """True when a loop's counter is not needed anywhere but in the moved code, which never assigns it."""
+        nest = self.nest
+        if variable in usage((*nest.epoch_start, *nest.body, *nest.epoch_end)).writes:
+            return False
+        if variable.frame.is_module and variable.name in self.around.kept_reads:
+            return False
+        if (variable.frame is nest.host or variable.frame.is_module) and variable in usage(self.around.after).reads:
+            return False
+        inside = usage(steps).reads
+        everywhere = usage((*nest.epoch_start, *nest.body, *nest.epoch_end)).reads
+        return variable in inside or variable not in everywhere
+
+    def _split_after(self, auto: Automatic) -> tuple[list[Step], list[Step]]:
+        """What follows the optimizer step: kept in training_step while it can't tell the difference."""
+        made_before = usage(auto.before).writes
+        kept: list[Step] = []
+        rest = list(auto.after)
+        if auto.scheduler is not None:
+            kept_scheduler = rest.pop(0)
+            self.scheduler_step = kept_scheduler
+        while rest and not self._notices_step(rest[0], made_before, auto):
+            kept.append(rest.pop(0))
+        return kept, rest
+
+    def _notices_step(self, step: Step, made_before: set[Variable], auto: Automatic) -> bool:
+        """True when a statement may see the updated weights, or may change what backward still needs."""
+        nodes = [step.node] if isinstance(step, Item) else [step.value]
+        frame = step.frame if isinstance(step, Item) else step.value_frame
+        if isinstance(step, Binding):
+            return True
+        if usage([step]).writes & expression_usage(auto.loss, auto.loss_frame).reads:
+            return True
+        for node in nodes:
+            for part in walk(node):
+                if isinstance(part, (cst.Break, cst.Continue, cst.FunctionDef, cst.ClassDef, cst.Del, cst.Try)):
+                    return True
+                if isinstance(part, cst.AugAssign) and frame.resolve(getattr(part.target, "value", "") if isinstance(part.target, cst.Name) else "_") in made_before:
+                    return True
+                if isinstance(part, (cst.AssignTarget,)) and not isinstance(part.target, (cst.Name, cst.Tuple)):
+                    return True
+                if isinstance(part, cst.Name) and self.kinds.kind(part, frame) in (
+                    Kind.MODULE, Kind.OPTIMIZER, Kind.SCHEDULER, Kind.SCALER
+                ) and not isinstance(self.tree.parents.get(part), cst.Arg):
+                    return True
+                if isinstance(part, cst.Call) and self._call_notices(part, frame):
+                    return True
+        return False
+
+    def _call_notices(self, call: cst.Call, frame: Frame) -> bool:
+        used = method_call(call)
+        if used is not None and (used[1].endswith("_") and not used[1].endswith("__")):
+            return True
+        name = dotted(call.func)
+        if name is None:
+            return False
+        head = frame.resolve(name.partition(".")[0])
+        if isinstance(head, Variable) and head.name in self.tree.functions and head.frame.is_module:
+            return True
+        full = self.tree.qualified(call.func) or name
+        return full in ("torch.save", "sys.exit", "exit", "quit") or any(
+            self.kinds.kind(arg.value, frame) in (Kind.MODULE, Kind.OPTIMIZER) for arg in call.args
+        )
+
+    # -- optimizers and schedulers ------------------------------------------------------------------------------
+
+    def _optimizers(self, hooks: list[Hook], auto: Automatic | None, endable: bool):
+        nest = self.nest
+        cycle = usage([step for hook in hooks for step in hook.steps])
+        used = {v for v in cycle.reads if self.kinds.of(v) is Kind.OPTIMIZER}
+        if auto is not None:
+            used.add(auto.optimizer)
+        used -= cycle.writes
+        host_reads = usage(self.around.after).reads
+        schedulers: list[tuple[Made, str]] = []
+        extra = Usage()
+        made: list[Made] = []
+        ordered = sorted(used, key=lambda v: self._position(v))
+        for variable in ordered:
+            if not (variable.frame is nest.host or variable.frame.is_module or "." in repr(variable)):
+                continue
+            found = construction(variable, self.tree) if variable.frame is nest.host else None
+            movable = found is not None and self._may_move(variable, found[0], host_reads)
+            scheduler = None
+            if movable and auto is not None and auto.optimizer is variable:
+                scheduler = self._scheduler(variable, hooks, auto, host_reads, endable)
+                movable = scheduler is not None or not self._feeds_scheduler(variable, found[0])
+            elif movable:
+                movable = not self._feeds_scheduler(variable, found[0])  # type: ignore[index]
+            if movable:
+                assert found is not None
+                made.append(Made(variable, found[0], found[1], True))
+                self.removed.add(found[0])
+                self.fates[found[0]] = FateNote(Fate.MOVED, "configure_optimizers")
+                extra += expression_usage(found[1], nest.host)
+                self.forced[variable] = Local(variable.name)
+                if scheduler is not None:
+                    schedulers.append(scheduler)
+                    self.removed.add(scheduler[0].statement)  # type: ignore[arg-type]
+                    self.fates[scheduler[0].statement] = FateNote(Fate.MOVED, "configure_optimizers")  # type: ignore[index]
+                    extra += expression_usage(scheduler[0].value, nest.host)  # type: ignore[arg-type]
+                    self.forced[scheduler[0].variable] = Local(scheduler[0].variable.name)
+            else:
+                made.append(Made(variable, None, None, False))
+                extra.reads.add(variable)
+        return made, schedulers, extra
+
+    def _position(self, variable: Variable) -> tuple:
+        found = construction(variable, self.tree)
+        span = self.tree.span(found[0]) if found is not None else None
+        return (span is None, span.line if span is not None else 0, variable.name)
+
+    def _may_move(self, variable: Variable, statement: cst.BaseStatement, host_reads: set[Variable]) -> bool:
+        """True when only the run uses an optimizer that the host builds in a plain statement."""
+        if variable in host_reads or (variable.frame.is_module and variable.name in self.around.kept_reads):
+            return False
+        if statement not in [item.node for item in self.around.before]:
+            return False
+        found = construction(variable, self.tree)
+        assert found is not None
+        needed = expression_usage(found[1], self.nest.host).reads
+        position = [item.node for item in self.around.before].index(statement)
+        later = usage(self.around.before[position + 1 :])
+        if later.writes & needed or variable in later.writes:
+            return False
+        written = usage((*self.nest.epoch_start, *self.nest.body, *self.nest.epoch_end)).writes
+        return not (written & needed)
+
+    def _feeds_scheduler(self, variable: Variable, statement: cst.BaseStatement) -> bool:
+        return any(item.node is not statement and variable in usage([item]).reads for item in self.around.before)
+
+    def _scheduler(self, optimizer: Variable, hooks, auto: Automatic, host_reads, endable: bool):
+        """The scheduler that the Trainer can step instead of the script, with its interval."""
+        readers = [item for item in self.around.before if optimizer in usage([item]).reads]
+        if len(readers) != 1:
+            return None
+        inner = small(readers[0].node)
+        if not (isinstance(inner, cst.Assign) and len(inner.targets) == 1 and isinstance(inner.targets[0].target, cst.Name)):
+            return None
+        variable = self.nest.host.variable(inner.targets[0].target.value)
+        found = construction(variable, self.tree)
+        if self.kinds.of(variable) is not Kind.SCHEDULER or found is None or not self._may_move(variable, found[0], host_reads):
+            return None
+        if any(variable in usage([item]).reads for item in self.around.before):
+            return None
+        if auto.scheduler is variable:
+            uses = [step for hook in hooks for step in hook.steps if variable in usage([step]).reads]
+            if uses:
+                return None
+            self.fates[self.scheduler_step.node] = FateNote(Fate.REPLACED, "Trainer: steps the scheduler each batch")  # type: ignore[union-attr]
+            return Made(variable, found[0], found[1], True), "step"
+        uses = [(hook, step) for hook in hooks for step in hook.steps if variable in usage([step]).reads]
+        if len(uses) != 1 or uses[0][0].name != "on_train_epoch_end" or endable:
+            return None
+        step = uses[0][1]
+        used = method_call(_expression(step))
+        if used is None or used[1] != "step" or _expression(step).args:  # type: ignore[union-attr]
+            return None
+        if any(isinstance(s, Item) and any(True for _ in exits_of(s.node)) for s in uses[0][0].steps):
+            return None
+        self.fates[step.node] = FateNote(Fate.REPLACED, "Trainer: steps the scheduler each epoch")
+        return Made(variable, found[0], found[1], True), "epoch"
+
+    def _drop_scheduler_steps(self, hooks: list[Hook], schedulers) -> list[Hook]:
+        kept_step = getattr(self, "scheduler_step", None)
+        result = []
+        for hook in hooks:
+            steps = [s for s in hook.steps if not (isinstance(s, Item) and s.node in self.fates
+                     and self.fates[s.node].target.startswith("Trainer: steps the scheduler each epoch"))]
+            if hook.name == "on_train_batch_end" and kept_step is not None and not any(i == "step" for _, i in schedulers):
+                steps.insert(0, kept_step)
+            result.append(replace(hook, steps=tuple(steps)))
+        return result
+
+    # -- the source of batches ----------------------------------------------------------------------------------
+
+    lazy: bool = False
+
+    def _source(self, head: BatchHead, homes: Homes) -> cst.BaseExpression | None | _Flatten:
+        """The iterable for fit, in terms of the host; None when the module provides it."""
+        nest = self.nest
+        if head.while_test is not None:
+            return None
+        reads = expression_usage(head.source, nest.batch_frame).reads
+        self.batch_source = head.source
+        plain = not any(isinstance(n, cst.Call) and dotted(n.func) != "range" and dotted(n.func) != "len"
+                        and not _is_size(n) for n in walk(head.source))
+        settled = not (reads & homes.written) and not (reads & self.forced.keys())
+        if settled and (plain or nest.epoch_loop is None) and (host := self._in_host(head.source, nest.batch_frame)):
+            return host
+        if settled and (host := self._in_host(head.source, nest.batch_frame)):
+            self.lazy = True
+            return host
+        return _Flatten("the batches come from something that is made anew in each epoch")
+
+    def _in_host(self, node: cst.BaseExpression, frame: Frame) -> cst.BaseExpression | None:
+        """An expression of a moved body in terms of the host's names; None when it needs others."""
+        failed = False
+
+        def replace_name(name: str) -> cst.BaseExpression | None:
+            nonlocal failed
+            meaning = frame.resolve(name)
+            if isinstance(meaning, Expression):
+                inner = self._in_host(meaning.node, meaning.frame)
+                failed |= inner is None
+                return inner
+            if meaning.frame.is_module or meaning.frame is self.nest.host or _lexical(meaning.frame, self.nest.host):
+                return cst.Name(meaning.name) if meaning.name != name and "." not in name else None
+            failed = True
+            return None
+
+        result = substitute(node, replace_name)
+        return None if failed else result  # type: ignore[return-value]
+
+    # -- __init__ -----------------------------------------------------------------------------------------------
+
+    def _initial(self, homes: Homes):
+        """Moves `best = 0` before the loop into __init__; the rest is handed over."""
+        captured, initial = [], []
+        own_block = self.tree.parents[self.nest.host_loop]
+        for variable, name in homes.captured:
+            found = None
+            if variable in homes.written:
+                found = self._constant_start(variable, own_block)
+            if found is not None and variable not in usage(self.around.after).exposed - set(homes.results):
+                initial.append((name, found[1]))
+                self.removed.add(found[0])
+                self.fates[found[0]] = FateNote(Fate.MOVED, "__init__")
+            else:
+                captured.append((variable, name))
+        return tuple(captured), tuple(initial)
+
+    def _constant_start(self, variable: Variable, own_block: cst.CSTNode):
+        name = variable.name
+        statements = [item for item in self.around.before if variable in usage([item]).writes]
+        if len(statements) != 1 or self.tree.parents.get(statements[0].node) is not own_block:
+            return None
+        inner = small(statements[0].node)
+        if not (isinstance(inner, cst.Assign) and len(inner.targets) == 1 and isinstance(inner.targets[0].target, cst.Name)
+                and inner.targets[0].target.value == name and is_constant(inner.value)):
+            return None
+        if any(variable in usage([item]).reads for item in self.around.before):
+            return None
+        if variable.frame.is_module and name in self.around.kept_reads:
+            return None
+        return statements[0].node, inner.value
+
+    # -- the Trainer --------------------------------------------------------------------------------------------
+
+    def _trainer_options(self, epochs: EpochHead | None, auto: Automatic | None) -> None:
+        host = self.nest.host
+        options = [TrainerOption("max_epochs", epochs.count, host) if epochs is not None else TrainerOption("max_epochs", "1")]
+        options.extend(self._device_options())
+        if auto is not None and auto.clip is not None:
+            value, frame, algorithm = auto.clip
+            options.append(TrainerOption("gradient_clip_val", value, frame))
+            if algorithm == "value":
+                options.append(TrainerOption("gradient_clip_algorithm", '"value"'))
+        options.extend(self.options)
+        options.append(TrainerOption("logger", "False"))
+        options.append(TrainerOption("enable_checkpointing", "False"))
+        self.options[:] = options
+
+    def _device_options(self) -> list[TrainerOption]:
+        text = self.tree.source.text
+        if not any(word in text for word in ("cuda", "accelerator", "mps", "device")):
+            return [TrainerOption("accelerator", '"cpu"'), TrainerOption("devices", "1")]
+        return [TrainerOption("accelerator", '"auto"'), TrainerOption("devices", "1")]
+
+    def _class_name(self) -> str:
+        stem = PurePath(self.tree.source.path)
+        word = stem.stem if stem.stem not in ("main", "train", "-", "run", "pytorch") else (stem.parent.name or "Model")
+        if word in ("", ".", "-"):
+            word = "Model"
+        camel = "".join(part[:1].upper() + part[1:] for part in _words(word))
+        name = f"Lit{camel or 'Model'}"
+        while name in self.tree.classes or name in self.tree.functions:
+            name += "Module"
+        return name
+
+
+def _words(text: str) -> list[str]:
+    return [part for part in "".join(c if c.isalnum() else " " for c in text).split() if part]
+
+
+def _code(node: cst.CSTNode) -> str:
+    return cst.Module([]).code_for_node(node)
+
+
+def _plus(text: str, offset: cst.BaseExpression | None) -> str:
+    return text if offset is None else f"{text} + {_code(_grouped(offset))}"
+
+
+def _grouped(node: cst.BaseExpression) -> cst.BaseExpression:
+    if isinstance(node, (cst.BinaryOperation, cst.IfExp, cst.Comparison, cst.BooleanOperation)) and not node.lpar:
+        return node.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
+    return node
+
+
+def _expression(step: Step) -> cst.BaseExpression | None:
+    inner = small(step.node) if isinstance(step, Item) else None
+    return inner.value if isinstance(inner, cst.Expr) else None
+
+
+def _is_size(call: cst.Call) -> bool:
+    used = method_call(call)
+    return used is not None and used[1] in ("size", "keys", "items", "values")
+
+
+def _lexical(frame: Frame, host: Frame) -> bool:
+    current: Frame | None = host
+    while current is not None:
+        if current is frame:
+            return True
+        current = current.outer
+    return False

@@ -1,0 +1,244 @@
+"""Automatic or manual optimization: can the Trainer's own step reproduce the body's numbers exactly?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import libcst as cst
+
+from lightify.facts import Kind
+from lightify.flow import Frame, Item, Step, Variable, own_exits, same_scope, usage
+from lightify.ledger import Fate
+from lightify.parse import Tree
+from lightify.plan.kinds import Kinds
+from lightify.plan.nest import Nest, contains
+from lightify.plan.types import FateNote
+from lightify.query import arguments, children, dotted, expression_of, method_call, small, target_names, walk
+
+
+@dataclass(frozen=True, eq=False)
+class Automatic:
+    """The body of a batch loop as the Trainer runs it.
+
+    Attributes:
+        before: up to the loss; after: what followed the step.
+        clip: (value, frame, "norm" or "value").
+        scheduler: stepped right after the optimizer, each batch.
+    """
+
+    before: tuple[Step, ...]
+    loss: cst.BaseExpression
+    loss_frame: Frame
+    after: tuple[Step, ...]
+    optimizer: Variable
+    clip: tuple[cst.BaseExpression, Frame, str] | None
+    scheduler: Variable | None
+    fates: Mapping[cst.CSTNode, FateNote] = field(default_factory=dict)
+
+
+def automatic(nest: Nest, kinds: Kinds, tree: Tree) -> Automatic | str:
+    """Reads the body as one zero_grad, one backward and one step; a text says why it is not that."""
+    steps = nest.body
+    zeros, backwards, updates = [], [], []
+    for number, step in enumerate(steps):
+        call = _call(step)
+        role = _role(call, step, kinds, nest)
+        if role == "zero":
+            zeros.append(number)
+        elif role == "backward":
+            backwards.append(number)
+        elif role == "update":
+            updates.append(number)
+        elif reason := _hides_training(step, nest, tree):
+            return reason
+    if len(backwards) != 1:
+        return f"{len(backwards)} backward passes in the batch loop" if backwards else "backward() is not called in the loop's own body"
+    if len(updates) != 1:
+        return f"{len(updates)} optimizer steps in the batch loop" if updates else "no optimizer steps in the loop's own body"
+    if len(zeros) != 1:
+        return "gradients are zeroed more than once" if zeros else "gradients are not zeroed in the batch loop"
+    zero, backward, update = zeros[0], backwards[0], updates[0]
+    if not backward < update or backward < zero < update:
+        return "the order is not zero_grad, backward, step"
+    step_call = _call(steps[update])
+    assert step_call is not None
+    update_frame = steps[update].frame  # type: ignore[union-attr]
+    optimizer = kinds.variable(method_call(step_call)[0], update_frame)  # type: ignore[index]
+    if optimizer is None or kinds.of(optimizer) is not Kind.OPTIMIZER:
+        return "what steps is not known to be an optimizer"
+    if step_call.args:
+        return "the optimizer steps with a closure or an argument"
+    if optimizer in usage(nest.body + nest.epoch_start + nest.epoch_end).writes:
+        return "the optimizer is made anew in the loop"
+    reason = _zeroed_elsewhere(steps[zero], optimizer, kinds, nest, tree)
+    if reason:
+        return reason
+    if _reads_gradients(nest, tree):
+        return "gradients are read or written by the script itself"
+    for step in steps[: update + 1]:
+        if isinstance(step, Item) and any(True for _ in exits_of(step.node)):
+            return "the body may be left before the optimizer steps"
+    for step in steps[update + 1 :]:
+        if isinstance(step, Item) and any(isinstance(e, cst.Continue) for e in exits_of(step.node)):
+            return "the body may be left before its end"
+    clip = None
+    fates: dict[cst.CSTNode, FateNote] = {}
+    for step in steps[backward + 1 : update]:
+        clipped = _clip(step, optimizer, kinds, tree)
+        if clipped is None or clip is not None:
+            return "code between backward and step needs the batch's own names"
+        clip = clipped
+        fates[step.node] = FateNote(Fate.REPLACED, "Trainer(gradient_clip_val=...)", "clipped between backward and step")  # type: ignore[union-attr]
+    after = list(steps[update + 1 :])
+    scheduler = None
+    if after:
+        call = _call(after[0])
+        used = method_call(call)
+        if used is not None and used[1] == "step" and not call.args:  # type: ignore[union-attr]
+            variable = kinds.variable(used[0], after[0].frame)  # type: ignore[union-attr]
+            if variable is not None and kinds.of(variable) is Kind.SCHEDULER:
+                scheduler = variable
+    loss_call = _call(steps[backward])
+    assert loss_call is not None
+    for number, target in ((zero, "Trainer: zeroes gradients"), (backward, "Trainer: backward of the returned loss"),
+                           (update, "Trainer: steps the optimizer")):
+        fates[steps[number].node] = FateNote(Fate.REPLACED, target, "automatic optimization")  # type: ignore[union-attr]
+    before = tuple(step for number, step in enumerate(steps[:update]) if number not in (zero, backward)
+                   and not (backward < number))
+    after = [step for step in after if step is not steps[zero]]
+    return Automatic(
+        before, method_call(loss_call)[0], steps[backward].frame, tuple(after), optimizer, clip, scheduler, fates  # type: ignore[index,union-attr]
+    )
+
+
+def _call(step: Step) -> cst.Call | None:
+    value = expression_of(step.node) if isinstance(step, Item) else None
+    return value if isinstance(value, cst.Call) else None
+
+
+def _role(call: cst.Call | None, step: Step, kinds: Kinds, nest: Nest) -> str | None:
+    used = method_call(call)
+    if call is None or used is None or not isinstance(step, Item):
+        return None
+    if used[1] == "zero_grad":
+        return "zero"
+    if used[1] == "backward" and not call.args and call in nest.sites:
+        return "backward"
+    if used[1] == "step" and call in nest.sites:
+        return "update"
+    return None
+
+
+def _hides_training(step: Step, nest: Nest, tree: Tree) -> str:
+    if not isinstance(step, Item):
+        return ""
+    for node in walk(step.node):
+        if isinstance(node, cst.Call):
+            used = method_call(node)
+            if node in nest.sites or (used is not None and used[1] == "zero_grad"):
+                line = tree.span(node).line
+                what = used[1] if used is not None else "step"
+                if node in nest.sites and what == "backward" and node.args:
+                    return f"backward has arguments (line {line})"
+                return f"{what} stands inside another statement (line {line})"
+            name = dotted(node.func) or ""
+            full = tree.qualified(node.func) or ""
+            if full in ("torch.autograd.grad", "torch.autograd.backward"):
+                return f"gradients are taken by {name} (line {line})" if (line := tree.span(node).line) else ""
+    for node in walk(step.node):
+        if isinstance(node, cst.Call) and isinstance(node.func, cst.Name):
+            function = tree.functions.get(node.func.value)
+            if function is not None and contains(function, nest.sites, tree):
+                return f"the step is taken in {node.func.value}(), which is not opened"
+    return ""
+
+
+def exits_of(node: cst.CSTNode):
+    """Exits of a statement that leave the loop around it."""
+    wrapper = cst.While(test=cst.Name("True"), body=cst.IndentedBlock([node]))  # type: ignore[list-item]
+    return own_exits(wrapper)
+
+
+def _zeroed_elsewhere(step: Step, optimizer: Variable, kinds: Kinds, nest: Nest, tree: Tree) -> str:
+    call = _call(step)
+    receiver = method_call(call)[0]  # type: ignore[index]
+    variable = kinds.variable(receiver, step.frame)  # type: ignore[union-attr]
+    if variable is optimizer:
+        return ""
+    if variable is not None and kinds.of(variable) is Kind.MODULE and _owns_all(optimizer, variable, kinds, tree):
+        return ""
+    return "gradients are zeroed on something else than the optimizer"
+
+
+def _owns_all(optimizer: Variable, module: Variable, kinds: Kinds, tree: Tree) -> bool:
+    """True when the optimizer is built from exactly `module.parameters()`."""
+    found = construction(optimizer, tree)
+    if found is None:
+        return False
+    given = arguments(found[1]).get(0, "params")
+    used = method_call(given)
+    return (
+        used is not None and used[1] == "parameters" and isinstance(used[0], cst.Name)
+        and kinds.variable(used[0], optimizer.frame) is module
+    )
+
+
+def construction(variable: Variable, tree: Tree) -> tuple[cst.BaseStatement, cst.Call] | None:
+    """The only assignment of a variable in its frame, when that is a plain call."""
+    owner: cst.CSTNode = variable.frame.function or tree.module
+    found: list[tuple[cst.BaseStatement, cst.Call]] = []
+    writes = 0
+    for node in _scope_nodes(owner):
+        inner = small(node)
+        if isinstance(inner, cst.Assign):
+            for target in inner.targets:
+                if isinstance(target.target, cst.Name) and target.target.value == variable.name:
+                    writes += 1
+                    if isinstance(inner.value, cst.Call) and len(inner.targets) == 1:
+                        found.append((node, inner.value))  # type: ignore[arg-type]
+    if writes != 1 or len(found) != 1 or _also_bound(owner, variable.name):
+        return None
+    return found[0]
+
+
+def _scope_nodes(owner: cst.CSTNode):
+    body = owner.body if isinstance(owner, cst.FunctionDef) else owner
+    return same_scope(list(children(body)))
+
+
+def _also_bound(owner: cst.CSTNode, name: str) -> bool:
+    """True when a name is also bound by tuple targets, loops or the like."""
+    times = 0
+    for node in _scope_nodes(owner):
+        if isinstance(node, cst.AssignTarget) and not isinstance(node.target, cst.Name):
+            times += name in target_names(node.target)
+        elif isinstance(node, (cst.For, cst.AugAssign, cst.AsName)):
+            target = node.name if isinstance(node, cst.AsName) else node.target
+            times += name in target_names(target)
+    return times > 0
+
+
+def _reads_gradients(nest: Nest, tree: Tree) -> bool:
+    for step in (*nest.epoch_start, *nest.body, *nest.epoch_end):
+        if isinstance(step, Item):
+            for node in walk(step.node):
+                if isinstance(node, cst.Attribute) and node.attr.value == "grad" and tree.qualified(node) != "torch.autograd.grad":
+                    return True
+    return False
+
+
+def _clip(step: Step, optimizer: Variable, kinds: Kinds, tree: Tree) -> tuple[cst.BaseExpression, Frame, str] | None:
+    call = _call(step)
+    if call is None or not isinstance(step, Item):
+        return None
+    name = (tree.qualified(call.func) or "").rpartition(".")[2]
+    given = arguments(call)
+    if name not in ("clip_grad_norm_", "clip_grad_norm", "clip_grad_value_") or len(given) != 2 or given.starred:
+        return None
+    params = method_call(given.get(0, "parameters"))
+    module = kinds.variable(params[0], step.frame) if params is not None and params[1] == "parameters" else None
+    if module is None or not _owns_all(optimizer, module, kinds, tree):
+        return None
+    value = given.get(1, "max_norm") or given.get(1, "clip_value")
+    return (value, step.frame, "value" if "value" in name else "norm") if value is not None else None

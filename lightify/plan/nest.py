@@ -1,0 +1,245 @@
+"""Finds the loops that train, from the parameter updates outwards, through calls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import libcst as cst
+
+from lightify.calls import Opened, called_statement, callee, callers, open_call
+from lightify.errors import Refusal
+from lightify.facts import Analysis, Kind
+from lightify.flow import Frame, Item, Step
+from lightify.parse import Tree
+from lightify.query import arguments, block, dotted, root_name, walk
+
+Loop = cst.For | cst.While
+
+
+@dataclass(frozen=True, eq=False)
+class Nest:
+    """The loops of one training run, opened up.
+
+    Attributes:
+        host: the frame in which the run is started; its loop statement gives way to `trainer.fit`.
+        epoch_loop: None when one loop does all steps.
+        epoch_start, body, epoch_end: what runs before the batch loop, in it and after it, calls opened.
+        opened: the calls whose bodies moved.
+        notes: why the loops were not read in a better way.
+    """
+
+    host: Frame
+    module: Frame
+    epoch_loop: Loop | None
+    batch_loop: Loop
+    batch_frame: Frame
+    epoch_start: tuple[Step, ...]
+    body: tuple[Step, ...]
+    epoch_end: tuple[Step, ...]
+    opened: tuple[Opened, ...]
+    sites: tuple[cst.Call, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def host_loop(self) -> Loop:
+        """The statement of the host that is replaced."""
+        return self.epoch_loop or self.batch_loop
+
+
+def find_nest(tree: Tree, analysis: Analysis, flat: str = "") -> Nest | Refusal:
+    """Finds the run that the script trains in, or says why there is none to convert.
+
+    Args:
+        flat: why the two loops can't be taken apart: the outer one is then the only loop.
+    """
+    sites = [fact.call for fact in (*analysis.backwards, *analysis.updates)]
+    if not analysis.backwards:
+        return Refusal("LF201", "no training loop found: nothing calls backward()", tree.span(tree.module))
+    if not sites:
+        return Refusal("LF201", "no training loop found", tree.span(tree.module))
+    calls = callers(tree)
+    chains = [chain for site in sites for chain in _chains(site, tree, calls)]
+    looped = [loops for chain in chains if (loops := [node for node in chain if isinstance(node, Loop)])]
+    if not looped:
+        return Refusal(
+            "LF203", "backward() is called once, in no loop", tree.span(sites[0]),
+            hint="a Trainer repeats a step; a single step needs none",
+        )
+    outermost = list(dict.fromkeys(loops[0] for loops in looped))
+    if len(outermost) > 1:
+        places = ", ".join(str(tree.span(loop).line) for loop in outermost)
+        return Refusal(
+            "LF204", f"several separate training loops (lines {places})", tree.span(outermost[1]),
+            hint="put each into a script of its own",
+        )
+    loops = _common(looped)
+    number = _batch_loop(loops, tree, analysis)
+    module = Frame("")
+    notes: list[str] = [flat] if flat else []
+    if flat:
+        number = max(number - 1, 0)
+    elif number > 0:
+        nest = _open_nest(loops[number - 1], loops[number], sites, tree, module)
+        if isinstance(nest, Nest):
+            return nest
+        notes.append(nest)
+        number -= 1
+    batch_loop = loops[number]
+    host = _frame_of(batch_loop, tree, module)
+    body, opened = _open_steps([Item(node, host) for node in block(batch_loop.body)], sites, tree, module)
+    return Nest(host, module, None, batch_loop, host, (), tuple(body), (), tuple(opened), tuple(sites), tuple(notes))
+
+
+def _chains(node: cst.CSTNode, tree: Tree, calls, depth: int = 0) -> list[list[cst.CSTNode]]:
+    """Ways from the outermost loop or call down to a node: loops and calls, outermost first."""
+    path: list[cst.CSTNode] = []
+    below = node
+    for ancestor in tree.ancestors(node):
+        if isinstance(ancestor, Loop) and below is not getattr(ancestor, "iter", None):
+            path.append(ancestor)
+        elif isinstance(ancestor, cst.FunctionDef):
+            sites = [call for call in calls.get(ancestor, ()) if not _inside(call, ancestor, tree)]
+            if sites and depth < 6:
+                inner = list(reversed(path))
+                return [
+                    [*outer, call, *inner] for call in sites for outer in _chains(call, tree, calls, depth + 1)
+                ]
+            if not any(isinstance(a, (cst.FunctionDef, Loop)) for a in tree.ancestors(ancestor)):
+                break
+        below = ancestor
+    return [list(reversed(path))]
+
+
+def _inside(node: cst.CSTNode, function: cst.FunctionDef, tree: Tree) -> bool:
+    return any(ancestor is function for ancestor in tree.ancestors(node))
+
+
+def _common(chains: Sequence[list[Loop]]) -> list[Loop]:
+    common = []
+    for loops in zip(*chains):
+        if any(loop is not loops[0] for loop in loops):
+            break
+        common.append(loops[0])
+    return common
+
+
+def _batch_loop(loops: Sequence[Loop], tree: Tree, analysis: Analysis) -> int:
+    """The innermost loop over data, or the innermost loop."""
+    for number in reversed(range(len(loops))):
+        if _is_over_data(loops[number], analysis):
+            return number
+    return len(loops) - 1
+
+
+def _is_over_data(loop: Loop, analysis: Analysis) -> bool:
+    if not isinstance(loop, cst.For):
+        return False
+    iterable = unwrapped(loop.iter)
+    name = dotted(iterable) or root_name(iterable) or ""
+    loaders = {key[1] for key, kind in analysis.kinds.items() if kind is Kind.LOADER}
+    return name in loaders or "load" in name.lower() or (isinstance(iterable, cst.Call) and name == "zip")
+
+
+def unwrapped(iterable: cst.BaseExpression) -> cst.BaseExpression:
+    """The iterable inside `enumerate(...)` and progress bars."""
+    while isinstance(iterable, cst.Call) and iterable.args:
+        name = (dotted(iterable.func) or "").rpartition(".")[2]
+        if name not in ("enumerate", "tqdm", "track", "notebook", "progress_bar", "ProgressBar"):
+            break
+        inner = arguments(iterable).get(0, "iterable")
+        if inner is None:
+            break
+        iterable = inner
+    return iterable
+
+
+def _frame_of(node: cst.CSTNode, tree: Tree, module: Frame) -> Frame:
+    functions = [a for a in tree.ancestors(node) if isinstance(a, cst.FunctionDef)]
+    frame = module
+    for function in reversed(functions):
+        frame = Frame(function.name.value, function, frame)
+    return frame
+
+
+def _open_nest(epoch_loop: Loop, batch_loop: Loop, sites, tree: Tree, module: Frame) -> Nest | str:
+    host = _frame_of(epoch_loop, tree, module)
+    if isinstance(epoch_loop, cst.While):
+        return "the epochs are counted by a while loop"
+    found = _reach(
+        [Item(node, host) for node in block(epoch_loop.body)], batch_loop, tree, module
+    )
+    if isinstance(found, str):
+        return found
+    before, loop, after, opened = found
+    body, more = _open_steps(
+        [Item(node, loop.frame) for node in block(loop.node.body)], sites, tree, module  # type: ignore[attr-defined]
+    )
+    return Nest(
+        host, module, epoch_loop, batch_loop, loop.frame, tuple(before), tuple(body), tuple(after),
+        (*opened, *more), tuple(sites),
+    )
+
+
+def _reach(steps: Sequence[Step], goal: Loop, tree: Tree, module: Frame, depth: int = 0):
+    """Splits steps around the loop, opening the calls on the way; a text says what stands in between."""
+    for number, step in enumerate(steps):
+        if not isinstance(step, Item):
+            continue
+        before, after = list(steps[:number]), list(steps[number + 1 :])
+        if step.node is goal:
+            return before, step, after, []
+        if any(node is goal for node in walk(step.node)):
+            kind = type(step.node).__name__.lower()
+            return f"the batch loop stands inside a {kind} statement of the epoch loop"
+        if depth < 6 and _leads_to(step, goal, tree):
+            opened = open_call(step, tree, module)
+            if isinstance(opened, str):
+                return f"the call that runs the batch loop is not opened: {opened}"
+            inner = _reach(opened.steps, goal, tree, module, depth + 1)
+            if isinstance(inner, str):
+                return inner
+            return [*before, *inner[0]], inner[1], [*inner[2], *after], [opened, *inner[3]]
+    return "the batch loop is called from inside an expression or another statement"
+
+
+def _leads_to(step: Item, goal: Loop, tree: Tree) -> bool:
+    found = called_statement(step.node)
+    resolved = callee(found[0], step.frame, tree) if found is not None else None
+    if resolved is None:
+        return False
+    return contains(resolved[0], [goal], tree)
+
+
+def contains(function: cst.FunctionDef, goals: Sequence[cst.CSTNode], tree: Tree, depth: int = 0) -> bool:
+    """True when a function holds one of the nodes, itself or in a function that it calls."""
+    for node in walk(function):
+        if any(node is goal for goal in goals):
+            return True
+    if depth >= 4:
+        return False
+    frame = Frame(function.name.value, function, Frame(""))
+    for node in walk(function):
+        if isinstance(node, cst.Call) and (found := callee(node, frame, tree)) is not None:
+            if found[0] is not function and contains(found[0], goals, tree, depth + 1):
+                return True
+    return False
+
+
+def _open_steps(steps: Sequence[Step], sites, tree: Tree, module: Frame, depth: int = 0):
+    """Opens the statements of the batch loop that call a function which trains."""
+    result: list[Step] = []
+    opened_calls: list[Opened] = []
+    for step in steps:
+        opened = None
+        if isinstance(step, Item) and depth < 4 and (found := called_statement(step.node)) is not None:
+            resolved = callee(found[0], step.frame, tree)
+            if resolved is not None and contains(resolved[0], sites, tree):
+                opened = open_call(step, tree, module)
+        if isinstance(opened, Opened):
+            inner, more = _open_steps(opened.steps, sites, tree, module, depth + 1)
+            result.extend(inner)
+            opened_calls.extend([opened, *more])
+        else:
+            result.append(step)
+    return result, opened_calls

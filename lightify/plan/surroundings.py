@@ -1,0 +1,119 @@
+"""What stands around the run: before and after it in the host, and the functions that stay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import libcst as cst
+
+from lightify.flow import Frame, Item, Variable, free_names, local_names, parameters, same_scope, usage
+from lightify.parse import Tree
+from lightify.plan.nest import Nest
+from lightify.query import block, children, walk
+
+
+@dataclass(frozen=True, eq=False)
+class Surroundings:
+    """The host without its loop.
+
+    Attributes:
+        before, after: statements of the host that run before and after the loop; in an outer loop, both.
+        removed: functions whose body moved and that nothing else calls.
+        kept_reads: names that the functions and classes which stay read from outside.
+        repeated: the run stands in an outer loop.
+    """
+
+    before: tuple[Item, ...]
+    after: tuple[Item, ...]
+    removed: frozenset[cst.FunctionDef]
+    kept_reads: frozenset[str]
+    repeated: bool
+
+    def set_before(self, host: Frame) -> set[Variable]:
+        """Variables that the host may have set when the loop is reached."""
+        found = usage(self.before).writes
+        if host.function is not None:
+            found |= {host.variable(p.name.value) for p in parameters(host.function)}
+        return found
+
+
+def surroundings(nest: Nest, tree: Tree) -> Surroundings:
+    """Reads the host around the run's loop."""
+    before: list[Item] = []
+    after: list[Item] = []
+    repeated = False
+    inner: cst.CSTNode = nest.host_loop
+    for outer in tree.ancestors(inner):
+        if isinstance(outer, (cst.IndentedBlock, cst.Module)):
+            body = block(outer)
+            index = next(i for i, node in enumerate(body) if node is inner)
+            before[:0] = [Item(node, nest.host) for node in body[:index]]
+            after.extend(Item(node, nest.host) for node in body[index + 1 :])
+        elif isinstance(outer, (cst.Try, cst.TryStar)):
+            for part in (*outer.handlers, outer.orelse, outer.finalbody):
+                if part is not None:
+                    after.extend(Item(node, nest.host) for node in block(part.body))  # type: ignore[union-attr]
+        if isinstance(outer, cst.FunctionDef):
+            break
+        if isinstance(outer, (cst.For, cst.While)):
+            repeated = True
+            after.extend(Item(node, nest.host) for node in block(outer.body))
+        inner = outer
+    removed = _removed(nest, tree)
+    kept = [node for node in tree.parents if isinstance(node, (cst.FunctionDef, cst.ClassDef)) and node not in removed]
+    moved = {node for step in (*nest.epoch_start, *nest.body, *nest.epoch_end) if isinstance(step, Item) for node in walk(step.node)}
+    reads: set[str] = set()
+    for node in kept:
+        if node in moved or node is nest.host.function:
+            continue
+        if any(a in removed or (a is nest.host_loop) for a in tree.ancestors(node)):
+            continue
+        reads |= free_names(node)
+    plain = [item for item in before if not isinstance(item.node, (cst.FunctionDef, cst.ClassDef))]
+    after = [item for item in after if not isinstance(item.node, (cst.FunctionDef, cst.ClassDef)) and item.node is not nest.host_loop]
+    return Surroundings(tuple(plain), tuple(after), removed, frozenset(reads), repeated)
+
+
+def _removed(nest: Nest, tree: Tree) -> frozenset[cst.FunctionDef]:
+    """Opened functions that are named nowhere else any more (methods stay with their class)."""
+    opened = {call.function for call in nest.opened}
+    candidates = {f for f in opened if f in tree.functions.values()}
+    gone: set[cst.FunctionDef] = set()
+    changed = True
+    while changed:
+        changed = False
+        for function in candidates - gone:
+            if not _named_elsewhere(function, nest, gone, tree):
+                gone.add(function)
+                changed = True
+    return frozenset(gone)
+
+
+def _named_elsewhere(function: cst.FunctionDef, nest: Nest, gone: set[cst.FunctionDef], tree: Tree) -> bool:
+    name = function.name.value
+    for node in tree.parents:
+        if not (isinstance(node, cst.Name) and node.value == name) or node is function.name:
+            continue
+        parent = tree.parents[node]
+        if isinstance(parent, (cst.Attribute, cst.Arg)) and node is not getattr(parent, "value", None):
+            continue
+        around = list(tree.ancestors(node))
+        if any(a is function or a in gone for a in around):
+            continue
+        if any(isinstance(a, cst.FunctionDef) and name in local_names(a) for a in around):
+            continue
+        in_run = any(a is nest.host_loop for a in around) or any(a in {o.function for o in nest.opened} for a in around)
+        if isinstance(parent, cst.Call) and node is parent.func and in_run and _was_opened(parent, nest):
+            continue
+        return True
+    return False
+
+
+def _was_opened(call: cst.Call, nest: Nest) -> bool:
+    return any(opened.call is call for opened in nest.opened)
+
+
+def scope_children(owner: cst.CSTNode):
+    """Nodes of a function's or module's own scope."""
+    body = owner.body if isinstance(owner, cst.FunctionDef) else owner
+    return same_scope(list(children(body)))

@@ -1,0 +1,117 @@
+"""The plan as a value: which statement goes where, and where each name lives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import libcst as cst
+
+from lightify.flow import Frame, Step, Variable
+from lightify.ledger import Fate
+from lightify.plan.nest import Nest
+
+Mode = Literal["automatic", "manual"]
+
+
+@dataclass(frozen=True)
+class Local:
+    """A local of the hooks that use it."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """`self.name` of the module."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Global:
+    """A global of the script, as before; hooks that assign it declare it."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Computed:
+    """Never stored: an expression in terms of the module, such as `self.current_epoch + 1`."""
+
+    text: str
+
+
+Home = Local | Attribute | Global | Computed
+
+
+@dataclass(frozen=True, eq=False)
+class Hook:
+    """A method of the module.
+
+    Attributes:
+        steps: user code, in order.
+        first, last: generated statements around it.
+    """
+
+    name: str
+    parameters: tuple[str, ...]
+    steps: tuple[Step, ...]
+    first: tuple[str, ...] = ()
+    last: tuple[str, ...] = ()
+    result: tuple[cst.BaseExpression, Frame] | None = None
+    on_break: tuple[str, ...] = ()
+    on_continue: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """An optimizer or scheduler: `statement` builds it; `moved` when configure_optimizers does so now."""
+
+    variable: Variable
+    statement: cst.BaseStatement | None
+    value: cst.BaseExpression | None
+    moved: bool
+
+
+@dataclass(frozen=True, eq=False)
+class TrainerOption:
+    """`name=value` of the Trainer; the value is user code of the host when it is a node."""
+
+    name: str
+    value: str | cst.BaseExpression
+    frame: Frame | None = None
+
+
+@dataclass
+class FateNote:
+    fate: Fate
+    target: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What becomes of a script."""
+
+    nest: Nest
+    mode: Mode
+    reasons: tuple[str, ...]
+    hooks: tuple[Hook, ...]
+    homes: Mapping[Variable, Home]
+    captured: tuple[tuple[Variable, str], ...]  # variables handed to __init__, with the parameter's name
+    initial: tuple[tuple[str, cst.BaseExpression], ...]  # attributes that start with a constant
+    results: tuple[Variable, ...]  # variables that the host reads back after fit
+    optimizers: tuple[Made, ...]
+    schedulers: tuple[tuple[Made, str], ...]  # with the interval at which the Trainer steps them
+    options: tuple[TrainerOption, ...]
+    train_source: cst.BaseExpression | None
+    fates: Mapping[cst.CSTNode, FateNote]
+    removed: frozenset[cst.CSTNode]
+    class_name: str
+    endable: bool = False
+    validation_source: tuple[cst.BaseExpression, Frame] | None = None
+    steps_while: cst.BaseExpression | None = None
+    lazy: bool = False
+    epoch_start_draws: bool = False

@@ -1,0 +1,203 @@
+"""Read-only questions to a tree; never edits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+
+import libcst as cst
+
+_WHITESPACE_FIELDS = {"leading_lines", "lines_after_decorators", "header", "footer", "lpar", "rpar", "semicolon",
+                      "lbracket", "rbracket", "lbrace", "rbrace", "comma", "equal", "dot", "colon", "star",
+                      "trailing_whitespace", "indent", "asynchronous", "default_indent", "default_newline"}
+
+_EMPTY = cst.Module(body=[])
+
+
+class FieldName(cst.Name):
+    """`self.x` taken as one name."""
+
+    def _validate(self) -> None:
+        pass
+
+
+def name_node(name: str) -> cst.Name:
+    """A node for a name or for `self.x` taken as one."""
+    return FieldName(name) if "." in name else cst.Name(name)
+
+
+@cache
+def _child_fields(kind: type[cst.CSTNode]) -> tuple[str, ...]:
+    return tuple(
+        field.name
+        for field in fields(kind)
+        if field.name not in _WHITESPACE_FIELDS and not field.name.startswith("whitespace") and field.name != "star"
+    )
+
+
+def children(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
+    """Yields the direct children in source order, without whitespace and punctuation."""
+    for name in _child_fields(type(node)):
+        value = getattr(node, name)
+        if isinstance(value, cst.CSTNode):
+            yield value
+        elif isinstance(value, (tuple, list)):
+            for element in value:
+                if isinstance(element, cst.CSTNode):
+                    yield element
+
+
+def walk(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
+    """Yields the node and all below it, parents first."""
+    stack = [node]
+    while stack:
+        current = stack.pop()
+        yield current
+        stack.extend(reversed(list(children(current))))
+
+
+def walk_scope(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
+    """Like `walk`, without the bodies of functions, lambdas and classes below `node`."""
+    stack = list(reversed(list(children(node))))
+    yield node
+    while stack:
+        current = stack.pop()
+        yield current
+        if not isinstance(current, (cst.FunctionDef, cst.ClassDef, cst.Lambda)):
+            stack.extend(reversed(list(children(current))))
+
+
+def map_children(node: cst.CSTNode, change: Callable[[cst.CSTNode], cst.CSTNode]) -> cst.CSTNode:
+    """Returns the node with `change` applied to each direct child; the node itself when nothing changed."""
+    changes: dict[str, object] = {}
+    for name in _child_fields(type(node)):
+        value = getattr(node, name)
+        if isinstance(value, cst.CSTNode):
+            new = change(value)
+            if new is not value:
+                changes[name] = new
+        elif isinstance(value, (tuple, list)) and value:
+            replaced = [change(element) if isinstance(element, cst.CSTNode) else element for element in value]
+            if any(new is not old for new, old in zip(replaced, value)):
+                changes[name] = replaced
+    return node.with_changes(**changes) if changes else node
+
+
+def code(node: cst.CSTNode) -> str:
+    """The text of a node."""
+    return _EMPTY.code_for_node(node)
+
+
+def dotted(node: cst.CSTNode | None) -> str | None:
+    """`a.b.c` for a name or a chain of attributes, else None."""
+    parts: list[str] = []
+    while isinstance(node, cst.Attribute):
+        parts.append(node.attr.value)
+        node = node.value
+    if not isinstance(node, cst.Name):
+        return None
+    parts.append(node.value)
+    return ".".join(reversed(parts))
+
+
+def root_name(node: cst.CSTNode | None) -> str | None:
+    """The name that an attribute, subscript or call chain starts from: `a` for `a.b[0].c()`."""
+    while True:
+        if isinstance(node, (cst.Attribute, cst.Subscript)):
+            node = node.value
+        elif isinstance(node, cst.Call):
+            node = node.func
+        else:
+            return node.value if isinstance(node, cst.Name) else None
+
+
+def method_call(node: cst.CSTNode | None) -> tuple[cst.BaseExpression, str] | None:
+    """(receiver, method name) of `receiver.method(...)`, else None."""
+    if isinstance(node, cst.Call) and isinstance(node.func, cst.Attribute):
+        return node.func.value, node.func.attr.value
+    return None
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Arguments of a call; `starred` when `*x` or `**x` hide some."""
+
+    positional: tuple[cst.BaseExpression, ...]
+    keyword: Mapping[str, cst.BaseExpression]
+    starred: bool
+
+    def get(self, position: int, keyword: str) -> cst.BaseExpression | None:
+        """The argument by position or by keyword."""
+        if keyword in self.keyword:
+            return self.keyword[keyword]
+        return self.positional[position] if 0 <= position < len(self.positional) else None
+
+    def __len__(self) -> int:
+        return len(self.positional) + len(self.keyword)
+
+
+def arguments(call: cst.Call) -> Arguments:
+    """Sorts the arguments of a call."""
+    positional = tuple(arg.value for arg in call.args if arg.keyword is None and not arg.star)
+    keyword = {arg.keyword.value: arg.value for arg in call.args if arg.keyword is not None}
+    return Arguments(positional, keyword, any(arg.star for arg in call.args))
+
+
+def target_names(target: cst.CSTNode) -> list[str]:
+    """Names that an assignment target binds: `a, b` for `(a, *b)`; nothing for `a.x` and `a[0]`."""
+    if isinstance(target, cst.Name):
+        return [target.value]
+    if isinstance(target, (cst.Tuple, cst.List)):
+        return [name for element in target.elements for name in target_names(element.value)]
+    if isinstance(target, cst.StarredElement):
+        return target_names(target.value)
+    return []
+
+
+def block(node: cst.BaseSuite | cst.Module) -> tuple[cst.BaseStatement, ...]:
+    """The statements of a suite of a parsed tree (there every suite is indented, every line one statement)."""
+    return tuple(node.body)  # type: ignore[arg-type]
+
+
+def small(statement: cst.CSTNode) -> cst.BaseSmallStatement | None:
+    """The only small statement of a line, else None."""
+    if isinstance(statement, cst.SimpleStatementLine) and len(statement.body) == 1:
+        return statement.body[0]
+    return None
+
+
+def expression_of(statement: cst.CSTNode) -> cst.BaseExpression | None:
+    """The expression of an expression statement."""
+    inner = small(statement)
+    return inner.value if isinstance(inner, cst.Expr) else None
+
+
+def is_docstring(statement: cst.CSTNode) -> bool:
+    return isinstance(expression_of(statement), (cst.SimpleString, cst.ConcatenatedString))
+
+
+_LITERALS = (cst.Integer, cst.Float, cst.SimpleString, cst.Imaginary)
+
+
+def is_constant(node: cst.CSTNode) -> bool:
+    """True for what can be evaluated anywhere with the same result: literals, displays and arithmetic of them."""
+    if isinstance(node, _LITERALS):
+        return True
+    if isinstance(node, cst.Name):
+        return node.value in ("True", "False", "None")
+    if isinstance(node, (cst.Tuple, cst.List, cst.Set)):
+        return all(isinstance(e, cst.Element) and is_constant(e.value) for e in node.elements)
+    if isinstance(node, cst.Dict):
+        return all(isinstance(e, cst.DictElement) and is_constant(e.key) and is_constant(e.value) for e in node.elements)
+    if isinstance(node, cst.UnaryOperation):
+        return is_constant(node.expression)
+    if isinstance(node, cst.BinaryOperation):
+        return is_constant(node.left) and is_constant(node.right)
+    if isinstance(node, cst.Call) and dotted(node.func) in ("float", "int", "list", "dict", "set", "str"):
+        return all(is_constant(arg.value) for arg in node.args)
+    return dotted(node) in ("np.inf", "math.inf", "numpy.inf", "torch.inf", "float.inf")
+
+
+def parse_expression(text: str) -> cst.BaseExpression:
+    return cst.parse_expression(text)

@@ -1,0 +1,17 @@
+"""One file for each thing that is recognised."""
+
+from __future__ import annotations
+
+import libcst as cst
+
+from lightify.recognisers import data, foreign, modules, optimizers, steps
+from lightify.recognisers.base import Recogniser
+
+#: Which nodes go to which recogniser, in order.
+REGISTRY: tuple[tuple[Recogniser, tuple[type[cst.CSTNode], ...]], ...] = (
+    (modules.recognise, (cst.Assign, cst.AnnAssign, cst.Call)),
+    (optimizers.recognise, (cst.Assign, cst.AnnAssign, cst.Call, cst.Attribute)),
+    (data.recognise, (cst.Assign, cst.AnnAssign)),
+    (steps.recognise, (cst.Call,)),
+    (foreign.recognise, (cst.ClassDef, cst.Import, cst.ImportFrom)),
+)

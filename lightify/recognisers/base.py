@@ -1,0 +1,37 @@
+"""What a recogniser is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import libcst as cst
+
+from lightify.facts import Fact, Named, Scope, Kind
+from lightify.parse import Tree
+from lightify.query import dotted, target_names
+
+#: Gets every node of the node types it asks for, its scope and the tree; yields what it recognises.
+Recogniser = Callable[[cst.CSTNode, Scope, Tree], Iterable[Fact]]
+
+
+def assigned_value(node: cst.CSTNode) -> cst.BaseExpression | None:
+    """The right side of an assignment statement."""
+    return node.value if isinstance(node, (cst.Assign, cst.AnnAssign)) else None
+
+
+def assigned_names(node: cst.CSTNode) -> list[str]:
+    """Names and attributes of self that an assignment binds to its whole value."""
+    targets = [t.target for t in node.targets] if isinstance(node, cst.Assign) else [node.target]  # type: ignore[attr-defined]
+    names = []
+    for target in targets:
+        if isinstance(target, cst.Name):
+            names.extend(target_names(target))
+        elif (name := dotted(target)) is not None:
+            names.append(name)
+    return names
+
+
+def named(node: cst.CSTNode, scope: Scope, kind: Kind, *, sure: bool = True) -> Iterable[Named]:
+    """One fact for each name that the assignment binds."""
+    for name in assigned_names(node):
+        yield Named(scope, name, kind, node, sure)

@@ -1,0 +1,33 @@
+"""Training that belongs to another framework or to other machinery: a reason to refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import libcst as cst
+
+from lightify.facts import Fact, Foreign, Scope
+from lightify.parse import Tree
+
+_FRAMEWORKS = {
+    "accelerate.Accelerator": ("LF210", "the loop is driven by accelerate, which owns devices, steps and gradients"),
+    "torch.distributed.rpc": ("LF211", "training runs over torch.distributed.rpc; a Trainer has no such processes"),
+    "torch.distributed.tensor.parallel": ("LF212", "tensor parallelism is set up by hand"),
+    "horovod.torch": ("LF213", "training is distributed by Horovod"),
+    "deepspeed": ("LF214", "training is driven by DeepSpeed"),
+}
+
+
+def recognise(node: cst.CSTNode, scope: Scope, tree: Tree) -> Iterable[Fact]:
+    """Accepts imports and base classes that say who drives the training."""
+    if isinstance(node, cst.ClassDef):
+        for base in node.bases:
+            full = tree.qualified(base.value) or ""
+            if full.endswith(".LightningModule"):
+                yield Foreign(node, "LF202", f"{node.name.value} is a LightningModule already: nothing to convert")
+    elif isinstance(node, (cst.Import, cst.ImportFrom)) and scope is None:
+        for name in tree.imports.values():
+            for framework, (code, reason) in _FRAMEWORKS.items():
+                if name == framework or name.startswith(framework + "."):
+                    yield Foreign(node, code, reason, "convert the plain PyTorch version of the script")
+                    return

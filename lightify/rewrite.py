@@ -1,0 +1,439 @@
+"""Tree + Plan -> Pieces: the user's code by template slot; decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import libcst as cst
+
+from lightify.flow import Binding, Expression, Field, Frame, Item, Step, Variable, bound_names, usage
+from lightify.imports import drop_unused_imports
+from lightify.parse import Tree
+from lightify.plan.types import Attribute, Computed, Global, Hook, Local, Made, Plan
+from lightify.query import FieldName, block, code, is_docstring, map_children, method_call, name_node, small, walk
+from lightify.substitute import substitute
+
+CLASS_SLOT = "__lightify_class__"
+FIT_SLOT = "__lightify_fit__"
+IMPORT_SLOT = "__lightify_import__"
+
+#: The generated module's own self, whatever the script calls self.
+_MODULE = "self.of.module"
+
+
+@dataclass(frozen=True)
+class Method:
+    name: str
+    parameters: tuple[str, ...]
+    body: str  # indented by two levels, ends with a newline
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Text for the templates.
+
+    Attributes:
+        script: the script without what moved, with a line for the class and one for the run.
+        init: (attribute, value) in order; parameters: of `__init__`.
+    """
+
+    script: str
+    class_name: str
+    parameters: tuple[str, ...]
+    init: tuple[tuple[str, str], ...]
+    methods: tuple[Method, ...]
+    manual: bool
+    module_name: str
+    trainer_name: str
+    arguments: tuple[str, ...]
+    options: tuple[tuple[str, str], ...]
+    source: str
+    passes: bool
+    results: tuple[tuple[str, str], ...]
+    dropped_imports: frozenset[cst.CSTNode]
+
+
+def rewrite(tree: Tree, plan: Plan) -> Pieces:
+    """Cuts the script into the pieces of its conversion."""
+    return _Rewriter(tree, plan).pieces()
+
+
+class _Rewriter:
+    def __init__(self, tree: Tree, plan: Plan) -> None:
+        self.tree = tree
+        self.plan = plan
+        self.sites = set(plan.nest.sites)
+        self.used_names = {node.value for node in tree.parents if isinstance(node, cst.Name)}
+
+    def pieces(self) -> Pieces:
+        plan = self.plan
+        module_name, trainer_name = self._fresh("module", "lit_module"), self._fresh("trainer", "lit_trainer")
+        methods = [self._method(hook) for hook in plan.hooks]
+        if plan.steps_while is not None:
+            test = self._expression(plan.steps_while, plan.nest.batch_frame, {})
+            methods.append(Method("goes_on", (), _indented([_statement(f"return bool({code(test)})")])))
+        methods.append(self._configure_optimizers())
+        init = [(name, name) for _, name in plan.captured]
+        init += [(name, code(value)) for name, value in plan.initial]
+        passes = plan.endable or plan.lazy or plan.steps_while is not None
+        if plan.endable:
+            init.append(("pass_ended", "False"))
+        source = code(plan.train_source) if plan.train_source is not None else f"iter({module_name}.goes_on, False)"
+        arguments = tuple(_host_text(variable) for variable, _ in plan.captured)
+        options = tuple(self._option(option) for option in plan.options)
+        script, dropped = self._script([m.body for m in methods], [*arguments, source, *(v for _, v in (*options, *init))])
+        return Pieces(
+            script=script,
+            class_name=plan.class_name,
+            parameters=tuple(name for _, name in plan.captured),
+            init=tuple(init),
+            methods=tuple(methods),
+            manual=plan.mode == "manual",
+            module_name=module_name,
+            trainer_name=trainer_name,
+            arguments=arguments,
+            options=options,
+            source=source,
+            passes=passes,
+            results=tuple(
+                (variable.name, f"{module_name}.{home.name}")
+                for variable in plan.results
+                if isinstance(home := plan.homes[variable], Attribute)
+            ),
+            dropped_imports=dropped,
+        )
+
+    def _fresh(self, *names: str) -> str:
+        return next(name for name in (*names, f"{names[-1]}_") if name not in self.used_names)
+
+    # -- methods ------------------------------------------------------------------------------------------------
+
+    def _method(self, hook: Hook) -> Method:
+        uses = usage(hook.steps)
+        fetched, first = self._fetched(hook, uses.reads | uses.writes)
+        names = sorted({home.name for v in uses.writes if isinstance(home := self.plan.homes.get(v), Global)})
+        lines: list[cst.BaseStatement] = []
+        if names:
+            lines.append(_statement(f"global {', '.join(names)}"))
+        parameters = list(hook.parameters)
+        body: list[cst.BaseStatement] = []
+        for step in hook.steps:
+            renamed = self._renames_batch(step, hook)
+            if renamed is not None:
+                parameters[parameters.index("batch")] = renamed
+                continue
+            body.extend(self._step(step, hook, fetched))
+        lines.extend(_statement(text) for text in (*first, *hook.first))
+        lines.extend(body)
+        if hook.result is not None:
+            node, frame = hook.result
+            lines.append(cst.SimpleStatementLine([cst.Return(self._expression(node, frame, fetched))]))
+        lines.extend(_statement(text) for text in hook.last)
+        return Method(hook.name, tuple(parameters), _indented(lines))
+
+    def _renames_batch(self, step: Step, hook: Hook) -> str | None:
+        """The parameter's name when a step only names the batch."""
+        if not (isinstance(step, Binding) and isinstance(step.value, cst.Name) and step.value.value == "batch"
+                and step.value_frame.name == "hook" and isinstance(step.target, cst.Name)):
+            return None
+        if step.target.value == "_":
+            return "batch"
+        home = self.plan.homes.get(step.target_frame.variable(step.target.value))
+        if isinstance(home, Local) and home.name not in hook.parameters[1:]:
+            return home.name
+        return None
+
+    def _fetched(self, hook: Hook, mentioned: set[Variable]) -> tuple[dict[Variable, str], list[str]]:
+        """Optimizers that a hook takes from the Trainer: their local names and the lines that fetch them."""
+        made = self.plan.optimizers
+        wanted = []
+        for number, one in enumerate(made):
+            if one.variable not in mentioned:
+                continue
+            plain = self._only_stepped(one.variable, hook)
+            if one.moved or (plain and hook.name == "training_step"):
+                wanted.append((number, one, plain))
+        if not wanted:
+            return {}, []
+        names = {one.variable: one.variable.name for _, one, _ in wanted}
+        raw = "" if all(plain for _, _, plain in wanted) else "use_pl_optimizer=False"
+        if len(wanted) == len(made):
+            return names, [f"{', '.join(names.values())} = self.optimizers({raw})"]
+        return names, [f"{names[one.variable]} = self.optimizers({raw})[{number}]" for number, one, _ in wanted]
+
+    def _only_stepped(self, variable: Variable, hook: Hook) -> bool:
+        for step in hook.steps:
+            if not isinstance(step, Item):
+                continue
+            for node in walk(step.node):
+                if not (isinstance(node, cst.Name) and self._meaning(node.value, step.frame) is variable):
+                    continue
+                parent = self.tree.parents.get(node)
+                if not (isinstance(parent, cst.Attribute) and parent.attr.value in ("step", "zero_grad", "param_groups")):
+                    return False
+        return True
+
+    def _meaning(self, name: str, frame: Frame) -> Variable | None:
+        meaning = frame.resolve(name)
+        while isinstance(meaning, Expression) and isinstance(meaning.node, cst.Name):
+            meaning = meaning.frame.resolve(meaning.node.value)
+        return meaning if isinstance(meaning, Variable) else None
+
+    def _step(self, step: Step, hook: Hook, fetched: dict[Variable, str]) -> list[cst.BaseStatement]:
+        if isinstance(step, Binding):
+            target = self._expression(step.target, step.target_frame, fetched)
+            if isinstance(target, cst.Tuple):
+                target = target.with_changes(lpar=[], rpar=[])
+            value = self._expression(step.value, step.value_frame, fetched)
+            return [cst.SimpleStatementLine([cst.Assign([cst.AssignTarget(target)], value)])]  # type: ignore[list-item]
+        result = []
+        for node in self._restructure(step.node, hook, True):
+            new = substitute(node, lambda name: self._replacement(name, step.frame, fetched))
+            result.append(new)
+            result.extend(self._rebind(node, step.frame))
+        return result  # type: ignore[return-value]
+
+    def _rebind(self, node: cst.CSTNode, frame: Frame) -> list[cst.BaseStatement]:
+        """`self.f = f` after a definition or import whose name is an attribute."""
+        inner = small(node)
+        if not isinstance(node, (cst.FunctionDef, cst.ClassDef)) and not isinstance(inner, (cst.Import, cst.ImportFrom)):
+            return []
+        lines = []
+        for name in sorted(bound_names([node])):
+            home = self.plan.homes.get(frame.variable(name))
+            if isinstance(home, Attribute):
+                lines.append(_statement(f"self.{home.name} = {name}"))
+        return lines
+
+    def _restructure(self, node: cst.CSTNode, hook: Hook, own: bool) -> list[cst.CSTNode]:
+        """Drops removed statements, turns exits of the loop into exits of the hook, and backward calls into ours."""
+        if node in self.plan.removed or (isinstance(node, cst.SimpleStatementLine) and small(node) in self.plan.removed):
+            return []
+        inner = small(node)
+        if own and isinstance(inner, cst.Break) and hook.on_break:
+            return _with_comments(node, [_statement(text) for text in hook.on_break])
+        if own and isinstance(inner, cst.Continue) and hook.on_continue:
+            return _with_comments(node, [_statement(text) for text in hook.on_continue])
+        if isinstance(inner, cst.Global):
+            return []
+        if isinstance(node, (cst.For, cst.While)):
+            body = self._suite(node.body, hook, False)
+            orelse = node.orelse
+            if orelse is not None:
+                orelse = orelse.with_changes(body=self._suite(orelse.body, hook, own))
+            return [self._calls(node.with_changes(body=body, orelse=orelse), skip=("body", "orelse"))]
+        if isinstance(node, (cst.FunctionDef, cst.ClassDef)):
+            return [node.with_changes(body=self._suite(node.body, hook, False))]
+        if isinstance(node, cst.If):
+            body = self._suite(node.body, hook, own)
+            orelse = node.orelse
+            if isinstance(orelse, cst.If):
+                found = self._restructure(orelse, hook, own)
+                orelse = found[0] if found else None  # type: ignore[assignment]
+            elif orelse is not None:
+                orelse = orelse.with_changes(body=self._suite(orelse.body, hook, own))
+            if not block(body) and orelse is None:
+                return []
+            return [self._calls(node.with_changes(body=_filled(body), orelse=orelse), skip=("body", "orelse"))]
+        if isinstance(node, cst.BaseCompoundStatement):
+            return [map_children(node, lambda child: self._part(child, hook, own))]
+        return [self._calls(node)]
+
+    def _part(self, node: cst.CSTNode, hook: Hook, own: bool) -> cst.CSTNode:
+        if isinstance(node, cst.IndentedBlock):
+            return _filled(self._suite(node, hook, own))
+        if isinstance(node, (cst.ExceptHandler, cst.ExceptStarHandler, cst.Finally, cst.Else, cst.MatchCase)):
+            return map_children(node, lambda child: self._part(child, hook, own))
+        return self._calls(node)
+
+    def _suite(self, node: cst.BaseSuite, hook: Hook, own: bool) -> cst.IndentedBlock:
+        body = [new for statement in block(node) for new in self._restructure(statement, hook, own)]
+        return node.with_changes(body=body)  # type: ignore[return-value]
+
+    def _calls(self, node: cst.CSTNode, skip: tuple[str, ...] = ()) -> cst.CSTNode:
+        """`loss.backward(...)` -> `self.manual_backward(loss, ...)` in an expression."""
+        if self.plan.mode != "manual":
+            return node
+        kept = {id(getattr(node, name)) for name in skip if getattr(node, name, None) is not None}
+
+        def change(child: cst.CSTNode) -> cst.CSTNode:
+            if id(child) in kept:
+                return child
+            if child in self.sites:
+                receiver, method = method_call(child)  # type: ignore[misc]
+                if method == "backward" and self.tree.qualified(receiver) not in ("torch.autograd", "autograd"):
+                    args = [cst.Arg(receiver), *child.args]  # type: ignore[attr-defined]
+                    return cst.Call(cst.Attribute(FieldName(_MODULE), cst.Name("manual_backward")), args)
+            return map_children(child, change)
+
+        return map_children(node, change)
+
+    # -- expressions --------------------------------------------------------------------------------------------
+
+    def _expression(self, node: cst.CSTNode, frame: Frame, fetched: dict[Variable, str]) -> cst.BaseExpression:
+        return substitute(node, lambda name: self._replacement(name, frame, fetched))  # type: ignore[return-value]
+
+    def _replacement(self, name: str, frame: Frame, fetched: dict[Variable, str]) -> cst.BaseExpression | None:
+        if name == _MODULE:
+            return cst.Name("self")
+        meaning = frame.resolve(name)
+        if isinstance(meaning, Expression):
+            inner = self._expression(meaning.node, meaning.frame, fetched)
+            return _atom(inner)
+        if meaning in fetched:
+            return cst.Name(fetched[meaning])
+        home = self.plan.homes.get(meaning)
+        if isinstance(home, Attribute):
+            return cst.Attribute(cst.Name("self"), cst.Name(home.name))
+        if isinstance(home, Computed):
+            return _atom(cst.parse_expression(home.text))
+        if isinstance(home, (Local, Global)) and home.name != name:
+            return cst.Name(home.name)
+        return None
+
+    def _option(self, option) -> tuple[str, str]:
+        if isinstance(option.value, str):
+            return option.name, option.value
+        return option.name, code(self._in_host(option.value, option.frame))
+
+    def _in_host(self, node: cst.BaseExpression, frame: Frame) -> cst.BaseExpression:
+        def replace(name: str) -> cst.BaseExpression | None:
+            meaning = frame.resolve(name)
+            if isinstance(meaning, Expression):
+                return _atom(self._in_host(meaning.node, meaning.frame))
+            return name_node(meaning.name) if not isinstance(meaning, Field) and meaning.name != name else None
+
+        return substitute(node, replace)  # type: ignore[return-value]
+
+    # -- optimizers ---------------------------------------------------------------------------------------------
+
+    def _configure_optimizers(self) -> Method:
+        plan = self.plan
+        host = plan.nest.host
+        lines: list[cst.BaseStatement] = []
+        if not plan.optimizers:
+            lines.append(_statement("return None"))
+        elif len(plan.optimizers) == 1 and not plan.schedulers:
+            made = plan.optimizers[0]
+            value = self._expression(made.value, host, {}) if made.moved else cst.parse_expression(self._made_text(made))  # type: ignore[arg-type]
+            lines.append(cst.SimpleStatementLine([cst.Return(value)]))
+        else:
+            for made in (*plan.optimizers, *(scheduler for scheduler, _ in plan.schedulers)):
+                if made.moved:
+                    target = cst.AssignTarget(cst.Name(made.variable.name))
+                    value = self._expression(made.value, host, {})  # type: ignore[arg-type]
+                    lines.append(cst.SimpleStatementLine([cst.Assign([target], value)]))
+            optimizers = ", ".join(self._made_text(made) for made in plan.optimizers)
+            schedulers = ", ".join(
+                made.variable.name if interval == "epoch" else f'{{"scheduler": {made.variable.name}, "interval": "step"}}'
+                for made, interval in plan.schedulers
+            )
+            lines.append(_statement(f"return [{optimizers}], [{schedulers}]" if schedulers else f"return [{optimizers}]"))
+        return Method("configure_optimizers", (), _indented(lines))
+
+    def _made_text(self, made: Made) -> str:
+        if made.moved:
+            return made.variable.name
+        home = self.plan.homes[made.variable]
+        return f"self.{home.name}" if isinstance(home, Attribute) else made.variable.name  # type: ignore[union-attr]
+
+    # -- the script around --------------------------------------------------------------------------------------
+
+    def _script(self, bodies: Sequence[str], expressions: Sequence[str]) -> tuple[str, frozenset[cst.CSTNode]]:
+        removed, loop = self.plan.removed, self.plan.nest.host_loop
+        top, last_import = self._class_place(), self._last_import()
+
+        def change(node: cst.CSTNode) -> cst.CSTNode:
+            if isinstance(node, (cst.IndentedBlock, cst.Module)):
+                body: list[cst.BaseStatement] = []
+                if last_import is None and node is self.tree.module:
+                    body.append(_slot(IMPORT_SLOT))
+                for statement in node.body:
+                    if statement is top:
+                        body.append(_slot(CLASS_SLOT))
+                    if statement in removed:
+                        continue
+                    if statement is loop:
+                        leading = [line for line in statement.leading_lines]  # type: ignore[attr-defined]
+                        body.append(_slot(FIT_SLOT).with_changes(leading_lines=leading))
+                    else:
+                        body.append(change(statement))  # type: ignore[arg-type]
+                    if statement is last_import:
+                        body.append(_slot(IMPORT_SLOT))
+                return _filled(node.with_changes(body=body)) if isinstance(node, cst.IndentedBlock) else node.with_changes(body=body)
+            if isinstance(node, (cst.BaseSmallStatement, cst.SimpleStatementLine, cst.BaseExpression)):
+                return node
+            return map_children(node, change)
+
+        script: cst.Module = change(self.tree.module)  # type: ignore[assignment]
+        generated = "\n".join([*expressions, *("if 1:\n  if 1:\n" + body for body in bodies)])
+        return drop_unused_imports(script, generated, self.tree)
+
+    def _last_import(self) -> cst.CSTNode | None:
+        """The last import of the file's first group of imports."""
+        last = None
+        for node in self.tree.module.body:
+            if _is_import(node):
+                last = node
+            elif not is_docstring(node):
+                break
+        return last
+
+    def _class_place(self) -> cst.CSTNode:
+        """The top-level statement that the class goes before: the run's, or the first after the last definition."""
+        body = list(self.tree.module.body)
+        around = [self.plan.nest.host_loop, *self.tree.ancestors(self.plan.nest.host_loop)]
+        end = next(i for i, node in enumerate(body) if any(node is a for a in around))
+        place = end
+        for number in range(end):
+            if isinstance(body[number], (cst.FunctionDef, cst.ClassDef)) or _is_import(body[number]):
+                place = number + 1
+        return body[place] if place < len(body) else body[end]
+
+
+def _is_import(node: cst.CSTNode) -> bool:
+    return isinstance(small(node), (cst.Import, cst.ImportFrom))
+
+
+def _slot(name: str) -> cst.SimpleStatementLine:
+    return cst.SimpleStatementLine([cst.Expr(cst.Name(name))])
+
+
+def _statement(text: str) -> cst.BaseStatement:
+    return cst.parse_statement(text)  # type: ignore[return-value]
+
+
+def _with_comments(node: cst.CSTNode, statements: Sequence[cst.BaseStatement]) -> list[cst.CSTNode]:
+    first = statements[0].with_changes(leading_lines=node.leading_lines)  # type: ignore[attr-defined,call-arg]
+    return [first, *statements[1:]]
+
+
+def _filled(suite: cst.IndentedBlock) -> cst.IndentedBlock:
+    return suite if suite.body else suite.with_changes(body=[_statement("pass")])
+
+
+def _atom(node: cst.BaseExpression) -> cst.BaseExpression:
+    """Puts parentheses around what would not bind tightly."""
+    loose = (cst.BinaryOperation, cst.BooleanOperation, cst.Comparison, cst.IfExp, cst.UnaryOperation, cst.Lambda, cst.Tuple)
+    if isinstance(node, loose) and not node.lpar:
+        return node.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
+    return node
+
+
+def _host_text(variable: Variable) -> str:
+    return f"{variable.owner.name}.{variable.name}" if isinstance(variable, Field) else variable.name
+
+
+def _indented(statements: Iterable[cst.BaseStatement]) -> str:
+    """The text of statements as they stand in a method; strings over several lines stay as they are."""
+    body = list(statements)
+    if not body:
+        return "        pass\n"
+    wrapped: cst.BaseStatement = cst.If(
+        cst.Name("a"), cst.IndentedBlock([cst.If(cst.Name("b"), cst.IndentedBlock(body, indent="    "))], indent="    ")
+    )
+    text = cst.Module([wrapped]).code
+    return text.split("\n", 2)[2]
+
+

@@ -1,0 +1,99 @@
+"""Replaces names in a node, aware of the scopes inside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import libcst as cst
+
+from lightify.flow import local_names
+from lightify.query import children, map_children, target_names
+
+#: Gets a name; returns what to put in its place, or None to leave it.
+NameMap = Callable[[str], cst.BaseExpression | None]
+
+_COMPREHENSIONS = (cst.ListComp, cst.SetComp, cst.GeneratorExp, cst.DictComp)
+_BARE_PARENTS = (cst.Arg, cst.FormattedStringExpression, cst.Index, cst.Return, cst.Expr, cst.Assign, cst.Element)
+
+
+def substitute(node: cst.CSTNode, replace: NameMap) -> cst.CSTNode:
+    """Returns the node with its free names replaced; attributes, keywords and inner names stay."""
+    return _Substitution(replace).visit(node, frozenset(), None)
+
+
+class _Substitution:
+    def __init__(self, replace: NameMap) -> None:
+        self.replace = replace
+
+    def visit(self, node: cst.CSTNode, hidden: frozenset[str], parent: cst.CSTNode | None) -> cst.CSTNode:
+        if isinstance(node, cst.Name):
+            if node.value in hidden:
+                return node
+            new = self.replace(node.value)
+            if new is None:
+                return node
+            if isinstance(new, (cst.Name, cst.Attribute)) and node.lpar and not new.lpar:
+                return new.with_changes(lpar=node.lpar, rpar=node.rpar)
+            return _without_parentheses(new) if isinstance(parent, _BARE_PARENTS) else new
+        if isinstance(node, cst.Attribute):
+            value = self.visit(node.value, hidden, node)
+            return node if value is node.value else node.with_changes(value=value)
+        if isinstance(node, cst.Arg):
+            value = self.visit(node.value, hidden, node)
+            return node if value is node.value else node.with_changes(value=value)
+        if isinstance(node, (cst.Import, cst.ImportFrom, cst.Global, cst.Nonlocal)):
+            return node
+        if isinstance(node, (cst.FunctionDef, cst.Lambda)):
+            return self._function(node, hidden)
+        if isinstance(node, _COMPREHENSIONS):
+            names: set[str] = set()
+            part = node.for_in
+            while part is not None:
+                names.update(target_names(part.target))
+                part = part.inner_for_in  # type: ignore[assignment]
+            inner = hidden | names
+            return map_children(node, lambda child: self.visit(child, inner, node))
+        if isinstance(node, (cst.ClassDef,)):
+            body = map_children(node.body, lambda child: self.visit(child, hidden, node.body))
+            bases = [self.visit(base, hidden, node) for base in node.bases]
+            return node.with_changes(body=body, bases=bases)
+        if isinstance(node, cst.NameItem):
+            return node
+        return map_children(node, lambda child: self.visit(child, hidden, node))
+
+    def _function(self, node: cst.FunctionDef | cst.Lambda, hidden: frozenset[str]) -> cst.CSTNode:
+        inner = hidden | local_names(node)
+
+        def in_params(child: cst.CSTNode) -> cst.CSTNode:
+            if isinstance(child, cst.Param):
+                changes = {}
+                for name in ("default", "annotation"):
+                    value = getattr(child, name)
+                    if value is not None:
+                        new = self.visit(value, hidden, child)
+                        if new is not value:
+                            changes[name] = new
+                return child.with_changes(**changes) if changes else child
+            return map_children(child, in_params) if isinstance(child, cst.Parameters) else child
+
+        params = in_params(node.params)
+        body = self.visit(node.body, inner, node)
+        changes: dict[str, object] = {}
+        if params is not node.params:
+            changes["params"] = params
+        if body is not node.body:
+            changes["body"] = body
+        if isinstance(node, cst.FunctionDef) and node.decorators:
+            changes["decorators"] = [self.visit(d, hidden, node) for d in node.decorators]
+        return node.with_changes(**changes) if changes else node
+
+
+def _without_parentheses(node: cst.BaseExpression) -> cst.BaseExpression:
+    return node.with_changes(lpar=[], rpar=[]) if node.lpar else node
+
+
+def uses_name(node: cst.CSTNode, name: str) -> bool:
+    """True when a name node with this text is anywhere below."""
+    if isinstance(node, cst.Name) and node.value == name:
+        return True
+    return any(uses_name(child, name) for child in children(node))
