@@ -1,11 +1,14 @@
 """Callbacks: one file each."""
 
 from .base import Callback
+from .batch_size_finder import BatchSizeFinder
 from .checkpoint import Checkpoint
 from .device_stats_monitor import DeviceStatsMonitor
 from .early_stopping import EarlyStopping, EarlyStoppingReason
+from .finetuning import BackboneFinetuning, BaseFinetuning
 from .gradient_accumulation_scheduler import GradientAccumulationScheduler
 from .lambda_function import LambdaCallback
+from .lr_finder import LearningRateFinder
 from .lr_monitor import LearningRateMonitor
 from .model_checkpoint import ModelCheckpoint
 from .model_summary import ModelSummary
@@ -19,18 +22,25 @@ from .progress import (
     TQDMProgressBar,
     default_progress_bar,
 )
-from .rich_model_summary import RichModelSummary
+from .rich_model_summary import RichModelSummary, default_model_summary
+from .stochastic_weight_avg import StochasticWeightAveraging
 from .timer import Timer
+from .weight_averaging import EMAWeightAveraging, WeightAveraging
 
 __all__ = [
+    "BackboneFinetuning",
+    "BaseFinetuning",
     "BasePredictionWriter",
+    "BatchSizeFinder",
     "Callback",
     "Checkpoint",
     "DeviceStatsMonitor",
+    "EMAWeightAveraging",
     "EarlyStopping",
     "EarlyStoppingReason",
     "GradientAccumulationScheduler",
     "LambdaCallback",
+    "LearningRateFinder",
     "LearningRateMonitor",
     "ModelCheckpoint",
     "ModelSummary",
@@ -40,7 +50,10 @@ __all__ = [
     "RichModelSummary",
     "RichProgressBar",
     "RichProgressBarTheme",
+    "StochasticWeightAveraging",
     "TQDMProgressBar",
     "Timer",
+    "WeightAveraging",
+    "default_model_summary",
     "default_progress_bar",
 ]
