@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from .errors import MisconfigurationException, rank_zero_warn
+from .errors import rank_zero_warn
 from .hooks import is_overridden
 from .loaders import (
     CombinedLoader,
@@ -111,8 +111,7 @@ def prepare_loaders(trainer: Trainer, stage: RunningStage, source: Any, limit: i
         if overfit:
             loader = without_shuffle(loader)
         if sampler_kwargs is not None:
-            shuffle = stage is RunningStage.TRAINING and not overfit
-            loader = with_distributed_sampler(loader, sampler_kwargs, shuffle, stage)
+            loader = with_distributed_sampler(loader, sampler_kwargs, mode=stage)
         loader = strategy.process_dataloader(loader)
         check_loader(loader, f"{prefix}_dataloader", trainer.num_devices, bool(trainer.reload_dataloaders_every_n_epochs))
         if workers_are_seeded():
@@ -129,16 +128,25 @@ def _check_iterable(loader: Any, prefix: str, trainer: Trainer) -> None:
     # Asked of the type, not by calling `iter`: that would draw from the random stream.
     if hasattr(type(loader), "__iter__") or hasattr(type(loader), "__getitem__"):
         return
-    name = f"{prefix}_dataloader"
-    fn = trainer.state.fn
-    call = f"`{type(trainer).__name__}.{fn.value if fn is not None else 'fit'}({name}s=...)`"
     if trainer._data.passed.get(prefix) is None:
-        owner = trainer._data_owner(prefix)
-        raise TypeError(
-            f"An invalid dataloader was returned from `{type(owner).__name__}.{name}()`. Found {loader}."
-        )
-    raise TypeError(
-        f"An invalid dataloader was passed to {call}. Found {loader}."
+        owner = type(trainer._data_owner(prefix)).__name__
+        raise TypeError(f"An invalid dataloader was returned from `{owner}.{prefix}_dataloader()`. Found {loader}.")
+    raise TypeError(f"{_passed(trainer, prefix)} Found {loader}.")
+
+
+def _passed(trainer: Trainer, prefix: str) -> str:
+    fn = trainer.state.fn
+    argument = f"{prefix}_dataloaders" if fn is TrainerFn.FITTING else "dataloaders"
+    return f"An invalid dataloader was passed to `Trainer.{fn.value if fn else 'fit'}({argument}=...)`."
+
+
+def no_loader(trainer: Trainer, prefix: str) -> TypeError:
+    """The error for a run without data."""
+    fn = trainer.state.fn
+    return TypeError(
+        f"{_passed(trainer, prefix)} Found None."
+        f" Either pass the dataloader to the `.{fn.value if fn else 'fit'}()` method OR implement"
+        f" `def {prefix}_dataloader(self):` in your LightningModule/LightningDataModule."
     )
 
 
@@ -146,7 +154,7 @@ def request(trainer: Trainer, stage: RunningStage) -> Any:
     """The loaders as the user gives them for a stage.
 
     Raises:
-        MisconfigurationException: nobody gives any.
+        TypeError: nobody gives any.
     """
     prefix = PREFIXES[stage]
     passed = trainer._data.passed.get(prefix)
@@ -155,10 +163,7 @@ def request(trainer: Trainer, stage: RunningStage) -> Any:
     owner = trainer._data_owner(prefix)
     name = f"{prefix}_dataloader"
     if owner is None:
-        fn = trainer.state.fn
-        raise MisconfigurationException(
-            f"No `{name}()` method defined to run `Trainer.{fn.value if fn else 'fit'}`."
-        )
+        raise no_loader(trainer, prefix)
     hook, trainer.run.hook = trainer.run.hook, name
     loaders = getattr(owner, name)()
     trainer.run.hook = hook

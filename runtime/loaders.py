@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -19,6 +19,8 @@ from .samplers import DistributedSamplerWrapper, IndexTracker, ShardedBatches, U
 from .strategies import environment
 
 __all__ = ["CombinedLoader"]
+
+_END = object()
 
 
 # --- counts and limits -----------------------------------------------------------------------------------------------
@@ -222,6 +224,34 @@ def seed_workers(loader: Any, rank: int) -> None:
     """Gives the loader's workers streams of their own, after `seed_everything(workers=True)`; the user's way wins."""
     if isinstance(loader, DataLoader) and randomness.workers_are_seeded() and loader.worker_init_fn is None:
         loader.worker_init_fn = functools.partial(randomness.pl_worker_init_function, rank=rank)
+
+
+class InStep:
+    """A loader of unknown length that ends in all processes together, after the shortest of their passes.
+
+    Each batch costs one exchange of a flag; without it the others would wait for ever for one that has ended.
+    """
+
+    def __init__(self, loader: Any, all_agree: Callable[[bool], bool]) -> None:
+        self.loader, self.all_agree = loader, all_agree
+
+    def __iter__(self) -> Iterator[Any]:
+        iterator = iter(self.loader)
+        while True:
+            batch = next(iterator, _END)
+            if not self.all_agree(batch is not _END):
+                return
+            yield batch
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["loader"], name)  # sampler, dataset, state_dict, ...
+
+
+def in_step(loader: Any, strategy: Any) -> Any:
+    """`loader`, or an `InStep` of it when it does not know its length and there are several processes."""
+    if strategy.world_size == 1 or batch_count(loader) != float("inf"):
+        return loader
+    return InStep(loader, strategy.reduce_boolean_decision)
 
 
 # --- position and order ----------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from ..errors import MisconfigurationException
 from . import environment
 from .base import Launcher
 from .environment import ClusterEnvironment
+from .handover import collect, hand_over
 
 if TYPE_CHECKING:
     from .parallel import ParallelStrategy
@@ -163,10 +164,10 @@ class SpawnLauncher(Launcher):
             while not processes.join():
                 pass
             # Written by our own child a moment ago; what steps return can be of any class.
-            result, state = torch.load(result_file, map_location="cpu", weights_only=False)
+            result, leftovers = torch.load(result_file, map_location="cpu", weights_only=False)
         environment.withdraw("MASTER_PORT")
         if trainer is not None:
-            trainer.restore_from_process(state)
+            hand_over(leftovers, trainer, next((each for each in args if isinstance(each, torch.nn.Module)), None))
         return result
 
     def kill(self, signum: int) -> None:
@@ -186,11 +187,20 @@ def _run_spawned(
     trainer: Any,
     result_file: str,
 ) -> None:
+    for part in (*args, *kwargs.values(), getattr(trainer, "lightning_module", None)):
+        if isinstance(part, torch.nn.Module):
+            _own_memory(part)
     strategy.spawned_rank = local_rank
     environment.publish("LOCAL_RANK", str(local_rank))
     strategy.announce_rank()
     result = function(*args, **kwargs)
     if local_rank == 0:
-        state = trainer.state_for_parent() if trainer is not None else None
-        torch.save((result, state), result_file)
+        leftovers = collect(trainer) if trainer is not None else None
+        torch.save((result, leftovers), result_file)
     strategy.barrier("spawned processes end together")
+
+
+def _own_memory(module: torch.nn.Module) -> None:
+    """Gives the module weights of its own: those that came through a pipe are shared by all processes on CPU."""
+    for tensor in (*module.parameters(), *module.buffers()):
+        tensor.data = tensor.data.clone()
