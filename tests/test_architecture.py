@@ -16,12 +16,12 @@ CONVERTER, RUNTIME = Path("lightify"), Path("runtime")
 # Each row may import itself and the rows above it.
 CONVERTER_LAYERS = [
     ("__init__", "errors", "settings", "facts", "ledger"),
-    ("sources", "notebooks", "configfile", "parse", "query"),
-    ("project", "flow", "calls"),
+    ("sources", "notebooks", "configfile", "ignore", "parse", "query"),
+    ("project", "flow", "calls", "substitute", "imports"),
     ("recognisers",),
     ("analyze",),
     ("plan",),
-    ("rewrite", "render", "formatting", "selfcheck"),
+    ("accounts", "rewrite", "render", "formatting", "selfcheck"),
     ("convert", "files"),
     ("jobs",),
     ("report",),

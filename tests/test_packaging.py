@@ -22,7 +22,7 @@ CODE = ("lightify", "runtime", "templates")
 
 
 def call(*command: str | Path, cwd: Path) -> str:
-    done = subprocess.run([*map(str, command)], cwd=cwd, capture_output=True, text=True, check=False)
+    done = subprocess.run([*map(str, command)], cwd=cwd, capture_output=True, text=True, check=False, timeout=200)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     return done.stdout
 

@@ -75,8 +75,8 @@ def test_what_the_source_had_is_no_fault_of_ours(text: str) -> None:
 
 
 def test_a_result_that_does_not_parse_has_a_place() -> None:
-    (problem,) = self_check("x = 1\nif x\n", path="train_lit.py")
-    assert (problem.code, str(problem.span)) == ("LF901", "train_lit.py:2:5")
+    (problem,) = self_check("x = 1\nif x\n", path="train.py")
+    assert (problem.code, str(problem.span)) == ("LF901", "train.py (converted):2:5")
 
 
 def test_undefined_is_an_error_and_unused_a_warning() -> None:
