@@ -309,7 +309,8 @@ def _write_report(text: str, file: str) -> None:
 def _console(to_stderr: bool = False) -> Console:
     from rich.console import Console
 
-    return Console(stderr=to_stderr, soft_wrap=not sys.stdout.isatty(), highlight=False)
+    stream = sys.stderr if to_stderr else sys.stdout
+    return Console(stderr=to_stderr, width=None if stream.isatty() else 140, highlight=False)
 
 
 def _prove(outcome: Outcome, steps: int | None) -> int:
