@@ -81,7 +81,7 @@ class LightningDataModule(DataHooks, HyperparametersMixin):
 
     @ClassOnly
     def load_from_checkpoint(
-        cls: type[Self],  # noqa: N805
+        cls: type[Self],
         checkpoint_path: str | Path | IO[bytes],
         map_location: Any = None,
         hparams_file: str | Path | None = None,

@@ -12,11 +12,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .data import Loaders, device_mover, prepare_loaders, request
+from .errors import MisconfigurationException
+from .fetching import BatchIterator, is_wanted
 from .hooks import Hooks, is_overridden
 from .loaders import set_epoch, track_indices
 from .module import LightningModule, accepts
 from .results import Results
 from .state import RunningStage, TrainerFn
+from .strategies.launch import SpawnLauncher
+from .transfer import move_data_to_device
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -35,6 +39,7 @@ class EvaluationRun:
         self.loaders: Loaders | None = None
         self.last_reload = -(10**9)
         self.seen: dict[int, int] = {}
+        self.iterator: BatchIterator | None = None
 
     @property
     def num_batches(self) -> list[int | float]:
@@ -81,6 +86,20 @@ class EvaluationRun:
             if limit:
                 yield index, self.loaders.batches_of(index, limit)
 
+    def batches(
+        self, batches: Iterator[Any], index: int, to_device: Callable[[Any], Any] | None
+    ) -> Iterator[tuple[int, Any]]:
+        """Index and batch on its device; the last one fetched, for a step that fetches them itself."""
+        if not is_wanted(getattr(self.module, f"{self.stem}_step")):
+            return enumerate(batches if to_device is None else map(to_device, batches))
+        limit = self.num_batches[index]
+        iterator = self.iterator = BatchIterator(batches, limit, to_device, index, before=self.iterator)
+        return iter(lambda: None if iterator.done else (iterator.batch_idx, iterator.batch), None)  # type: ignore[arg-type]
+
+    def dataloader_idx(self, index: int) -> int:
+        """The index of the loader whose batch hooks get."""
+        return index if self.iterator is None else self.iterator.dataloader_idx
+
     def bind_step(self) -> Callable[..., Any]:
         """The step with its precision and profile; arguments that it does not take are left out."""
         name = f"{self.stem}_step"
@@ -89,7 +108,7 @@ class EvaluationRun:
         precision = self.trainer.precision_plugin
         if precision.needs_forward_context:
             step = in_context(precision.forward_context, step)
-        if not accepts(own, "batch_idx", at_least=2):
+        if not accepts(own, "batch_idx", at_least=2) and not is_wanted(own):
             return lambda batch, batch_idx, *index: step(batch, *index)
         return step
 
@@ -104,6 +123,8 @@ class EvaluationRun:
             if not is_overridden(name, self.module, LightningModule):
                 continue
             function = getattr(self.module, name)
+            if is_wanted(function):
+                continue
             takes = accepts(function, "dataloader_idx")
             if several and not takes:
                 raise RuntimeError(
@@ -185,17 +206,23 @@ def _evaluate(run: EvaluationRun) -> list[dict[str, Any]]:
     per_loader: list[dict[str, Any]] = []
     for index, batches in run.passes():
         to_device = device_mover(trainer, index)
-        place = (index,) if several else ()
-        for batch_idx, batch in enumerate(batches):
-            if to_device is not None:
-                batch = to_device(batch)
+        for batch_idx, batch in run.batches(batches, index, to_device):
+            place = (run.dataloader_idx(index),) if several else ()
             results.start_batch(batch, index if several else None)
             if start_hooks:
                 state.hook = start_name
                 for hook in start_hooks:
                     hook(batch, batch_idx, *place)
             state.hook = step_name
-            output = step(batch, batch_idx, *place)
+            if run.iterator is None:
+                output = step(batch, batch_idx, *place)
+            else:
+                try:
+                    output = step(run.iterator)
+                except StopIteration:
+                    break
+                batch_idx, batch = run.iterator.batch_idx, run.iterator.batch
+                place = (index,) if several else ()
             if results.pending:
                 trainer._store_pending(results)
             if end_hooks:
@@ -244,17 +271,31 @@ class PredictionRun(EvaluationRun):
     """An evaluation that keeps what the step returns.
 
     Attributes:
-        predictions: outputs of each loader.
+        outputs: what the step returned, for each loader.
         epoch_batch_indices: indices of the samples of each batch of each loader, where they are known.
         current_batch_indices: those of the current batch.
     """
 
     def __init__(self, trainer: Trainer, hooks: Hooks, return_predictions: bool | None) -> None:
         super().__init__(trainer, hooks, RunningStage.PREDICTING)
-        self.return_predictions = return_predictions is None or return_predictions
-        self.predictions: list[list[Any]] = []
+        spawns = isinstance(trainer.strategy.launcher, SpawnLauncher)
+        if return_predictions and spawns:
+            raise MisconfigurationException(
+                "`return_predictions` should be set to `False` when the strategy spawns its processes:"
+                f" {type(trainer.strategy).__name__}. Use a `BasePredictionWriter` callback to keep predictions."
+            )
+        self.return_predictions = not spawns if return_predictions is None else return_predictions
+        # A writer that writes at the end needs them, too.
+        intervals = [getattr(callback, "interval", None) for callback in trainer.callbacks]
+        self.keeps_outputs = self.return_predictions or any(getattr(i, "on_epoch", False) for i in intervals)
+        self.outputs: list[list[Any]] = []
         self.epoch_batch_indices: list[list[Any]] = []
         self.current_batch_indices: list[int] = []
+
+    @property
+    def predictions(self) -> list[Any]:
+        """The outputs; one list when there is one loader."""
+        return self.outputs[0] if len(self.outputs) == 1 else self.outputs
 
     def _seen_indices(self, index: int, batch_idx: int) -> list[int]:
         assert self.loaders is not None
@@ -270,9 +311,7 @@ def predict(run: PredictionRun) -> list[Any] | list[list[Any]] | None:
         return []
     with run.gradients():
         _predict(run)
-    if not run.return_predictions:
-        return None
-    return run.predictions[0] if len(run.predictions) == 1 else run.predictions
+    return run.predictions if run.return_predictions else None
 
 
 def _predict(run: PredictionRun) -> None:
@@ -287,23 +326,29 @@ def _predict(run: PredictionRun) -> None:
     hooks.call("on_predict_start")
     hooks.call("on_predict_epoch_start")
     step = run.bind_step()
-    run.predictions = [[] for _ in loaders.given] if loaders.is_sequential else [[]]
-    run.epoch_batch_indices = [[] for _ in run.predictions]
+    run.outputs = [[] for _ in loaders.given] if loaders.is_sequential else [[]]
+    run.epoch_batch_indices = [[] for _ in run.outputs]
     for index, batches in run.passes():
         to_device = device_mover(trainer, index)
-        place = (index,) if several else ()
-        for batch_idx, batch in enumerate(batches):
+        for batch_idx, batch in run.batches(batches, index, to_device):
+            place = (run.dataloader_idx(index),) if several else ()
             run.current_batch_indices = run._seen_indices(index, batch_idx)
-            if to_device is not None:
-                batch = to_device(batch)
             hooks.call("on_predict_batch_start", batch, batch_idx, *place)
             state.hook = "predict_step"
-            output = step(batch, batch_idx, *place)
+            if run.iterator is None:
+                output = step(batch, batch_idx, *place)
+            else:
+                try:
+                    output = step(run.iterator)
+                except StopIteration:
+                    break
+                batch_idx, batch = run.iterator.batch_idx, run.iterator.batch
+                place = (index,) if several else ()
             state.hook = None
             run.epoch_batch_indices[index].append(run.current_batch_indices)
             hooks.call("on_predict_batch_end", output, batch, batch_idx, *place)
-            if run.return_predictions:
-                run.predictions[index].append(output)
+            if run.keeps_outputs:
+                run.outputs[index].append(move_data_to_device(output, torch.device("cpu")))
             trainer._act_on_signals()
     hooks.call("on_predict_epoch_end")
     hooks.call("on_predict_end")

@@ -54,8 +54,9 @@ _LOOKALIKES = {
 
 def is_overridden(name: str, instance: object, base: type) -> bool:
     """Whether `instance` has its own `name`: in its class, or set on the instance."""
-    if name in getattr(instance, "__dict__", ()):
-        return True
+    own = getattr(instance, "__dict__", {})
+    if name in own:
+        return own[name] is not None  # None switches a method of the class off
     own = getattr(type(instance), name, None)
     return own is not None and own is not getattr(base, name, None)
 

@@ -22,7 +22,7 @@ def fit(run: TrainingRun) -> None:
     run.hooks.call("on_train_start")
     while not run.is_done():
         run.start_epoch()
-        train_epoch(run)
+        run.epoch_loop(run)  # train_epoch, unless the step fetches its batches itself
         run.end_epoch()
     run.hooks.call("on_train_end")
 
@@ -36,9 +36,12 @@ def train_epoch(run: TrainingRun) -> None:
         if to_device is not None:
             batch = to_device(batch)
         results.start_batch(batch)
-        if start_hooks and run.skips_rest_of_epoch(start_hooks, batch, batch_idx):
+        if batch is None:
+            output = run.note_missing_batch()
+        elif start_hooks and run.skips_rest_of_epoch(start_hooks, batch, batch_idx):
             return
-        output = take_step(run, batch, batch_idx)
+        else:
+            output = take_step(run, batch, batch_idx)
         if results.pending:
             run.store_compiled_logs()
         if run.step_schedulers:
@@ -57,7 +60,7 @@ def train_epoch(run: TrainingRun) -> None:
             state.logged_steps += 1
         if batch_idx + 1 == run.num_batches:
             continue  # to the pass's own end; what is due after the last batch is in `finish_pass`
-        if run.has_due_checks:
+        if run.has_due_checks or state.should_stop:
             run.check_batch(batch_idx)
         if state.should_stop or state.global_step == run.max_steps or run.wants_out:
             if run.stops_within_epoch():

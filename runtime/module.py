@@ -35,6 +35,7 @@ class LightningModule(DataHooks, HyperparametersMixin, torch.nn.Module):
     __jit_unused_properties__: list[str] = [
         "example_input_array", "on_gpu", "current_epoch", "global_step", "global_rank", "local_rank", "logger",
         "loggers", "automatic_optimization", "trainer", "strict_loading", "device", "dtype",
+        "device_mesh",
         *HyperparametersMixin.__jit_unused_properties__,
     ]  # fmt: skip
     _jit_is_scripting = False
@@ -350,9 +351,9 @@ class LightningModule(DataHooks, HyperparametersMixin, torch.nn.Module):
         """Logs each value of a dict, or of a torchmetrics collection, under its key."""
         items: Any = dictionary.items()
         if is_metric_collection(dictionary):
-            # Without copies: the members of a compute group share their state until the epoch's end.
             collection: Any = dictionary
-            items = collection.items(keep_base=False, copy_state=False)
+            # Members of a compute group share their state until the epoch's end; a copy would break that.
+            items = collection.items(keep_base=False, copy_state=not collection._enable_compute_groups)
         for name, value in items:
             self.log(
                 name,
@@ -637,7 +638,7 @@ class LightningModule(DataHooks, HyperparametersMixin, torch.nn.Module):
 
     @ClassOnly
     def load_from_checkpoint(
-        cls: type[Self],  # noqa: N805
+        cls: type[Self],
         checkpoint_path: str | Path | IO[bytes],
         map_location: Any = None,
         hparams_file: str | Path | None = None,

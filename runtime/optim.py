@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import inspect
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -228,10 +229,21 @@ def check_schedulers(configs: list[LRSchedulerConfig], steps_itself: bool) -> No
 
 
 def needs_closure(optimizer: Any) -> bool:
-    """Whether `optimizer.step` cannot be called without a closure (LBFGS)."""
+    """Whether `optimizer.step` is to evaluate the loss itself.
+
+    torch's own do where the closure is required (LBFGS). Others may use an optional closure for more than the loss
+    (SAM), so they get one if their code looks at it.
+    """
     step = inspect.unwrap(type(optimizer).step)
     closure = inspect.signature(step).parameters.get("closure")
-    return closure is not None and closure.default is inspect.Parameter.empty
+    if closure is None or closure.default is inspect.Parameter.empty:
+        return closure is not None
+    if step.__module__.startswith("torch.") or not hasattr(step, "__code__"):
+        return False
+    return any(
+        instruction.argval == "closure" and instruction.opname.startswith("LOAD")
+        for instruction in dis.get_instructions(step)
+    )
 
 
 class LightningOptimizer:

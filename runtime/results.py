@@ -125,9 +125,27 @@ class Entry:
     """One logged name of one hook, and what has been logged under it since the last reset."""
 
     __slots__ = (
-        "hook", "name", "options", "prog_bar", "logger", "on_step", "on_epoch", "reduction", "enable_graph",
-        "dataloader_idx", "step_name", "epoch_name", "plain_name", "sync", "metric", "last", "total", "weight",
-        "computed", "fresh", "add",
+        "add",
+        "computed",
+        "dataloader_idx",
+        "enable_graph",
+        "epoch_name",
+        "fresh",
+        "hook",
+        "last",
+        "logger",
+        "metric",
+        "name",
+        "on_epoch",
+        "on_step",
+        "options",
+        "plain_name",
+        "prog_bar",
+        "reduction",
+        "step_name",
+        "sync",
+        "total",
+        "weight",
     )  # fmt: skip
 
     def __init__(
@@ -318,7 +336,15 @@ class Results:
     """
 
     __slots__ = (
-        "entries", "training", "in_batches", "batch", "_batch_size", "dataloader_idx", "device", "pending", "saved",
+        "_batch_size",
+        "batch",
+        "dataloader_idx",
+        "device",
+        "entries",
+        "in_batches",
+        "pending",
+        "saved",
+        "training",
     )  # fmt: skip
 
     def __init__(self, training: bool, device: torch.device) -> None:

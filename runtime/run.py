@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from . import loops
+from . import fetching, loops
 from .data import Loaders, device_mover, prepare_loaders, request
 from .errors import MisconfigurationException, WarningCache, rank_zero_info, rank_zero_warn
 from .evaluation import EvaluationRun, evaluate, in_context
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .trainer import Trainer
 
 INFINITE = float("inf")
+NO_BATCH = object()
 
 
 class TrainingRun:
@@ -40,11 +41,45 @@ class TrainingRun:
     """
 
     __slots__ = (
-        "trainer", "module", "state", "hooks", "results", "strategy", "precision", "optimizer", "wrapped_optimizer",
-        "training_step", "take_step", "window_step", "to_device", "window", "opens", "closes", "zero_grad", "backward",
-        "step", "step_schedulers", "plateau_step_schedulers", "logs_steps", "log_every", "num_batches", "max_steps",
-        "has_due_checks", "wants_out", "loaders", "validation", "val_shift", "val_every", "val_seconds",
-        "last_validation", "last_reload", "resume", "pass_start", "_said", "validates",
+        "_said",
+        "backward",
+        "closes",
+        "epoch_loop",
+        "has_due_checks",
+        "hooks",
+        "last_reload",
+        "last_validation",
+        "loaders",
+        "log_every",
+        "logs_steps",
+        "max_steps",
+        "module",
+        "num_batches",
+        "opens",
+        "optimizer",
+        "pass_start",
+        "plateau_step_schedulers",
+        "precision",
+        "results",
+        "resume",
+        "state",
+        "step",
+        "step_schedulers",
+        "strategy",
+        "take_step",
+        "to_device",
+        "trainer",
+        "training_step",
+        "val_every",
+        "val_seconds",
+        "val_shift",
+        "validates",
+        "validation",
+        "wants_out",
+        "window",
+        "window_step",
+        "wrapped_optimizer",
+        "zero_grad",
     )  # fmt: skip
 
     def __init__(self, trainer: Trainer, hooks: Hooks) -> None:
@@ -74,6 +109,7 @@ class TrainingRun:
         self.to_device = device_mover(trainer)
         self.training_step = self._bind_step()
         self.opens = self.closes = True
+        self.epoch_loop = fetching.train_epoch if fetching.is_wanted(module.training_step) else loops.train_epoch
         configs = trainer.lr_scheduler_configs if module.automatic_optimization else []
         per_step = [c for c in configs if c.interval == "step"]
         self.step_schedulers = [c for c in per_step if not c.reduce_on_plateau]
@@ -320,8 +356,6 @@ class TrainingRun:
 
     def skips_rest_of_epoch(self, hooks: Bound, batch: Any, batch_idx: int) -> bool:
         """Calls the start hooks; True when the module's returned -1."""
-        if batch is None:
-            self._said.warn("train_dataloader yielded None. If this was on purpose, ignore this warning...")
         self.state.hook = "on_train_batch_start"
         answer = None
         for hook in hooks:
@@ -332,6 +366,11 @@ class TrainingRun:
         self.update_schedulers("epoch")
         self.state.epoch_closed = self.state.skipped = True
         return True
+
+    def note_missing_batch(self) -> object:
+        """Takes the place of a step when the loader gave None."""
+        self._said.warn("train_dataloader yielded None. If this was on purpose, ignore this warning...")
+        return NO_BATCH
 
     def check_batch(self, batch_idx: int) -> None:
         """Validation and schedulers that wait for a metric, if they are due after this batch."""
@@ -520,6 +559,8 @@ class TrainingRun:
             return {**output, "loss": loss.detach() if self.window == 1 else loss.detach() / self.window}
         if output is None:
             return {}
+        if output is NO_BATCH:
+            return None
         raise MisconfigurationException(
             "In manual optimization, `training_step` must either return a Tensor or have no return."
         )

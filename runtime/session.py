@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .callbacks.base import Callback
+from .data import no_loader
 from .datamodule import LightningDataModule
 from .errors import (
     Interrupted,
@@ -22,12 +23,12 @@ from .errors import (
     rank_zero_warn,
 )
 from .evaluation import EvaluationRun, PredictionRun, evaluate
-from .hooks import Hooks, is_overridden, warn_of_near_misses
+from .hooks import is_overridden, warn_of_near_misses
 from .hparams import clean_namespace
+from .loggers import WandbLogger
 from .module import LightningModule
 from .optim import LightningOptimizer, check_schedulers, normal_form
 from .randomness import isolate_rng
-from .results import Results
 from .run import TrainingRun
 from .signals import Signals, requeue_job
 from .snapshot import Restorer
@@ -56,6 +57,7 @@ def session(trainer: Trainer, ckpt_path: Any, weights_only: bool | None) -> Iter
         call_teardown_hooks(trainer)
         close(trainer)
         trainer.state.status, trainer.state.stage = TrainerStatus.FINISHED, None
+        raise  # a context manager cannot skip its block: the caller does
     except KeyboardInterrupt as interrupt:
         rank_zero_info("\nDetected KeyboardInterrupt, attempting graceful shutdown ...")
         with _deaf_to_ctrl_c():
@@ -193,11 +195,7 @@ def check_module(trainer: Trainer) -> None:
     prefixes = {TrainerFn.FITTING: "train", TrainerFn.VALIDATING: "val", TrainerFn.TESTING: "test"}
     prefix = prefixes.get(fn, "predict")  # type: ignore[arg-type]
     if not trainer._has_loader(prefix):
-        what = "train_dataloaders" if prefix == "train" else "dataloaders"
-        raise MisconfigurationException(
-            f"No `{prefix}_dataloader()` method defined to run `Trainer.{fn.value if fn else 'fit'}`."
-            f" Pass `{what}=...` or a datamodule, or define it in `{type(module).__name__}`."
-        )
+        raise no_loader(trainer, prefix)
     if is_overridden("configure_sharded_model", module, LightningModule) and is_overridden(
         "configure_model", module, LightningModule
     ):
@@ -244,8 +242,9 @@ def call_setup_hooks(trainer: Trainer) -> None:
     for part in module.modules():
         if isinstance(part, LightningModule):
             part._device = trainer.strategy.root_device
-    for logger in trainer.loggers:
-        getattr(logger, "experiment", None)  # some make their folder or run name when first asked
+    # Some make their folder or run name when first asked; wandb comes first, as it patches what TensorBoard writes.
+    for logger in sorted(trainer.loggers, key=lambda logger: not isinstance(logger, WandbLogger)):
+        getattr(logger, "experiment", None)
     trainer.strategy.barrier("pre_setup")
     state = trainer.run
     state.hook = "setup"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import inspect
 import math
 import os
 import sys
+from ast import literal_eval
 from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -27,13 +29,14 @@ from .callbacks import (
     OnExceptionCheckpoint,
     ProgressBar,
     Timer,
+    default_model_summary,
     default_progress_bar,
 )
 from .config import Interval, Limit, TrainerConfig, batch_limit, seconds_of
 from .data import DataSource
 from .datahooks import DataHooks
 from .datamodule import LightningDataModule
-from .errors import MisconfigurationException, PossibleUserWarning, rank_zero_info, rank_zero_warn
+from .errors import MisconfigurationException, PossibleUserWarning, TunerExit, rank_zero_info, rank_zero_warn
 from .evaluation import EvaluationRun, PredictionRun, evaluate, predict
 from .hooks import Hooks, is_overridden
 from .loggers import CSVLogger, DummyLogger, Logger, TensorBoardLogger
@@ -46,9 +49,28 @@ from .run import INFINITE, TrainingRun
 from .session import STAGES, session
 from .signals import Signals
 from .state import RunningStage, RunState, TrainerFn, TrainerState, TrainerStatus
-from .strategies import Strategy, resolve_strategy
+from .strategies import Strategy, environment, resolve_strategy
+from .trial import trial
 
 Path_ = str | Path
+
+
+def _with_defaults_of_environment(init: Callable[..., None]) -> Callable[..., None]:
+    """Takes arguments that are not given from ``PL_TRAINER_<ARGUMENT>``."""
+    names = [name for name in inspect.signature(init).parameters if name != "self"]
+
+    @functools.wraps(init)
+    def init_with_defaults(self: Trainer, **given: Any) -> None:
+        for name in names:
+            text = environment.read(f"PL_TRAINER_{name.upper()}") if name not in given else None
+            if text is not None:
+                try:
+                    given[name] = literal_eval(text)
+                except (ValueError, SyntaxError):
+                    given[name] = text
+        init(self, **given)
+
+    return init_with_defaults
 
 
 class Trainer:
@@ -61,6 +83,7 @@ class Trainer:
         callbacks: in the order in which they are called.
     """
 
+    @_with_defaults_of_environment
     def __init__(
         self,
         *,
@@ -242,7 +265,7 @@ class Trainer:
                     " Skipping setting a default `ModelSummary` callback."
                 )
             else:
-                found.append(ModelSummary())
+                found.append(default_model_summary(found))
         return self._ordered(found)
 
     @staticmethod
@@ -313,7 +336,7 @@ class Trainer:
         self._read_epoch_limits()
         self.should_stop = False
         path = self._checkpoint_path(ckpt_path, model_given=True)
-        with session(self, path, weights_only):
+        with suppress(TunerExit), session(self, path, weights_only):
             assert self._training is not None
             loops.fit(self._training)
 
@@ -363,7 +386,7 @@ class Trainer:
         self._verbose = verbose
         path = self._checkpoint_path(ckpt_path, model_given=model is not None)
         results: list[dict[str, float]] = []
-        with session(self, path, weights_only):
+        with suppress(TunerExit), session(self, path, weights_only):
             results = evaluate(self._evaluations[STAGES[fn]])
         return results
 
@@ -384,7 +407,7 @@ class Trainer:
         self._return_predictions = return_predictions
         path = self._checkpoint_path(ckpt_path, model_given=model is not None)
         results: list[Any] | list[list[Any]] | None = None
-        with session(self, path, weights_only):
+        with suppress(TunerExit), session(self, path, weights_only):
             assert self.predict_loop is not None
             results = predict(self.predict_loop)
         return results
@@ -396,8 +419,15 @@ class Trainer:
         """Hands a call to the launcher, which makes it in every process."""
         assert self.strategy.launcher is not None
         self._is_launched = True
+        self.state.status = TrainerStatus.RUNNING
         try:
             return self.strategy.launcher.launch(method, *arguments, trainer=self)
+        except BaseException as error:
+            if not self.interrupted:  # it happened in other processes, this one has not heard of it
+                self.state.status = TrainerStatus.INTERRUPTED
+                for callback in self.callbacks:
+                    callback.on_exception(self, self.lightning_module, error)
+            raise
         finally:
             self._is_launched = False
 
@@ -484,6 +514,12 @@ class Trainer:
             print(*args, **kwargs)
 
     # ---------------------------------------------------------------- for the loops
+
+    def _trial(
+        self, callbacks: list[Callback], reloads: bool = False, **settings: Any
+    ) -> AbstractContextManager[Callable[..., None]]:
+        """Short runs inside the run in progress; see `trial.py`. For callbacks, which may not import it."""
+        return trial(self, callbacks, reloads, **settings)
 
     def _bind_hooks(self) -> None:
         self._profile: Any = None if isinstance(self.profiler, PassThroughProfiler) else self._in_profile
@@ -699,6 +735,10 @@ class Trainer:
     def datamodule(self) -> LightningDataModule | None:
         datamodule: LightningDataModule | None = self._data.datamodule
         return datamodule
+
+    @datamodule.setter
+    def datamodule(self, datamodule: LightningDataModule | None) -> None:
+        self._data.datamodule = datamodule
 
     @property
     def accelerator(self) -> Any:
@@ -951,7 +991,8 @@ class Trainer:
 
     @property
     def num_sanity_val_batches(self) -> list[int | float]:
-        return [min(self.num_sanity_val_steps, count) for count in self.num_val_batches]
+        validation = self._training.validation if self._training is not None else None
+        return [min(self.num_sanity_val_steps, count) for count in _limits(validation)]
 
     @property
     def num_test_batches(self) -> list[int | float]:
