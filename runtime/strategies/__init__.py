@@ -7,6 +7,7 @@ from .base import Launcher, Strategy, move_optimizer_state
 from .ddp import DDPStrategy
 from .environment import ClusterEnvironment, LightningEnvironment, MPIEnvironment, SLURMEnvironment, TorchElasticEnvironment
 from .fsdp import FSDPStrategy
+from .launch import SpawnLauncher, SubprocessLauncher
 from .layer_sync import LayerSync, TorchSyncBatchNorm
 from .model_parallel import ModelParallelStrategy
 from .parallel import ParallelStrategy
@@ -28,8 +29,10 @@ __all__ = [
     "SLURMEnvironment",
     "SingleDeviceStrategy",
     "SingleDeviceXLAStrategy",
+    "SpawnLauncher",
     "Strategy",
     "StrategyRegistry",
+    "SubprocessLauncher",
     "TorchElasticEnvironment",
     "TorchSyncBatchNorm",
     "XLAStrategy",
