@@ -22,6 +22,7 @@ from .progress import (
     TQDMProgressBar,
     default_progress_bar,
 )
+from .pruning import ModelPruning
 from .rich_model_summary import RichModelSummary, default_model_summary
 from .stochastic_weight_avg import StochasticWeightAveraging
 from .timer import Timer
@@ -43,6 +44,7 @@ __all__ = [
     "LearningRateFinder",
     "LearningRateMonitor",
     "ModelCheckpoint",
+    "ModelPruning",
     "ModelSummary",
     "OnExceptionCheckpoint",
     "PlainProgressBar",

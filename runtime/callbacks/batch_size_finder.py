@@ -77,17 +77,8 @@ class BatchSizeFinder(Callback):
                 "The Batch size finder cannot be used with dataloaders passed directly to `.fit()`. Please disable"
                 " the feature or incorporate the dataloader into your LightningModule or LightningDataModule."
             )
-        name = self._batch_arg_name
-        if not lightning_hasattr(pl_module, name):
-            raise MisconfigurationException(
-                f"Field {name} not found in `model`, `datamodule`, nor their `hparams` attributes."
-            )
-        if hasattr(pl_module, name) and name in getattr(pl_module, "hparams", {}):
-            rank_zero_warn(
-                f"Field `model.{name}` and `model.hparams.{name}` are mutually"
-                f" exclusive! `model.{name}` will be used as the initial batch size for scaling."
-                " If this is not the intended behavior, please remove either one."
-            )
+        if stage == "fit":
+            self._check_attribute(pl_module)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.scale_batch_size(trainer, pl_module)
@@ -115,6 +106,19 @@ class BatchSizeFinder(Callback):
         if self._early_exit:
             raise TunerExit
 
+    def _check_attribute(self, pl_module: LightningModule) -> None:
+        name = self._batch_arg_name
+        if not lightning_hasattr(pl_module, name):
+            raise MisconfigurationException(
+                f"Field {name} not found in `model`, `datamodule`, nor their `hparams` attributes."
+            )
+        if hasattr(pl_module, name) and name in getattr(pl_module, "hparams", {}):
+            rank_zero_warn(
+                f"Field `model.{name}` and `model.hparams.{name}` are mutually"
+                f" exclusive! `model.{name}` will be used as the initial batch size for scaling."
+                " If this is not the intended behavior, please remove either one."
+            )
+
     def _search(self, trainer: Trainer, module: LightningModule) -> int:
         steps = self._steps_per_trial
         limits = {
@@ -135,6 +139,7 @@ class BatchSizeFinder(Callback):
                 raise MisconfigurationException(
                     f"The Batch size finder cannot be used with multiple {prefix} dataloaders."
                 )
+            self._check_attribute(module)
             search = power_search if self._mode == "power" else binary_search
             size = search(fits_memory, lambda size: _fits_data(trainer, size), self._init_val, *self._limits)
             if self._mode == "binsearch":

@@ -108,9 +108,6 @@ class LRFinderResult:
         return figure
 
 
-_LRFinder = LRFinderResult  # the name under which Lightning's documentation shows the type
-
-
 class LearningRateFinder(Callback):
     """Runs the search when ``fit`` starts and sets the module's learning rate to what it suggests.
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LOCAL = "file:"
+_DEFAULT_URI = os.getenv("MLFLOW_TRACKING_URI")  # read once: a logger in use sets the variable to its own
 _RUN_NAME_TAG = "mlflow.runName"  # mlflow.utils.mlflow_tags.MLFLOW_RUN_NAME
 _STATUS = {"success": "FINISHED", "finished": "FINISHED", "failed": "FAILED", "aborted": "KILLED"}
 _LONGEST_VALUE = 250  # of a parameter, the limit of MLflow's oldest servers
@@ -54,7 +55,7 @@ class MLFlowLogger(Logger):
         self,
         experiment_name: str = "lightning_logs",
         run_name: str | None = None,
-        tracking_uri: str | None = None,
+        tracking_uri: str | None = _DEFAULT_URI,
         tags: dict[str, Any] | None = None,
         save_dir: str | None = "./mlruns",
         log_model: Literal[True, False, "all"] = False,
@@ -69,7 +70,7 @@ class MLFlowLogger(Logger):
 
         self._experiment_name = experiment_name
         self._experiment_id: str | None = None
-        self._tracking_uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"{_LOCAL}{save_dir}"
+        self._tracking_uri = tracking_uri or f"{_LOCAL}{save_dir}"
         if self._tracking_uri.startswith(_LOCAL):
             # newer versions open a folder as a store only when asked
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
@@ -92,7 +93,7 @@ class MLFlowLogger(Logger):
         if not self._initialized:
             import mlflow
 
-            mlflow.set_tracking_uri(self._tracking_uri)
+            mlflow.set_tracking_uri(self._tracking_uri)  # so that `mlflow.log_*` in the user's code goes there, too
             if self._run_id is not None:
                 self._experiment_id = self._client.get_run(self._run_id).info.experiment_id
             else:

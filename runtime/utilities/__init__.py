@@ -1,1 +1,1 @@
-"""Import paths of Lightning whose last name exists twice: only these need a place of their own."""
+"""Import paths of Lightning that scripts use and whose names need a place of their own."""

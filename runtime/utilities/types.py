@@ -1,0 +1,41 @@
+"""The types that modules are annotated with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Union
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from ..module import STEP_OUTPUT
+from ..optim import LRSchedulerConfig
+
+TRAIN_DATALOADERS = Any
+EVAL_DATALOADERS = Any
+LRSchedulerTypeTuple = (LRScheduler, ReduceLROnPlateau)
+LRSchedulerTypeUnion = Union[LRScheduler, ReduceLROnPlateau]
+LRSchedulerPLType = LRSchedulerTypeUnion
+LRSchedulerType = Union[type[LRScheduler], type[ReduceLROnPlateau]]
+OptimizerConfig = Mapping[str, Any]
+OptimizerLRScheduler = Union[
+    Optimizer,
+    Sequence[Optimizer],
+    tuple[Sequence[Optimizer], Sequence[Union[LRScheduler, ReduceLROnPlateau, LRSchedulerConfig]]],
+    OptimizerConfig,
+    Sequence[OptimizerConfig],
+    None,
+]
+
+__all__ = [
+    "EVAL_DATALOADERS",
+    "STEP_OUTPUT",
+    "TRAIN_DATALOADERS",
+    "LRSchedulerConfig",
+    "LRSchedulerPLType",
+    "LRSchedulerType",
+    "LRSchedulerTypeTuple",
+    "LRSchedulerTypeUnion",
+    "OptimizerConfig",
+    "OptimizerLRScheduler",
+]
