@@ -100,19 +100,24 @@ class Restorer:
     """A loaded checkpoint, given back to the parts of a run in the order in which they come to exist."""
 
     def __init__(self, trainer: Trainer, path: Any, weights_only: bool | None) -> None:
-        self.trainer, self.path = trainer, path
+        self.trainer, self.path, self.weights_only = trainer, path, weights_only
         self.checkpoint: Checkpoint = {}
-        if path:
-            rank_zero_info(f"Restoring states from the checkpoint path at {path}")
-            self.checkpoint = trainer.strategy.load_checkpoint(path, weights_only=weights_only)
-            if "state_dict" not in self.checkpoint:
-                raise KeyError(
-                    f"{path} is no checkpoint of a Trainer: it has no 'state_dict'."
-                    " Load plain weights with `model.load_state_dict(torch.load(path))` before the run."
-                )
+
+    def load(self) -> None:
+        """Reads the file, if there is one."""
+        if not self.path:
+            return
+        rank_zero_info(f"Restoring states from the checkpoint path at {self.path}")
+        self.checkpoint = self.trainer.strategy.load_checkpoint(self.path, weights_only=self.weights_only)
+        if "state_dict" not in self.checkpoint:
+            raise KeyError(
+                f"{self.path} is no checkpoint of a Trainer: it has no 'state_dict'."
+                " Load plain weights with `model.load_state_dict(torch.load(path))` before the run."
+            )
 
     def module_and_callbacks(self, callback_base: type) -> None:
-        """Weights, datamodule and callbacks; before the strategy wraps the module."""
+        """Weights, datamodule and callbacks; before the strategy wraps the module, or after."""
+        self.load()
         if not self.checkpoint:
             return
         trainer, state = self.trainer, self.trainer.run
@@ -206,7 +211,7 @@ class Restorer:
             what = "Restored all states" if self.trainer.state.fn is TrainerFn.FITTING else "Loaded model weights"
             rank_zero_info(f"{what} from the checkpoint at {self.path}")
         self.checkpoint = {}
-        if torch.cuda.is_initialized():
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.empty_cache()
         self.trainer.strategy.barrier("checkpoint restored")
 

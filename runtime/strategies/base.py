@@ -211,6 +211,10 @@ class Strategy(ABC):
         """`obj` of process `src`."""
         return obj
 
+    def gather_object(self, obj: T) -> list[T]:
+        """The objects of all processes, in the order of their ranks."""
+        return [obj]
+
     def reduce_boolean_decision(self, decision: bool, all: bool = True) -> bool:
         """Whether all processes (or any) decided so."""
         return decision
@@ -234,6 +238,8 @@ class Strategy(ABC):
         return self.lightning_module_state_dict() if module is self.lightning_module else module.state_dict()
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
+        # In the precision of the run: weights of 64 bits must not pass through a module that still has 32.
+        self.precision_plugin.convert_module(self.lightning_module)
         self.lightning_module.load_state_dict(checkpoint["state_dict"], strict=strict)
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:

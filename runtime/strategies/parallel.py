@@ -132,6 +132,7 @@ class ParallelStrategy(Strategy):
         self.announce_rank()
 
     def setup_environment(self) -> None:
+        self.environment.validate_settings(self.num_processes, self.num_nodes)
         super().setup_environment()
         self.announce_rank()
         if dist.is_initialized():
@@ -203,6 +204,13 @@ class ParallelStrategy(Strategy):
         objects: list[Any] = [obj]
         dist.broadcast_object_list(objects, src)
         return objects[0]
+
+    def gather_object(self, obj: T) -> list[T]:
+        if not dist.is_initialized():
+            return [obj]
+        objects: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(objects, obj)
+        return objects
 
     def reduce_boolean_decision(self, decision: bool, all: bool = True) -> bool:
         votes = int(self.reduce(torch.tensor(int(decision), device=self.root_device), reduce_op="sum"))

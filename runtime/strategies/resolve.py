@@ -207,7 +207,6 @@ def _complete_parallel(
     strategy.num_nodes = num_nodes
     if strategy.cluster_environment is None:
         strategy.cluster_environment = cluster
-    strategy.cluster_environment.validate_settings(len(strategy.parallel_devices), num_nodes)
     if layer_sync is not None or sync_batchnorm:
         strategy.layer_sync = layer_sync or TorchSyncBatchNorm()
     launcher_fits_notebook = strategy.start_method == "fork"
