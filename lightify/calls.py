@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import libcst as cst
 
 from lightify.flow import (
-    Binding, Expression, Frame, Item, Step, Variable, bound_names, declared_elsewhere, parameters,
+    Binding, Expression, Frame, Item, Step, Variable, bound_names, constant, declared_elsewhere, parameters,
 )
 from lightify.parse import Tree
 from lightify.query import (
     arguments, block, children, dotted, expression_of, is_constant, is_docstring, method_call, small, walk,
 )
+
+
+def live(steps: Sequence[Step]) -> list[Step]:
+    """Steps with `if flag:` replaced by the branch that runs, where the call fixes the flag."""
+    result: list[Step] = []
+    for step in steps:
+        node = step.node if isinstance(step, Item) else None
+        truth = constant(node.test, step.frame) if isinstance(node, cst.If) else None  # type: ignore[union-attr]
+        if truth is None or not isinstance(step, Item):
+            result.append(step)
+        elif truth:
+            result.extend(live([Item(inner, step.frame) for inner in block(node.body)]))  # type: ignore[union-attr]
+        elif isinstance(node.orelse, cst.If):  # type: ignore[union-attr]
+            result.extend(live([Item(node.orelse, step.frame)]))  # type: ignore[union-attr]
+        elif node.orelse is not None:  # type: ignore[union-attr]
+            result.extend(live([Item(inner, step.frame) for inner in block(node.orelse.body)]))  # type: ignore[union-attr]
+    return result
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,7 +231,7 @@ def open_call(item: Item, tree: Tree, module: Frame) -> Opened | str:
         after.append(Binding(target, item.frame, value, frame, origin))
     elif result is not None and any(isinstance(node, cst.Call) for node in walk(result)):
         after.append(Item(cst.SimpleStatementLine([cst.Expr(result)]), frame))
-    return Opened(call, function, frame, tuple(before), tuple(Item(node, frame) for node in body), tuple(after))
+    return Opened(call, function, frame, tuple(before), tuple(live([Item(node, frame) for node in body])), tuple(after))
 
 
 def _own_nodes(statement: cst.CSTNode):

@@ -263,6 +263,33 @@ def _evaluated_outside(node: cst.FunctionDef | cst.Lambda | cst.ClassDef) -> Ite
         yield from node.decorators
 
 
+def constant(node: cst.BaseExpression, frame: Frame) -> bool | None:
+    """The truth of `flag` or `not flag` where flag is a parameter given as True or False; else None."""
+    if isinstance(node, cst.UnaryOperation) and isinstance(node.operator, cst.Not):
+        inner = constant(node.expression, frame)
+        return None if inner is None else not inner
+    if isinstance(node, cst.Name) and frame.function is not None:
+        meaning = frame.resolve(node.value)
+        if isinstance(meaning, Expression) and isinstance(meaning.node, cst.Name):
+            return {"True": True, "False": False}.get(meaning.node.value)
+    return None
+
+
+def live_nodes(node: cst.CSTNode, frame: Frame) -> Iterator[cst.CSTNode]:
+    """Yields a node and all below it, without the branches that a fixed flag rules out."""
+    stack = [node]
+    while stack:
+        current = stack.pop()
+        yield current
+        truth = constant(current.test, frame) if isinstance(current, cst.If) else None
+        if truth is None:
+            stack.extend(reversed(list(children(current))))
+        else:
+            branch = current.body if truth else current.orelse  # type: ignore[attr-defined]
+            if branch is not None:
+                stack.append(branch)
+
+
 @dataclass
 class Usage:
     """What a stretch of code does with variables.
@@ -395,6 +422,8 @@ def _statement(node: cst.CSTNode, frame: Frame) -> Usage:
     elif isinstance(node, (cst.FunctionDef, cst.ClassDef)):
         _read(total, node, frame)
         _name_write(total, node.name.value, frame)
+    elif isinstance(node, cst.If) and (truth := constant(node.test, frame)) is not None:
+        total += _block(block(node.body), frame) if truth else _orelse(node.orelse, frame)
     elif isinstance(node, cst.If):
         _read(total, node.test, frame)
         other = _orelse(node.orelse, frame)

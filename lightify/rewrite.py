@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import libcst as cst
 
-from lightify.flow import Binding, Expression, Field, Frame, Item, Step, Variable, bound_names, usage
+from lightify.flow import Binding, Expression, Field, Frame, Item, Step, Variable, bound_names, constant, live_nodes
 from lightify.imports import drop_unused_imports
 from lightify.parse import Tree
+from lightify.plan.homes import hook_usage
 from lightify.plan.types import Attribute, Computed, Global, Hook, Local, Made, Plan
-from lightify.query import FieldName, block, code, is_docstring, map_children, method_call, name_node, small, walk
+from lightify.query import FieldName, block, code, is_docstring, map_children, method_call, name_node, small
 from lightify.substitute import substitute
 
 CLASS_SLOT = "__lightify_class__"
@@ -76,10 +77,15 @@ class _Rewriter:
         methods.append(self._configure_optimizers())
         init = [(name, name) for _, name in plan.captured]
         init += [(name, code(value)) for name, value in plan.initial]
-        passes = plan.endable or plan.lazy or plan.steps_while is not None
+        passes = plan.endable or plan.lazy or plan.train_source is None
         if plan.endable:
             init.append(("pass_ended", "False"))
-        source = code(plan.train_source) if plan.train_source is not None else f"iter({module_name}.goes_on, False)"
+        if plan.train_source is not None:
+            source = code(plan.train_source)
+        elif plan.steps_while is not None:
+            source = f"iter({module_name}.goes_on, False)"
+        else:
+            source = f"{module_name}.train_batches()"
         arguments = tuple(_host_text(variable) for variable, _ in plan.captured)
         options = tuple(self._option(option) for option in plan.options)
         script, dropped = self._script([m.body for m in methods], [*arguments, source, *(v for _, v in (*options, *init))])
@@ -110,7 +116,7 @@ class _Rewriter:
     # -- methods ------------------------------------------------------------------------------------------------
 
     def _method(self, hook: Hook) -> Method:
-        uses = usage(hook.steps)
+        uses = hook_usage(hook)
         fetched, first = self._fetched(hook, uses.reads | uses.writes)
         names = sorted({home.name for v in uses.writes if isinstance(home := self.plan.homes.get(v), Global)})
         lines: list[cst.BaseStatement] = []
@@ -166,7 +172,7 @@ class _Rewriter:
         for step in hook.steps:
             if not isinstance(step, Item):
                 continue
-            for node in walk(step.node):
+            for node in live_nodes(step.node, step.frame):
                 if not (isinstance(node, cst.Name) and self._meaning(node.value, step.frame) is variable):
                     continue
                 parent = self.tree.parents.get(node)
@@ -188,6 +194,7 @@ class _Rewriter:
             value = self._expression(step.value, step.value_frame, fetched)
             return [cst.SimpleStatementLine([cst.Assign([cst.AssignTarget(target)], value)])]  # type: ignore[list-item]
         result = []
+        self._frame = step.frame
         for node in self._restructure(step.node, hook, True):
             new = substitute(node, lambda name: self._replacement(name, step.frame, fetched))
             result.append(new)
@@ -225,6 +232,12 @@ class _Rewriter:
             return [self._calls(node.with_changes(body=body, orelse=orelse), skip=("body", "orelse"))]
         if isinstance(node, (cst.FunctionDef, cst.ClassDef)):
             return [node.with_changes(body=self._suite(node.body, hook, False))]
+        if isinstance(node, cst.If) and (truth := constant(node.test, self._frame)) is not None:
+            branch = node.body if truth else node.orelse
+            if isinstance(branch, cst.If):
+                return self._restructure(branch, hook, own)
+            suite = branch.body if isinstance(branch, cst.Else) else branch
+            return list(self._suite(suite, hook, own).body) if suite is not None else []  # type: ignore[arg-type]
         if isinstance(node, cst.If):
             body = self._suite(node.body, hook, own)
             orelse = node.orelse

@@ -59,6 +59,10 @@ class _Substitution:
             return node.with_changes(body=body, bases=bases)
         if isinstance(node, cst.NameItem):
             return node
+        if isinstance(node, cst.IfExp):
+            test = self.visit(node.test, hidden, node)
+            if isinstance(test, cst.Name) and test is not node.test and test.value in ("True", "False"):
+                return self.visit(node.body if test.value == "True" else node.orelse, hidden, parent)
         return map_children(node, lambda child: self.visit(child, hidden, node))
 
     def _function(self, node: cst.FunctionDef | cst.Lambda, hidden: frozenset[str]) -> cst.CSTNode:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lightify.facts import Kind
-from lightify.flow import Field, Frame, Usage, Variable, local_names, usage
+from lightify.flow import Field, Frame, Usage, Variable, expression_usage, local_names, usage
 from lightify.parse import Tree
 from lightify.plan.kinds import Kinds
 from lightify.plan.nest import Nest
@@ -62,7 +62,7 @@ def assign_homes(
         forced: decided before (loop counters, optimizers fetched in the hook, generated parameters).
         extra: what else is read in the module (the construction of optimizers).
     """
-    per_hook = [usage(hook.steps) for hook in hooks]
+    per_hook = [hook_usage(hook) for hook in hooks]
     written = {v for use in per_hook for v in use.writes} - forced.keys()
     mentioned = {v for use in per_hook for v in use.reads | use.writes} | extra.reads
     across = {v for use in per_hook for v in use.exposed}
@@ -117,6 +117,14 @@ def assign_homes(
     return Homes(homes, tuple(names), tuple(results), frozenset(written))
 
 
+def hook_usage(hook: Hook) -> Usage:
+    """What a hook reads and writes, its result included."""
+    total = usage(hook.steps)
+    if hook.result is not None:
+        total += expression_usage(*hook.result)
+    return total
+
+
 def _encloses(frame: Frame, host: Frame) -> bool:
     current: Frame | None = host
     while current is not None:
@@ -148,7 +156,7 @@ def _separate_locals(homes: dict[Variable, Home], per_hook: Sequence[Usage]) -> 
         names: dict[str, Variable] = {}
         for variable in sorted(use.reads | use.writes, key=lambda v: (not isinstance(homes.get(v), Global), len(v.frame.name))):
             home = homes.get(variable)
-            if not isinstance(home, (Local, Global)):
+            if not isinstance(home, (Local, Global)) or variable.frame.name == "hook":
                 continue
             holder = names.setdefault(home.name, variable)
             if holder is not variable and isinstance(home, Local):

@@ -16,9 +16,9 @@ from lightify.flow import (
 from lightify.ledger import Fate
 from lightify.parse import Tree
 from lightify.plan.headers import BatchHead, EpochHead, batch_head, epoch_head
-from lightify.plan.homes import Homes, assign_homes
+from lightify.plan.homes import Homes, assign_homes, hook_usage
 from lightify.plan.kinds import Kinds
-from lightify.plan.mode import Automatic, automatic, construction, exits_of
+from lightify.plan.mode import Automatic, automatic, calls_out, construction, exits_of
 from lightify.plan.nest import Nest, find_nest
 from lightify.plan.surroundings import Surroundings, surroundings
 from lightify.plan.types import (
@@ -90,12 +90,13 @@ class _Planner:
         if isinstance(endable, _Flatten):
             return endable
         hooks = self._hooks(head, epochs, auto if isinstance(auto, Automatic) else None, endable)
+        hooks = [self._without_dead_values(hook, hooks) for hook in hooks]
+        source = self._source(head, hooks)
+        if source is None and head.while_test is None:
+            hooks.insert(1, Hook("train_batches", (), (), result=(head.source, nest.batch_frame)))
         optimizers, schedulers, extra = self._optimizers(hooks, auto if isinstance(auto, Automatic) else None, endable)
         hooks = self._drop_scheduler_steps(hooks, schedulers)
         homes = assign_homes(nest, hooks, self.forced, self.around, self.kinds, tree, extra)
-        source = self._source(head, homes)
-        if isinstance(source, _Flatten):
-            return source
         captured, initial = self._initial(homes)
         self._trainer_options(epochs, auto if isinstance(auto, Automatic) else None)
         return Plan(
@@ -208,18 +209,18 @@ class _Planner:
         self.forced[batch], self.forced[batch_idx] = Local("batch"), Local("batch_idx")
         first: list[Step] = []
         loop = nest.batch_loop
-        if head.index is not None:
-            value: cst.BaseExpression = cst.Name("batch_idx")
-            if head.start is not None:
-                value = cst.BinaryOperation(value, cst.Add(), head.start)
-            variable = nest.batch_frame.variable(head.index.value)
-            if self._only_read(variable, nest.body) and (head.start is None or is_constant(head.start)):
-                text = "batch_idx" if head.start is None else f"batch_idx + {_code(head.start)}"
-                self.forced[variable] = Computed(text)
-            else:
-                first.append(Binding(head.index, nest.batch_frame, value, self.generated, loop))
         if head.element is not None:
             first.append(Binding(head.element, nest.batch_frame, cst.Name("batch"), self.generated, loop))
+        if head.index is not None:
+            variable = nest.batch_frame.variable(head.index.value)
+            if self._only_read(variable, nest.body) and (head.start is None or is_constant(head.start)):
+                self.forced[variable] = Computed(_plus("batch_idx", head.start))
+            elif self._needed(variable):
+                value: cst.BaseExpression = cst.Name("batch_idx")
+                if head.start is not None:
+                    self.generated.aliases["first_index"] = Expression(head.start, nest.batch_frame)
+                    value = cst.BinaryOperation(value, cst.Add(), cst.Name("first_index"))
+                first.append(Binding(head.index, nest.batch_frame, value, self.generated, loop))
         start: list[Step] = []
         if epochs is not None:
             start.extend(self._epoch_names(epochs))
@@ -227,12 +228,13 @@ class _Planner:
         if auto is not None:
             self.fates.update(auto.fates)
             kept, late = self._split_after(auto)
-            body: list[Step] = [*first, *auto.before, *kept]
+            body: list[Step] = [*first, *auto.before, *auto.early, *kept]
             leave = ("self.pass_ended = True",) if endable else ()
             hooks = [
                 Hook("on_train_epoch_start", (), tuple(start)),
                 Hook("training_step", ("batch", "batch_idx"), tuple(body), result=(auto.loss, auto.loss_frame),
                      on_break=leave, on_continue=()),
+                Hook("on_before_optimizer_step", ("optimizer",), auto.middle),
                 Hook("on_train_batch_end", ("outputs", "batch", "batch_idx"), tuple(late), on_break=(*leave, "return"),
                      on_continue=("return",)),
             ]
@@ -247,6 +249,33 @@ class _Planner:
                  on_continue=("return",))
         )
         return hooks
+
+    def _without_dead_values(self, hook: Hook, hooks: Sequence[Hook]) -> Hook:
+        """Drops assignments that nothing reads any more, when computing them does nothing else."""
+        steps = list(hook.steps)
+        others = Usage()
+        for other in hooks:
+            if other is not hook:
+                others += hook_usage(other)
+        after = usage(self.around.after).reads
+        changed = True
+        while changed:
+            changed = False
+            for step in reversed(steps):
+                inner = small(step.node) if isinstance(step, Item) else None
+                if not (isinstance(inner, cst.Assign) and len(inner.targets) == 1
+                        and isinstance(inner.targets[0].target, cst.Name) and _does_nothing_else(inner.value)):
+                    continue
+                variable = step.frame.variable(inner.targets[0].target.value)  # type: ignore[union-attr]
+                rest = hook_usage(replace(hook, steps=tuple(s for s in steps if s is not step)))
+                if variable in rest.reads | others.reads | after or (
+                    variable.frame.is_module and variable.name in self.around.kept_reads
+                ):
+                    continue
+                steps.remove(step)
+                self.fates[inner] = FateNote(Fate.DROPPED, "", "nothing reads its value")
+                changed = True
+        return replace(hook, steps=tuple(steps))
 
     def _epoch_names(self, epochs: EpochHead) -> list[Step]:
         nest = self.nest
@@ -264,8 +293,9 @@ class _Planner:
                 if offset is None:
                     names.append(Binding(target, nest.host, value, self.generated, nest.epoch_loop))  # type: ignore[arg-type]
                 else:
-                    total = cst.BinaryOperation(value, cst.Add(), _grouped(offset))
-                    names.append(Binding(target, nest.host, total, nest.host, nest.epoch_loop))  # type: ignore[arg-type]
+                    self.generated.aliases["first_epoch"] = Expression(offset, nest.host)
+                    total = cst.BinaryOperation(value, cst.Add(), cst.Name("first_epoch"))
+                    names.append(Binding(target, nest.host, total, self.generated, nest.epoch_loop))  # type: ignore[arg-type]
         self.forced[self.generated.variable("self")] = Local("self")
         return names
 
@@ -278,9 +308,19 @@ class _Planner:
             return False
         if (variable.frame is nest.host or variable.frame.is_module) and variable in usage(self.around.after).reads:
             return False
-        inside = usage(steps).reads
-        everywhere = usage((*nest.epoch_start, *nest.body, *nest.epoch_end)).reads
-        return variable in inside or variable not in everywhere
+        return variable in usage(steps).reads or variable not in usage(
+            (*nest.epoch_start, *nest.body, *nest.epoch_end)
+        ).reads
+
+    def _needed(self, variable: Variable) -> bool:
+        """True when the value that a loop gives its counter is read by anyone."""
+        nest = self.nest
+        return (
+            variable in usage(nest.body).reads
+            or variable in usage(nest.epoch_end).exposed
+            or variable in usage(self.around.after).exposed
+            or (variable.frame.is_module and variable.name in self.around.kept_reads)
+        )
 
     def _split_after(self, auto: Automatic) -> tuple[list[Step], list[Step]]:
         """What follows the optimizer step: kept in training_step while it can't tell the difference."""
@@ -312,26 +352,13 @@ class _Planner:
                     return True
                 if isinstance(part, cst.Name) and self.kinds.kind(part, frame) in (
                     Kind.MODULE, Kind.OPTIMIZER, Kind.SCHEDULER, Kind.SCALER
-                ) and not isinstance(self.tree.parents.get(part), cst.Arg):
+                ):
                     return True
-                if isinstance(part, cst.Call) and self._call_notices(part, frame):
+                if isinstance(part, cst.Attribute) and part.attr.value == "grad":
+                    return True
+                if isinstance(part, cst.Call) and calls_out(part, frame, self.tree):
                     return True
         return False
-
-    def _call_notices(self, call: cst.Call, frame: Frame) -> bool:
-        used = method_call(call)
-        if used is not None and (used[1].endswith("_") and not used[1].endswith("__")):
-            return True
-        name = dotted(call.func)
-        if name is None:
-            return False
-        head = frame.resolve(name.partition(".")[0])
-        if isinstance(head, Variable) and head.name in self.tree.functions and head.frame.is_module:
-            return True
-        full = self.tree.qualified(call.func) or name
-        return full in ("torch.save", "sys.exit", "exit", "quit") or any(
-            self.kinds.kind(arg.value, frame) in (Kind.MODULE, Kind.OPTIMIZER) for arg in call.args
-        )
 
     # -- optimizers and schedulers ------------------------------------------------------------------------------
 
@@ -447,22 +474,31 @@ class _Planner:
 
     lazy: bool = False
 
-    def _source(self, head: BatchHead, homes: Homes) -> cst.BaseExpression | None | _Flatten:
+    def _source(self, head: BatchHead, hooks: Sequence[Hook]) -> cst.BaseExpression | None:
         """The iterable for fit, in terms of the host; None when the module provides it."""
         nest = self.nest
         if head.while_test is not None:
             return None
         reads = expression_usage(head.source, nest.batch_frame).reads
-        self.batch_source = head.source
-        plain = not any(isinstance(n, cst.Call) and dotted(n.func) != "range" and dotted(n.func) != "len"
+        known = self._is_loader(head.source)
+        plain = known and not any(isinstance(n, cst.Call) and dotted(n.func) != "range" and dotted(n.func) != "len"
                         and not _is_size(n) for n in walk(head.source))
-        settled = not (reads & homes.written) and not (reads & self.forced.keys())
-        if settled and (plain or nest.epoch_loop is None) and (host := self._in_host(head.source, nest.batch_frame)):
+        written = usage([step for hook in hooks for step in hook.steps]).writes
+        settled = not (reads & written) and not (reads & self.forced.keys())
+        if settled and (plain or (known and nest.epoch_loop is None)) and (host := self._in_host(head.source, nest.batch_frame)):
             return host
         if settled and (host := self._in_host(head.source, nest.batch_frame)):
             self.lazy = True
             return host
-        return _Flatten("the batches come from something that is made anew in each epoch")
+        return None
+
+    def _is_loader(self, source: cst.BaseExpression) -> bool:
+        """True for loaders and ranges; a Trainer takes a list or dict for a collection of loaders."""
+        if isinstance(source, cst.Call):
+            return dotted(source.func) == "range" or (self.tree.qualified(source.func) or "").endswith("DataLoader")
+        name = dotted(source) or ""
+        last = name.rpartition(".")[2].lower()
+        return self.kinds.kind(source, self.nest.batch_frame) is Kind.LOADER or "load" in last or last.endswith("dl")
 
     def _in_host(self, node: cst.BaseExpression, frame: Frame) -> cst.BaseExpression | None:
         """An expression of a moved body in terms of the host's names; None when it needs others."""
@@ -571,6 +607,18 @@ def _grouped(node: cst.BaseExpression) -> cst.BaseExpression:
 def _expression(step: Step) -> cst.BaseExpression | None:
     inner = small(step.node) if isinstance(step, Item) else None
     return inner.value if isinstance(inner, cst.Expr) else None
+
+
+_HARMLESS = {"sum", "len", "max", "min", "float", "int", "str", "list", "time.time", "time.perf_counter", "datetime.now",
+             "datetime.datetime.now", "range", "round", "abs"}
+
+
+def _does_nothing_else(value: cst.BaseExpression) -> bool:
+    """True when an expression may be left out if nobody wants its value."""
+    return all(
+        not isinstance(node, cst.Call) or dotted(node.func) in _HARMLESS or (method_call(node) or ("", ""))[1] == "item"
+        for node in walk(value)
+    )
 
 
 def _is_size(call: cst.Call) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import libcst as cst
 
 from lightify.facts import Kind
-from lightify.flow import Frame, Item, Step, Variable, own_exits, same_scope, usage
+from lightify.flow import Frame, Item, Step, Variable, live_nodes, own_exits, same_scope, usage
 from lightify.ledger import Fate
 from lightify.parse import Tree
 from lightify.plan.kinds import Kinds
@@ -22,7 +22,8 @@ class Automatic:
     """The body of a batch loop as the Trainer runs it.
 
     Attributes:
-        before: up to the loss; after: what followed the step.
+        before: up to the loss; early: what stood after backward and may run before it.
+        middle: what runs between backward and step; after: what followed the step.
         clip: (value, frame, "norm" or "value").
         scheduler: stepped right after the optimizer, each batch.
     """
@@ -30,6 +31,8 @@ class Automatic:
     before: tuple[Step, ...]
     loss: cst.BaseExpression
     loss_frame: Frame
+    early: tuple[Step, ...]
+    middle: tuple[Step, ...]
     after: tuple[Step, ...]
     optimizer: Variable
     clip: tuple[cst.BaseExpression, Frame, str] | None
@@ -74,7 +77,8 @@ def automatic(nest: Nest, kinds: Kinds, tree: Tree) -> Automatic | str:
     reason = _zeroed_elsewhere(steps[zero], optimizer, kinds, nest, tree)
     if reason:
         return reason
-    if _reads_gradients(nest, tree):
+    early_reads = (*nest.epoch_start, *steps[: backward + 1])
+    if _reads_gradients(steps if zero > update else early_reads, tree) or _reads_gradients(nest.epoch_end, tree):
         return "gradients are read or written by the script itself"
     for step in steps[: update + 1]:
         if isinstance(step, Item) and any(True for _ in exits_of(step.node)):
@@ -82,15 +86,13 @@ def automatic(nest: Nest, kinds: Kinds, tree: Tree) -> Automatic | str:
     for step in steps[update + 1 :]:
         if isinstance(step, Item) and any(isinstance(e, cst.Continue) for e in exits_of(step.node)):
             return "the body may be left before its end"
-    clip = None
-    fates: dict[cst.CSTNode, FateNote] = {}
-    for step in steps[backward + 1 : update]:
-        clipped = _clip(step, optimizer, kinds, tree)
-        if clipped is None or clip is not None:
-            return "code between backward and step needs the batch's own names"
-        clip = clipped
-        fates[step.node] = FateNote(Fate.REPLACED, "Trainer(gradient_clip_val=...)", "clipped between backward and step")  # type: ignore[union-attr]
+    middle = list(steps[backward + 1 : update])
+    clip, calm, fates = _between(middle, optimizer, kinds, tree)
     after = list(steps[update + 1 :])
+    if calm is not None:
+        early, middle = calm, []
+    else:
+        early, clip, fates = [], None, {}
     scheduler = None
     if after:
         call = _call(after[0])
@@ -104,12 +106,67 @@ def automatic(nest: Nest, kinds: Kinds, tree: Tree) -> Automatic | str:
     for number, target in ((zero, "Trainer: zeroes gradients"), (backward, "Trainer: backward of the returned loss"),
                            (update, "Trainer: steps the optimizer")):
         fates[steps[number].node] = FateNote(Fate.REPLACED, target, "automatic optimization")  # type: ignore[union-attr]
-    before = tuple(step for number, step in enumerate(steps[:update]) if number not in (zero, backward)
-                   and not (backward < number))
+    before = tuple(step for number, step in enumerate(steps[:backward]) if number != zero)
     after = [step for step in after if step is not steps[zero]]
     return Automatic(
-        before, method_call(loss_call)[0], steps[backward].frame, tuple(after), optimizer, clip, scheduler, fates  # type: ignore[index,union-attr]
+        before, method_call(loss_call)[0], steps[backward].frame, tuple(early), tuple(middle), tuple(after),  # type: ignore[index,union-attr]
+        optimizer, clip, scheduler, fates,
     )
+
+
+def _between(steps: Sequence[Step], optimizer: Variable, kinds: Kinds, tree: Tree):
+    """What stands between backward and step: (clipping, statements that gradients don't concern, fates).
+
+    The statements are None when one of them may touch gradients: then all run right before the step.
+    """
+    clip = None
+    calm: list[Step] = []
+    fates: dict[cst.CSTNode, FateNote] = {}
+    for step in steps:
+        clipped = _clip(step, optimizer, kinds, tree)
+        if clipped is not None and clip is None:
+            clip = clipped
+            fates[step.node] = FateNote(Fate.REPLACED, "Trainer(gradient_clip_val=...)", "clipped between backward and step")  # type: ignore[union-attr]
+        elif isinstance(step, Item) and not touches_weights(step, kinds, tree):
+            calm.append(step)
+        else:
+            return None, None, {}
+    return clip, calm, fates
+
+
+def touches_weights(step: Item, kinds: Kinds, tree: Tree) -> bool:
+    """True when a statement may read or change weights or gradients, or run code that does."""
+    for part in walk(step.node):
+        if isinstance(part, (cst.FunctionDef, cst.ClassDef, cst.Try, cst.Del)):
+            return True
+        if isinstance(part, cst.Name) and kinds.kind(part, step.frame) in (
+            Kind.MODULE, Kind.OPTIMIZER, Kind.SCHEDULER, Kind.SCALER
+        ):
+            return True
+        if isinstance(part, cst.Attribute) and part.attr.value in ("grad", "parameters"):
+            return True
+        if isinstance(part, cst.AssignTarget) and not isinstance(part.target, (cst.Name, cst.Tuple)):
+            return True
+        if isinstance(part, cst.Call) and calls_out(part, step.frame, tree):
+            return True
+    return False
+
+
+def calls_out(call: cst.Call, frame: Frame, tree: Tree) -> bool:
+    """True for calls of the script's own functions, in-place tensor methods, and what leaves or saves."""
+    used = method_call(call)
+    if used is not None and used[1].endswith("_") and not used[1].endswith("__"):
+        return True
+    name = dotted(call.func)
+    if name is None:
+        return False
+    if name.startswith("self."):
+        return True
+    head = frame.resolve(name.partition(".")[0])
+    if isinstance(head, Variable) and head.frame.is_module and head.name in tree.functions:
+        return True
+    full = tree.qualified(call.func) or name
+    return full in ("torch.save", "sys.exit", "exit", "quit") or (head.frame.name != "" and name == head.name if isinstance(head, Variable) else True)
 
 
 def _call(step: Step) -> cst.Call | None:
@@ -133,7 +190,7 @@ def _role(call: cst.Call | None, step: Step, kinds: Kinds, nest: Nest) -> str | 
 def _hides_training(step: Step, nest: Nest, tree: Tree) -> str:
     if not isinstance(step, Item):
         return ""
-    for node in walk(step.node):
+    for node in live_nodes(step.node, step.frame):
         if isinstance(node, cst.Call):
             used = method_call(node)
             if node in nest.sites or (used is not None and used[1] == "zero_grad"):
@@ -146,7 +203,7 @@ def _hides_training(step: Step, nest: Nest, tree: Tree) -> str:
             full = tree.qualified(node.func) or ""
             if full in ("torch.autograd.grad", "torch.autograd.backward"):
                 return f"gradients are taken by {name} (line {line})" if (line := tree.span(node).line) else ""
-    for node in walk(step.node):
+    for node in live_nodes(step.node, step.frame):
         if isinstance(node, cst.Call) and isinstance(node.func, cst.Name):
             function = tree.functions.get(node.func.value)
             if function is not None and contains(function, nest.sites, tree):
@@ -219,8 +276,8 @@ def _also_bound(owner: cst.CSTNode, name: str) -> bool:
     return times > 0
 
 
-def _reads_gradients(nest: Nest, tree: Tree) -> bool:
-    for step in (*nest.epoch_start, *nest.body, *nest.epoch_end):
+def _reads_gradients(steps: Sequence[Step], tree: Tree) -> bool:
+    for step in steps:
         if isinstance(step, Item):
             for node in walk(step.node):
                 if isinstance(node, cst.Attribute) and node.attr.value == "grad" and tree.qualified(node) != "torch.autograd.grad":

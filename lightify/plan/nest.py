@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import libcst as cst
 
-from lightify.calls import Opened, called_statement, callee, callers, open_call
+from lightify.calls import Opened, called_statement, callee, callers, live, open_call
 from lightify.errors import Refusal
 from lightify.facts import Analysis, Kind
-from lightify.flow import Frame, Item, Step
+from lightify.flow import Frame, Item, Step, live_nodes
 from lightify.parse import Tree
 from lightify.query import arguments, block, dotted, root_name, walk
 
@@ -173,12 +173,27 @@ def _open_nest(epoch_loop: Loop, batch_loop: Loop, sites, tree: Tree, module: Fr
         return found
     before, loop, after, opened = found
     body, more = _open_steps(
-        [Item(node, loop.frame) for node in block(loop.node.body)], sites, tree, module  # type: ignore[attr-defined]
+        live([Item(node, loop.frame) for node in block(loop.node.body)]), sites, tree, module  # type: ignore[attr-defined]
     )
+    before, early = _open_steps(before, sites, tree, module)
+    after, late = _open_steps(after, sites, tree, module)
+    for step in (*before, *after):
+        if isinstance(step, Item) and _trains(step, sites, tree):
+            return "parameters are updated outside the batch loop, too"
     return Nest(
         host, module, epoch_loop, batch_loop, loop.frame, tuple(before), tuple(body), tuple(after),
-        (*opened, *more), tuple(sites),
+        (*opened, *more, *early, *late), tuple(sites),
     )
+
+
+def _trains(step: Item, sites, tree: Tree) -> bool:
+    for node in live_nodes(step.node, step.frame):
+        if any(node is site for site in sites):
+            return True
+        if isinstance(node, cst.Call) and (found := callee(node, step.frame, tree)) is not None:
+            if contains(found[0], sites, tree):
+                return True
+    return False
 
 
 def _reach(steps: Sequence[Step], goal: Loop, tree: Tree, module: Frame, depth: int = 0):

@@ -77,7 +77,7 @@ def surroundings(nest: Nest, tree: Tree) -> Surroundings:
 def _removed(nest: Nest, tree: Tree) -> frozenset[cst.FunctionDef]:
     """Opened functions that are named nowhere else any more (methods stay with their class)."""
     opened = {call.function for call in nest.opened}
-    candidates = {f for f in opened if f in tree.functions.values()}
+    candidates = {f for f in opened if not isinstance(_holder(f, tree), cst.ClassDef)}
     gone: set[cst.FunctionDef] = set()
     changed = True
     while changed:
@@ -87,6 +87,10 @@ def _removed(nest: Nest, tree: Tree) -> frozenset[cst.FunctionDef]:
                 gone.add(function)
                 changed = True
     return frozenset(gone)
+
+
+def _holder(function: cst.FunctionDef, tree: Tree) -> cst.CSTNode | None:
+    return next((a for a in tree.ancestors(function) if isinstance(a, (cst.FunctionDef, cst.ClassDef))), None)
 
 
 def _named_elsewhere(function: cst.FunctionDef, nest: Nest, gone: set[cst.FunctionDef], tree: Tree) -> bool:
@@ -100,7 +104,7 @@ def _named_elsewhere(function: cst.FunctionDef, nest: Nest, gone: set[cst.Functi
         around = list(tree.ancestors(node))
         if any(a is function or a in gone for a in around):
             continue
-        if any(isinstance(a, cst.FunctionDef) and name in local_names(a) for a in around):
+        if any(isinstance(a, cst.FunctionDef) and name in local_names(a) and a is not _holder(function, tree) for a in around):
             continue
         in_run = any(a is nest.host_loop for a in around) or any(a in {o.function for o in nest.opened} for a in around)
         if isinstance(parent, cst.Call) and node is parent.func and in_run and _was_opened(parent, nest):

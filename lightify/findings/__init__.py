@@ -1,0 +1,25 @@
+"""What looks like a mistake of the old loop; its behaviour is kept."""
+
+from __future__ import annotations
+
+from lightify.errors import Diagnostic
+from lightify.facts import Analysis
+from lightify.findings import clipping, gradients, losses, modes
+from lightify.findings.base import Finding, Rule, Script
+from lightify.ignore import without_ignored
+from lightify.parse import Tree
+from lightify.plan.types import Plan
+
+_FAMILIES = (gradients, clipping, modes, losses)
+
+#: One entry for each file of this folder.
+REGISTRY: tuple[Finding, ...] = tuple(family.find for family in _FAMILIES)
+RULES: dict[str, Rule] = {rule.code: rule for family in _FAMILIES for rule in family.RULES}
+
+
+def find(tree: Tree, analysis: Analysis, plan: Plan) -> tuple[Diagnostic, ...]:
+    """Returns the findings of a script in the order of its lines, without those that a comment silences."""
+    script = Script(tree, analysis, plan)
+    found = {diagnostic: None for finding in REGISTRY for diagnostic in finding(script)}
+    ordered = sorted(found, key=lambda diagnostic: (diagnostic.span or tree.span(tree.module), diagnostic.code))
+    return without_ignored(ordered, tree.source.text)
