@@ -21,6 +21,7 @@ CONVERTER_LAYERS = [
     ("recognisers",),
     ("analyze",),
     ("plan",),
+    ("findings",),
     ("accounts", "rewrite", "render", "formatting", "selfcheck"),
     ("convert", "files"),
     ("jobs",),
@@ -181,7 +182,7 @@ def test_what_an_import_loads(module: str, unwanted: set[str]) -> None:
     assert not loaded & unwanted
 
 
-@pytest.mark.parametrize("folder", ["lightify/recognisers", "lightify/upgrade"])
+@pytest.mark.parametrize("folder", ["lightify/recognisers", "lightify/findings", "lightify/upgrade"])
 def test_registry_is_folder(folder: str) -> None:
     init = Path(folder) / "__init__.py"
     if not init.exists():
