@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from .errors import rank_zero_warn
 from .hooks import is_overridden
 from .loaders import (
     CombinedLoader,
@@ -113,7 +112,8 @@ def prepare_loaders(trainer: Trainer, stage: RunningStage, source: Any, limit: i
         if sampler_kwargs is not None:
             loader = with_distributed_sampler(loader, sampler_kwargs, mode=stage)
         loader = strategy.process_dataloader(loader)
-        check_loader(loader, f"{prefix}_dataloader", trainer.num_devices, bool(trainer.reload_dataloaders_every_n_epochs))
+        reloads = bool(trainer.reload_dataloaders_every_n_epochs)
+        check_loader(loader, f"{prefix}_dataloader", trainer.num_devices, reloads)
         if workers_are_seeded():
             seed_workers(loader, trainer.global_rank)
         prepared.append(loader)
@@ -154,7 +154,7 @@ def request(trainer: Trainer, stage: RunningStage) -> Any:
     """The loaders as the user gives them for a stage.
 
     Raises:
-        TypeError: nobody gives any.
+        TypeError: nobody gives any, or the method that should returns None.
     """
     prefix = PREFIXES[stage]
     passed = trainer._data.passed.get(prefix)
@@ -168,8 +168,7 @@ def request(trainer: Trainer, stage: RunningStage) -> Any:
     loaders = getattr(owner, name)()
     trainer.run.hook = hook
     if loaders is None:
-        rank_zero_warn(f"`{type(owner).__name__}.{name}()` returned None, so there is no data for it.")
-        return []
+        raise TypeError(f"An invalid dataloader was returned from `{type(owner).__name__}.{name}()`. Found None.")
     return loaders
 
 

@@ -89,7 +89,8 @@ class LightningDataModule(DataHooks, HyperparametersMixin):
         **kwargs: Any,
     ) -> Self:
         """Makes the datamodule with the hyperparameters that a checkpoint holds; see `LightningModule`'s."""
-        return load_datamodule(cls, checkpoint_path, map_location, hparams_file, weights_only, **kwargs)
+        datamodule: Self = load_datamodule(cls, checkpoint_path, map_location, hparams_file, weights_only, **kwargs)
+        return datamodule
 
     def __str__(self) -> str:
         names = ("train", "val", "test", "predict")

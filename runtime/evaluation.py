@@ -185,7 +185,7 @@ def evaluate(run: EvaluationRun) -> list[dict[str, Any]]:
 
 
 def _evaluate(run: EvaluationRun) -> list[dict[str, Any]]:
-    trainer, module, hooks, stem, state = run.trainer, run.module, run.hooks, run.stem, run.trainer.run
+    trainer, hooks, stem, state = run.trainer, run.hooks, run.stem, run.trainer.run
     results, loaders = run.results, run.loaders
     assert loaders is not None
     results.reset()

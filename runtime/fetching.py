@@ -32,8 +32,8 @@ class BatchIterator:
         self.fetched = 0
         # Until the first batch is fetched, hooks get the last one of the loader before.
         self.batch: Any = before.batch if before is not None else None
-        self.batch_idx = before.batch_idx if before is not None else 0
-        self.dataloader_idx = before.dataloader_idx if before is not None else 0
+        self.batch_idx: int = before.batch_idx if before is not None else 0
+        self.dataloader_idx: int = before.dataloader_idx if before is not None else 0
 
     @property
     def done(self) -> bool:

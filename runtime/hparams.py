@@ -13,7 +13,7 @@ from ast import literal_eval
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -124,7 +124,8 @@ def save_hyperparameters(
         objects = [arg for arg in args if not isinstance(arg, str)]
         if len(objects) == 1:
             hparams = objects[0]
-            obj._hparams_name = next((name for name, value in found.items() if value is hparams or value == hparams), None)
+            same = (name for name, value in found.items() if value is hparams or value == hparams)
+            obj._hparams_name = next(same, None)
         else:
             hparams = {name: found[name] for name in args if isinstance(name, str)}
             obj._hparams_name = "kwargs"
@@ -158,7 +159,7 @@ def clean_namespace(hparams: Any) -> None:
 class HyperparametersMixin:
     """Remembers the arguments that made an object."""
 
-    __jit_unused_properties__: list[str] = ["hparams", "hparams_initial"]
+    __jit_unused_properties__: ClassVar[list[str]] = ["hparams", "hparams_initial"]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -213,7 +214,7 @@ class HyperparametersMixin:
         return self._hparams
 
     @property
-    def hparams_initial(self) -> AttributeDict:
+    def hparams_initial(self) -> Any:
         """The hyperparameters as they were when saved."""
         if not hasattr(self, "_hparams_initial"):
             return AttributeDict()
@@ -251,7 +252,7 @@ def save_hparams_to_tags_csv(tags_csv: str | Path, hparams: dict[str, Any] | Nam
 
 def load_hparams_from_yaml(config_yaml: str | Path, use_omegaconf: bool = True) -> Any:
     """Reads hyperparameters from a YAML file; an OmegaConf object when that library is in use."""
-    import yaml
+    import yaml  # type: ignore[import-untyped]
 
     path = Path(config_yaml)
     if not path.exists():
@@ -272,7 +273,7 @@ def load_hparams_from_yaml(config_yaml: str | Path, use_omegaconf: bool = True) 
 
 def save_hparams_to_yaml(config_yaml: str | Path, hparams: Any, use_omegaconf: bool = True) -> None:
     """Writes hyperparameters to a YAML file; what YAML cannot hold is left out with a warning."""
-    import yaml
+    import yaml  # type: ignore[import-untyped]
 
     path = Path(config_yaml)
     if not path.parent.is_dir():

@@ -52,7 +52,8 @@ def _read(source: Any, map_location: Any, weights_only: bool | None) -> dict[str
     map_location = map_location or _default_location
     if isinstance(source, (str, Path)):
         return checkpoints.load(source, map_location=map_location, weights_only=weights_only)
-    return torch.load(source, map_location=map_location, weights_only=weights_only is not False)
+    checkpoint: dict[str, Any] = torch.load(source, map_location=map_location, weights_only=weights_only is not False)
+    return checkpoint
 
 
 def _constructor_arguments(cls: Any, checkpoint: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

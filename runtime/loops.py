@@ -62,9 +62,9 @@ def train_epoch(run: TrainingRun) -> None:
             continue  # to the pass's own end; what is due after the last batch is in `finish_pass`
         if run.has_due_checks or state.should_stop:
             run.check_batch(batch_idx)
-        if state.should_stop or state.global_step == run.max_steps or run.wants_out:
-            if run.stops_within_epoch():
-                return
+        asked = state.should_stop or state.global_step == run.max_steps or run.wants_out
+        if asked and run.stops_within_epoch():
+            return
     run.finish_pass()
 
 
@@ -78,7 +78,7 @@ def automatic_step(run: TrainingRun, batch: Any, batch_idx: int) -> Any:
         run.zero_grad()
     if loss is not None:
         if run.backward is None:
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
         else:
             run.backward(loss)
     if run.closes:
@@ -117,7 +117,7 @@ def closure_step(run: TrainingRun, batch: Any, batch_idx: int) -> Any:
         if loss is None:
             return None
         if run.backward is None:
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
         else:
             run.backward(loss)
         return loss.detach()

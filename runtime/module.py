@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import IO, TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, overload
 
 import torch
 from torch import Tensor
@@ -32,7 +32,7 @@ STEP_OUTPUT = Tensor | Mapping[str, Any] | None
 class LightningModule(DataHooks, HyperparametersMixin, torch.nn.Module):
     """An `nn.Module` that also says how it is trained, evaluated and optimized."""
 
-    __jit_unused_properties__: list[str] = [
+    __jit_unused_properties__: ClassVar[list[str]] = [
         "example_input_array", "on_gpu", "current_epoch", "global_step", "global_rank", "local_rank", "logger",
         "loggers", "automatic_optimization", "trainer", "strict_loading", "device", "dtype",
         "device_mesh",
@@ -151,7 +151,7 @@ class LightningModule(DataHooks, HyperparametersMixin, torch.nn.Module):
         return getattr(self.trainer.strategy, "device_mesh", None)
 
     def _apply(self: Self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         # Every move and cast of a module goes through here, so an empty tensor tells where it is now.
         if "_device" in self.__dict__:
             probe = fn(torch.empty(0, device=self._device, dtype=self._dtype))
@@ -245,7 +245,8 @@ class LightningModule(DataHooks, HyperparametersMixin, torch.nn.Module):
         trainer = self._trainer
         if trainer is not None and (results := trainer._results) is not None:
             if torch.compiler.is_compiling():
-                results.pending.append((name, value.detach() if isinstance(value, Tensor) else value, options, batch_size))
+                kept = value.detach() if isinstance(value, Tensor) else value
+                results.pending.append((name, kept, options, batch_size))
                 return
             entry = results.entries.get((trainer.run.hook, name, results.dataloader_idx))
             if entry is not None and entry.options == options and not isinstance(value, Mapping):
@@ -384,7 +385,8 @@ class LightningModule(DataHooks, HyperparametersMixin, torch.nn.Module):
         """Collects a tensor, or a nest of tensors, from all processes; one process returns it unchanged."""
         gather = self.trainer.strategy.all_gather
         if isinstance(data, Mapping):
-            return type(data)({key: self.all_gather(value, group, sync_grads) for key, value in data.items()})  # type: ignore[call-arg]
+            gathered = {key: self.all_gather(value, group, sync_grads) for key, value in data.items()}
+            return type(data)(gathered)  # type: ignore[call-arg]
         if isinstance(data, (list, tuple)):
             return type(data)(self.all_gather(value, group, sync_grads) for value in data)
         if isinstance(data, (int, float)):
@@ -403,7 +405,7 @@ class LightningModule(DataHooks, HyperparametersMixin, torch.nn.Module):
     def optimizers(self, use_pl_optimizer: bool) -> Any: ...
 
     def optimizers(self, use_pl_optimizer: bool = True) -> Any:
-        """The optimizers of this run, one alone or a list; wrapped so that steps are counted, if not asked otherwise."""
+        """The optimizers of this run, one alone or a list; wrapped by default, so that steps are counted."""
         found: list[Any] = self.trainer._lightning_optimizers if use_pl_optimizer else self.trainer.optimizers
         return found[0] if len(found) == 1 else list(found)
 
@@ -428,7 +430,7 @@ class LightningModule(DataHooks, HyperparametersMixin, torch.nn.Module):
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """How gradients are computed; override to do it another way."""
-        loss.backward(*args, **kwargs)
+        loss.backward(*args, **kwargs)  # type: ignore[no-untyped-call]
 
     def toggle_optimizer(self, optimizer: Optimizer | LightningOptimizer) -> None:
         """Lets only this optimizer's parameters require gradients, until `untoggle_optimizer`."""
@@ -656,7 +658,10 @@ class LightningModule(DataHooks, HyperparametersMixin, torch.nn.Module):
             weights_only: False allows pickled objects; needed for checkpoints that hold such.
             **kwargs: arguments of ``__init__`` that are not saved, or that replace saved ones.
         """
-        return load_module(cls, checkpoint_path, map_location, hparams_file, strict, weights_only, **kwargs)
+        module: Self = load_module(
+            cls, checkpoint_path, map_location, hparams_file, strict, weights_only, **kwargs
+        )
+        return module
 
     def to_torchscript(
         self,

@@ -102,7 +102,7 @@ class TrainingRun:
 
     def bind(self) -> None:
         """Chooses the parts of a step. Called when optimizers exist and hooks are bound."""
-        trainer, module, hooks = self.trainer, self.module, self.hooks
+        trainer, module = self.trainer, self.module
         self.max_steps = trainer.max_steps
         self.logs_steps = bool(trainer.loggers) and trainer.log_every_n_steps > 0
         self.log_every = 1 if trainer.fast_dev_run else max(trainer.log_every_n_steps, 1)
@@ -129,7 +129,8 @@ class TrainingRun:
         self.take_step = self.window_step if self.window == 1 else loops.accumulating_step
 
     def _bind_step(self) -> Callable[..., Any]:
-        step = self.trainer._profiled("[Strategy]", "training_step", self.strategy.wrap_step(self.module, "training_step"))
+        step = self.strategy.wrap_step(self.module, "training_step")
+        step = self.trainer._profiled("[Strategy]", "training_step", step)
         if self.precision.needs_forward_context:
             step = in_context(self.precision.forward_context, step)
         if not accepts(self.module.training_step, "batch_idx", at_least=2):
@@ -290,7 +291,7 @@ class TrainingRun:
     # ---------------------------------------------------------------- edges of an epoch
 
     def start_epoch(self) -> None:
-        """Loaders, epoch of samplers and hooks at the start of an epoch; one taken up in its middle has had its hooks."""
+        """Loaders, samplers and hooks at the start of an epoch; one taken up in its middle has had its hooks."""
         trainer, state = self.trainer, self.state
         self.setup_data()
         assert self.loaders is not None
@@ -388,7 +389,8 @@ class TrainingRun:
             return time.monotonic() - self.last_validation >= self.val_seconds
         if self.val_every == INFINITE:
             return self.state.epoch_closed
-        return bool(self.val_every) and (batch_idx + self.val_shift) % self.val_every == 0
+        every = self.val_every
+        return bool(every) and every is not None and (batch_idx + self.val_shift) % every == 0
 
     def stops_within_epoch(self) -> bool:
         """Whether to leave the epoch now, after this batch."""
@@ -485,7 +487,7 @@ class TrainingRun:
         """Steps the schedulers of an interval with the metric that they monitor."""
         for config in self._due(interval, on_plateau=True):
             metrics = self.trainer.callback_metrics
-            metric = metrics.get(config.monitor)
+            metric = metrics.get(config.monitor or "")
             if metric is not None:
                 self._step_scheduler(config, metric)
             elif config.strict:
@@ -546,7 +548,8 @@ class TrainingRun:
                 "In automatic optimization, `training_step` must return a Tensor, a dict, or None (where the step will"
                 " be skipped)."
             )
-        return loss if self.window == 1 else loss / self.window
+        scaled: Tensor = loss if self.window == 1 else loss / self.window
+        return scaled
 
     def outputs(self, output: Any) -> Any:
         """What `on_train_batch_end` gets: a dict with the detached loss."""

@@ -50,7 +50,8 @@ def session(trainer: Trainer, ckpt_path: Any, weights_only: bool | None) -> Iter
     """Everything around the loop of one call. Errors close the run in order and go on to the caller."""
     try:
         begin(trainer, ckpt_path, weights_only)
-        with signals_of(trainer), torch.autograd.set_detect_anomaly(trainer._detect_anomaly and trainer.state.fn is TrainerFn.FITTING):
+        detects = trainer._detect_anomaly and trainer.state.fn is TrainerFn.FITTING
+        with signals_of(trainer), torch.autograd.set_detect_anomaly(detects):
             yield
         end(trainer)
     except TunerExit:
@@ -186,7 +187,7 @@ def check_module(trainer: Trainer) -> None:
     elif fn is TrainerFn.PREDICTING:
         if module.predict_step is None:
             raise MisconfigurationException("`predict_step` cannot be None to run `Trainer.predict`")
-        if not has["predict_step"] and type(module).forward is torch.nn.Module.forward:
+        if not has["predict_step"] and not is_overridden("forward", module, LightningModule):
             raise MisconfigurationException("`Trainer.predict` requires `forward` method to run.")
     else:
         step, method = ("validation_step", "validate") if fn is TrainerFn.VALIDATING else ("test_step", "test")

@@ -331,7 +331,9 @@ class Trainer:
             weights_only: False lets the checkpoint hold pickled objects.
         """
         if self._launches():
-            return self._launch(self.fit, model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only)
+            arguments = (model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only)
+            self._launch(self.fit, *arguments)
+            return
         self._start(TrainerFn.FITTING, model, datamodule, train=train_dataloaders, val=val_dataloaders)
         self._read_epoch_limits()
         self.should_stop = False
@@ -381,7 +383,8 @@ class Trainer:
     ) -> list[dict[str, float]]:
         if self._launches():
             arguments = (fn, prefix, model, dataloaders, ckpt_path, verbose, datamodule, weights_only)
-            return self._launch(self._evaluate, *arguments)
+            launched: list[dict[str, float]] = self._launch(self._evaluate, *arguments)
+            return launched
         self._start(fn, model, datamodule, **{prefix: dataloaders})
         self._verbose = verbose
         path = self._checkpoint_path(ckpt_path, model_given=model is not None)
@@ -402,7 +405,8 @@ class Trainer:
         """Runs `predict_step` over the data; returns its outputs, a list for each loader if there are several."""
         if self._launches():
             arguments = (model, dataloaders, datamodule, return_predictions, ckpt_path, weights_only)
-            return self._launch(self.predict, *arguments)
+            predictions: list[Any] | None = self._launch(self.predict, *arguments)
+            return predictions
         self._start(TrainerFn.PREDICTING, model, datamodule, predict=dataloaders)
         self._return_predictions = return_predictions
         path = self._checkpoint_path(ckpt_path, model_given=model is not None)
@@ -569,7 +573,8 @@ class Trainer:
         for name, value, options, batch_size in pending:
             prog_bar, logger, on_step, on_epoch, reduce_fx, graph, sync, group, add_idx, rank_zero = options
             self.lightning_module.log(
-                name, value, prog_bar, logger, on_step, on_epoch, reduce_fx, graph, sync, group, add_idx, batch_size,
+                name, value, prog_bar, logger, on_step, on_epoch, reduce_fx, graph, sync, group, add_idx,
+                batch_size,  # type: ignore[arg-type]
                 rank_zero_only=rank_zero,
             )  # fmt: skip
 

@@ -1,0 +1,128 @@
+"""What one training step costs beside a raw loop: bare, with `self.log`, and with bar, CSV logger and checkpoints.
+
+usage: python benchmarks/step_overhead.py [--rounds 9] [--steps 2000] [--lightning]
+
+The cases take turns, so that a busy machine slows all of them alike; processor time is counted, and for each case the
+median of its rounds is shown. Every case must end with the raw loop's parameters, bit for bit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import io
+import logging
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+Case = Callable[[], tuple[float, nn.Module]]
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 4))
+
+
+def batches(steps: int) -> Any:
+    generator = torch.Generator().manual_seed(0)
+    data = torch.utils.data.TensorDataset(
+        torch.randn(steps, 8, 16, generator=generator), torch.randint(0, 4, (steps, 8), generator=generator)
+    )
+    return torch.utils.data.DataLoader(data, batch_size=None)
+
+
+def raw(steps: int) -> tuple[float, nn.Module]:
+    net, loader = network(), batches(steps)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    start = time.process_time()
+    for x, y in loader:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(net(x), y)
+        loss.backward()
+        optimizer.step()
+    return time.process_time() - start, net
+
+
+def fit(package: Any, steps: int, log: dict[str, Any] | None, everything: bool) -> tuple[float, nn.Module]:
+    class Module(package.LightningModule):  # type: ignore[name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = network()
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            x, y = batch
+            loss = F.cross_entropy(self.net(x), y)
+            if log is not None:
+                self.log("train_loss", loss, **log)
+            return loss
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), lr=0.01)
+
+    with tempfile.TemporaryDirectory() as folder:
+        parts: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+        if everything:
+            loggers = importlib.import_module(f"{package.__name__}.loggers")
+            parts = {"logger": loggers.CSVLogger(folder), "enable_checkpointing": True, "enable_progress_bar": True}
+        trainer = package.Trainer(
+            max_epochs=1, accelerator="cpu", enable_model_summary=False, default_root_dir=folder, **parts
+        )
+        module, loader = Module(), batches(steps)
+        start = time.process_time()
+        trainer.fit(module, loader)
+        return time.process_time() - start, module.net
+
+
+def cases(steps: int, names: list[str]) -> dict[str, Case]:
+    found: dict[str, Case] = {"raw": lambda: raw(steps)}
+    shown = {"on_step": True, "on_epoch": True, "prog_bar": True}
+    for name in names:
+        package = importlib.import_module(name)
+        label = name.split(".")[0]
+        found[label] = lambda package=package: fit(package, steps, None, False)
+        found[f"{label}, self.log"] = lambda package=package: fit(package, steps, {}, False)
+        found[f"{label}, log per step and epoch"] = lambda package=package: fit(package, steps, shown, False)
+        found[f"{label}, bar + CSV + checkpoint"] = lambda package=package: fit(package, steps, {}, True)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--lightning", action="store_true", help="measure the lightning package, too")
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)
+    torch.set_num_threads(1)
+    table = cases(options.steps, ["lightify.runtime", *(["lightning.pytorch"] if options.lightning else [])])
+    times: dict[str, list[float]] = {name: [] for name in table}
+    expected: torch.Tensor | None = None
+    for turn in range(options.rounds + 1):
+        for name, case in table.items():
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                seconds, net = case()
+            weights = torch.cat([p.detach().flatten() for p in net.parameters()])
+            expected = weights if expected is None else expected
+            assert torch.equal(weights, expected), f"{name} does not train as the raw loop does"
+            if turn:  # the first one warms up
+                times[name].append(seconds)
+    base = statistics.median(times["raw"])
+    print(f"{options.steps} steps, {options.rounds} rounds, torch {torch.__version__}, processor time")
+    for name, values in times.items():
+        middle = statistics.median(values)
+        each, over = middle / options.steps * 1e6, (middle - base) / options.steps * 1e6
+        print(f"{name:36s} {each:8.1f} us/step   over raw {over:7.1f} us   x{middle / base:.3f}")
+
+
+if __name__ == "__main__":
+    main()
