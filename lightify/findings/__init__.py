@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from lightify.errors import Diagnostic
 from lightify.facts import Analysis
-from lightify.findings import clipping, gradients, losses, modes
+from lightify.findings import clipping, gradients, loaders, losses, modes, outputs, schedules
 from lightify.findings.base import Finding, Rule, Script
 from lightify.ignore import without_ignored
 from lightify.parse import Tree
 from lightify.plan.types import Plan
 
-_FAMILIES = (gradients, clipping, modes, losses)
+_FAMILIES = (gradients, clipping, modes, losses, outputs, loaders, schedules)
 
 #: One entry for each file of this folder.
 REGISTRY: tuple[Finding, ...] = tuple(family.find for family in _FAMILIES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -156,10 +157,17 @@ class Script:
     def kind(self, node: cst.CSTNode | None) -> Kind | None:
         """What a name holds, here or in a caller."""
         name = dotted(node)
-        if node is None or name is None:
+        if node is None or name is None or name.partition(".")[0] in self._never_objects:
             return None
         keys = [self.key(node, name), *self.origins(node)]
         return next((kind for key in keys if (kind := self.analysis.kinds.get(key)) is not None), None)
+
+    @cached_property
+    def _never_objects(self) -> frozenset[str]:
+        """Names of modules, functions and classes, which are asked about most."""
+        return frozenset((*self.tree.imports, *self.tree.functions, *self.tree.classes, *dir(builtins))) - {
+            name.partition(".")[0] for _, name in self.analysis.kinds
+        }
 
     @cached_property
     def definitions(self) -> dict[Key, list[Definition]]:

@@ -111,20 +111,26 @@ def _overwritten(script: Script) -> Iterator[Diagnostic]:
     for body in bodies:
         pending: dict[str, cst.Assign] = {}
         for line in getattr(body, "body", ()):
+            reads = read_names(line)
+            pending = {name: node for name, node in pending.items() if name not in reads}
             small = line.body[0] if isinstance(line, cst.SimpleStatementLine) else None
-            if not isinstance(small, cst.Assign) or len(small.targets) != 1:
-                pending = {name: node for name, node in pending.items() if name not in read_names(line)}
-                if not isinstance(line, cst.SimpleStatementLine):
-                    pending.clear()
-                continue
-            pending = {name: node for name, node in pending.items() if name not in read_names(small)}
-            for name in target_names(small.targets[0].target):
-                if name in pending:
-                    line_number = script.tree.span(small).line
-                    yield OVERWRITTEN.at(script, pending.pop(name), name=name, line=line_number)
-            target = small.targets[0].target
-            if isinstance(target, cst.Name) and "loss" in words(target.value) and _computes(small.value):
-                pending[target.value] = small
+            if isinstance(small, cst.Assign):
+                for name in [name for target in small.targets for name in target_names(target.target)]:
+                    if name in pending:
+                        yield OVERWRITTEN.at(script, pending.pop(name), name=name, line=script.tree.span(small).line)
+                pending |= _computed_losses(small)
+            elif isinstance(line, cst.If):
+                inner = [_computed_losses(part) for part in walk(line) if isinstance(part, cst.Assign)]
+                pending |= {name: node for found in inner for name, node in found.items() if name not in reads}
+            elif small is None:
+                pending.clear()
+
+
+def _computed_losses(node: cst.Assign) -> dict[str, cst.Assign]:
+    target = node.targets[0].target
+    if len(node.targets) == 1 and isinstance(target, cst.Name) and "loss" in words(target.value) and _computes(node.value):
+        return {target.value: node}
+    return {}
 
 
 def _computes(value: cst.BaseExpression) -> bool:
@@ -132,12 +138,11 @@ def _computes(value: cst.BaseExpression) -> bool:
 
 
 def _only_shown(script: Script) -> Iterator[Diagnostic]:
-    shown_once: set[str] = set()
     assigned: dict[str, cst.Assign] = {}
     for small in script.straight:
         if isinstance(small, cst.Assign) and len(small.targets) == 1 and isinstance(small.targets[0].target, cst.Name):
             name = small.targets[0].target.value
-            if "loss" in words(name) and _computes(small.value) and not _is_number(small.value):
+            if "loss" in words(name) and read_names(small.value) and not _is_number(small.value):
                 assigned.setdefault(name, small)
     for name, node in assigned.items():
         key = script.key(node, name)
@@ -145,17 +150,9 @@ def _only_shown(script: Script) -> Iterator[Diagnostic]:
             continue
         if not isinstance(node.value, cst.Call) and not isinstance(node.value, cst.BinaryOperation):
             continue
-        if any(name in (param.name.value for param in _params(key[0])) for _ in (0,)):
-            continue
         uses = [n for n in script.nodes[cst.Name] if n.value == name and not _is_target(script, n)]  # type: ignore[attr-defined]
         if uses and all(_is_display(script, use) for use in uses) and _optimizes_beside(script, name):
-            if name not in shown_once:
-                shown_once.add(name)
-                yield ONLY_SHOWN.at(script, node, name=name)
-
-
-def _params(scope: object) -> list[cst.Param]:
-    return list(scope.params.params) if isinstance(scope, cst.FunctionDef) else []
+            yield ONLY_SHOWN.at(script, node, name=name)
 
 
 def _optimizes_beside(script: Script, name: str) -> bool:

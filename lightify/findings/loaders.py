@@ -1,0 +1,99 @@
+"""How batches are drawn: order, epochs of a sampler, passes that are easily overlooked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import libcst as cst
+
+from lightify.errors import Diagnostic
+from lightify.facts import Kind
+from lightify.findings.base import Rule, Script, call_name, literal, words
+from lightify.query import arguments, dotted
+
+SHUFFLED = Rule(
+    "LF440", "note",
+    "{name} is shuffled: each evaluation draws from the random stream that training uses",
+    "kept as it is; shuffle=False gives the same averages, but later random draws of the training change",
+)
+IN_ORDER = Rule(
+    "LF441", "note",
+    "the training data is not shuffled: each epoch sees the same batches in the same order",
+    "kept as it is; pass shuffle=True to the loader if that is not meant",
+)
+SAME_EPOCH = Rule(
+    "LF442", "warning",
+    "the DistributedSampler's set_epoch() is never called: each epoch repeats the first one's order",
+    "kept as it is; call {name}.set_epoch(epoch) at the start of each epoch, as a Trainer does for its own sampler",
+)
+HIDDEN_PASS = Rule(
+    "LF443", "note",
+    "this reads all of {name} to count its batches, and draws its random order once more",
+    "kept as it is; len({name}) counts without reading, but later random draws of the training change",
+)
+RULES = (SHUFFLED, IN_ORDER, SAME_EPOCH, HIDDEN_PASS)
+
+_EVALUATION = {"val", "valid", "validation", "test", "eval", "dev", "testing"}
+
+
+def find(script: Script) -> Iterator[Diagnostic]:
+    """Accepts DataLoaders whose options are literal; silent when a star or variable hides them."""
+    source = script.nest.batch_loop.iter if isinstance(script.nest.batch_loop, cst.For) else None
+    trains = script.origins(_unwrapped(source))
+    for call in script.calls("DataLoader"):
+        yield from _loader(script, call, trains)
+    for call in script.calls("DistributedSampler"):
+        yield from _sampler(script, call)
+    for call in script.calls("len"):
+        if len(call.args) == 1 and call_name(call.args[0].value) == "list":
+            inner = call.args[0].value
+            assert isinstance(inner, cst.Call)
+            name = inner.args[0].value if len(inner.args) == 1 else None
+            if script.kind(name) is Kind.LOADER:
+                yield HIDDEN_PASS.at(script, call, name=dotted(name))
+
+
+def _unwrapped(iterable: cst.BaseExpression | None) -> cst.BaseExpression | None:
+    while isinstance(iterable, cst.Call) and call_name(iterable) in ("enumerate", "tqdm"):
+        iterable = arguments(iterable).get(0, "iterable")
+    return iterable
+
+
+def _loader(script: Script, call: cst.Call, trains: frozenset) -> Iterator[Diagnostic]:
+    statement = script.statement(call)
+    if not isinstance(statement, cst.Assign) or statement.value is not call or len(statement.targets) != 1:
+        return
+    target = statement.targets[0].target
+    name = dotted(target)
+    if name is None:
+        return
+    given = arguments(call)
+    shuffle = given.get(2, "shuffle")
+    is_source = bool(trains & {script.key(target, name)})
+    if literal(shuffle) == "True" and words(name) & _EVALUATION and "train" not in words(name) and not is_source:
+        yield SHUFFLED.at(script, call, name=name)
+    if shuffle is None and not given.starred and is_source and trains == {script.key(target, name)}:
+        own_order = {"sampler", "batch_sampler", "collate_fn"} & given.keyword.keys() or len(given.positional) > 3
+        dataset = script.construction(given.get(0, "dataset"))
+        if not own_order and not _is_ordered(script, dataset):
+            yield IN_ORDER.at(script, call)
+
+
+def _is_ordered(script: Script, dataset: cst.Call | None) -> bool:
+    """True when a data set may be iterable, or is not seen at all."""
+    if dataset is None:
+        return True
+    definition = script.tree.classes.get(dotted(dataset.func) or "")
+    if definition is not None:
+        bases = {(dotted(base.value) or "").rpartition(".")[2] for base in definition.bases}
+        return bases != {"Dataset"}
+    return not script.qualified(dataset).startswith(("torchvision.datasets.", "torch.utils.data.TensorDataset"))
+
+
+def _sampler(script: Script, call: cst.Call) -> Iterator[Diagnostic]:
+    if script.called("set_epoch") or literal(arguments(call).get(3, "shuffle")) == "False":
+        return
+    statement = script.statement(call)
+    name = dotted(statement.targets[0].target) if isinstance(statement, cst.Assign) and len(statement.targets) == 1 else None
+    if name is None or not words(name) & _EVALUATION:
+        yield SAME_EPOCH.at(script, call, name=name if name is not None and isinstance(statement.value, cst.Call) and statement.value is call else "sampler")  # type: ignore[attr-defined]
