@@ -57,6 +57,7 @@ def convert(source: Source, settings: Settings) -> Conversion:
     pieces = rewrite(tree, plan)
     text = render(pieces, settings.runtime_module, settings.line_length)
     problems = self_check(text, source.text, source.path)
-    if problems:
-        raise LightifyError(problems[0])
-    return Conversion(source, text, plan.mode, plan.reasons, ledger=account(tree, plan, pieces.dropped_imports))
+    for problem in problems:
+        if problem.severity == "error":
+            raise LightifyError(problem)
+    return Conversion(source, text, plan.mode, plan.reasons, ledger=account(tree, plan, pieces.dropped_imports), findings=problems)

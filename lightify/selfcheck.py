@@ -42,6 +42,7 @@ def self_check(text: str, source_text: str = "", path: str = "<result>") -> tupl
 
 
 REPORT = "nothing was written; this is a fault of lightify, please report it with the script"
+HARMLESS = "it does no harm, and is a fault of lightify: please report it with the script"
 MESSAGES: dict[str, tuple[str, Severity]] = {
     "LF902": ("the result uses the name {name!r}, which nothing binds", "error"),
     "LF903": ("the result reads {name!r} before it is bound", "error"),
@@ -60,7 +61,8 @@ class _Problem:
     def diagnostic(self, path: str) -> Diagnostic:
         message, severity = MESSAGES[self.code]
         span = SourceSpan(path, self.line, self.column)
-        return Diagnostic(self.code, message.format(name=self.name), span, REPORT, severity)
+        hint = REPORT if severity == "error" else HARMLESS
+        return Diagnostic(self.code, message.format(name=self.name), span, hint, severity)
 
 
 @dataclass(frozen=True)
