@@ -13,7 +13,7 @@ from lightify.query import arguments, dotted
 
 SHUFFLED = Rule(
     "LF440", "note",
-    "{name} is shuffled: each evaluation draws from the random stream that training uses",
+    "{name} is shuffled: each pass over it draws from the random stream that training uses",
     "kept as it is; shuffle=False gives the same averages, but later random draws of the training change",
 )
 IN_ORDER = Rule(
@@ -91,9 +91,13 @@ def _is_ordered(script: Script, dataset: cst.Call | None) -> bool:
 
 
 def _sampler(script: Script, call: cst.Call) -> Iterator[Diagnostic]:
-    if script.called("set_epoch") or literal(arguments(call).get(3, "shuffle")) == "False":
+    if script.nest.epoch_loop is None or script.called("set_epoch") or literal(arguments(call).get(3, "shuffle")) == "False":
         return
     statement = script.statement(call)
-    name = dotted(statement.targets[0].target) if isinstance(statement, cst.Assign) and len(statement.targets) == 1 else None
-    if name is None or not words(name) & _EVALUATION:
-        yield SAME_EPOCH.at(script, call, name=name if name is not None and isinstance(statement.value, cst.Call) and statement.value is call else "sampler")  # type: ignore[attr-defined]
+    name = "sampler"
+    if isinstance(statement, cst.Assign) and len(statement.targets) == 1:
+        target = dotted(statement.targets[0].target) or name
+        if words(target) & _EVALUATION:
+            return
+        name = target if statement.value is call else name
+    yield SAME_EPOCH.at(script, call, name=name)

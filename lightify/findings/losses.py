@@ -150,9 +150,25 @@ def _only_shown(script: Script) -> Iterator[Diagnostic]:
             continue
         if not isinstance(node.value, cst.Call) and not isinstance(node.value, cst.BinaryOperation):
             continue
+        if _trains(script, node.value, 0):
+            continue
         uses = [n for n in script.nodes[cst.Name] if n.value == name and not _is_target(script, n)]  # type: ignore[attr-defined]
         if uses and all(_is_display(script, use) for use in uses) and _optimizes_beside(script, name):
             yield ONLY_SHOWN.at(script, node, name=name)
+
+
+def _trains(script: Script, value: cst.BaseExpression, depth: int) -> bool:
+    """True when something that a value is made of gets a backward() of its own."""
+    for name in read_names(value):
+        key = script.key(value, name)
+        if key in script.loss_names:
+            return True
+        if depth < 4 and any(
+            d.value is not None and _trains(script, d.value, depth + 1)
+            for d in script.definitions.get(key, ()) if "loss" in words(name)
+        ):
+            return True
+    return False
 
 
 def _optimizes_beside(script: Script, name: str) -> bool:

@@ -1,0 +1,120 @@
+"""Layers that the optimizer or the network does not know about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import libcst as cst
+
+from lightify.errors import Diagnostic
+from lightify.facts import Kind
+from lightify.findings.base import Rule, Script, call_name
+from lightify.query import dotted, method_call, walk
+from lightify.recognisers.modules import builds_module, is_module_class
+
+IN_LIST = Rule(
+    "LF460", "warning",
+    "{name} holds layers in a plain {container}: their parameters are not registered, so nothing trains, moves or saves them",
+    "kept as it is; use nn.ModuleList or nn.ModuleDict",
+)
+IN_FORWARD = Rule(
+    "LF461", "warning",
+    "forward() builds this layer anew in each call: its weights are random each time and never trained",
+    "kept as it is; build it in __init__",
+)
+REPLACED = Rule(
+    "LF462", "warning",
+    "{name} is replaced after the optimizer of line {line} took its parameters: the new ones are not trained",
+    "kept as it is; build the optimizer after the network is complete",
+)
+RULES = (IN_LIST, IN_FORWARD, REPLACED)
+
+_WITH_WEIGHTS = ("Linear", "Conv", "BatchNorm", "LayerNorm", "GroupNorm", "Embedding", "LSTM", "GRU", "RNN", "Bilinear")
+
+
+def find(script: Script) -> Iterator[Diagnostic]:
+    """Accepts classes of nn.Module in the file, and optimizers built in the same block as what is replaced."""
+    for definition in script.tree.classes.values():
+        if is_module_class(definition, script.tree):
+            yield from _in_list(script, definition)
+            yield from _in_forward(script, definition)
+    yield from _replaced(script)
+
+
+def _in_list(script: Script, definition: cst.ClassDef) -> Iterator[Diagnostic]:
+    for node in walk(definition):
+        if not isinstance(node, cst.Assign) or len(node.targets) != 1:
+            continue
+        name = dotted(node.targets[0].target)
+        if name is None or not name.startswith("self.") or name.count(".") != 1:
+            continue
+        if isinstance(node.value, (cst.List, cst.Tuple)):
+            parts, container = [e.value for e in node.value.elements], "list"
+        elif isinstance(node.value, cst.Dict):
+            parts, container = [e.value for e in node.value.elements], "dict"
+        elif isinstance(node.value, cst.ListComp):
+            parts, container = [node.value.elt], "list"
+        else:
+            continue
+        if not parts or not all(builds_module(part, script.tree) and _has_weights(script, part) for part in parts):
+            continue
+        if not _registered(script, definition, name):
+            yield IN_LIST.at(script, node, name=name, container=container)
+
+
+def _has_weights(script: Script, value: cst.BaseExpression) -> bool:
+    name = script.tree.qualified(value.func) if isinstance(value, cst.Call) else None
+    return name is not None and (name in script.tree.classes or name.rpartition(".")[2].startswith(_WITH_WEIGHTS))
+
+
+def _registered(script: Script, definition: cst.ClassDef, name: str) -> bool:
+    """True when the class hands the list on: to a container, add_module, setattr, or an optimizer's arguments."""
+    for node in walk(definition):
+        if isinstance(node, cst.Arg) and any(dotted(part) == name for part in walk(node.value)):
+            call = script.tree.parents.get(node)
+            if call_name(call) in ("Sequential", "ModuleList", "ModuleDict", "ParameterList", "extend", "chain"):  # type: ignore[arg-type]
+                return True
+        if call_name(node) in ("add_module", "register_module", "setattr", "parameters"):
+            return True
+    return any(
+        isinstance(a, cst.Attribute) and a.attr.value == name[5:] and dotted(a.value) not in ("self", None)
+        for a in script.nodes[cst.Attribute]
+    )
+
+
+def _in_forward(script: Script, definition: cst.ClassDef) -> Iterator[Diagnostic]:
+    for node in walk(definition):
+        if not isinstance(node, cst.FunctionDef) or node.name.value != "forward":
+            continue
+        for call in walk(node):
+            if isinstance(call, cst.Call) and isinstance(call.func, cst.Call):
+                full = script.qualified(call.func)
+                if full.startswith("torch.nn.") and full.rpartition(".")[2].startswith(_WITH_WEIGHTS):
+                    yield IN_FORWARD.at(script, call)
+
+
+def _replaced(script: Script) -> Iterator[Diagnostic]:
+    """`opt = SGD(net.parameters())`, then `net.fc = nn.Linear(...)` or `net = Net()` further down the same block."""
+    owned: dict[tuple, tuple[cst.CSTNode, str, int]] = {}
+    for call in script.calls("parameters"):
+        used = method_call(call)
+        statement = script.statement(call)
+        inside = any(isinstance(a, cst.Call) and ".optim." in script.qualified(a) for a in script.tree.ancestors(call))
+        if used is not None and inside and isinstance(statement, cst.Assign) and dotted(used[0]) is not None:
+            name = dotted(used[0]) or ""
+            block = script.tree.parents[script.tree.parents[statement]]
+            owned.setdefault(script.key(call, name), (block, name, script.tree.span(statement).line))
+    optimizers = [f for f in script.analysis.named if f.kind is Kind.OPTIMIZER]
+    for node in script.nodes[cst.Assign]:
+        assert isinstance(node, cst.Assign)
+        if len(node.targets) != 1 or not builds_module(node.value, script.tree):
+            continue
+        target = dotted(node.targets[0].target)
+        for (scope, _), (block, name, line) in owned.items():
+            if target != name and not (target or "").startswith(f"{name}."):
+                continue
+            here = script.tree.parents[script.tree.parents[node]]
+            last = max((script.tree.span(f.node).line for f in optimizers), default=line)
+            reads = any(dotted(part) == name for part in walk(node.value))
+            if here is block and script.tree.span(node).line > last and not reads:
+                yield REPLACED.at(script, node, name=target, line=line)
