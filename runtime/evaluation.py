@@ -246,6 +246,7 @@ def _evaluate(run: EvaluationRun) -> list[dict[str, Any]]:
         metrics.update(last)
     if not trainer.sanity_checking:
         trainer._write_metrics(merged)
+        state.validated = trainer.state.fn is TrainerFn.FITTING  # a checkpoint saved in the next hook is after it
     hooks.call(f"on_{stem}_end")
     results.reset()
     state.hook = f"on_{stem}_model_train"

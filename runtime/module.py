@@ -293,7 +293,7 @@ class LightningModule(DataHooks, HyperparametersMixin, torch.nn.Module):
         if isinstance(value, Mapping):
             raise ValueError(f"`self.log({name}, {value})` was called, but a dict is logged with `self.log_dict`")
         if is_metric(value):
-            self._find_metric(name, value, metric_attribute)
+            metric_attribute = self._name_of_metric(name, value, metric_attribute)
         if logger and trainer.logger is None:
             rank_zero_warn(
                 f"You called `self.log({name!r}, ..., logger=True)` but have no logger configured. You can enable one"
@@ -315,12 +315,13 @@ class LightningModule(DataHooks, HyperparametersMixin, torch.nn.Module):
             suffix=suffix,
             sync=trainer._sync_of(reduce_fx, group) if sync_dist and not rank_zero else None,
             metric=value if is_metric(value) else None,
+            attribute=metric_attribute,
         )
         results.declare(entry, (hook, name, index if add_idx else None)).add(value, batch_size, results)
 
-    def _find_metric(self, name: str, metric: Any, attribute: str | None) -> None:
+    def _name_of_metric(self, name: str, metric: Any, attribute: str | None) -> str:
         if attribute is not None:
-            return
+            return attribute
         if self._metric_names is None:
             self._metric_names = {id(module): name for name, module in self.named_modules() if is_metric(module)}
         message = "Could not find the `LightningModule` attribute for the `torchmetrics.Metric` logged."
@@ -333,6 +334,7 @@ class LightningModule(DataHooks, HyperparametersMixin, torch.nn.Module):
                 f"{message} You can fix this by calling `self.log({name}, ..., metric_attribute=name)` where `name` is"
                 f" one of {list(self._metric_names.values())}"
             )
+        return self._metric_names[id(metric)]
 
     def log_dict(
         self,

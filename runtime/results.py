@@ -121,11 +121,20 @@ def extract_batch_size(batch: Any) -> int:
     return size
 
 
+# What a checkpoint keeps of an entry: how it was declared, and its sums.
+_DECLARED = (
+    "hook", "name", "prog_bar", "logger", "on_step", "on_epoch", "enable_graph", "dataloader_idx", "suffix",
+    "attribute",
+)  # fmt: skip
+_SUMS = ("last", "total", "weight", "fresh")
+
+
 class Entry:
     """One logged name of one hook, and what has been logged under it since the last reset."""
 
     __slots__ = (
         "add",
+        "attribute",
         "computed",
         "dataloader_idx",
         "enable_graph",
@@ -143,6 +152,7 @@ class Entry:
         "prog_bar",
         "reduction",
         "step_name",
+        "suffix",
         "sync",
         "total",
         "weight",
@@ -152,7 +162,7 @@ class Entry:
         self,
         hook: str,
         name: str,
-        options: Options,
+        options: Options | None,
         *,
         prog_bar: bool,
         logger: bool,
@@ -163,7 +173,8 @@ class Entry:
         dataloader_idx: int | None,
         suffix: str,
         sync: Callable[[Tensor], Tensor] | None,
-        metric: Any,
+        metric: Any = None,
+        attribute: str | None = None,
     ) -> None:
         key = reduce_fx.lower() if isinstance(reduce_fx, str) else reduce_fx
         if key not in REDUCTIONS:
@@ -175,7 +186,8 @@ class Entry:
         self.hook, self.name, self.options = hook, name, options
         self.prog_bar, self.logger, self.on_step, self.on_epoch = prog_bar, logger, on_step, on_epoch
         self.reduction = REDUCTIONS[key]
-        self.enable_graph, self.dataloader_idx, self.sync, self.metric = enable_graph, dataloader_idx, sync, metric
+        self.enable_graph, self.dataloader_idx, self.suffix, self.sync = enable_graph, dataloader_idx, suffix, sync
+        self.metric, self.attribute = metric, attribute
         forked = on_step and on_epoch
         self.plain_name = name + suffix
         self.step_name = f"{name}_step{suffix}" if forked else self.plain_name
@@ -291,7 +303,7 @@ class Entry:
         return total / weight if self.reduction == "mean" else total
 
     def state_dict(self) -> dict[str, Any]:
-        state: dict[str, Any] = {"last": self.last, "total": self.total, "weight": self.weight, "fresh": self.fresh}
+        state: dict[str, Any] = {name: getattr(self, name) for name in (*_DECLARED, *_SUMS)}
         if self.metric is not None:
             names = self.metric._defaults
             state["metric"] = {name: getattr(self.metric, name) for name in names}
@@ -299,8 +311,8 @@ class Entry:
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.last, self.total, self.weight = state["last"], state["total"], state["weight"]
-        self.fresh = state["fresh"]
+        for name in _SUMS:
+            setattr(self, name, state[name])
         self.computed = None
         if self.metric is not None and "metric" in state:
             for name, value in state["metric"].items():
@@ -343,7 +355,6 @@ class Results:
         "entries",
         "in_batches",
         "pending",
-        "saved",
         "training",
     )  # fmt: skip
 
@@ -355,7 +366,6 @@ class Results:
         self._batch_size: Number | None = None
         self.dataloader_idx: int | None = None
         self.pending: list[tuple[str, Any, Options, Number | None]] = []
-        self.saved: dict[tuple[str | None, str, int | None], dict[str, Any]] = {}
 
     def tensor(self, value: Any) -> Tensor:
         """A logged number as a tensor of the loop's device; a tensor as it is."""
@@ -379,6 +389,10 @@ class Results:
         """Takes in a name's first value; the same name with other options is refused."""
         known = self.entries.get(key)
         if known is not None:
+            if known.options is None:  # came from a checkpoint, which cannot hold functions and process groups
+                entry.load_state_dict(known.state_dict())
+                self.entries[key] = entry
+                return entry
             if known.options != entry.options or known.dataloader_idx != entry.dataloader_idx:
                 raise MisconfigurationException(
                     f"You called `self.log({entry.name}, ...)` twice in `{entry.hook}` with different arguments."
@@ -386,8 +400,6 @@ class Results:
                 )
             return known
         self.entries[key] = entry
-        if key in self.saved:
-            entry.load_state_dict(self.saved.pop(key))
         return entry
 
     def read(self) -> Snapshot:
@@ -419,14 +431,28 @@ class Results:
 
     def state_dict(self) -> list[dict[str, Any]]:
         return [
-            {"key": list(key), **entry.state_dict()} for key, entry in self.entries.items() if entry.fresh
+            {"key": list(key), "reduce_fx": entry.reduction, **entry.state_dict()}
+            for key, entry in self.entries.items()
+            if entry.fresh
         ]
 
-    def load_state_dict(self, saved: list[dict[str, Any]]) -> None:
-        """Keeps saved sums until their names are logged again."""
+    def load_state_dict(self, saved: list[dict[str, Any]], module: torch.nn.Module) -> None:
+        """Brings back what was logged; a torchmetrics object is found in `module` by its name."""
         for state in saved:
             hook, name, dataloader_idx = state["key"]
-            self.saved[hook, name, dataloader_idx] = {k: v for k, v in state.items() if k != "key"}
+            attribute = state["attribute"]
+            declared = {field: state[field] for field in _DECLARED if field not in ("hook", "name")}
+            entry = Entry(
+                hook,
+                name,
+                None,
+                reduce_fx=state["reduce_fx"],
+                sync=None,
+                metric=module.get_submodule(attribute) if attribute else None,
+                **declared,
+            )
+            entry.load_state_dict(state)
+            self.entries[hook, name, dataloader_idx] = entry
 
 
 class Board:

@@ -465,7 +465,7 @@ class TrainingRun:
         """Continues from a checkpoint: counters now, sums when they are logged again, the rest at the first epoch."""
         state = self.state
         state.load_state_dict(saved["run"])
-        self.results.load_state_dict(saved["results"])
+        self.results.load_state_dict(saved["results"], self.module)
         self.trainer._board.callback.update(saved["metrics"])
         self.closes = saved["closes"]
         self.resume = saved
