@@ -60,4 +60,5 @@ def convert(source: Source, settings: Settings) -> Conversion:
     for problem in problems:
         if problem.severity == "error":
             raise LightifyError(problem)
-    return Conversion(source, text, plan.mode, plan.reasons, ledger=account(tree, plan, pieces.dropped_imports), findings=problems)
+    ledger = account(tree, plan, pieces.dropped_imports)
+    return Conversion(source, text, plan.mode, plan.reasons, ledger=ledger, findings=problems)

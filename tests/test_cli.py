@@ -334,3 +334,62 @@ def test_convert_loads_no_torch(tmp_path: Path) -> None:  # for real
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
     assert result.stdout.strip() == "" and "LF201" in result.stderr
+
+
+# for real: the converter itself, on fixtures
+
+FULL_BATCH = Path(__file__).parent.parent / "fixtures" / "full_batch" / "input.py"
+
+
+@pytest.fixture
+def real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.py").write_text(FULL_BATCH.read_text())
+    return tmp_path
+
+
+@pytest.mark.parametrize("options", [[], ["--runtime", "lightning"], ["--vendor"], ["--style", "idiomatic"]], ids=" ".join)
+def test_a_result_is_not_converted_again(real: Path, options: list[str]) -> None:
+    assert run("convert", "train.py", *options).exit_code == 0
+    before = files(real)
+    again = run("convert", "train_lit.py", *options)
+    assert again.exit_code == 2 and "LF202" in again.stderr
+    assert run("convert", "--check", "train_lit.py").exit_code == 0
+    assert files(real) == before
+
+
+def test_line_ends_and_encoding_of_a_real_script_survive(real: Path) -> None:
+    text = "# coding: latin-1\n# é\n" + FULL_BATCH.read_text()
+    (real / "train.py").write_bytes(text.replace("\n", "\r\n").encode("latin-1"))
+    assert run("convert", "train.py").exit_code == 0
+    data = (real / "train_lit.py").read_bytes()
+    assert data.startswith("# coding: latin-1\r\n# é\r\n".encode("latin-1"))
+    assert data.count(b"\n") == data.count(b"\r\n")
+
+
+@pytest.mark.slow
+def test_a_vendored_result_needs_no_lightify(real: Path) -> None:
+    assert run("convert", "train.py", "--vendor").exit_code == 0
+    code = (
+        "import sys, runpy\n"
+        "sys.modules['lightify'] = None\n"  # importing it fails
+        "sys.path.insert(0, '.')\n"
+        "runpy.run_path('train_lit.py', run_name='__main__')\n"
+        "assert 'lightify_runtime.trainer' in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=real, check=True, timeout=200)
+
+
+@pytest.mark.slow
+def test_convert_and_verify_in_one_command(real: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "lightify", "convert", "train.py", "--verify", "--steps", "3"],
+        cwd=real, capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0 and "identical: 3 steps" in result.stdout
+    result = subprocess.run(
+        [sys.executable, "-m", "lightify", "verify", "train.py", "--steps", "3"],
+        cwd=real, capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0 and "identical: 3 steps" in result.stdout
+    assert sorted(path.name for path in real.iterdir()) == ["train.py", "train_lit.py"]

@@ -102,3 +102,30 @@ def test_what_is_no_notebook_is_one_clear_error(tmp_path: Path, data: bytes) -> 
 def test_a_notebook_without_code() -> None:
     with pytest.raises(LightifyError, match="LF007"):
         script_of_notebook(notebook([("markdown", "# only words"), ("code", "  ")]), "x.ipynb")
+
+
+def test_a_notebook_is_converted_for_real(tmp_path: Path) -> None:
+    """One cell per part of a script; the loop's cell becomes the Trainer's, and the others keep their places."""
+    from click.testing import CliRunner
+
+    from lightify.cli import cli
+
+    cells = [
+        ("markdown", "# Title"),
+        ("code", "%matplotlib inline\nimport torch\nfrom torch import nn"),
+        ("code", "x = torch.randn(8, 2)\nmodel = nn.Linear(2, 1)\nopt = torch.optim.SGD(model.parameters(), lr=0.1)\n!ls"),
+        ("markdown", "Training"),
+        (
+            "code",
+            "for epoch in range(3):\n    opt.zero_grad()\n    loss = model(x).square().mean()\n    loss.backward()\n    opt.step()",
+        ),
+        ("code", "print(model.weight)"),
+    ]
+    (tmp_path / "nb.ipynb").write_bytes(notebook(cells))
+    result = CliRunner().invoke(cli, ["convert", str(tmp_path / "nb.ipynb")], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    made = cells_of((tmp_path / "nb_lit.ipynb").read_text(encoding="utf-8"))
+    assert [kind for kind, _ in made] == ["markdown", "code", "code", "markdown", "code", "code"]
+    assert made[1][1].startswith("%matplotlib inline\n") and "class Lit" in made[1][1]
+    assert made[2][1].endswith("!ls") and ".fit(" in made[4][1]
+    assert made[5][1] == "print(model.weight)"
