@@ -84,7 +84,7 @@ def to_torchscript(
     )
     if method not in ("script", "trace"):
         raise ValueError(f"The 'method' parameter only supports 'script' or 'trace', but value given was: {method}")
-    with _same_mode_after(module):
+    with _same_mode_after(module), scripting(module):
         module.eval()
         if method == "script":
             script = torch.jit.script(module, **kwargs)
@@ -113,6 +113,19 @@ def on_device(module: LightningModule, batch: Any) -> Any:
     batch = module.on_before_batch_transfer(batch, 0)
     batch = module.transfer_batch_to_device(batch, module.device, 0)
     return module.on_after_batch_transfer(batch, 0)
+
+
+@contextmanager
+def scripting(module: torch.nn.Module) -> Iterator[None]:
+    """Lets TorchScript look at every attribute of a LightningModule, those that need a Trainer too."""
+    owners = [cls for cls in type(module).__mro__ if "_jit_is_scripting" in vars(cls)]
+    for owner in owners:
+        owner._jit_is_scripting = True  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        for owner in owners:
+            owner._jit_is_scripting = False  # type: ignore[attr-defined]
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from ..attributes import lightning_hasattr, lightning_setattr
+from ..data import request
 from ..errors import MisconfigurationException, TunerExit, rank_zero_info, rank_zero_warn
 from ..state import TrainerFn
 from .base import Callback
@@ -77,8 +78,12 @@ class BatchSizeFinder(Callback):
                 "The Batch size finder cannot be used with dataloaders passed directly to `.fit()`. Please disable"
                 " the feature or incorporate the dataloader into your LightningModule or LightningDataModule."
             )
-        if stage == "fit":
-            self._check_attribute(pl_module)
+        running = trainer.state.stage
+        if stage != "fit" and running is not None and len(tree_leaves(request(trainer, running))) > 1:
+            raise MisconfigurationException(
+                f"The Batch size finder cannot be used with multiple {running.dataloader_prefix} dataloaders."
+            )
+        self._check_attribute(pl_module)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.scale_batch_size(trainer, pl_module)
@@ -134,12 +139,6 @@ class BatchSizeFinder(Callback):
                 lightning_setattr(module, self._batch_arg_name, size)
                 return _fits_memory(run)
 
-            if trainer.state.fn != TrainerFn.FITTING and len(_loaders(trainer)) > 1:
-                prefix = trainer.state.stage.dataloader_prefix if trainer.state.stage is not None else ""
-                raise MisconfigurationException(
-                    f"The Batch size finder cannot be used with multiple {prefix} dataloaders."
-                )
-            self._check_attribute(module)
             search = power_search if self._mode == "power" else binary_search
             size = search(fits_memory, lambda size: _fits_data(trainer, size), self._init_val, *self._limits)
             if self._mode == "binsearch":

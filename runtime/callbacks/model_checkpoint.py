@@ -191,14 +191,14 @@ class ModelCheckpoint(Checkpoint):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.sanity_checking:
             self._validation_has_run = True
-        if self._skips_saving(trainer) or self._saves_on_train_epoch_end(trainer):
+        if self._skips_saving(trainer):
             return
         if self._waits_for_validation:
             self._waits_for_validation = False
             candidates = self._monitor_candidates(trainer)
             self._save_top_k(trainer, candidates)
             self._save_last(trainer, candidates)
-        else:
+        elif not self._saves_on_train_epoch_end(trainer):
             self._save_for_epoch(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -294,7 +294,8 @@ class ModelCheckpoint(Checkpoint):
             rank_zero_info(f"{_when(candidates)}: {self.monitor!r} was not in top {self.save_top_k}")
 
     def _save_newest(self, trainer: Trainer, candidates: dict[str, Tensor]) -> None:
-        filepath = self._free_path(trainer, candidates, self.best_model_path)
+        replaces = self.best_model_path if self.save_top_k == 1 else ""  # -1 keeps all, also under one name
+        filepath = self._free_path(trainer, candidates, replaces)
         previous, self.best_model_path = self.best_model_path, filepath  # before saving: it is part of the state saved
         self._save_checkpoint(trainer, filepath)
         if self.save_top_k == 1:

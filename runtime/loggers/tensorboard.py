@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import rank_zero_only, rank_zero_warn
-from ..export import on_device
+from ..export import on_device, scripting
 from ..filesystem import filesystem
 from .base import rank_zero_experiment
 from .folders import FolderLogger, write_hparams
@@ -162,7 +162,8 @@ class TensorBoardLogger(FolderLogger):
                 " by TensorBoard. Give a tuple of the positional arguments of `forward()`."
             )
         else:
-            self.experiment.add_graph(model, on_device(model, inputs) if hasattr(model, "device") else inputs)
+            with scripting(model):
+                self.experiment.add_graph(model, on_device(model, inputs) if hasattr(model, "device") else inputs)
 
     @rank_zero_only
     def save(self) -> None:

@@ -21,6 +21,7 @@ class PlainProgressBar(ProgressBar):
         super().__init__()
         self._clock = DrawClock()
         self._width = 0
+        self._epoch = 0
         self.is_enabled = True
 
     def enable(self) -> None:
@@ -30,6 +31,9 @@ class PlainProgressBar(ProgressBar):
     def disable(self) -> None:
         self.is_enabled = False
         self._clock = DrawClock(False)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._epoch = trainer.current_epoch
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -45,10 +49,14 @@ class PlainProgressBar(ProgressBar):
     def _draw(self, trainer: Trainer, pl_module: LightningModule, batch_idx: int) -> None:
         started = monotonic()
         metrics = self.get_metrics(trainer, pl_module)
-        shown = [f"{name}={value:.3f}" if isinstance(value, float) else f"{name}={value}" for name, value in metrics.items()]
-        place = f"Epoch {trainer.current_epoch}: {batch_idx + 1}/{self.total_train_batches}"
+        shown = [f"{name}={_short(value)}" for name, value in metrics.items()]
+        place = f"Epoch {self._epoch}: {batch_idx + 1}/{self.total_train_batches}"
         line = ", ".join([place, *shown])
         sys.stdout.write("\r" + line.ljust(self._width))
         sys.stdout.flush()
         self._width = len(line)
         self._clock.drew(started)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

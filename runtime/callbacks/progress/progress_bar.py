@@ -19,6 +19,9 @@ class ProgressBar(Callback):
         self._trainer: Trainer | None = None
         self._current_eval_dataloader_idx: int | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_trainer": None}  # set again when the next run begins
+
     @property
     def trainer(self) -> Trainer:
         """The Trainer of the run.

@@ -84,7 +84,7 @@ class RichProgressBar(ProgressBar):
         self._reset_progress_bar_ids()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "progress": None, "_metric_component": None}  # they hold locks
+        return {**super().__getstate__(), "progress": None, "_metric_component": None}  # they hold locks
 
     def _reset_progress_bar_ids(self) -> None:
         self.train_progress_bar_id: TaskID | None = None
@@ -327,8 +327,8 @@ class RichProgressBar(ProgressBar):
             self._update(self.val_sanity_progress_bar_id if sanity else self.val_progress_bar_id, batch_idx + 1)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.state.fn == "fit":
-            self._hide(self.val_progress_bar_id)
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._finish(self.val_progress_bar_id, visible=False)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.reset_dataloader_idx_tracker()
@@ -338,11 +338,10 @@ class RichProgressBar(ProgressBar):
             self._update_metrics(trainer, pl_module)
             self.refresh()
 
-    def _finish(self, task_id: TaskID | None) -> None:
+    def _finish(self, task_id: TaskID | None, visible: bool = True) -> None:
         if self.progress is not None and task_id is not None:
             total = self.progress.tasks[task_id].total
-            if total is not None:
-                self.progress.update(task_id, completed=total, visible=True)
+            self.progress.update(task_id, completed=total, visible=visible)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._init_progress(trainer)

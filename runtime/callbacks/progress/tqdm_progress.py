@@ -48,7 +48,7 @@ class TQDMProgressBar(ProgressBar):
         self._epoch_end_is_shown = True
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_bars": {}}  # a bar holds the terminal
+        return {**super().__getstate__(), "_bars": {}}  # a bar holds the terminal
 
     def _bar(self, name: str) -> Tqdm:
         if name not in self._bars:
