@@ -64,7 +64,7 @@ class CPUAccelerator(Accelerator):
 
     def get_device_stats(self, device: torch.device | str | int) -> dict[str, Any]:
         try:
-            import psutil
+            import psutil  # type: ignore[import-untyped]
         except ModuleNotFoundError:
             raise ModuleNotFoundError(
                 "Fetching CPU device stats requires `psutil` to be installed. Try `pip install -U psutil`."
@@ -334,8 +334,8 @@ def resolve_accelerator(accelerator: str | Accelerator) -> Accelerator:
         there = sorted(name for name, entry in AcceleratorRegistry.items() if entry["accelerator"].is_available())
         reason = " This runtime has no TPU engine." if isinstance(resolved, XLAAccelerator) else ""
         raise MisconfigurationException(
-            f"`{type(resolved).__qualname__}` can not run on your system since the accelerator is not available.{reason}"
-            f" The following accelerator(s) is available and can be passed into `accelerator` argument of `Trainer`:"
-            f" {there}."
+            f"`{type(resolved).__qualname__}` can not run on your system since the accelerator is not available."
+            f"{reason} The following accelerator(s) is available and can be passed into `accelerator` argument of"
+            f" `Trainer`: {there}."
         )
     return resolved

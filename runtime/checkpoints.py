@@ -253,7 +253,8 @@ def _loadable_other(value: Any, place: str) -> Any:
     if isinstance(value, argparse.Namespace):
         return loadable(vars(value), place)
     if isinstance(value, (str, int, float, bytes)):
-        return next(base(value) for base in (str, int, float, bytes) if isinstance(value, base))
+        base: Any = next(base for base in (str, int, float, bytes) if isinstance(value, base))
+        return base(value)
     if isinstance(value, Mapping) and _is_dict_in_disguise(value):
         return loadable(dict(value), place)
     return _pickled(value, place)
@@ -269,7 +270,8 @@ def _pickled(value: Any, place: str) -> Any:
         data = pickle.dumps(value)
     except Exception as error:  # whatever the object's own __reduce__ raises
         rank_zero_warn(
-            f"{place} of type {type(value).__qualname__} was left out of the checkpoint: it cannot be pickled ({error})."
+            f"{place} of type {type(value).__qualname__} was left out of the checkpoint:"
+            f" it cannot be pickled ({error})."
         )
         return None
     kind = f"{type(value).__module__}.{type(value).__qualname__}"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import functools
 import os
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sized
+from typing import Any, cast
 
 import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, SequentialSampler
@@ -100,7 +100,7 @@ def check_loader(loader: Any, name: str, num_devices: int = 1, reloads: bool = F
         )
     if not isinstance(loader, DataLoader):
         return
-    suggested = suggested_workers(num_devices)
+    suggested = suggested_max_num_workers(num_devices)
     context = loader.multiprocessing_context
     start_method = (
         context.get_start_method() if context is not None else torch.multiprocessing.get_start_method(allow_none=True)
@@ -124,11 +124,13 @@ def check_loader(loader: Any, name: str, num_devices: int = 1, reloads: bool = F
         )
 
 
-def suggested_workers(num_devices: int) -> int:
-    """Workers per loader so that all processes of this machine together use its cores."""
+def suggested_max_num_workers(local_world_size: int) -> int:
+    """Workers per loader so that all `local_world_size` processes of this machine together use its cores."""
+    if local_world_size < 1:
+        raise ValueError(f"`local_world_size` should be >= 1, got {local_world_size}.")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     # The main process of each rank is busy too.
-    return max(1, cores // max(1, num_devices) - 1)
+    return max(1, cores // local_world_size - 1)
 
 
 # --- changed copies --------------------------------------------------------------------------------------------------
@@ -148,11 +150,11 @@ def changed(loader: DataLoader, **attributes: Any) -> DataLoader:
 
 def with_sampler(loader: DataLoader, sampler: Any) -> DataLoader:
     """A copy of `loader` that draws its indices from `sampler`, batched by whatever batched them."""
-    batch_sampler = loader.batch_sampler
+    batch_sampler: Any = loader.batch_sampler
     if batch_sampler is None:
         return changed(loader, sampler=sampler)
     inner = copy.copy(batch_sampler)
-    inner.sampler = sampler  # type: ignore[union-attr]
+    inner.sampler = sampler
     return changed(loader, sampler=sampler, batch_sampler=inner)
 
 
@@ -164,7 +166,7 @@ def without_shuffle(loader: Any) -> Any:
         "You requested to overfit but enabled training dataloader shuffling."
         " We are turning off the training dataloader shuffling for you."
     )
-    return with_sampler(loader, SequentialSampler(loader.dataset))
+    return with_sampler(loader, SequentialSampler(cast(Sized, loader.dataset)))
 
 
 def with_distributed_sampler(
@@ -184,7 +186,8 @@ def with_distributed_sampler(
     """
     if not isinstance(loader, DataLoader) or has_iterable_dataset(loader):
         return loader
-    sampler, batch_sampler = loader.sampler, loader.batch_sampler
+    sampler: Any = loader.sampler
+    batch_sampler: Any = loader.batch_sampler
     if any(_is_distributed(part) for part in (sampler, batch_sampler, getattr(batch_sampler, "sampler", None))):
         return loader
     shuffle = is_shuffled(loader) if shuffle is None else shuffle
@@ -192,14 +195,15 @@ def with_distributed_sampler(
     custom_batches = batch_sampler is not None and type(batch_sampler) is not BatchSampler
     if custom_batches and not hasattr(batch_sampler, "sampler"):
         return changed(loader, batch_sampler=ShardedBatches(batch_sampler, seed=seed, **kwargs))
-    source = batch_sampler.sampler if custom_batches else sampler  # type: ignore[union-attr]
+    source = batch_sampler.sampler if custom_batches else sampler
     if mode == "predict":
         return with_sampler(loader, UnrepeatedDistributedSampler(source, seed=seed, **kwargs))
     if not _is_plain(source, loader.dataset):
         return with_sampler(loader, DistributedSamplerWrapper(source, seed=seed, **kwargs))
     generator = getattr(source, "generator", None)
     seed = seed if generator is None else generator.initial_seed()
-    return with_sampler(loader, DistributedSampler(loader.dataset, shuffle=shuffle, seed=seed, **kwargs))
+    replicas, rank = kwargs["num_replicas"], kwargs["rank"]
+    return with_sampler(loader, DistributedSampler(loader.dataset, replicas, rank, shuffle=shuffle, seed=seed))
 
 
 def _is_distributed(sampler: Any) -> bool:
@@ -262,9 +266,10 @@ def set_epoch(loader: Any, epoch: int) -> None:
     batch_sampler = getattr(loader, "batch_sampler", None)
     told: list[int] = []
     for sampler in (getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None)):
-        if callable(getattr(sampler, "set_epoch", None)) and id(sampler) not in told:
+        set_epoch_of = getattr(sampler, "set_epoch", None)
+        if callable(set_epoch_of) and id(sampler) not in told:
             told.append(id(sampler))
-            sampler.set_epoch(epoch)
+            set_epoch_of(epoch)
 
 
 def is_stateful(loader: Any) -> bool:
@@ -286,7 +291,8 @@ def load_loader_state(loader: Any, state: dict[str, Any] | None) -> bool:
         states = (state or {}).get("loaders", [])
         if len(states) != len(loader.flattened):
             return False
-        return all([load_loader_state(part, part_state) for part, part_state in zip(loader.flattened, states)])
+        loaded = [load_loader_state(part, part_state) for part, part_state in zip(loader.flattened, states)]
+        return all(loaded)
     if state is None or not is_stateful(loader):
         return False
     loader.load_state_dict(state)
@@ -331,7 +337,7 @@ def _order_parts(loader: Any) -> list[Any]:
 
 
 def advance(iterator: Iterator[Any], batches: int) -> None:
-    """Takes `batches` off a pass as the interrupted run did: they are read and dropped, which replays their randomness."""
+    """Takes `batches` off a pass as the interrupted run did; reading and dropping them replays their randomness."""
     for _ in range(batches):
         next(iterator, None)
 
@@ -344,8 +350,8 @@ def inexact_reason(loader: Any) -> str | None:
         return None
     if has_iterable_dataset(loader) and not is_stateful(loader.dataset):
         return (
-            f"the data set {type(loader.dataset).__name__} is iterable and keeps no state: its batches are read again up"
-            " to the position, which is exact only if it yields the same each time"
+            f"the data set {type(loader.dataset).__name__} is iterable and keeps no state: its batches are read again"
+            " up to the position, which is exact only if it yields the same each time"
         )
     if isinstance(loader, DataLoader) and loader.persistent_workers and loader.num_workers > 0:
         return "its workers persist, and their random states from earlier passes are not known"

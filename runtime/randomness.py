@@ -93,10 +93,10 @@ def capture(include_cuda: bool = True) -> RandomState:
     if "numpy" in sys.modules:
         import numpy as np
 
-        name, keys, *rest = np.random.get_state()
-        states["numpy"] = (name, keys.tolist(), *rest)
-    if include_cuda and torch.cuda.is_available():
-        states["cuda"] = torch.cuda.get_rng_state_all()
+        name, keys, *rest = np.random.get_state(legacy=True)
+        states["numpy"] = (name, torch.as_tensor(keys).tolist(), *rest)
+    if include_cuda:
+        states["cuda"] = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     if include_cuda and torch.backends.mps.is_available():
         states["mps"] = torch.mps.get_rng_state()
     return states
@@ -111,10 +111,9 @@ def restore(states: RandomState) -> None:
         import numpy as np
 
         np.random.set_state(states["numpy"])
-    if "cuda" in states and torch.cuda.is_available():
-        devices = range(min(torch.cuda.device_count(), len(states["cuda"])))
-        for device in devices:
-            torch.cuda.set_rng_state(states["cuda"][device].cpu(), device)
+    if "cuda" in states:
+        here = states["cuda"][: torch.cuda.device_count()]
+        torch.cuda.set_rng_state_all([state.cpu() for state in here])
     if "mps" in states and torch.backends.mps.is_available():
         torch.mps.set_rng_state(states["mps"].cpu())
 

@@ -93,9 +93,9 @@ class IndexTracker(BatchSampler):
     def __init__(self, batch_sampler: Any) -> None:
         # Not the base class's constructor: the batches come ready-made.
         self.batch_sampler = batch_sampler
-        self.sampler = getattr(batch_sampler, "sampler", None)
-        self.batch_size = getattr(batch_sampler, "batch_size", None)
-        self.drop_last = getattr(batch_sampler, "drop_last", False)
+        self.sampler: Any = getattr(batch_sampler, "sampler", None)
+        self.batch_size: Any = getattr(batch_sampler, "batch_size", None)
+        self.drop_last: Any = getattr(batch_sampler, "drop_last", False)
         self.seen_batch_indices: list[list[int]] = []
 
     def __len__(self) -> int:

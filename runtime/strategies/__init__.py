@@ -5,7 +5,15 @@ from __future__ import annotations
 from .absent import DeepSpeedStrategy, SingleDeviceXLAStrategy, XLAStrategy
 from .base import Launcher, Strategy, move_optimizer_state
 from .ddp import DDPStrategy
-from .environment import ClusterEnvironment, LightningEnvironment, MPIEnvironment, SLURMEnvironment, TorchElasticEnvironment
+from .environment import (
+    ClusterEnvironment,
+    KubeflowEnvironment,
+    LightningEnvironment,
+    LSFEnvironment,
+    MPIEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 from .fsdp import FSDPStrategy
 from .launch import SpawnLauncher, SubprocessLauncher
 from .layer_sync import LayerSync, TorchSyncBatchNorm
@@ -20,9 +28,11 @@ __all__ = [
     "DDPStrategy",
     "DeepSpeedStrategy",
     "FSDPStrategy",
+    "KubeflowEnvironment",
+    "LSFEnvironment",
+    "Launcher",
     "LayerSync",
     "LightningEnvironment",
-    "Launcher",
     "MPIEnvironment",
     "ModelParallelStrategy",
     "ParallelStrategy",

@@ -142,7 +142,7 @@ class Strategy(ABC):
         self.module_to_device(self.model)
 
     def setup(self, trainer: Trainer) -> None:
-        """Brings the module into the form in which it is run; after `configure_model`, before `configure_optimizers`."""
+        """Brings the module into the form in which it is run, between `configure_model` and `configure_optimizers`."""
         self.accelerator.setup(trainer)
         self.model = self.precision_plugin.convert_module(self.model)
         self.model_to_device()
@@ -275,7 +275,7 @@ class Strategy(ABC):
 
 def move_optimizer_state(optimizer: Optimizer, device: torch.device) -> None:
     """Moves what the optimizer keeps per parameter to `device`, in place; counters that it keeps on the CPU stay."""
-    for parameter, state in optimizer.state.items():
+    for state in optimizer.state.values():
         for key, value in state.items():
             if isinstance(value, Tensor) and value.device != device and not (key == "step" and value.dim() == 0):
                 state[key] = value.to(device)

@@ -332,9 +332,93 @@ class MPIEnvironment(ClusterEnvironment):
         return self.global_rank() // int(os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE", self.world_size()))
 
 
+class LSFEnvironment(ClusterEnvironment):
+    """The processes are started by LSF's `jsrun`."""
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        return True
+
+    @property
+    def main_address(self) -> str:
+        return self._hosts()[0]
+
+    @property
+    def main_port(self) -> int:
+        # Every process derives the same port from the job's number without talking to the others.
+        return int(os.environ["LSB_JOBID"]) % 1000 + 10000
+
+    @staticmethod
+    def detect() -> bool:
+        return {"LSB_JOBID", "LSB_DJOB_RANKFILE", "JSM_NAMESPACE_LOCAL_RANK", "JSM_NAMESPACE_SIZE"} <= set(os.environ)
+
+    @staticmethod
+    def _hosts() -> list[str]:
+        """The hosts of the job, without the one that only launches."""
+        with open(os.environ["LSB_DJOB_RANKFILE"]) as file:
+            hosts = list(dict.fromkeys(line.strip() for line in file if line.strip()))
+        return hosts[1:] if len(hosts) > 1 else hosts
+
+    def world_size(self) -> int:
+        return int(os.environ["JSM_NAMESPACE_SIZE"])
+
+    def set_world_size(self, size: int) -> None:
+        """jsrun has decided."""
+
+    def global_rank(self) -> int:
+        return int(os.environ["JSM_NAMESPACE_RANK"])
+
+    def set_global_rank(self, rank: int) -> None:
+        rank_zero_only.rank = self.global_rank()
+
+    def local_rank(self) -> int:
+        return int(os.environ["JSM_NAMESPACE_LOCAL_RANK"])
+
+    def node_rank(self) -> int:
+        return self._hosts().index(socket.gethostname())
+
+
+class KubeflowEnvironment(ClusterEnvironment):
+    """The processes are pods of a PyTorchJob, one device each; not detected, to be passed as a plugin."""
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        return True
+
+    @property
+    def main_address(self) -> str:
+        return os.environ["MASTER_ADDR"]
+
+    @property
+    def main_port(self) -> int:
+        return int(os.environ["MASTER_PORT"])
+
+    @staticmethod
+    def detect() -> bool:
+        raise NotImplementedError("The Kubeflow environment can't be detected automatically.")
+
+    def world_size(self) -> int:
+        return int(os.environ["WORLD_SIZE"])
+
+    def set_world_size(self, size: int) -> None:
+        """The job has decided."""
+
+    def global_rank(self) -> int:
+        return int(os.environ["RANK"])
+
+    def set_global_rank(self, rank: int) -> None:
+        rank_zero_only.rank = self.global_rank()
+
+    def local_rank(self) -> int:
+        return 0
+
+    def node_rank(self) -> int:
+        return self.global_rank()
+
+
 def detect_environment() -> ClusterEnvironment:
     """The first environment that claims this process; the runtime's own launch when none does."""
-    for kind in (TorchElasticEnvironment, SLURMEnvironment, MPIEnvironment):
+    for kind in (TorchElasticEnvironment, SLURMEnvironment, LSFEnvironment, MPIEnvironment):
         if kind.detect():
             return kind()
     return LightningEnvironment()

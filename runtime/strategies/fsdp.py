@@ -161,9 +161,8 @@ def _offload(cpu_offload: Any) -> Any:
 
 
 def _chosen(module: Module, policy: Policy) -> bool:
-    if isinstance(policy, set):
-        return isinstance(module, tuple(policy))
-    if hasattr(policy, "_module_classes"):  # torch.distributed.fsdp.wrap.ModuleWrapPolicy
-        return isinstance(module, tuple(policy._module_classes))
+    classes = getattr(policy, "_module_classes", policy)  # of torch.distributed.fsdp.wrap.ModuleWrapPolicy
+    if isinstance(classes, (set, frozenset)):
+        return isinstance(module, tuple(classes))
     parameters = sum(parameter.numel() for parameter in module.parameters())
-    return policy is not None and policy(module=module, recurse=False, nonwrapped_numel=parameters)
+    return callable(policy) and policy(module=module, recurse=False, nonwrapped_numel=parameters)

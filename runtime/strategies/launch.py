@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import __main__
 import atexit
 import os
 import subprocess
@@ -16,6 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.multiprocessing as mp
+
+import __main__
 
 from ..errors import MisconfigurationException
 from . import environment
@@ -152,7 +153,7 @@ class SpawnLauncher(Launcher):
         environment.publish("MASTER_PORT", str(self.strategy.environment.main_port))
         with tempfile.TemporaryDirectory() as folder:
             result_file = str(Path(folder, "result.pt"))
-            processes = mp.start_processes(
+            processes = mp.start_processes(  # type: ignore[attr-defined]
                 _run_spawned,
                 args=(self.strategy, function, args, kwargs, trainer, result_file),
                 nprocs=self.strategy.num_processes,

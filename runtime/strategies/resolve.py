@@ -42,7 +42,7 @@ def resolve_strategy(
     """
     given = _sorted_plugins(plugins)
     name = strategy.lower() if isinstance(strategy, str) else None
-    if name is None and not isinstance(strategy, Strategy) or name not in (None, "auto", *StrategyRegistry):
+    if (name is None and not isinstance(strategy, Strategy)) or name not in (None, "auto", *StrategyRegistry):
         raise ValueError(
             f"You selected an invalid strategy name: `strategy={strategy!r}`."
             " It must be either a string or an instance of `lightning.pytorch.strategies.Strategy`."
@@ -70,7 +70,7 @@ def resolve_strategy(
     elif name == "single_device":
         resolved = SingleDeviceStrategy(parallel_devices[0])
     else:
-        resolved = StrategyRegistry.get(name)
+        resolved = StrategyRegistry.get(strategy.lower())
     resolved.accelerator = chosen
     resolved.precision_plugin = given.get(Precision) or resolve_precision(
         precision, parallel_devices[0].type, sharded=isinstance(resolved, FSDPStrategy)

@@ -106,7 +106,7 @@ class ShardedStrategy(ParallelStrategy):
         self._save_shards(dict(checkpoint), path)
 
     def _save_shards(self, checkpoint: Checkpoint, path: Path) -> None:
-        import torch.distributed.checkpoint as dcp
+        from torch.distributed.checkpoint.state_dict_saver import save
 
         state = {"model": checkpoint.pop("state_dict")}
         for index, optimizer_state in enumerate(checkpoint.pop("optimizer_states", [])):
@@ -115,7 +115,7 @@ class ShardedStrategy(ParallelStrategy):
             shards.temporary_folder(path)
         self.barrier("the folder is there")
         temporary = path.parent / checkpoints.TEMPORARY_NAME
-        dcp.save(state, checkpoint_id=temporary)
+        save(state, checkpoint_id=temporary)
         self.barrier("the shards are written")
         if self.is_global_zero:
             shards.publish(temporary, checkpoint, path)
@@ -133,17 +133,17 @@ class ShardedStrategy(ParallelStrategy):
         return checkpoint
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
-        import torch.distributed.checkpoint as dcp
         from torch.distributed.checkpoint.state_dict import (
             StateDictOptions,
             get_model_state_dict,
             set_model_state_dict,
         )
+        from torch.distributed.checkpoint.state_dict_loader import load
 
         source = checkpoint["state_dict"]
         if isinstance(source, Shards):
             state = {source.key: get_model_state_dict(self.model)}
-            dcp.load(state, checkpoint_id=source.folder)
+            load(state, checkpoint_id=source.folder)
             set_model_state_dict(self.model, state[source.key], options=StateDictOptions(strict=strict))
         else:
             set_model_state_dict(self.model, source, options=StateDictOptions(full_state_dict=True, strict=strict))
@@ -156,16 +156,16 @@ class ShardedStrategy(ParallelStrategy):
             self.load_optimizer_state(optimizer, state)
 
     def load_optimizer_state(self, optimizer: Optimizer, state: Any) -> None:
-        import torch.distributed.checkpoint as dcp
         from torch.distributed.checkpoint.state_dict import (
             StateDictOptions,
             get_optimizer_state_dict,
             set_optimizer_state_dict,
         )
+        from torch.distributed.checkpoint.state_dict_loader import load
 
         if isinstance(state, Shards):
             own = {state.key: get_optimizer_state_dict(self.model, optimizer)}
-            dcp.load(own, checkpoint_id=state.folder)
+            load(own, checkpoint_id=state.folder)
             set_optimizer_state_dict(self.model, optimizer, own[state.key])
             return
         named = {id(parameter): name for name, parameter in self.model.named_parameters()}

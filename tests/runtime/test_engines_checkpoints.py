@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
 from lightify.runtime import checkpoints, randomness
 from lightify.runtime.checkpoints import TEMPORARY_NAME, AsyncCheckpointIO, CheckpointDamaged, TorchCheckpointIO
 

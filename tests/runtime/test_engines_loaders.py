@@ -10,20 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import (
-    BatchSampler,
-    DataLoader,
-    Dataset,
-    IterableDataset,
-    RandomSampler,
-    Sampler,
-    SequentialSampler,
-    SubsetRandomSampler,
-    WeightedRandomSampler,
-)
-from torch.utils.data.distributed import DistributedSampler
-from torchdata.stateful_dataloader import StatefulDataLoader
-
 from lightify.runtime import loaders, randomness
 from lightify.runtime.combined import CombinedLoader
 from lightify.runtime.errors import MisconfigurationException
@@ -43,6 +29,19 @@ from lightify.runtime.loaders import (
     with_distributed_sampler,
     without_shuffle,
 )
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    Sampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
+from torch.utils.data.distributed import DistributedSampler
+from torchdata.stateful_dataloader import StatefulDataLoader
 
 A, B = [0, 1, 2], ["a", "b"]
 
@@ -153,7 +152,7 @@ def test_batch_counts() -> None:
 
 
 def test_advice(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loaders, "suggested_workers", lambda _: 7)
+    monkeypatch.setattr(loaders, "suggested_max_num_workers", lambda _: 7)
     with pytest.warns(UserWarning, match="'train_dataloader' does not have many workers.*`num_workers=7`"):
         check_loader(DataLoader(A), "train_dataloader")
     with pytest.warns(UserWarning, match="`val_dataloader`'s sampler has shuffling enabled"):
@@ -221,7 +220,7 @@ def test_a_sequential_loader_in_two_processes_is_one_with_batches_of_twice_the_s
 def test_shuffled_shares_are_disjoint_and_change_with_the_epoch() -> None:
     loader = DataLoader(Numbers(), batch_size=1, shuffle=True)
     first, second = shares(loader)
-    assert sorted(sum(first + second, [])) == list(range(10))
+    assert sorted(index for batch in first + second for index in batch) == list(range(10))
     part = with_distributed_sampler(loader, {"num_replicas": 2, "rank": 0})
     before = [batch.tolist() for batch in part]
     set_epoch(part, 1)
@@ -241,7 +240,7 @@ CUSTOM = {
 def test_a_sampler_of_the_users_own_decides_what_all_processes_see(name: str) -> None:
     sampler = CUSTOM[name](Numbers())
     parts = shares(DataLoader(Numbers(), sampler=sampler))
-    interleaved = [index for pair in zip(*(sum(part, []) for part in parts)) for index in pair]
+    interleaved = [index for pair in zip(*([index for batch in part for index in batch] for part in parts)) for index in pair]
     assert len(interleaved) == len(sampler)
     if name == "custom":
         assert interleaved == list(range(9, -1, -1))

@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
-
 from lightify.runtime.errors import MisconfigurationException
 from lightify.runtime.precision import (
     DoublePrecision,
@@ -17,6 +15,7 @@ from lightify.runtime.precision import (
     Precision,
     resolve_precision,
 )
+from torch import nn
 
 SPELLINGS: list[tuple[Any, str, type[Precision], str]] = [
     (None, "cpu", Precision, "32-true"),
@@ -46,7 +45,7 @@ def test_spellings(spelling: Any, device: str, kind: type[Precision], name: str)
 
 @pytest.mark.parametrize("name", ["8", "mixed", 128, "transformer-engine"])
 def test_unknown_precisions(name: Any) -> None:
-    with pytest.raises((ValueError, MisconfigurationException), match="precision|Precision"):
+    with pytest.raises((ValueError, MisconfigurationException), match=r"precision|Precision"):
         resolve_precision(name, "cpu")
 
 

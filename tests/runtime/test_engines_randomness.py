@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import torch
 from lightify.runtime import randomness
+from lightify.runtime.loaders import seed_workers
 from lightify.runtime.randomness import isolate_rng, pl_worker_init_function, seed_everything
 from torch.utils.data import DataLoader, Dataset
-
-from lightify.runtime.loaders import seed_workers
 
 
 def draw() -> tuple[float, float, float]:

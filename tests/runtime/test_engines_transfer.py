@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections import OrderedDict, defaultdict, namedtuple
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
-from torch.nn.utils.rnn import pack_sequence
-
 from lightify.runtime.transfer import move_data_to_device
+from torch.nn.utils.rnn import pack_sequence
 
 Pair = namedtuple("Pair", "left right")
 
@@ -97,7 +96,7 @@ def test_an_object_that_moves_in_place_is_kept() -> None:
 class Recorded(torch.Tensor):
     """Notes how it was asked to move."""
 
-    asked: list[dict[str, Any]] = []
+    asked: ClassVar[list[dict[str, Any]]] = []
 
     def to(self, *args: Any, **kwargs: Any) -> Any:
         Recorded.asked.append(kwargs)
