@@ -5,14 +5,16 @@ from __future__ import annotations
 from lightify.errors import Diagnostic
 from lightify.facts import Analysis
 from lightify.findings import (
-    averages, clipping, gradients, loaders, losses, modes, outputs, registration, schedules, statements,
+    averages, clipping, gradients, graphs, habits, loaders, losses, modes, obsolete, outputs, registration, schedules,
+    statements,
 )
 from lightify.findings.base import Finding, Rule, Script
 from lightify.ignore import without_ignored
 from lightify.parse import Tree
 from lightify.plan.types import Plan
 
-_FAMILIES = (gradients, clipping, modes, losses, averages, outputs, loaders, schedules, registration, statements)
+_FAMILIES = (gradients, clipping, modes, losses, averages, outputs, loaders, schedules, registration, statements, obsolete,
+             graphs, habits)
 
 #: One entry for each file of this folder.
 REGISTRY: tuple[Finding, ...] = tuple(family.find for family in _FAMILIES)

@@ -104,6 +104,11 @@ class Script:
     def called(self, *names: str) -> bool:
         return any(name in self._calls for name in names)
 
+    @property
+    def call_names(self) -> Iterable[str]:
+        """The last names of everything that is called."""
+        return self._calls.keys()
+
     def statement(self, node: cst.CSTNode) -> cst.CSTNode:
         """The small statement around a node, or the compound statement whose head it stands in."""
         return next(
