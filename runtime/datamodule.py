@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
@@ -93,9 +93,23 @@ class LightningDataModule(DataHooks, HyperparametersMixin):
         return datamodule
 
     def __str__(self) -> str:
-        names = ("train", "val", "test", "predict")
-        rows = [f"{name}_dataloader: {'yes' if self._has(f'{name}_dataloader') else 'None'}" for name in names]
-        return "\n".join(rows)
+        """The sizes of the data sets that are there now."""
+        titles = {"train": "Train", "val": "Validation", "test": "Test", "predict": "Predict"}
+        return "\n".join(
+            f"{{{title} dataloader: {self._sizes(f'{prefix}_dataloader')}}}" for prefix, title in titles.items()
+        )
 
-    def _has(self, name: str) -> bool:
-        return name in self.__dict__ or getattr(type(self), name) is not getattr(LightningDataModule, name)
+    def _sizes(self, name: str) -> str:
+        try:
+            loaders = getattr(self, name)()
+        except Exception:  # a loader that is not set up yet fails in its own way
+            return "None"
+        if isinstance(loaders, DataLoader):
+            return f"size={_size(loaders)}"
+        every = loaders.values() if isinstance(loaders, Mapping) else loaders
+        return " ; ".join(f"{number}. size={_size(loader)}" for number, loader in enumerate(every, start=1))
+
+
+def _size(loader: Any) -> str:
+    dataset = getattr(loader, "dataset", None)
+    return str(len(dataset)) if isinstance(dataset, Sized) else "NA"

@@ -151,7 +151,7 @@ class EvaluationRun:
         to_eval = getattr(module, f"on_{self.stem}_model_eval")
         if is_overridden(name, module, LightningModule):
             return to_eval, getattr(module, name)
-        modes = [(part, part.training) for part in module.modules()]
+        modes = [(part, part.training) for part in (self.trainer.model or module).modules()]
 
         def restore() -> None:
             for part, training in modes:
@@ -320,7 +320,7 @@ def _predict(run: PredictionRun) -> None:
     assert loaders is not None
     several = loaders.is_sequential and len(loaders.given) > 1
     run.check_dataloader_idx(several)
-    modes = [(part, part.training) for part in run.module.modules()]
+    modes = [(part, part.training) for part in (trainer.model or run.module).modules()]
     state.hook = "on_predict_model_eval"
     run.module.on_predict_model_eval()
     state.hook = None

@@ -16,6 +16,8 @@ from .hparams import AttributeDict, load_hparams_from_tags_csv, load_hparams_fro
 
 T = TypeVar("T")
 
+# What a command line notes beside hyperparameters; the arguments themselves are enough here.
+TRUSTED_INSTANTIATORS = ("lightning.pytorch.cli.instantiate_module", "pytorch_lightning.cli.instantiate_module")
 # Where versions before 1.0 kept hyperparameters.
 _OLD_KEYS = ("hparams", "module_arguments")
 
@@ -69,6 +71,14 @@ def _constructor_arguments(cls: Any, checkpoint: dict[str, Any], given: dict[str
     if container and container in names:
         saved = {container: saved}
     arguments = {**saved, **given}
+    instantiator = arguments.pop("_instantiator", None)
+    if instantiator is not None and instantiator not in TRUSTED_INSTANTIATORS:
+        # A name from a file must not decide what is called.
+        raise ValueError(
+            f"The instantiator {instantiator!r} from the checkpoint is not in the allowlist of trusted instantiators"
+            f" {TRUSTED_INSTANTIATORS} and was blocked to prevent arbitrary code execution."
+            " Load the module with its own arguments instead."
+        )
     return arguments if keywords else {name: value for name, value in arguments.items() if name in names}
 
 

@@ -352,11 +352,12 @@ class LightningModule(DataHooks, HyperparametersMixin, torch.nn.Module):
         rank_zero_only: bool = False,
     ) -> None:
         """Logs each value of a dict, or of a torchmetrics collection, under its key."""
-        items: Any = dictionary.items()
-        if is_metric_collection(dictionary):
-            collection: Any = dictionary
+        values: Any = dictionary
+        if is_metric_collection(values):
             # Members of a compute group share their state until the epoch's end; a copy would break that.
-            items = collection.items(keep_base=False, copy_state=not collection._enable_compute_groups)
+            items = values.items(keep_base=False, copy_state=not values._enable_compute_groups)
+        else:
+            items = values.items()
         for name, value in items:
             self.log(
                 name,
@@ -571,11 +572,15 @@ class LightningModule(DataHooks, HyperparametersMixin, torch.nn.Module):
 
     def on_validation_model_eval(self) -> None:
         """Puts the module into the mode that validation runs in."""
-        self.eval()
+        self._run_model().eval()
 
     def on_validation_model_train(self) -> None:
         """Puts the module back; each submodule gets its own mode back unless this is overridden."""
-        self.train()
+        self._run_model().train()
+
+    def _run_model(self) -> torch.nn.Module:
+        """This module as it is run: inside the strategy's wrapper, if there is one."""
+        return self.trainer.model or self
 
     def on_test_start(self) -> None: ...
 
@@ -590,10 +595,10 @@ class LightningModule(DataHooks, HyperparametersMixin, torch.nn.Module):
     def on_test_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None: ...
 
     def on_test_model_eval(self) -> None:
-        self.eval()
+        self._run_model().eval()
 
     def on_test_model_train(self) -> None:
-        self.train()
+        self._run_model().train()
 
     def on_predict_start(self) -> None: ...
 
@@ -610,7 +615,7 @@ class LightningModule(DataHooks, HyperparametersMixin, torch.nn.Module):
     ) -> None: ...
 
     def on_predict_model_eval(self) -> None:
-        self.eval()
+        self._run_model().eval()
 
     def on_before_backward(self, loss: Tensor) -> None: ...
 
