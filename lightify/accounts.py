@@ -20,7 +20,7 @@ def account(tree: Tree, plan: Plan, dropped_imports: frozenset[cst.CSTNode] = fr
     def note(node: cst.CSTNode, fate: FateNote, *, below: bool = True) -> None:
         for part in walk(node) if below else (small(node) or node,):
             if isinstance(part, _Statement):
-                fates.setdefault(part, fate)
+                fates.setdefault(plan.origins.get(part, part), fate)
 
     for node, fate in plan.fates.items():
         note(node, fate, below=fate.fate is not Fate.KEPT)
@@ -38,6 +38,8 @@ def account(tree: Tree, plan: Plan, dropped_imports: frozenset[cst.CSTNode] = fr
     for opened in nest.opened:
         statement = next(a for a in tree.ancestors(opened.call) if isinstance(a, cst.BaseSmallStatement))
         note(statement, FateNote(Fate.REPLACED, "hooks", f"{opened.function.name.value} runs in the hooks"), below=False)
+    for node in plan.host_edits:
+        note(node, FateNote(Fate.REPLACED, "Trainer(accelerator=...)", "the Trainer moves the network"))
     for function in plan.removed:
         if isinstance(function, cst.FunctionDef):
             note(function, FateNote(Fate.DROPPED, "", "its body moved to the hooks"))

@@ -194,8 +194,12 @@ def called_statement(node: cst.BaseStatement) -> tuple[cst.Call, cst.BaseExpress
     return None
 
 
-def open_call(item: Item, tree: Tree, module: Frame) -> Opened | str:
-    """Opens a statement that calls one of the file's functions; a text says why it can't be opened."""
+def open_call(item: Item, tree: Tree, module: Frame, *, evaluating: bool = False) -> Opened | str:
+    """Opens a statement that calls one of the file's functions; a text says why it can't be opened.
+
+    Args:
+        evaluating: the body runs where gradients are off, so a decorator that turns them off is no obstacle.
+    """
     found = called_statement(item.node)
     if found is None:
         return "it is not a plain call"
@@ -206,7 +210,8 @@ def open_call(item: Item, tree: Tree, module: Frame) -> Opened | str:
     function, receiver = resolved
     if function.asynchronous is not None or any(isinstance(node, (cst.Yield, cst.Await)) for node in walk(function.body)):
         return f"{function.name.value} is a generator or coroutine"
-    if function.decorators:
+    without = ("torch.no_grad", "torch.inference_mode")
+    if any(not evaluating or tree.qualified(getattr(d.decorator, "func", d.decorator)) not in without for d in function.decorators):
         return f"{function.name.value} is decorated"
     body = list(block(function.body))
     if body and is_docstring(body[0]):

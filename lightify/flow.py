@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import libcst as cst
 
-from lightify.query import block, children, target_names
+from lightify.query import MODULE_SELF, block, children, target_names
 
 _Function = cst.FunctionDef | cst.Lambda
 _COMPREHENSIONS = (cst.ListComp, cst.SetComp, cst.GeneratorExp, cst.DictComp)
@@ -200,7 +200,7 @@ def read_names(node: cst.CSTNode) -> set[str]:
 
 def _collect_reads(node: cst.CSTNode, hidden: frozenset[str], names: set[str]) -> None:
     if isinstance(node, cst.Name):
-        if node.value not in hidden:
+        if node.value not in hidden and node.value != MODULE_SELF:
             names.add(node.value)
     elif isinstance(node, cst.Attribute):
         _collect_reads(node.value, hidden, names)

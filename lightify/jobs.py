@@ -98,6 +98,9 @@ def run(job: Job) -> Outcome:
         return _run(job)
     except LightifyError as error:
         return Outcome(job.path, Status.FAILED, job.target, problem=error.diagnostic)
+    except RecursionError:
+        problem = Diagnostic("LF102", "the code is nested too deeply to be read", SourceSpan(job.path, 1), "split it up")
+        return Outcome(job.path, Status.FAILED, job.target, problem=problem)
     except Exception as error:
         return Outcome(
             job.path, Status.FAILED, job.target, problem=internal_fault(job.path, error), fault=traceback.format_exc()

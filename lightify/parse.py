@@ -95,15 +95,15 @@ def parse(source: Source) -> Tree:
         LightifyError: LF101, the text is not valid Python 3; with the line of the error.
     """
     try:
+        syntax = ast.parse(source.text)  # first: it refuses the depth at which the other would crash the process
         module = cst.parse_module(source.text)
-        syntax = ast.parse(source.text)
     except cst.ParserSyntaxError as error:
         place = SourceSpan(source.path, error.raw_line, error.raw_column)
         raise LightifyError(_syntax_error(place, source.text)) from None
     except (SyntaxError, ValueError) as error:
         line, column = getattr(error, "lineno", None) or 1, (getattr(error, "offset", None) or 1) - 1
         raise LightifyError(_syntax_error(SourceSpan(source.path, line, column), source.text)) from None
-    except RecursionError:
+    except (RecursionError, MemoryError):
         place = SourceSpan(source.path, 1)
         raise LightifyError(Diagnostic("LF102", "the code is nested too deeply to be read", place)) from None
     if any(

@@ -22,6 +22,15 @@ class FieldName(cst.Name):
         pass
 
 
+#: Stands for the generated module's own self, whatever the script calls self.
+MODULE_SELF = "<module>"
+
+
+def module_attribute(name: str) -> cst.Attribute:
+    """`self.name` of the generated module, in any frame."""
+    return cst.Attribute(FieldName(MODULE_SELF), cst.Name(name))
+
+
 def name_node(name: str) -> cst.Name:
     """A node for a name or for `self.x` taken as one."""
     return FieldName(name) if "." in name else cst.Name(name)

@@ -30,6 +30,8 @@ def render(pieces: Pieces, runtime_module: str, line_length: int) -> str:
         parameters=pieces.parameters,
         init=pieces.init,
         manual=pieces.manual,
+        hyperparameters=pieces.hyperparameters,
+        keeps_batch=pieces.keeps_batch,
         methods=pieces.methods,
         passes=pieces.passes,
     )
@@ -41,16 +43,23 @@ def render(pieces: Pieces, runtime_module: str, line_length: int) -> str:
         options=pieces.options,
         passes=pieces.passes,
         source=pieces.source,
+        validation=pieces.validation,
         results=pieces.results,
+        after_fit=pieces.after_fit,
     )
     definition, run = format_text(definition, line_length), format_text(run, line_length)
     lines: list[str] = []
+    after_class = False
     for line in pieces.script.split("\n"):
+        if after_class and not line.strip():
+            continue
+        after_class = False
         indent = line[: len(line) - len(line.lstrip())]
         if line.strip() == CLASS_SLOT:
             while lines and not lines[-1].strip():
                 lines.pop()
             lines.extend(["", "", *definition.rstrip("\n").split("\n"), "", ""])
+            after_class = True
         elif line.strip() == IMPORT_SLOT:
             lines.append(f"import {runtime_module} as L")
         elif line.strip() == FIT_SLOT:

@@ -12,15 +12,12 @@ from lightify.imports import drop_unused_imports
 from lightify.parse import Tree
 from lightify.plan.homes import hook_usage
 from lightify.plan.types import Attribute, Computed, Global, Hook, Local, Made, Plan
-from lightify.query import FieldName, block, code, is_docstring, map_children, method_call, name_node, small
+from lightify.query import MODULE_SELF, block, code, dotted, is_docstring, map_children, method_call, module_attribute, name_node, small
 from lightify.substitute import substitute
 
 CLASS_SLOT = "__lightify_class__"
 FIT_SLOT = "__lightify_fit__"
 IMPORT_SLOT = "__lightify_import__"
-
-#: The generated module's own self, whatever the script calls self.
-_MODULE = "self.of.module"
 
 
 @dataclass(frozen=True)
@@ -44,6 +41,8 @@ class Pieces:
     parameters: tuple[str, ...]
     init: tuple[tuple[str, str], ...]
     methods: tuple[Method, ...]
+    hyperparameters: tuple[str, ...]
+    keeps_batch: bool
     manual: bool
     module_name: str
     trainer_name: str
@@ -51,6 +50,8 @@ class Pieces:
     options: tuple[tuple[str, str], ...]
     source: str
     passes: bool
+    validation: str
+    after_fit: tuple[str, ...]
     results: tuple[tuple[str, str], ...]
     dropped_imports: frozenset[cst.CSTNode]
 
@@ -75,7 +76,7 @@ class _Rewriter:
             test = self._expression(plan.steps_while, plan.nest.batch_frame, {})
             methods.append(Method("goes_on", (), _indented([_statement(f"return bool({code(test)})")])))
         methods.append(self._configure_optimizers())
-        init = [(name, name) for _, name in plan.captured]
+        init = [(name, name) for variable, name in plan.captured if isinstance(plan.homes[variable], Attribute)]
         init += [(name, code(value)) for name, value in plan.initial]
         passes = plan.endable or plan.lazy or plan.train_source is None
         if plan.endable:
@@ -88,13 +89,15 @@ class _Rewriter:
             source = f"{module_name}.train_batches()"
         arguments = tuple(_host_text(variable) for variable, _ in plan.captured)
         options = tuple(self._option(option) for option in plan.options)
-        script, dropped = self._script([m.body for m in methods], [*arguments, source, *(v for _, v in (*options, *init))])
+        script, dropped = self._script([m.body for m in methods], [*arguments, source, *([code(plan.validation_source)] if plan.validation_source else []), *(v for _, v in (*options, *init))])
         return Pieces(
             script=script,
             class_name=plan.class_name,
             parameters=tuple(name for _, name in plan.captured),
             init=tuple(init),
             methods=tuple(methods),
+            hyperparameters=tuple(name for v, name in plan.captured if isinstance(plan.homes[v], Computed)),
+            keeps_batch=plan.keeps_batch,
             manual=plan.mode == "manual",
             module_name=module_name,
             trainer_name=trainer_name,
@@ -102,6 +105,8 @@ class _Rewriter:
             options=options,
             source=source,
             passes=passes,
+            validation=code(plan.validation_source) if plan.validation_source is not None else "",
+            after_fit=plan.after_fit,
             results=tuple(
                 (variable.name, f"{module_name}.{home.name}")
                 for variable in plan.results
@@ -194,7 +199,7 @@ class _Rewriter:
             value = self._expression(step.value, step.value_frame, fetched)
             return [cst.SimpleStatementLine([cst.Assign([cst.AssignTarget(target)], value)])]  # type: ignore[list-item]
         result = []
-        self._frame = step.frame
+        self._frame, self._hook = step.frame, hook.name
         for node in self._restructure(step.node, hook, True):
             new = substitute(node, lambda name: self._replacement(name, step.frame, fetched))
             result.append(new)
@@ -266,18 +271,22 @@ class _Rewriter:
 
     def _calls(self, node: cst.CSTNode, skip: tuple[str, ...] = ()) -> cst.CSTNode:
         """`loss.backward(...)` -> `self.manual_backward(loss, ...)` in an expression."""
-        if self.plan.mode != "manual":
+        summary = self._hook.endswith(("epoch_start", "epoch_end"))
+        if self.plan.mode != "manual" and not summary:
             return node
         kept = {id(getattr(node, name)) for name in skip if getattr(node, name, None) is not None}
 
         def change(child: cst.CSTNode) -> cst.CSTNode:
             if id(child) in kept:
                 return child
-            if child in self.sites:
+            if summary and isinstance(child, cst.Call) and dotted(child.func) == "print" and "print" not in self.tree.functions:
+                if not any(arg.keyword is not None for arg in child.args):
+                    child = child.with_changes(func=module_attribute("print"))
+            if child in self.sites and self.plan.mode == "manual":
                 receiver, method = method_call(child)  # type: ignore[misc]
                 if method == "backward" and self.tree.qualified(receiver) not in ("torch.autograd", "autograd"):
                     args = [cst.Arg(receiver), *child.args]  # type: ignore[attr-defined]
-                    return cst.Call(cst.Attribute(FieldName(_MODULE), cst.Name("manual_backward")), args)
+                    return cst.Call(module_attribute("manual_backward"), args)
             return map_children(child, change)
 
         return map_children(node, change)
@@ -288,7 +297,7 @@ class _Rewriter:
         return substitute(node, lambda name: self._replacement(name, frame, fetched))  # type: ignore[return-value]
 
     def _replacement(self, name: str, frame: Frame, fetched: dict[Variable, str]) -> cst.BaseExpression | None:
-        if name == _MODULE:
+        if name == MODULE_SELF:
             return cst.Name("self")
         meaning = frame.resolve(name)
         if isinstance(meaning, Expression):
@@ -367,6 +376,7 @@ class _Rewriter:
                         body.append(_slot(CLASS_SLOT))
                     if statement in removed:
                         continue
+                    statement = self.plan.host_edits.get(statement, statement)  # type: ignore[assignment]
                     if statement is loop:
                         leading = [line for line in statement.leading_lines]  # type: ignore[attr-defined]
                         body.append(_slot(FIT_SLOT).with_changes(leading_lines=leading))

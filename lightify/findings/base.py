@@ -10,13 +10,13 @@ from functools import cached_property
 
 import libcst as cst
 
-from lightify.analyze import class_of, scope_of
+from lightify.analyze import class_of
 from lightify.errors import Diagnostic, Severity
 from lightify.facts import Analysis, Kind, Scope
 from lightify.flow import Item, local_names, parameters
 from lightify.parse import Tree
 from lightify.plan.types import Plan
-from lightify.query import arguments, block, children, dotted, method_call, target_names
+from lightify.query import arguments, block, dotted, method_call, target_names
 
 Key = tuple[Scope, str]
 Function = cst.FunctionDef
@@ -79,8 +79,10 @@ class Script:
     def __init__(self, tree: Tree, analysis: Analysis, plan: Plan) -> None:
         self.tree, self.analysis, self.plan, self.nest = tree, analysis, plan, plan.nest
         self.nodes: dict[type, list[cst.CSTNode]] = defaultdict(list)
-        for node in tree.parents:
+        self._functions: dict[cst.CSTNode, Function | None] = {tree.module: None}
+        for node, parent in tree.parents.items():  # parents come first; exact types, since asking ABCs is slow
             self.nodes[type(node)].append(node)
+            self._functions[node] = parent if type(parent) is cst.FunctionDef else self._functions[parent]
         self._calls: dict[str, list[cst.Call]] = defaultdict(list)
         for call in self.nodes[cst.Call]:
             assert isinstance(call, cst.Call)
@@ -111,14 +113,14 @@ class Script:
 
     def statement(self, node: cst.CSTNode) -> cst.CSTNode:
         """The small statement around a node, or the compound statement whose head it stands in."""
-        return next(
-            part for part in (node, *self.tree.ancestors(node))
-            if isinstance(part, (cst.BaseSmallStatement, cst.BaseCompoundStatement, cst.Module))
-        )
+        spans = self.tree.spans
+        while node not in spans and node is not self.tree.module:
+            node = self.tree.parents[node]
+        return node
 
     def function(self, node: cst.CSTNode) -> Function | None:
         """The function around a node."""
-        return scope_of(node, self.tree)  # type: ignore[return-value]
+        return self._functions[node]
 
     def qualified(self, call: cst.Call) -> str:
         """The qualified name of the called function; an empty text when it has none."""
@@ -131,10 +133,10 @@ class Script:
         if name.startswith("self."):
             return class_of(node, self.tree), name
         head = name.partition(".")[0]
-        for ancestor in self.tree.ancestors(node):
-            if isinstance(ancestor, cst.FunctionDef) and head in local_names(ancestor):
-                return ancestor, name
-        return None, name
+        function = self._functions[node]
+        while function is not None and head not in local_names(function):
+            function = self._functions[function]
+        return function, name
 
     def origins(self, node: cst.CSTNode | None, depth: int = 0) -> frozenset[Key]:
         """What a name stands for, a parameter being what the callers give; empty for other expressions."""
@@ -303,7 +305,7 @@ class Script:
         return frozenset(regions)
 
     def _within(self, node: cst.CSTNode, regions: Iterable[cst.CSTNode]) -> bool:
-        return any(ancestor in regions for ancestor in (node, *self.tree.ancestors(node)))
+        return node in regions or any(ancestor in regions for ancestor in self.tree.ancestors(node))
 
     @cached_property
     def _batch_region(self) -> frozenset[cst.CSTNode]:
@@ -346,24 +348,29 @@ class Script:
     @cached_property
     def moments(self) -> tuple[Moment, ...]:
         """The calls of the batch body that matter for gradients, calls of training functions opened."""
-        found: list[Moment] = []
-        for step in self.nest.body:
+        places: dict[cst.CSTNode, list[int]] = defaultdict(list)
+        for number, step in enumerate(self.nest.body):
             if isinstance(step, Item):
-                self._collect_moments(step.node, (), True, found)
-        return tuple(found)
-
-    def _collect_moments(
-        self, node: cst.CSTNode, tests: tuple[cst.BaseExpression, ...], always: bool, found: list[Moment]
-    ) -> None:
-        if isinstance(node, (cst.FunctionDef, cst.ClassDef, cst.Lambda)):
-            return
-        inner = always and not isinstance(node, (cst.For, cst.While, cst.Try, cst.Match, cst.IfExp, cst.BooleanOperation))
-        if isinstance(node, cst.If):
-            tests, inner = (*tests, node.test), False
-        for child in children(node):
-            self._collect_moments(child, tests, inner, found)
-        if isinstance(node, cst.Call) and (name := call_name(node)) in _MOMENTS:
-            found.append(Moment(name, node, len(found), always, tests))  # type: ignore[arg-type]
+                places[step.node].append(number)
+        found: list[tuple[int, tuple[int, int], cst.Call, bool, tuple[cst.BaseExpression, ...]]] = []
+        for call in self.calls(*_MOMENTS):
+            tests: list[cst.BaseExpression] = []
+            always = True
+            for ancestor in (call, *self.tree.ancestors(call)):
+                kind = type(ancestor)
+                if kind in _SCOPES:
+                    break
+                if kind is cst.If:  # type: ignore[attr-defined]
+                    tests.append(ancestor.test)  # type: ignore[attr-defined]
+                always = always and kind not in _SOMETIMES
+                if ancestor in places:
+                    found += [(n, self.place(call), call, always, tuple(reversed(tests))) for n in places[ancestor]]
+                    break
+        found.sort(key=lambda entry: entry[:2])
+        return tuple(
+            Moment(call_name(call) or "", call, position, always, tests)
+            for position, (_, _, call, always, tests) in enumerate(found)
+        )
 
     def updates_parameters(self, moment: Moment) -> bool:
         """True for a `step` of an optimizer or of a scaler (never of a scheduler)."""
@@ -403,6 +410,8 @@ class Script:
 Finding = Callable[[Script], Iterable[Diagnostic]]
 
 _MOMENTS = {"backward", "zero_grad", "step", "unscale_", "clip_grad_norm_", "clip_grad_value_", "clip_grad_norm"}
+_SCOPES = (cst.FunctionDef, cst.ClassDef, cst.Lambda)
+_SOMETIMES = (cst.If, cst.For, cst.While, cst.Try, cst.Match, cst.IfExp, cst.BooleanOperation, cst.ListComp, cst.GeneratorExp)
 CLIPS = ("clip_grad_norm_", "clip_grad_value_", "clip_grad_norm")
 
 

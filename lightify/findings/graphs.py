@@ -37,14 +37,15 @@ _NOTHING: Trace = frozenset()
 
 
 def find(script: Script) -> Iterator[Diagnostic]:
-    """Accepts statements that run in each batch; silent when requires_grad is switched or graphs are retained."""
-    if not script.called("requires_grad_", "set_requires_grad", "retain_grad") and not _retains(script):
+    """Accepts statements that run in each batch; silent when requires_grad is switched."""
+    if not script.called("requires_grad_", "set_requires_grad"):
         assigned = {
             part.target.attr.value for part in script.nodes[cst.AssignTarget] if isinstance(part.target, cst.Attribute)  # type: ignore[attr-defined]
         }
         if "requires_grad" not in assigned:
             yield from _changed(script)
-        yield from _history(script)
+        if not _retains(script):
+            yield from _history(script)
 
 
 def _retains(script: Script) -> bool:
@@ -52,7 +53,7 @@ def _retains(script: Script) -> bool:
 
 
 def _changed(script: Script) -> Iterator[Diagnostic]:
-    if len(script.moments) < 3:
+    if sum(moment.method == "backward" for moment in script.moments) < 2:
         return
     walker = _Walk(script)
     for step in script.nest.body:

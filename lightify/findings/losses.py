@@ -105,6 +105,8 @@ def _is_plain(script: Script, node: cst.CSTNode) -> bool:
 
 def _overwritten(script: Script) -> Iterator[Diagnostic]:
     """`loss = f(...)` and later `loss = g(...)` in a batch, with no reader in between."""
+    if not any("loss" in name and len(found) > 1 for (_, name), found in script.definitions.items()):
+        return
     blocks: dict[cst.CSTNode, None] = {script.tree.parents[node]: None for node in script.straight if node in script.tree.parents}
     lines = [parent for parent in blocks if isinstance(parent, cst.SimpleStatementLine)]
     bodies = dict.fromkeys(script.tree.parents[line] for line in lines if line in script.tree.parents)
@@ -142,7 +144,7 @@ def _only_shown(script: Script) -> Iterator[Diagnostic]:
     for small in script.straight:
         if isinstance(small, cst.Assign) and len(small.targets) == 1 and isinstance(small.targets[0].target, cst.Name):
             name = small.targets[0].target.value
-            if "loss" in words(name) and read_names(small.value) and not _is_number(small.value):
+            if "loss" in words(name) and not _is_number(small.value) and _optimizes_beside(script, name):
                 assigned.setdefault(name, small)
     for name, node in assigned.items():
         key = script.key(node, name)
@@ -153,7 +155,7 @@ def _only_shown(script: Script) -> Iterator[Diagnostic]:
         if _trains(script, node.value, 0):
             continue
         uses = [n for n in script.nodes[cst.Name] if n.value == name and not _is_target(script, n)]  # type: ignore[attr-defined]
-        if uses and all(_is_display(script, use) for use in uses) and _optimizes_beside(script, name):
+        if uses and all(_is_display(script, use) for use in uses) and read_names(node.value):
             yield ONLY_SHOWN.at(script, node, name=name)
 
 

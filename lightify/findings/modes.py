@@ -112,21 +112,17 @@ def _evaluation_loops(script: Script) -> Iterator[tuple[Loop, cst.Call]]:
     training_loops = {
         ancestor for call in training for ancestor in script.enclosing(call) if isinstance(ancestor, Loop)
     }
-    seen: set[cst.CSTNode] = set()
-    for call in sorted(_forwards(script), key=script.place):
-        around = list(script.tree.ancestors(call))
-        loop = next((a for a in around if isinstance(a, Loop)), None)
-        if not isinstance(loop, cst.For) or loop in seen or loop in training_loops or not _is_over_loader(script, loop):
+    for loop in script.nodes[cst.For]:
+        assert isinstance(loop, cst.For)
+        if loop in training_loops or not _is_over_loader(script, loop):
             continue
-        seen.add(loop)
-        yield loop, call
+        forward = next((node for node in walk(loop.body) if _is_forward(script, node)), None)
+        if isinstance(forward, cst.Call):
+            yield loop, forward
 
 
-def _forwards(script: Script) -> Iterator[cst.Call]:
-    for call in script.nodes[cst.Call]:
-        assert isinstance(call, cst.Call)
-        if dotted(call.func) is not None and script.kind(call.func) is Kind.MODULE:
-            yield call
+def _is_forward(script: Script, node: cst.CSTNode) -> bool:
+    return isinstance(node, cst.Call) and dotted(node.func) is not None and script.kind(node.func) is Kind.MODULE
 
 
 def _is_over_loader(script: Script, loop: cst.For) -> bool:

@@ -25,7 +25,7 @@ GONE = Rule(
 )
 WHOLE_MODULE = Rule(
     "LF484", "warning",
-    "the original does not run as published: since torch 2.6 torch.load refuses whole modules",
+    "since torch 2.6 torch.load refuses whole modules: this line raises an error",
     "kept as it is; pass weights_only=False for files that you trust, or save and load the state_dict",
 )
 VOLATILE = Rule(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import libcst as cst
 
+from lightify.analyze import class_of
 from lightify.errors import Diagnostic
 from lightify.facts import Kind
 from lightify.findings.base import Rule, Script, call_name
@@ -34,16 +35,20 @@ _WITH_WEIGHTS = ("Linear", "Conv", "BatchNorm", "LayerNorm", "GroupNorm", "Embed
 
 def find(script: Script) -> Iterator[Diagnostic]:
     """Accepts classes of nn.Module in the file, and optimizers built in the same block as what is replaced."""
-    for definition in script.tree.classes.values():
-        if is_module_class(definition, script.tree):
-            yield from _in_list(script, definition)
-            yield from _in_forward(script, definition)
+    yield from _in_list(script)
+    yield from _in_forward(script)
     yield from _replaced(script)
 
 
-def _in_list(script: Script, definition: cst.ClassDef) -> Iterator[Diagnostic]:
-    for node in walk(definition):
-        if not isinstance(node, cst.Assign) or len(node.targets) != 1:
+def _module_class(script: Script, node: cst.CSTNode) -> cst.ClassDef | None:
+    definition = class_of(node, script.tree)
+    return definition if definition is not None and is_module_class(definition, script.tree) else None
+
+
+def _in_list(script: Script) -> Iterator[Diagnostic]:
+    for node in script.nodes[cst.Assign]:
+        assert isinstance(node, cst.Assign)
+        if len(node.targets) != 1 or type(node.value) not in (cst.List, cst.Tuple, cst.Dict, cst.ListComp):
             continue
         name = dotted(node.targets[0].target)
         if name is None or not name.startswith("self.") or name.count(".") != 1:
@@ -58,7 +63,8 @@ def _in_list(script: Script, definition: cst.ClassDef) -> Iterator[Diagnostic]:
             continue
         if not parts or not all(builds_module(part, script.tree) and _has_weights(script, part) for part in parts):
             continue
-        if not _registered(script, definition, name):
+        definition = _module_class(script, node)
+        if definition is not None and not _registered(script, definition, name):
             yield IN_LIST.at(script, node, name=name, container=container)
 
 
@@ -82,15 +88,15 @@ def _registered(script: Script, definition: cst.ClassDef, name: str) -> bool:
     )
 
 
-def _in_forward(script: Script, definition: cst.ClassDef) -> Iterator[Diagnostic]:
-    for node in walk(definition):
-        if not isinstance(node, cst.FunctionDef) or node.name.value != "forward":
+def _in_forward(script: Script) -> Iterator[Diagnostic]:
+    for call in script.nodes[cst.Call]:
+        if not isinstance(call.func, cst.Call):  # type: ignore[attr-defined]
             continue
-        for call in walk(node):
-            if isinstance(call, cst.Call) and isinstance(call.func, cst.Call):
-                full = script.qualified(call.func)
-                if full.startswith("torch.nn.") and full.rpartition(".")[2].startswith(_WITH_WEIGHTS):
-                    yield IN_FORWARD.at(script, call)
+        full = script.qualified(call.func)  # type: ignore[attr-defined]
+        if full.startswith("torch.nn.") and full.rpartition(".")[2].startswith(_WITH_WEIGHTS):
+            function = script.function(call)
+            if function is not None and function.name.value == "forward" and _module_class(script, call) is not None:
+                yield IN_FORWARD.at(script, call)
 
 
 def _replaced(script: Script) -> Iterator[Diagnostic]:

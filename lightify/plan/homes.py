@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import libcst as cst
+
 from lightify.facts import Kind
-from lightify.flow import Field, Frame, Usage, Variable, expression_usage, local_names, usage
+from lightify.flow import Binding, Field, Frame, Item, Usage, Variable, expression_usage, local_names, usage
 from lightify.parse import Tree
 from lightify.plan.kinds import Kinds
 from lightify.plan.nest import Nest
 from lightify.plan.surroundings import Surroundings
 from lightify.plan.types import Attribute, Computed, Global, Home, Hook, Local
+from lightify.query import children
 
 #: Names of `nn.Module`, LightningModule and its hooks that an attribute must not hide.
 RESERVED = frozenset(
@@ -69,6 +72,7 @@ def assign_homes(
     after = usage(around.after)
     before = around.set_before(nest.host)
     homes: dict[Variable, Home] = dict(forced)
+    hyperparameters = _hyperparameters(nest, hooks, mentioned - written, kinds, tree)
     captured: list[Variable] = []
     results: list[Variable] = []
     taken = {home.name for home in homes.values() if isinstance(home, Attribute)}
@@ -89,6 +93,10 @@ def assign_homes(
                 results.append(variable)
             if variable in before and variable in across:
                 captured.append(variable)
+        elif variable is hyperparameters and (of_host or nest.host.is_module):
+            homes[variable] = Computed("self.hparams")
+            captured.append(variable)
+            continue
         elif of_module and not isinstance(variable, Field):
             if not (nest.host.is_module and kinds.of(variable) in (Kind.MODULE, Kind.OPTIMIZER, Kind.SCHEDULER, Kind.SCALER)
                     and variable in before and variable.name not in tree.functions and variable.name not in tree.classes):
@@ -113,8 +121,33 @@ def assign_homes(
     _separate_locals(homes, per_hook)
     order = {v: n for n, v in enumerate(sorted(before, key=lambda v: v.name))}
     captured.sort(key=lambda v: (kinds.of(v) is not Kind.MODULE, order.get(v, -1)))
-    names = [(v, homes[v].name) for v in captured if isinstance(homes.get(v), Attribute)]  # type: ignore[union-attr]
+    names = [(v, home.name if isinstance(home := homes[v], Attribute) else v.name) for v in captured]
     return Homes(homes, tuple(names), tuple(results), frozenset(written))
+
+
+def _hyperparameters(nest: Nest, hooks, mentioned: set[Variable], kinds: Kinds, tree: Tree) -> Variable | None:
+    """The parsed arguments, when the module only reads their fields."""
+    spaces = [v for v in mentioned if kinds.of(v) is Kind.NAMESPACE and not isinstance(v, Field)]
+    if len(spaces) != 1:
+        return None
+    for hook in hooks:
+        for step in hook.steps:
+            if isinstance(step, Item) and not _reads_fields_only(step.node, step.frame, spaces[0]):
+                return None
+            if isinstance(step, Binding) and not _reads_fields_only(step.value, step.value_frame, spaces[0]):
+                return None
+    return spaces[0]
+
+
+def _reads_fields_only(node: cst.CSTNode, frame: Frame, space: Variable) -> bool:
+    if isinstance(node, cst.Name):
+        meaning = frame.resolve(node.value)
+        return meaning is not space
+    if isinstance(node, cst.AssignTarget) and isinstance(node.target, cst.Attribute):
+        return _reads_fields_only(node.target.value, frame, space)
+    if isinstance(node, cst.Attribute) and isinstance(node.value, cst.Name):
+        return True
+    return all(_reads_fields_only(child, frame, space) for child in children(node))
 
 
 def hook_usage(hook: Hook) -> Usage:

@@ -18,7 +18,8 @@ class Kinds:
     def __init__(self, nest: Nest, analysis: Analysis, tree: Tree) -> None:
         self._kinds = analysis.kinds
         self._sure = analysis.sure
-        self._tree = tree
+        self.tree = tree
+        self._named = analysis.named
         self._keys: dict[Variable, list[tuple[Scope, str]]] = {}
         for opened in nest.opened:
             for name in opened.frame.aliases:
@@ -36,7 +37,7 @@ class Kinds:
         if isinstance(variable, Field):
             function = variable.frame.function
             if function is not None:
-                keys.insert(0, (class_of(function, self._tree), f"self.{variable.name}"))
+                keys.insert(0, (class_of(function, self.tree), f"self.{variable.name}"))
         else:
             keys.insert(0, (variable.frame.function, variable.name))
         return keys
@@ -52,6 +53,13 @@ class Kinds:
     def built_here(self, variable: Variable) -> bool:
         """True when the construction of what the variable holds is in sight."""
         return any(key in self._sure for key in self._lookup(variable))
+
+    def is_loss(self, variable: Variable) -> bool:
+        """True for a criterion of torch.nn, whose result does not depend on its mode."""
+        keys = self._lookup(variable)
+        values = [fact.node.value for fact in self._named if (fact.scope, fact.name) in keys and isinstance(fact.node, cst.Assign)]
+        names = [self.tree.qualified(_innermost(value)) or "" for value in values]
+        return bool(names) and all(name.startswith("torch.nn.") and name.endswith("Loss") for name in names)
 
     def variable(self, node: cst.CSTNode | None, frame: Frame) -> Variable | None:
         """The variable that a name stands for, through parameters."""
@@ -74,3 +82,10 @@ class Kinds:
     def kind(self, node: cst.CSTNode | None, frame: Frame) -> Kind | None:
         variable = self.variable(node, frame)
         return self.of(variable) if variable is not None else None
+
+
+def _innermost(value: cst.BaseExpression) -> cst.BaseExpression | None:
+    """`nn.MSELoss` for `nn.MSELoss().to(device)`."""
+    while isinstance(value, cst.Call) and isinstance(value.func, cst.Attribute) and isinstance(value.func.value, cst.Call):
+        value = value.func.value
+    return value.func if isinstance(value, cst.Call) else None

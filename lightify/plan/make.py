@@ -11,20 +11,23 @@ import libcst as cst
 from lightify.errors import Refusal
 from lightify.facts import Analysis, Kind
 from lightify.flow import (
-    Binding, Expression, Frame, Item, Step, Usage, Variable, bound_names, expression_usage, own_exits, usage,
+    Binding, Expression, Field, Frame, Item, Step, Usage, Variable, bound_names, constant, expression_usage, usage,
 )
 from lightify.ledger import Fate
 from lightify.parse import Tree
+from lightify.plan.devices import Stripped, host_moves, moved_parts, strip_moves
+from lightify.plan.evaluation import Evaluation, find_evaluation, uses_modules
 from lightify.plan.headers import BatchHead, EpochHead, batch_head, epoch_head
 from lightify.plan.homes import Homes, assign_homes, hook_usage
 from lightify.plan.kinds import Kinds
 from lightify.plan.mode import Automatic, automatic, calls_out, construction, exits_of
 from lightify.plan.nest import Nest, find_nest
-from lightify.plan.surroundings import Surroundings, surroundings
+from lightify.plan.metrics import log_statement, metrics_of, printed
+from lightify.plan.surroundings import Surroundings, scope_children, surroundings
 from lightify.plan.types import (
     Attribute, Computed, FateNote, Home, Hook, Local, Made, Plan, TrainerOption,
 )
-from lightify.query import block, dotted, is_constant, method_call, name_node, small, walk
+from lightify.query import block, children, code, dotted, is_constant, method_call, small, target_names, walk
 from lightify.settings import Settings
 from lightify.substitute import substitute
 
@@ -82,6 +85,7 @@ class _Planner:
         problem = self._unsupported()
         if problem is not None:
             return problem
+        nest = self.nest = self._idiom(head)
         auto = automatic(nest, self.kinds, tree)
         reasons = list(nest.notes)
         if isinstance(auto, str):
@@ -89,6 +93,14 @@ class _Planner:
         endable = self._breaks(head)
         if isinstance(endable, _Flatten):
             return endable
+        self.evaluation = self._evaluation(endable)
+        if self.evaluation is not None:
+            # what the evaluation needs from its own function is opened, too
+            self.nest = nest = replace(
+                nest, opened=(*nest.opened, *self.evaluation.opened), epoch_end=self.evaluation.rest
+            )
+            self.kinds = Kinds(nest, self.analysis, tree)
+            self.around = surroundings(nest, tree, self.evaluation_steps())
         hooks = self._hooks(head, epochs, auto if isinstance(auto, Automatic) else None, endable)
         hooks = [self._without_dead_values(hook, hooks) for hook in hooks]
         source = self._source(head, hooks)
@@ -96,7 +108,13 @@ class _Planner:
             hooks.insert(1, Hook("train_batches", (), (), result=(head.source, nest.batch_frame)))
         optimizers, schedulers, extra = self._optimizers(hooks, auto if isinstance(auto, Automatic) else None, endable)
         hooks = self._drop_scheduler_steps(hooks, schedulers)
+        device = self._device_variable()
+        if device is not None and device not in usage([s for h in hooks for s in h.steps]).writes and "device" not in (
+            device.name if device.frame.is_module and device.name in self.around.kept_reads else ""
+        ):
+            self.forced[device] = Computed("self.device")
         homes = assign_homes(nest, hooks, self.forced, self.around, self.kinds, tree, extra)
+        again, host_edits = self._host_moves(homes)
         captured, initial = self._initial(homes)
         self._trainer_options(epochs, auto if isinstance(auto, Automatic) else None)
         return Plan(
@@ -118,8 +136,56 @@ class _Planner:
             endable=endable,
             steps_while=head.while_test,
             lazy=self.lazy,
-            epoch_start_draws=bool(nest.epoch_start),
+            validation_source=self._in_host(self.evaluation.head.source, self.evaluation.frame) if self.evaluation else None,
+            after_fit=(*again, *self._modes_after_fit()),
+            keeps_batch=self.keeps_batch,
+            host_edits=host_edits,
+            origins=self.stripped.origins,
         )
+
+    # -- validation ---------------------------------------------------------------------------------------------
+
+    def _evaluation(self, endable: bool) -> Evaluation | None:
+        """The evaluation that the Trainer can run, if there is one."""
+        if endable:
+            return None
+        found = find_evaluation(self.nest, self.kinds, self.analysis, self.tree)
+        if isinstance(found, str):
+            self.inline_reason = found
+            return None
+        nest = replace(self.nest, opened=(*self.nest.opened, *found.opened))
+        self.kinds = Kinds(nest, self.analysis, self.tree)
+        written = usage((*nest.epoch_start, *nest.body, *found.before, *found.body, *found.after, *found.rest)).writes
+        reads = expression_usage(found.head.source, found.frame).reads
+        known = self._is_loader(found.head.source, found.frame)
+        if reads & written or not known or self._in_host(found.head.source, found.frame) is None:
+            return None
+        batch = self._batch_variables(found.head, found.frame)
+        if not self.keeps_batch and self._strippable(found.body, batch):
+            body = strip_moves(found.body, batch, self.kinds, self.stripped)
+            self.fates.update(self.stripped.fates)
+            found = replace(found, body=body)
+        self.fates.update(found.fates)
+        self.fates[found.loop] = FateNote(Fate.REPLACED, "Trainer.fit", "the Trainer runs the validation")
+        return found
+
+    def evaluation_steps(self) -> tuple[Step, ...]:
+        found = self.evaluation
+        return (*found.before, *found.body, *found.after) if found is not None else ()
+
+    def _validation_hooks(self) -> list[Hook]:
+        found = self.evaluation
+        if found is None:
+            return []
+        first = self._batch_names(found.head, found.frame, found.loop, found.body, (*found.after, *found.rest))
+        hooks = [
+            Hook("on_validation_epoch_start", (), found.before),
+            Hook("validation_step", ("batch", "batch_idx"), (*first, *found.body), on_continue=("return",)),
+            Hook("on_validation_epoch_end", (), found.after),
+        ]
+        if not found.modules:
+            hooks.insert(0, Hook("on_validation_model_eval", (), (), last=("pass",)))
+        return hooks
 
     # -- what can't be taken apart ------------------------------------------------------------------------------
 
@@ -141,6 +207,111 @@ class _Planner:
             if isinstance(step, Item) and any(True for _ in exits_of(step.node)):
                 return _Flatten("an epoch may be left before its batches")
         return None
+
+    # -- devices and prints -------------------------------------------------------------------------------------
+
+    keeps_batch: bool = False
+    stripped: Stripped = field(default_factory=Stripped)
+
+    def _idiom(self, head: BatchHead) -> Nest:
+        """Takes moves between devices and progress prints out of the batch loop."""
+        nest = self.nest
+        batch = self._batch_variables(head, nest.batch_frame)
+        body = nest.body
+        if self._strippable(body, batch):
+            body = strip_moves(body, batch, self.kinds, self.stripped)
+            self.fates.update(self.stripped.fates)
+        elif batch and self._uses_devices():
+            self.keeps_batch = True
+        body = self._logged(body, head, batch)
+        return replace(nest, body=body)
+
+    def _batch_variables(self, head: BatchHead, frame: Frame) -> set[Variable]:
+        if head.element is None:
+            return set()
+        return {frame.variable(name) for name in target_names(head.element) if name != "_"}
+
+    def _strippable(self, body: Sequence[Step], batch: set[Variable]) -> bool:
+        """True when the script moves everything that it uses of a batch, so that the Trainer may."""
+        moved = moved_parts(body, batch, self.kinds)
+        used = batch & usage(body).reads
+        return bool(moved) and moved == used
+
+    def _uses_devices(self) -> bool:
+        text = self.tree.source.text
+        return any(word in text for word in (".cuda", ".to(", "device"))
+
+    def _logged(self, body: Sequence[Step], head: BatchHead, batch: set[Variable]) -> tuple[Step, ...]:
+        """Progress prints become `self.log`, in their place."""
+        index = self.nest.batch_frame.variable(head.index.value) if head.index is not None else None
+        written = usage(body).writes - batch
+        result: list[Step] = []
+        for step in body:
+            if isinstance(step, Item):
+                sure = usage(result).must or set()
+                node = self._log_statement(step, index, written, sure)
+                result.extend(Item(new, step.frame) for new in node)
+            else:
+                result.append(step)
+        return tuple(result)
+
+    def _log_statement(self, step: Item, index: Variable | None, written: set[Variable], sure: set[Variable]) -> list:
+        """The statements that take a step's place: itself, logs, or itself with logs for prints."""
+        guarded = isinstance(step.node, cst.If) and step.node.orelse is None and constant(step.node.test, step.frame) is None
+        inside = list(block(step.node.body)) if guarded else [step.node]  # type: ignore[union-attr]
+        new: list[cst.BaseStatement] = []
+        logged = False
+        for node in inside:
+            call = printed(node, self.tree)
+            metrics = metrics_of(call, step.frame, self.kinds) if call is not None else ()
+            if not metrics or not self._shows_only(call, step.frame, metrics, written, index):
+                new.append(node)
+                continue
+            logged = True
+            self.fates[small(node)] = FateNote(  # type: ignore[index]
+                Fate.REPLACED, ", ".join(f'self.log("{m.name}")' for m in metrics), "the progress bar shows it"
+            )
+            new.extend(log_statement(m) for m in metrics)
+        if not logged:
+            return [step.node]
+        only_logs = all(node not in inside for node in new)
+        values = {m for node in new for m in usage([Item(node, step.frame)]).reads if m in written}
+        if not guarded or (only_logs and values <= sure):
+            if guarded:
+                self.fates[step.node] = FateNote(Fate.REPLACED, "Trainer: shows progress on a clock")
+            return new
+        changed = step.node.with_changes(body=step.node.body.with_changes(body=new))  # type: ignore[union-attr]
+        self.stripped.origins[changed] = step.node
+        return [changed]
+
+    def _shows_only(self, call, frame: Frame, metrics, written: set[Variable], index: Variable | None) -> bool:
+        """True when a print shows nothing that was computed in the body but the metrics and the batch's number."""
+        shown = {m.variable for m in metrics}
+        return not (expression_usage(call, frame).reads & written) - shown - {index}
+
+    def _host_moves(self, homes: Homes):
+        """Takes `model.to(device)` out of the host; says again after fit what is needed there."""
+        handed = {v for v, _ in homes.captured if self.kinds.of(v) is Kind.MODULE}
+        later = {v for v in handed if any(v in usage([i]).reads and uses_modules(i, self.kinds) for i in self.around.after)}
+        ran = [item for item in self.around.before if self._runs_network(item, handed)]
+        if ran or self._device_text() is None:
+            return (), {}
+        moves = host_moves(self.around.before, later, handed, self.kinds, self.tree)
+        for node in moves.removed:
+            self.removed.add(node)
+            self.fates[node] = FateNote(Fate.REPLACED, "Trainer(accelerator=...)", "the Trainer moves the network")
+        return moves.again, moves.edits
+
+    def _runs_network(self, item: Item, handed: set[Variable]) -> bool:
+        """True when a statement before the run calls a network or hands it on to unknown code."""
+        for node in walk(item.node):
+            if isinstance(node, cst.Call):
+                if isinstance(node.func, cst.Name) and self.kinds.variable(node.func, item.frame) in handed:
+                    return True
+                full = self.tree.qualified(node.func) or ""
+                if any(self.kinds.variable(a.value, item.frame) in handed for a in node.args) and full not in ("print", "len"):
+                    return True
+        return False
 
     # -- leaving the batch loop early ---------------------------------------------------------------------------
 
@@ -207,20 +378,7 @@ class _Planner:
         nest = self.nest
         batch, batch_idx = self.generated.variable("batch"), self.generated.variable("batch_idx")
         self.forced[batch], self.forced[batch_idx] = Local("batch"), Local("batch_idx")
-        first: list[Step] = []
-        loop = nest.batch_loop
-        if head.element is not None:
-            first.append(Binding(head.element, nest.batch_frame, cst.Name("batch"), self.generated, loop))
-        if head.index is not None:
-            variable = nest.batch_frame.variable(head.index.value)
-            if self._only_read(variable, nest.body) and (head.start is None or is_constant(head.start)):
-                self.forced[variable] = Computed(_plus("batch_idx", head.start))
-            elif self._needed(variable):
-                value: cst.BaseExpression = cst.Name("batch_idx")
-                if head.start is not None:
-                    self.generated.aliases["first_index"] = Expression(head.start, nest.batch_frame)
-                    value = cst.BinaryOperation(value, cst.Add(), cst.Name("first_index"))
-                first.append(Binding(head.index, nest.batch_frame, value, self.generated, loop))
+        first = self._batch_names(head, nest.batch_frame, nest.batch_loop, nest.body, nest.epoch_end)
         start: list[Step] = []
         if epochs is not None:
             start.extend(self._epoch_names(epochs))
@@ -244,6 +402,7 @@ class _Planner:
                 Hook("training_step", ("batch", "batch_idx"), (*first, *nest.body),
                      on_break=("self.pass_ended = True", "return"), on_continue=("return",)),
             ]
+        hooks.extend(self._validation_hooks())
         hooks.append(
             Hook("on_train_epoch_end", (), nest.epoch_end, on_break=("self.trainer.should_stop = True", "return"),
                  on_continue=("return",))
@@ -277,10 +436,30 @@ class _Planner:
                 changed = True
         return replace(hook, steps=tuple(steps))
 
+    def _batch_names(
+        self, head: BatchHead, frame: Frame, loop: cst.CSTNode, body: Sequence[Step], later: Sequence[Step]
+    ) -> list[Step]:
+        """What a loop's head binds, bound at the start of the step."""
+        first: list[Step] = []
+        if head.element is not None:
+            first.append(Binding(head.element, frame, cst.Name("batch"), self.generated, loop))
+        if head.index is None:
+            return first
+        variable = frame.variable(head.index.value)
+        if self._only_read(variable, body) and (head.start is None or is_constant(head.start)):
+            self.forced[variable] = Computed(_plus("batch_idx", head.start))
+        elif self._needed(variable, body, later):
+            value: cst.BaseExpression = cst.Name("batch_idx")
+            if head.start is not None:
+                self.generated.aliases["first_index"] = Expression(head.start, frame)
+                value = cst.BinaryOperation(value, cst.Add(), cst.Name("first_index"))
+            first.append(Binding(head.index, frame, value, self.generated, loop))
+        return first
+
     def _epoch_names(self, epochs: EpochHead) -> list[Step]:
         nest = self.nest
         names: list[Step] = []
-        whole = (*nest.epoch_start, *nest.body, *nest.epoch_end)
+        whole = (*nest.epoch_start, *nest.body, *self.evaluation_steps(), *nest.epoch_end)
         for target, offset in ((epochs.target, epochs.offset), (epochs.index, epochs.index_offset)):
             if target is None:
                 continue
@@ -302,22 +481,20 @@ class _Planner:
     def _only_read(self, variable: Variable, steps: Sequence[Step]) -> bool:
         """True when a loop's counter is not needed anywhere but in the moved code, which never assigns it."""
         nest = self.nest
-        if variable in usage((*nest.epoch_start, *nest.body, *nest.epoch_end)).writes:
+        whole = (*nest.epoch_start, *nest.body, *self.evaluation_steps(), *nest.epoch_end)
+        if variable in usage(whole).writes:
             return False
         if variable.frame.is_module and variable.name in self.around.kept_reads:
             return False
         if (variable.frame is nest.host or variable.frame.is_module) and variable in usage(self.around.after).reads:
             return False
-        return variable in usage(steps).reads or variable not in usage(
-            (*nest.epoch_start, *nest.body, *nest.epoch_end)
-        ).reads
+        return variable in usage(steps).reads or variable not in usage(whole).reads
 
-    def _needed(self, variable: Variable) -> bool:
+    def _needed(self, variable: Variable, body: Sequence[Step], later: Sequence[Step]) -> bool:
         """True when the value that a loop gives its counter is read by anyone."""
-        nest = self.nest
         return (
-            variable in usage(nest.body).reads
-            or variable in usage(nest.epoch_end).exposed
+            variable in usage(body).reads
+            or variable in usage(later).exposed
             or variable in usage(self.around.after).exposed
             or (variable.frame.is_module and variable.name in self.around.kept_reads)
         )
@@ -343,7 +520,7 @@ class _Planner:
         if usage([step]).writes & expression_usage(auto.loss, auto.loss_frame).reads:
             return True
         for node in nodes:
-            for part in walk(node):
+            for part in self._remaining(node):
                 if isinstance(part, (cst.Break, cst.Continue, cst.FunctionDef, cst.ClassDef, cst.Del, cst.Try)):
                     return True
                 if isinstance(part, cst.AugAssign) and frame.resolve(getattr(part.target, "value", "") if isinstance(part.target, cst.Name) else "_") in made_before:
@@ -359,6 +536,16 @@ class _Planner:
                 if isinstance(part, cst.Call) and calls_out(part, frame, self.tree):
                     return True
         return False
+
+    def _remaining(self, node: cst.CSTNode):
+        """A node and all below it without statements that are gone."""
+        stack = [node]
+        while stack:
+            current = stack.pop()
+            if current in self.removed:
+                continue
+            yield current
+            stack.extend(children(current))
 
     # -- optimizers and schedulers ------------------------------------------------------------------------------
 
@@ -448,7 +635,7 @@ class _Planner:
             self.fates[self.scheduler_step.node] = FateNote(Fate.REPLACED, "Trainer: steps the scheduler each batch")  # type: ignore[union-attr]
             return Made(variable, found[0], found[1], True), "step"
         uses = [(hook, step) for hook in hooks for step in hook.steps if variable in usage([step]).reads]
-        if len(uses) != 1 or uses[0][0].name != "on_train_epoch_end" or endable:
+        if len(uses) != 1 or uses[0][0].name not in ("on_train_epoch_end", "on_validation_epoch_start") or endable:
             return None
         step = uses[0][1]
         used = method_call(_expression(step))
@@ -480,7 +667,7 @@ class _Planner:
         if head.while_test is not None:
             return None
         reads = expression_usage(head.source, nest.batch_frame).reads
-        known = self._is_loader(head.source)
+        known = self._is_loader(head.source, nest.batch_frame)
         plain = known and not any(isinstance(n, cst.Call) and dotted(n.func) != "range" and dotted(n.func) != "len"
                         and not _is_size(n) for n in walk(head.source))
         written = usage([step for hook in hooks for step in hook.steps]).writes
@@ -492,13 +679,13 @@ class _Planner:
             return host
         return None
 
-    def _is_loader(self, source: cst.BaseExpression) -> bool:
+    def _is_loader(self, source: cst.BaseExpression, frame: Frame) -> bool:
         """True for loaders and ranges; a Trainer takes a list or dict for a collection of loaders."""
         if isinstance(source, cst.Call):
             return dotted(source.func) == "range" or (self.tree.qualified(source.func) or "").endswith("DataLoader")
         name = dotted(source) or ""
         last = name.rpartition(".")[2].lower()
-        return self.kinds.kind(source, self.nest.batch_frame) is Kind.LOADER or "load" in last or last.endswith("dl")
+        return self.kinds.kind(source, frame) is Kind.LOADER or "load" in last or last.endswith("dl")
 
     def _in_host(self, node: cst.BaseExpression, frame: Frame) -> cst.BaseExpression | None:
         """An expression of a moved body in terms of the host's names; None when it needs others."""
@@ -529,7 +716,9 @@ class _Planner:
             found = None
             if variable in homes.written:
                 found = self._constant_start(variable, own_block)
-            if found is not None and variable not in usage(self.around.after).exposed - set(homes.results):
+            if found is not None and isinstance(homes.of[variable], Attribute) and (
+                variable not in usage(self.around.after).exposed - set(homes.results)
+            ):
                 initial.append((name, found[1]))
                 self.removed.add(found[0])
                 self.fates[found[0]] = FateNote(Fate.MOVED, "__init__")
@@ -552,6 +741,20 @@ class _Planner:
             return None
         return statements[0].node, inner.value
 
+    def _modes_after_fit(self) -> tuple[str, ...]:
+        """The last evaluation left its networks in evaluation mode; so must the run."""
+        found = self.evaluation
+        if found is None or found.trains_again:
+            return ()
+        lines = []
+        for variable in sorted(found.modules, key=lambda v: v.name):
+            name = f"{variable.owner.name}.{variable.name}" if isinstance(variable, Field) else variable.name
+            used_later = variable in usage(self.around.after).reads or variable.name in self.around.kept_reads
+            if used_later and (variable.frame is self.nest.host or variable.frame.is_module or isinstance(variable, Field)):
+                if any(uses_modules(item, self.kinds) for item in self.around.after):
+                    lines.append(f"{name}.eval()")
+        return tuple(lines)
+
     # -- the Trainer --------------------------------------------------------------------------------------------
 
     def _trainer_options(self, epochs: EpochHead | None, auto: Automatic | None) -> None:
@@ -564,15 +767,53 @@ class _Planner:
             if algorithm == "value":
                 options.append(TrainerOption("gradient_clip_algorithm", '"value"'))
         options.extend(self.options)
+        if self.evaluation is not None:
+            options.append(TrainerOption("num_sanity_val_steps", "0"))
         options.append(TrainerOption("logger", "False"))
         options.append(TrainerOption("enable_checkpointing", "False"))
         self.options[:] = options
 
     def _device_options(self) -> list[TrainerOption]:
-        text = self.tree.source.text
-        if not any(word in text for word in ("cuda", "accelerator", "mps", "device")):
-            return [TrainerOption("accelerator", '"cpu"'), TrainerOption("devices", "1")]
-        return [TrainerOption("accelerator", '"auto"'), TrainerOption("devices", "1")]
+        text = self._device_text()
+        return [TrainerOption("accelerator", text or '"auto"'), TrainerOption("devices", "1")]
+
+    def _device_text(self) -> str | None:
+        """The accelerator in the host's own terms; None when only the Trainer can tell."""
+        source = self.tree.source.text
+        if not any(word in source for word in ("cuda", "accelerator", "mps", "device")):
+            return '"cpu"'
+        device = self._device_variable()
+        if device is not None:
+            return f"{device.name}.type"
+        for item in self.around.before:
+            inner = small(item.node)
+            if isinstance(inner, cst.Assign) and len(inner.targets) == 1 and isinstance(inner.targets[0].target, cst.Name):
+                names = [self.tree.qualified(n.func) for n in walk(inner.value) if isinstance(n, cst.Call)]
+                if "torch.cuda.is_available" in names and isinstance(
+                    inner.value, (cst.IfExp, cst.Call, cst.BooleanOperation)
+                ) and (not isinstance(inner.value, cst.IfExp) or code(inner.value.body) == "True"):
+                    if isinstance(inner.value, cst.Call) and len(names) > 1:
+                        continue
+                    return f'"cuda" if {inner.targets[0].target.value} else "cpu"'
+        return None
+
+    def _device_variable(self) -> Variable | None:
+        """The host's `torch.device(...)` that the script chose by a condition."""
+        for item in self.around.before:
+            for variable in usage([item]).writes:
+                if self.kinds.of(variable) is Kind.DEVICE and (variable.frame is self.nest.host or variable.frame.is_module):
+                    found = construction(variable, self.tree)
+                    owner = variable.frame.function or self.tree.module
+                    values = [
+                        n.value for n in scope_children(owner) if isinstance(n, cst.Assign)
+                        and any(isinstance(t.target, cst.Name) and t.target.value == variable.name for t in n.targets)
+                    ]
+                    calls = [self.tree.qualified(v.func) for v in values if isinstance(v, cst.Call)]
+                    if len(calls) == len(values) and set(calls) <= {"torch.device", "torch.accelerator.current_accelerator"}:
+                        fixed = found is not None and all(isinstance(a.value, cst.SimpleString) for a in found[1].args)
+                        if not fixed or len(values) > 1:
+                            return variable
+        return None
 
     def _class_name(self) -> str:
         stem = PurePath(self.tree.source.path)
@@ -590,12 +831,8 @@ def _words(text: str) -> list[str]:
     return [part for part in "".join(c if c.isalnum() else " " for c in text).split() if part]
 
 
-def _code(node: cst.CSTNode) -> str:
-    return cst.Module([]).code_for_node(node)
-
-
 def _plus(text: str, offset: cst.BaseExpression | None) -> str:
-    return text if offset is None else f"{text} + {_code(_grouped(offset))}"
+    return text if offset is None else f"{text} + {code(_grouped(offset))}"
 
 
 def _grouped(node: cst.BaseExpression) -> cst.BaseExpression:

@@ -14,7 +14,7 @@ from lightify.parse import Tree
 from lightify.plan.kinds import Kinds
 from lightify.plan.nest import Nest, contains
 from lightify.plan.types import FateNote
-from lightify.query import arguments, children, dotted, expression_of, method_call, small, target_names, walk
+from lightify.query import MODULE_SELF, arguments, children, dotted, expression_of, method_call, small, target_names, walk
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,6 +159,8 @@ def calls_out(call: cst.Call, frame: Frame, tree: Tree) -> bool:
         return True
     name = dotted(call.func)
     if name is None:
+        return False
+    if name.startswith(MODULE_SELF):
         return False
     if name.startswith("self."):
         return True

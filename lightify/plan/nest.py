@@ -127,12 +127,13 @@ def _common(chains: Sequence[list[Loop]]) -> list[Loop]:
 def _batch_loop(loops: Sequence[Loop], tree: Tree, analysis: Analysis) -> int:
     """The innermost loop over data, or the innermost loop."""
     for number in reversed(range(len(loops))):
-        if _is_over_data(loops[number], analysis):
+        if is_over_data(loops[number], analysis):
             return number
     return len(loops) - 1
 
 
-def _is_over_data(loop: Loop, analysis: Analysis) -> bool:
+def is_over_data(loop: Loop, analysis: Analysis) -> bool:
+    """True when a loop goes over a loader, as far as names and constructions tell."""
     if not isinstance(loop, cst.For):
         return False
     iterable = unwrapped(loop.iter)

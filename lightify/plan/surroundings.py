@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import libcst as cst
 
-from lightify.flow import Frame, Item, Variable, free_names, local_names, parameters, same_scope, usage
+from lightify.flow import Frame, Item, Step, Variable, free_names, local_names, parameters, same_scope, usage
 from lightify.parse import Tree
 from lightify.plan.nest import Nest
 from lightify.query import block, children, walk
@@ -37,8 +37,12 @@ class Surroundings:
         return found
 
 
-def surroundings(nest: Nest, tree: Tree) -> Surroundings:
-    """Reads the host around the run's loop."""
+def surroundings(nest: Nest, tree: Tree, more: tuple[Step, ...] = ()) -> Surroundings:
+    """Reads the host around the run's loop.
+
+    Args:
+        more: steps of the run that stand in none of the nest's parts.
+    """
     before: list[Item] = []
     after: list[Item] = []
     repeated = False
@@ -61,7 +65,7 @@ def surroundings(nest: Nest, tree: Tree) -> Surroundings:
         inner = outer
     removed = _removed(nest, tree)
     kept = [node for node in tree.parents if isinstance(node, (cst.FunctionDef, cst.ClassDef)) and node not in removed]
-    moved = {node for step in (*nest.epoch_start, *nest.body, *nest.epoch_end) if isinstance(step, Item) for node in walk(step.node)}
+    moved = {node for step in (*nest.epoch_start, *nest.body, *nest.epoch_end, *more) if isinstance(step, Item) for node in walk(step.node)}
     reads: set[str] = set()
     for node in kept:
         if node in moved or node is nest.host.function:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import libcst as cst
@@ -111,7 +111,10 @@ class Plan:
     removed: frozenset[cst.CSTNode]
     class_name: str
     endable: bool = False
-    validation_source: tuple[cst.BaseExpression, Frame] | None = None
+    validation_source: cst.BaseExpression | None = None
+    after_fit: tuple[str, ...] = ()
+    keeps_batch: bool = False  # the step moves the batch itself
+    host_edits: Mapping[cst.CSTNode, cst.CSTNode] = field(default_factory=dict)
+    origins: Mapping[cst.CSTNode, cst.CSTNode] = field(default_factory=dict)  # statements made anew to the source's
     steps_while: cst.BaseExpression | None = None
     lazy: bool = False
-    epoch_start_draws: bool = False

@@ -1,0 +1,225 @@
+"""Turns the evaluation that ends each epoch into the Trainer's validation, where that changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import libcst as cst
+
+from lightify.calls import Opened, called_statement, callee, open_call
+from lightify.facts import Analysis, Kind
+from lightify.flow import Frame, Item, Step, Variable, live_nodes, own_exits, usage
+from lightify.ledger import Fate
+from lightify.parse import Tree
+from lightify.plan.headers import BatchHead, batch_head
+from lightify.plan.kinds import Kinds
+from lightify.plan.mode import calls_out
+from lightify.plan.nest import Nest, is_over_data
+from lightify.plan.types import FateNote
+from lightify.query import block, dotted, expression_of, method_call, walk
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """An evaluation pass taken apart.
+
+    Attributes:
+        before: runs before its first batch, after the last training batch.
+        body: one batch; after: what ends it; rest: what the epoch does next.
+        modules: networks that it puts into evaluation mode; empty when it evaluates as it trains.
+        trains_again: it ends by putting them back itself.
+    """
+
+    loop: cst.For
+    frame: Frame
+    head: BatchHead
+    before: tuple[Step, ...]
+    body: tuple[Step, ...]
+    after: tuple[Step, ...]
+    rest: tuple[Step, ...]
+    modules: frozenset[Variable]
+    trains_again: bool
+    opened: tuple[Opened, ...]
+    fates: Mapping[cst.CSTNode, FateNote]
+
+
+def find_evaluation(nest: Nest, kinds: Kinds, analysis: Analysis, tree: Tree) -> Evaluation | str:
+    """Reads the epoch's end as one evaluation; a text says why it stays as it is."""
+    if nest.epoch_loop is None:
+        return "there are no epochs"
+    steps = list(nest.epoch_end)
+    fates: dict[cst.CSTNode, FateNote] = {}
+    opened: list[Opened] = []
+    own_end = None
+    for number, step in enumerate(steps):
+        if not isinstance(step, Item):
+            continue
+        inner = _evaluating_call(step, nest, analysis, tree)
+        if inner is not None:
+            opened.append(inner)
+            steps[number : number + 1] = inner.steps
+            own_end = number + len(inner.steps)
+            break
+        if _holds_loop(step, analysis):
+            break
+    flat: list[Step] = []
+    for number, step in enumerate(steps):
+        if own_end is not None and number == own_end:
+            own_end = len(flat)
+        if isinstance(step, Item) and (inside := without_gradients(step.node, tree)) is not None and _holds_loop(step, analysis):
+            fates[step.node] = FateNote(Fate.REPLACED, "Trainer: evaluates without gradients")
+            flat.extend(Item(node, step.frame) for node in inside)
+        else:
+            flat.append(step)
+    if opened and (own_end is None or own_end > len(flat) or own_end == len(steps)):
+        own_end = len(flat)
+    place = next((n for n, s in enumerate(flat) if isinstance(s, Item) and isinstance(s.node, cst.For)
+                  and is_over_data(s.node, analysis)), None)
+    if place is None:
+        return "no loop over evaluation data stands at the epoch's end"
+    loop_step = flat[place]
+    assert isinstance(loop_step, Item) and isinstance(loop_step.node, cst.For)
+    head = batch_head(loop_step.node)
+    if isinstance(head, str):
+        return head
+    if any(isinstance(e, (cst.Break, cst.Return)) for e in own_exits(loop_step.node)):
+        return "the evaluation may be left early"
+    before, after = flat[:place], flat[place + 1 :]
+    rest: list[Step] = []
+    if own_end is not None:
+        own_end = max(own_end, place + 1)
+        after, rest = flat[place + 1 : own_end], flat[own_end:]
+    else:
+        after, rest = [], after
+    return _checked(nest, kinds, tree, loop_step, head, before, after, rest, opened, fates)
+
+
+def _checked(nest, kinds: Kinds, tree: Tree, loop_step: Item, head, before, after, rest, opened, fates) -> Evaluation | str:
+    modules: set[Variable] = set()
+    kept_before: list[Step] = []
+    for step in before:
+        variable = mode_call(step, kinds, "eval")
+        if variable is not None:
+            modules.add(variable)
+            fates[step.node] = FateNote(Fate.REPLACED, "Trainer: evaluation mode")
+            continue
+        if uses_modules(step, kinds) or _draws(step, tree):
+            return "what runs before the evaluation may notice its mode"
+        kept_before.append(step)
+    again: set[Variable] = set()
+    kept_after: list[list[Step]] = [[], []]
+    for number, part in enumerate((after, rest)):
+        for step in part:
+            variable = mode_call(step, kinds, "train")
+            if variable is not None and variable in modules:
+                again.add(variable)
+                fates[step.node] = FateNote(Fate.REPLACED, "Trainer: back to training mode")
+                continue
+            if modules - again and uses_modules(step, kinds):
+                return "what follows the evaluation uses the network in evaluation mode"
+            kept_after[number].append(step)
+    starts = {v for step in (*nest.epoch_start, *nest.body[:3]) if (v := mode_call(step, kinds, "train")) is not None}
+    if modules - again - starts:
+        return "the network is never put back into training mode"
+    called = _called_modules(loop_step, kinds)
+    body = [Item(node, loop_step.frame) for node in block(loop_step.node.body)]  # type: ignore[attr-defined]
+    if modules and any(not kinds.is_loss(v) for v in called - modules):
+        return "not every network is put into evaluation mode"
+    for step in body:
+        if any(mode_call(Item(s, step.frame), kinds, m) for s in _lines(step.node) for m in ("eval", "train")):
+            return "the mode changes inside the evaluation"
+        if any(isinstance(n, cst.Attribute) and n.attr.value == "backward" for n in walk(step.node)):
+            return "the evaluation takes gradients"
+    if not modules and any(v in usage(nest.body).reads for v in called) is False and called:
+        return "the evaluation is of another network"
+    return Evaluation(
+        loop_step.node, loop_step.frame, head, tuple(kept_before), tuple(body), tuple(kept_after[0]),  # type: ignore[arg-type]
+        tuple(kept_after[1]), frozenset(modules), bool(modules) and modules <= again, tuple(opened), fates,
+    )
+
+
+def _lines(node: cst.CSTNode):
+    return [part for part in walk(node) if isinstance(part, cst.SimpleStatementLine)]
+
+
+def _evaluating_call(step: Item, nest: Nest, analysis: Analysis, tree: Tree) -> Opened | None:
+    found = called_statement(step.node)
+    if found is None or callee(found[0], step.frame, tree) is None:
+        return None
+    inner = open_call(step, tree, nest.module, evaluating=True)
+    if isinstance(inner, str):
+        return None
+    return inner if any(isinstance(s, Item) and _holds_loop(s, analysis) for s in inner.body) else None
+
+
+def _holds_loop(step: Item, analysis: Analysis) -> bool:
+    if isinstance(step.node, cst.For):
+        return is_over_data(step.node, analysis)
+    if isinstance(step.node, cst.With):
+        return any(isinstance(node, cst.For) and is_over_data(node, analysis) for node in block(step.node.body))
+    return False
+
+
+def without_gradients(node: cst.CSTNode, tree: Tree) -> tuple[cst.BaseStatement, ...] | None:
+    """The body of `with torch.no_grad():`, else None."""
+    if not isinstance(node, cst.With) or len(node.items) != 1:
+        return None
+    item = node.items[0].item
+    name = tree.qualified(item.func) if isinstance(item, cst.Call) else None
+    return block(node.body) if name in ("torch.no_grad", "torch.inference_mode") else None
+
+
+def mode_call(step: Step, kinds: Kinds, mode: str) -> Variable | None:
+    """The network that `net.eval()` or `net.train()` is called on, as a statement of its own."""
+    call = expression_of(step.node) if isinstance(step, Item) else None
+    used = method_call(call)
+    if used is None:
+        return None
+    argument = dotted(call.args[0].value) if len(call.args) == 1 else None  # type: ignore[union-attr]
+    fits = {"eval": (("eval", None), ("train", "False")), "train": (("train", None), ("train", "True"))}[mode]
+    if not any(used[1] == name and argument == value and (value is not None or not call.args) for name, value in fits):  # type: ignore[union-attr]
+        return None
+    variable = kinds.variable(used[0], step.frame)  # type: ignore[union-attr]
+    return variable if variable is not None and kinds.of(variable) is Kind.MODULE else None
+
+
+def uses_modules(step: Step, kinds: Kinds) -> bool:
+    """True when a step may run a network or hand it to something that does."""
+    if not isinstance(step, Item):
+        return any(isinstance(node, cst.Name) and kinds.kind(node, step.value_frame) is Kind.MODULE for node in walk(step.value))
+    quiet = ("state_dict", "parameters", "named_parameters", "zero_grad")
+    saved = set()
+    for node in live_nodes(step.node, step.frame):
+        if isinstance(node, cst.Attribute) and node.attr.value in quiet:
+            saved.add(node.value)
+    for node in live_nodes(step.node, step.frame):
+        if isinstance(node, cst.Name) and node not in saved and kinds.kind(node, step.frame) is Kind.MODULE:
+            return True
+        if isinstance(node, cst.Call) and calls_out(node, step.frame, kinds.tree) and dotted(node.func) != "torch.save":
+            return True
+    return False
+
+
+_CALM = {"print", "len", "float", "int", "range", "list", "dict", "str", "time.time", "enumerate", "zip", "sum"}
+
+
+def _draws(step: Step, tree: Tree) -> bool:
+    """True when a step may draw random numbers."""
+    node = step.node if isinstance(step, Item) else step.value
+    for part in walk(node):
+        if isinstance(part, cst.Call) and dotted(part.func) not in _CALM:
+            used = method_call(part)
+            if used is None or used[1] not in ("format", "item", "append", "step", "time", "write", "update", "flush", "train"):
+                return True
+    return False
+
+
+def _called_modules(step: Item, kinds: Kinds) -> set[Variable]:
+    found = set()
+    for node in walk(step.node):
+        if isinstance(node, cst.Name) and kinds.kind(node, step.frame) is Kind.MODULE:
+            variable = kinds.variable(node, step.frame)
+            if variable is not None:
+                found.add(variable)
+    return found
