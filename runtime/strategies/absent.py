@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import MisconfigurationException
-from .base import Strategy
+from .single_device import SingleDeviceStrategy
 
 
-class _Absent(Strategy):
+class _Absent(SingleDeviceStrategy):
     instead = ""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -18,6 +18,7 @@ from ..accelerators import Accelerator, CPUAccelerator
 from ..checkpoints import Checkpoint, CheckpointIO, TorchCheckpointIO
 from ..precision import Precision
 from ..transfer import move_data_to_device
+from .environment import ClusterEnvironment
 
 if TYPE_CHECKING:
     from ..trainer import Trainer
@@ -62,6 +63,7 @@ class Strategy(ABC):
         self.lightning_module: Any = None
         self.model: Any = None  # what steps go through: the module, or its wrapper
         self.launcher: Launcher | None = None
+        self.cluster_environment: ClusterEnvironment | None = None
         self.optimizers: list[Optimizer] = []
 
     # Parts; each is what the user gave, or the default.

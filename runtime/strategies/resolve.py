@@ -78,8 +78,10 @@ def resolve_strategy(
     _check_precision(resolved)
     if CheckpointIO in given:
         resolved.checkpoint_io = given[CheckpointIO]
+    if resolved.cluster_environment is None:
+        resolved.cluster_environment = cluster
     if isinstance(resolved, ParallelStrategy):
-        _complete_parallel(resolved, parallel_devices, num_nodes, cluster, given.get(LayerSync), sync_batchnorm)
+        _complete_parallel(resolved, parallel_devices, num_nodes, given.get(LayerSync), sync_batchnorm)
         resolved.shares_data = use_distributed_sampler
     resolved.configure_launcher()
     return resolved
@@ -198,19 +200,17 @@ def _complete_parallel(
     strategy: ParallelStrategy,
     parallel_devices: list[torch.device],
     num_nodes: int,
-    cluster: ClusterEnvironment,
     layer_sync: LayerSync | None,
     sync_batchnorm: bool,
 ) -> None:
     if not strategy.parallel_devices:
         strategy.parallel_devices = parallel_devices
     strategy.num_nodes = num_nodes
-    if strategy.cluster_environment is None:
-        strategy.cluster_environment = cluster
     if layer_sync is not None or sync_batchnorm:
         strategy.layer_sync = layer_sync or TorchSyncBatchNorm()
     launcher_fits_notebook = strategy.start_method == "fork"
-    if environment.is_interactive() and not launcher_fits_notebook and not cluster.creates_processes_externally:
+    started = strategy.environment.creates_processes_externally
+    if environment.is_interactive() and not launcher_fits_notebook and not started:
         raise MisconfigurationException(
             f"`Trainer(strategy={strategy.strategy_name!r})` is not compatible with an interactive"
             " environment. Run your code as a script, or choose a notebook-compatible strategy:"

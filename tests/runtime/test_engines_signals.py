@@ -1,0 +1,198 @@
+"""Signals: acted on between two batches; the process ends with the right status, and what was asked for is saved."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightify.runtime import checkpoints
+from lightify.runtime.errors import Interrupted, SIGTERMException
+from lightify.runtime.signals import Signals, next_requeue_checkpoint, requeue_checkpoints, requeue_job
+from lightify.runtime.strategies import LightningEnvironment, SLURMEnvironment
+
+
+class Listener:
+    """Notes what it is told."""
+
+    def __init__(self, environment: Any = None) -> None:
+        self.notes: list[str] = []
+        self.signals = Signals(
+            wake=lambda: self.notes.append("wake"),
+            requeue=lambda: self.notes.append("requeue"),
+            environment=environment,
+            pass_on=lambda number: self.notes.append(f"pass on {number}"),
+        )
+
+
+def send(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+def test_ctrl_c_waits_for_the_loop_and_the_second_does_not() -> None:
+    listener = Listener()
+    with listener.signals:
+        send(signal.SIGINT)
+        assert listener.notes == ["wake"]
+        with pytest.raises(Interrupted):
+            listener.signals.act()
+        listener.signals.act()  # only once
+        send(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            send(signal.SIGINT)
+
+
+def test_sigterm_is_passed_on_and_ends_with_its_status() -> None:
+    listener = Listener()
+    with listener.signals:
+        send(signal.SIGTERM)
+        assert listener.notes == [f"pass on {signal.SIGTERM}", "wake"] and listener.signals.received_sigterm
+        with pytest.raises(SIGTERMException) as caught:
+            listener.signals.act()
+    assert caught.value.code == 128 + signal.SIGTERM
+
+
+def test_handlers_are_put_back_and_the_users_still_run() -> None:
+    heard: list[int] = []
+
+    def own(number: int, frame: Any) -> None:
+        heard.append(number)
+
+    before = signal.signal(signal.SIGTERM, own)
+    try:
+        with Listener().signals:
+            send(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) is own and heard == [signal.SIGTERM]
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_users_ctrl_c_handler_stays() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Listener().signals:
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(
+    ("environment", "listens"),
+    [
+        (None, False),
+        (LightningEnvironment(), False),
+        (SLURMEnvironment(auto_requeue=False), False),
+        (SLURMEnvironment(), True),
+    ],
+)
+def test_the_requeue_signal_is_slurms(environment: Any, listens: bool) -> None:
+    listener = Listener(environment)
+    with listener.signals:
+        assert (signal.getsignal(signal.SIGUSR1) != signal.SIG_DFL) == listens
+        if listens:
+            send(signal.SIGUSR1)
+            listener.signals.act()
+            assert listener.notes == ["wake", "requeue"]
+            send(signal.SIGTERM)  # SLURM's own, which follows
+            listener.signals.act()
+
+
+def test_the_job_is_requeued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    command = tmp_path / "scontrol"
+    command.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/called\n')
+    command.chmod(command.stat().st_mode | stat.S_IEXEC)
+    monkeypatch.setenv("SLURM_JOB_ID", "42")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    requeue_job()
+    assert (tmp_path / "called").read_text() == "requeue 42\n"
+    monkeypatch.setenv("SLURM_JOB_ID", "42; rm -rf x")
+    requeue_job()
+    assert (tmp_path / "called").read_text() == "requeue 42\n"
+
+
+def test_turns_of_a_job_are_counted(tmp_path: Path) -> None:
+    assert next_requeue_checkpoint(tmp_path).name == "hpc_ckpt_1.ckpt"
+    for number in (1, 2, 10):
+        (tmp_path / f"hpc_ckpt_{number}.ckpt").touch()
+    (tmp_path / "hpc_ckpt_x.ckpt").touch()
+    assert [path.stem for path in requeue_checkpoints(tmp_path)] == ["hpc_ckpt_1", "hpc_ckpt_2", "hpc_ckpt_10"]
+    assert next_requeue_checkpoint(tmp_path).name == "hpc_ckpt_11.ckpt"
+
+
+SCRIPT = """
+import sys, time, torch
+import lightify.runtime as L
+from torch.utils.data import DataLoader
+
+class Net(L.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.net = torch.nn.Linear(2, 1)
+    def training_step(self, batch, batch_idx):
+        if batch_idx == 2:
+            print("training", flush=True)
+        time.sleep(0.01)
+        return self.net(batch).sum()
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.01)
+
+trainer = L.Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_progress_bar=False,
+                    enable_model_summary=False, default_root_dir=sys.argv[1],
+                    callbacks=[L.ModelCheckpoint(dirpath=sys.argv[1], save_on_exception=True)])
+try:
+    trainer.fit(Net(), DataLoader(torch.randn(100000, 2)))
+except KeyboardInterrupt:
+    print("the script's own farewell", flush=True)
+    if "decides" in sys.argv:
+        sys.exit(7)
+    raise
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "argument", "status"),
+    [(signal.SIGINT, "", 130), (signal.SIGINT, "decides", 7), (signal.SIGTERM, "", 143)],
+    ids=["Ctrl-C", "Ctrl-C, the script decides", "SIGTERM"],
+)
+def test_a_run_ends_in_order(number: int, argument: str, status: int, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", SCRIPT, str(tmp_path), argument],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None and process.stdout.readline() == "training\n"
+    process.send_signal(number)
+    output, error = process.communicate(timeout=60)
+    assert process.returncode == status, error
+    assert "Traceback" not in error
+    assert ("the script's own farewell" in output) == (number == signal.SIGINT)
+    saved = list(tmp_path.glob("*.ckpt"))
+    assert len(saved) == 1
+    assert checkpoints.load(saved[0])["global_step"] > 0
+
+
+@pytest.mark.slow
+def test_a_requeued_job_goes_on_where_it_was(tmp_path: Path) -> None:
+    environment = {
+        **os.environ, "SLURM_JOB_ID": "42", "SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0",
+        "SLURM_NODEID": "0", "SLURM_JOB_NAME": "x", "SLURM_NODELIST": "localhost",
+    }  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", SCRIPT, str(tmp_path)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+    )  # fmt: skip
+    assert process.stdout is not None and process.stdout.readline() == "training\n"
+    process.send_signal(signal.SIGUSR1)
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "hpc_ckpt_1.ckpt").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    assert checkpoints.load(tmp_path / "hpc_ckpt_1.ckpt")["global_step"] > 0
