@@ -148,7 +148,7 @@ def _syntax_error(place: SourceSpan, text: str) -> Diagnostic:
     lines = text.splitlines()
     line = lines[place.line - 1].strip() if 0 < place.line <= len(lines) else ""
     hint = "convert the file to Python 3 first (2to3)" if line.startswith(("print ", "exec ")) else "mend the line first"
-    return Diagnostic("LF101", f"not valid Python 3: {line!r}", place, hint=hint)
+    return Diagnostic("LF101", f"not valid Python 3: {line[:80]!r}", place, hint=hint)
 
 
 def _index(module: cst.Module) -> tuple[list[Statement], dict[cst.CSTNode, cst.CSTNode]]:
