@@ -8,6 +8,7 @@ from typing import Literal
 from lightify.accounts import account
 from lightify.analyze import analyze
 from lightify.errors import Diagnostic, LightifyError, Refusal, SourceSpan
+from lightify.findings import find
 from lightify.ledger import Ledger
 from lightify.parse import parse
 from lightify.plan.make import make_plan
@@ -54,11 +55,11 @@ def convert(source: Source, settings: Settings) -> Conversion:
     plan = make_plan(tree, analysis, settings)
     if isinstance(plan, Refusal):
         return Conversion(source, text=None, refusals=(plan,))
-    pieces = rewrite(tree, plan)
+    pieces = rewrite(tree, plan, settings)
     text = render(pieces, settings.runtime_module, settings.line_length)
     problems = self_check(text, source.text, source.path)
     for problem in problems:
         if problem.severity == "error":
             raise LightifyError(problem)
     ledger = account(tree, plan, pieces.dropped_imports)
-    return Conversion(source, text, plan.mode, plan.reasons, ledger=ledger, findings=problems)
+    return Conversion(source, text, plan.mode, plan.reasons, ledger=ledger, findings=(*find(tree, analysis, plan), *problems))

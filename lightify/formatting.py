@@ -25,4 +25,5 @@ def _mode(line_length: int) -> Mode:
     from black.mode import Mode, TargetVersion
 
     # A named version spares black its search for the newest syntax in the text.
-    return Mode(line_length=line_length, target_versions={TargetVersion.PY310})
+    # Quotes stay as the user wrote them.
+    return Mode(line_length=line_length, target_versions={TargetVersion.PY310}, string_normalization=False)

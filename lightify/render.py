@@ -32,6 +32,9 @@ def render(pieces: Pieces, runtime_module: str, line_length: int) -> str:
         manual=pieces.manual,
         hyperparameters=pieces.hyperparameters,
         keeps_batch=pieces.keeps_batch,
+        keeps_gradients=pieces.keeps_gradients,
+        size=pieces.size,
+        about=pieces.about,
         methods=pieces.methods,
         passes=pieces.passes,
     )
@@ -42,6 +45,8 @@ def render(pieces: Pieces, runtime_module: str, line_length: int) -> str:
         arguments=pieces.arguments,
         options=pieces.options,
         passes=pieces.passes,
+        size=pieces.size,
+        guarded=pieces.guarded,
         source=pieces.source,
         validation=pieces.validation,
         results=pieces.results,

@@ -188,6 +188,8 @@ def _remark(outcome: Outcome) -> str:
     if outcome.status is Status.CONVERTED:
         return outcome.written or ("would change" if outcome.changes else "up to date")
     worst = outcome.diagnostics[:1]
+    if outcome.status is Status.UNNEEDED:
+        return "".join(diagnostic.message for diagnostic in worst)
     return "".join(f"{d.code} line {d.span.line}: {d.message}" if d.span else f"{d.code} {d.message}" for d in worst)
 
 

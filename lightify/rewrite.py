@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 
 import libcst as cst
 
@@ -11,8 +12,10 @@ from lightify.flow import Binding, Expression, Field, Frame, Item, Step, Variabl
 from lightify.imports import drop_unused_imports
 from lightify.parse import Tree
 from lightify.plan.homes import hook_usage
+from lightify.plan.surroundings import interrupt_handler
 from lightify.plan.types import Attribute, Computed, Global, Hook, Local, Made, Plan
 from lightify.query import MODULE_SELF, block, code, dotted, is_docstring, map_children, method_call, module_attribute, name_node, small
+from lightify.settings import Settings
 from lightify.substitute import substitute
 
 CLASS_SLOT = "__lightify_class__"
@@ -50,19 +53,24 @@ class Pieces:
     options: tuple[tuple[str, str], ...]
     source: str
     passes: bool
+    size: str  # what len() of a pass is, where the Trainer asks for it
+    guarded: bool
+    keeps_gradients: bool
+    about: str
     validation: str
     after_fit: tuple[str, ...]
     results: tuple[tuple[str, str], ...]
     dropped_imports: frozenset[cst.CSTNode]
 
 
-def rewrite(tree: Tree, plan: Plan) -> Pieces:
+def rewrite(tree: Tree, plan: Plan, settings: Settings) -> Pieces:
     """Cuts the script into the pieces of its conversion."""
-    return _Rewriter(tree, plan).pieces()
+    return _Rewriter(tree, plan, settings.runtime == "lightning").pieces()
 
 
 class _Rewriter:
-    def __init__(self, tree: Tree, plan: Plan) -> None:
+    def __init__(self, tree: Tree, plan: Plan, on_lightning: bool) -> None:
+        self.on_lightning = on_lightning
         self.tree = tree
         self.plan = plan
         self.sites = set(plan.nest.sites)
@@ -78,7 +86,7 @@ class _Rewriter:
         methods.append(self._configure_optimizers())
         init = [(name, name) for variable, name in plan.captured if isinstance(plan.homes[variable], Attribute)]
         init += [(name, code(value)) for name, value in plan.initial]
-        passes = plan.endable or plan.lazy or plan.train_source is None
+        passes = plan.endable or plan.lazy or plan.train_source is None or plan.sized_lazily
         if plan.endable:
             init.append(("pass_ended", "False"))
         if plan.train_source is not None:
@@ -105,6 +113,10 @@ class _Rewriter:
             options=options,
             source=source,
             passes=passes,
+            size=(f"len({source})" if plan.sized_lazily else "10**9") if self.on_lightning and passes else "",
+            guarded=plan.interruptible,
+            keeps_gradients=self.on_lightning and plan.mode == "manual" and plan.validation_source is not None,
+            about=self._about(),
             validation=code(plan.validation_source) if plan.validation_source is not None else "",
             after_fit=plan.after_fit,
             results=tuple(
@@ -114,6 +126,16 @@ class _Rewriter:
             ),
             dropped_imports=dropped,
         )
+
+    def _about(self) -> str:
+        """What the module is made of, for its docstring."""
+        nest = self.plan.nest
+        name = PurePath(self.tree.source.path).name
+        line = self.tree.span(nest.host_loop).line
+        place = f"{nest.host.name}()" if nest.host.name else name
+        calls = list(dict.fromkeys(f"{o.function.name.value}()" for o in nest.opened))
+        with_calls = f", with {', '.join(calls)}" if calls else ""
+        return f"The training loop of {place}, line {line}{with_calls}."
 
     def _fresh(self, *names: str) -> str:
         return next(name for name in (*names, f"{names[-1]}_") if name not in self.used_names)
@@ -364,6 +386,7 @@ class _Rewriter:
 
     def _script(self, bodies: Sequence[str], expressions: Sequence[str]) -> tuple[str, frozenset[cst.CSTNode]]:
         removed, loop = self.plan.removed, self.plan.nest.host_loop
+        handler = interrupt_handler(loop, self.tree) if self.on_lightning else None
         top, last_import = self._class_place(), self._last_import()
 
         def change(node: cst.CSTNode) -> cst.CSTNode:
@@ -387,7 +410,10 @@ class _Rewriter:
                 return _filled(node.with_changes(body=body)) if isinstance(node, cst.IndentedBlock) else node.with_changes(body=body)
             if isinstance(node, (cst.BaseSmallStatement, cst.SimpleStatementLine, cst.BaseExpression)):
                 return node
-            return map_children(node, change)
+            changed = map_children(node, change)
+            if node is handler:  # Lightning leaves fit by SystemExit after Ctrl-C
+                return changed.with_changes(type=cst.parse_expression("(KeyboardInterrupt, SystemExit)"))
+            return changed
 
         script: cst.Module = change(self.tree.module)  # type: ignore[assignment]
         generated = "\n".join([*expressions, *("if 1:\n  if 1:\n" + body for body in bodies)])
@@ -453,6 +479,10 @@ def _indented(statements: Iterable[cst.BaseStatement]) -> str:
     body = list(statements)
     if not body:
         return "        pass\n"
+    leading = list(body[0].leading_lines)  # type: ignore[attr-defined]
+    while leading and leading[0].comment is None:
+        del leading[0]
+    body[0] = body[0].with_changes(leading_lines=leading)
     wrapped: cst.BaseStatement = cst.If(
         cst.Name("a"), cst.IndentedBlock([cst.If(cst.Name("b"), cst.IndentedBlock(body, indent="    "))], indent="    ")
     )

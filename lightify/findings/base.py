@@ -16,7 +16,7 @@ from lightify.facts import Analysis, Kind, Scope
 from lightify.flow import Item, local_names, parameters
 from lightify.parse import Tree
 from lightify.plan.types import Plan
-from lightify.query import arguments, block, dotted, method_call, target_names
+from lightify.query import arguments, block, dotted, method_call, small, target_names
 
 Key = tuple[Scope, str]
 Function = cst.FunctionDef
@@ -346,12 +346,37 @@ class Script:
     # -- the batch body -----------------------------------------------------------------------------------------
 
     @cached_property
+    def body(self) -> tuple[cst.BaseStatement, ...]:
+        """The source's statements of the batch loop, calls of training functions opened.
+
+        The plan's own body will not do: there statements may be made anew or be gone already.
+        """
+        opened = {self.statement(opened.call): opened.function for opened in self.nest.opened}
+
+        def opening(nodes: Iterable[cst.BaseStatement]) -> Iterator[cst.BaseStatement]:
+            for node in nodes:
+                inner = small(node)
+                function = opened.get(inner) if inner is not None else None
+                if function is None:
+                    yield node
+                else:
+                    yield from opening(block(function.body))
+
+        return tuple(opening(block(self.nest.batch_loop.body)))
+
+    @cached_property
+    def epoch_start(self) -> tuple[cst.CSTNode, ...]:
+        """The source's statements of an epoch before its batch loop."""
+        steps = (step.node for step in self.nest.epoch_start if isinstance(step, Item))
+        nodes = (self.plan.origins.get(node, node) for node in steps)
+        return tuple(node for node in nodes if node in self.tree.parents)
+
+    @cached_property
     def moments(self) -> tuple[Moment, ...]:
         """The calls of the batch body that matter for gradients, calls of training functions opened."""
         places: dict[cst.CSTNode, list[int]] = defaultdict(list)
-        for number, step in enumerate(self.nest.body):
-            if isinstance(step, Item):
-                places[step.node].append(number)
+        for number, node in enumerate(self.body):
+            places[node].append(number)
         found: list[tuple[int, tuple[int, int], cst.Call, bool, tuple[cst.BaseExpression, ...]]] = []
         for call in self.calls(*_MOMENTS):
             tests: list[cst.BaseExpression] = []
@@ -391,9 +416,8 @@ class Script:
                 for inner in block(node.body):
                     collect(inner)
 
-        for step in self.nest.body:
-            if isinstance(step, Item):
-                collect(step.node)
+        for node in self.body:
+            collect(node)
         return tuple(found)
 
     @cached_property

@@ -9,7 +9,7 @@ import libcst as cst
 from lightify.errors import Diagnostic
 from lightify.facts import Kind
 from lightify.findings.base import Key, Rule, Script, call_name
-from lightify.flow import Item, bound_names
+from lightify.flow import bound_names
 from lightify.query import arguments, block, children, dotted, method_call, target_names, walk
 
 CHANGED = Rule(
@@ -56,9 +56,8 @@ def _changed(script: Script) -> Iterator[Diagnostic]:
     if sum(moment.method == "backward" for moment in script.moments) < 2:
         return
     walker = _Walk(script)
-    for step in script.nest.body:
-        if isinstance(step, Item):
-            walker.run(step.node)
+    for node in script.body:
+        walker.run(node)
     yield from walker.found
 
 

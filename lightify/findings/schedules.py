@@ -9,7 +9,6 @@ import libcst as cst
 from lightify.errors import Diagnostic
 from lightify.facts import Kind
 from lightify.findings.base import Rule, Script
-from lightify.flow import Item
 from lightify.query import dotted, expression_of, method_call
 
 TOO_EARLY = Rule(
@@ -29,8 +28,8 @@ _HARMLESS = {"get_last_lr", "get_lr", "state_dict", "load_state_dict", "last_epo
 
 def find(script: Script) -> Iterator[Diagnostic]:
     """Accepts schedulers of torch.optim.lr_scheduler; `step(epoch)` says which epoch it means and is silent."""
-    for step in script.nest.epoch_start:
-        call = expression_of(step.node) if isinstance(step, Item) else None
+    for node in script.epoch_start:
+        call = expression_of(node)
         if isinstance(call, cst.Call) and _steps_scheduler(script, call):
             yield TOO_EARLY.at(script, call, name=dotted(call.func.value))  # type: ignore[attr-defined]
     moments = [m for m in script.moments if m.always and m.method == "step"]

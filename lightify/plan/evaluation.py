@@ -104,7 +104,7 @@ def _checked(nest, kinds: Kinds, tree: Tree, loop_step: Item, head, before, afte
             modules.add(variable)
             fates[step.node] = FateNote(Fate.REPLACED, "Trainer: evaluation mode")
             continue
-        if uses_modules(step, kinds) or _draws(step, tree):
+        if uses_modules(step, kinds) or may_draw(step):
             return "what runs before the evaluation may notice its mode"
         kept_before.append(step)
     again: set[Variable] = set()
@@ -204,7 +204,7 @@ def uses_modules(step: Step, kinds: Kinds) -> bool:
 _CALM = {"print", "len", "float", "int", "range", "list", "dict", "str", "time.time", "enumerate", "zip", "sum"}
 
 
-def _draws(step: Step, tree: Tree) -> bool:
+def may_draw(step: Step) -> bool:
     """True when a step may draw random numbers."""
     node = step.node if isinstance(step, Item) else step.value
     for part in walk(node):

@@ -16,18 +16,19 @@ from lightify.flow import (
 from lightify.ledger import Fate
 from lightify.parse import Tree
 from lightify.plan.devices import Stripped, host_moves, moved_parts, strip_moves
-from lightify.plan.evaluation import Evaluation, find_evaluation, uses_modules
+from lightify.plan.evaluation import Evaluation, find_evaluation, may_draw, mode_call, uses_modules
 from lightify.plan.headers import BatchHead, EpochHead, batch_head, epoch_head
 from lightify.plan.homes import Homes, assign_homes, hook_usage
 from lightify.plan.kinds import Kinds
 from lightify.plan.mode import Automatic, automatic, calls_out, construction, exits_of
 from lightify.plan.nest import Nest, find_nest
 from lightify.plan.metrics import log_statement, metrics_of, printed
-from lightify.plan.surroundings import Surroundings, scope_children, surroundings
+from lightify.plan.surroundings import Surroundings, interrupt_handler, scope_children, surroundings
 from lightify.plan.types import (
     Attribute, Computed, FateNote, Home, Hook, Local, Made, Plan, TrainerOption,
 )
 from lightify.query import block, children, code, dotted, is_constant, method_call, small, target_names, walk
+from lightify.recognisers.modules import is_module_class
 from lightify.settings import Settings
 from lightify.substitute import substitute
 
@@ -91,9 +92,9 @@ class _Planner:
         if isinstance(auto, str):
             reasons.append(auto)
         endable = self._breaks(head)
-        if isinstance(endable, _Flatten):
-            return endable
-        self.evaluation = self._evaluation(endable)
+        source = self._source(head)
+        plain = source is not None and not self.lazy and not endable
+        self.evaluation = self._evaluation(plain)
         if self.evaluation is not None:
             # what the evaluation needs from its own function is opened, too
             self.nest = nest = replace(
@@ -103,10 +104,9 @@ class _Planner:
             self.around = surroundings(nest, tree, self.evaluation_steps())
         hooks = self._hooks(head, epochs, auto if isinstance(auto, Automatic) else None, endable)
         hooks = [self._without_dead_values(hook, hooks) for hook in hooks]
-        source = self._source(head, hooks)
         if source is None and head.while_test is None:
             hooks.insert(1, Hook("train_batches", (), (), result=(head.source, nest.batch_frame)))
-        optimizers, schedulers, extra = self._optimizers(hooks, auto if isinstance(auto, Automatic) else None, endable)
+        optimizers, schedulers, extra = self._optimizers(hooks, auto if isinstance(auto, Automatic) else None, plain)
         hooks = self._drop_scheduler_steps(hooks, schedulers)
         device = self._device_variable()
         if device is not None and device not in usage([s for h in hooks for s in h.steps]).writes and "device" not in (
@@ -136,6 +136,8 @@ class _Planner:
             endable=endable,
             steps_while=head.while_test,
             lazy=self.lazy,
+            sized_lazily=plain and self.settings.runtime == "lightning" and self._start_draws(),
+            interruptible=self._interruptible(),
             validation_source=self._in_host(self.evaluation.head.source, self.evaluation.frame) if self.evaluation else None,
             after_fit=(*again, *self._modes_after_fit()),
             keeps_batch=self.keeps_batch,
@@ -145,9 +147,12 @@ class _Planner:
 
     # -- validation ---------------------------------------------------------------------------------------------
 
-    def _evaluation(self, endable: bool) -> Evaluation | None:
-        """The evaluation that the Trainer can run, if there is one."""
-        if endable:
+    def _evaluation(self, plain: bool) -> Evaluation | None:
+        """The evaluation that the Trainer can run, if there is one.
+
+        It runs one when it knows the last batch: not when a pass is made anew or may end early.
+        """
+        if not plain:
             return None
         found = find_evaluation(self.nest, self.kinds, self.analysis, self.tree)
         if isinstance(found, str):
@@ -315,7 +320,7 @@ class _Planner:
 
     # -- leaving the batch loop early ---------------------------------------------------------------------------
 
-    def _breaks(self, head: BatchHead) -> bool | _Flatten:
+    def _breaks(self, head: BatchHead) -> bool:
         """True when the source of batches must be ended from inside the step."""
         body = self.nest.body
         found = [
@@ -549,7 +554,7 @@ class _Planner:
 
     # -- optimizers and schedulers ------------------------------------------------------------------------------
 
-    def _optimizers(self, hooks: list[Hook], auto: Automatic | None, endable: bool):
+    def _optimizers(self, hooks: list[Hook], auto: Automatic | None, plain: bool):
         nest = self.nest
         cycle = usage([step for hook in hooks for step in hook.steps])
         used = {v for v in cycle.reads if self.kinds.of(v) is Kind.OPTIMIZER}
@@ -568,7 +573,7 @@ class _Planner:
             movable = found is not None and self._may_move(variable, found[0], host_reads)
             scheduler = None
             if movable and auto is not None and auto.optimizer is variable:
-                scheduler = self._scheduler(variable, hooks, auto, host_reads, endable)
+                scheduler = self._scheduler(variable, hooks, auto, host_reads, plain)
                 movable = scheduler is not None or not self._feeds_scheduler(variable, found[0])
             elif movable:
                 movable = not self._feeds_scheduler(variable, found[0])  # type: ignore[index]
@@ -614,7 +619,7 @@ class _Planner:
     def _feeds_scheduler(self, variable: Variable, statement: cst.BaseStatement) -> bool:
         return any(item.node is not statement and variable in usage([item]).reads for item in self.around.before)
 
-    def _scheduler(self, optimizer: Variable, hooks, auto: Automatic, host_reads, endable: bool):
+    def _scheduler(self, optimizer: Variable, hooks, auto: Automatic, host_reads, plain: bool):
         """The scheduler that the Trainer can step instead of the script, with its interval."""
         readers = [item for item in self.around.before if optimizer in usage([item]).reads]
         if len(readers) != 1:
@@ -635,7 +640,7 @@ class _Planner:
             self.fates[self.scheduler_step.node] = FateNote(Fate.REPLACED, "Trainer: steps the scheduler each batch")  # type: ignore[union-attr]
             return Made(variable, found[0], found[1], True), "step"
         uses = [(hook, step) for hook in hooks for step in hook.steps if variable in usage([step]).reads]
-        if len(uses) != 1 or uses[0][0].name not in ("on_train_epoch_end", "on_validation_epoch_start") or endable:
+        if len(uses) != 1 or uses[0][0].name not in ("on_train_epoch_end", "on_validation_epoch_start") or not plain:
             return None
         step = uses[0][1]
         used = method_call(_expression(step))
@@ -661,7 +666,7 @@ class _Planner:
 
     lazy: bool = False
 
-    def _source(self, head: BatchHead, hooks: Sequence[Hook]) -> cst.BaseExpression | None:
+    def _source(self, head: BatchHead) -> cst.BaseExpression | None:
         """The iterable for fit, in terms of the host; None when the module provides it."""
         nest = self.nest
         if head.while_test is not None:
@@ -670,8 +675,9 @@ class _Planner:
         known = self._is_loader(head.source, nest.batch_frame)
         plain = known and not any(isinstance(n, cst.Call) and dotted(n.func) != "range" and dotted(n.func) != "len"
                         and not _is_size(n) for n in walk(head.source))
-        written = usage([step for hook in hooks for step in hook.steps]).writes
-        settled = not (reads & written) and not (reads & self.forced.keys())
+        written = usage((*nest.epoch_start, *nest.body, *nest.epoch_end)).writes
+        heads = {nest.host.variable(n) for n in (target_names(nest.epoch_loop.target) if isinstance(nest.epoch_loop, cst.For) else ())}
+        settled = not (reads & (written | heads))
         if settled and (plain or (known and nest.epoch_loop is None)) and (host := self._in_host(head.source, nest.batch_frame)):
             return host
         if settled and (host := self._in_host(head.source, nest.batch_frame)):
@@ -705,6 +711,14 @@ class _Planner:
 
         result = substitute(node, replace_name)
         return None if failed else result  # type: ignore[return-value]
+
+    def _start_draws(self) -> bool:
+        """True when an epoch's start may draw random numbers: its iterator must not be made before."""
+        return any(mode_call(step, self.kinds, "train") is None and may_draw(step) for step in self.nest.epoch_start)
+
+    def _interruptible(self) -> bool:
+        """True when the script goes on after Ctrl-C in the loop."""
+        return interrupt_handler(self.nest.host_loop, self.tree) is not None
 
     # -- __init__ -----------------------------------------------------------------------------------------------
 
@@ -816,13 +830,17 @@ class _Planner:
         return None
 
     def _class_name(self) -> str:
-        stem = PurePath(self.tree.source.path)
-        word = stem.stem if stem.stem not in ("main", "train", "-", "run", "pytorch") else (stem.parent.name or "Model")
-        if word in ("", ".", "-"):
-            word = "Model"
-        camel = "".join(part[:1].upper() + part[1:] for part in _words(word))
+        """After the script's only network class, else after the file."""
+        own = [name for name, node in self.tree.classes.items() if is_module_class(node, self.tree)]
+        trained = [n for n in own if any(
+            isinstance(f.node, cst.Assign) and f.kind is Kind.MODULE and n in {dotted(c.func) for c in walk(f.node.value) if isinstance(c, cst.Call)}
+            for f in self.analysis.named
+        )]
+        path = PurePath(self.tree.source.path)
+        word = path.stem if path.stem not in ("main", "train", "-", "run", "pytorch", "input") else (path.parent.name or "Model")
+        camel = trained[0] if len(trained) == 1 else "".join(part[:1].upper() + part[1:] for part in _words(word))
         name = f"Lit{camel or 'Model'}"
-        while name in self.tree.classes or name in self.tree.functions:
+        while name in self.tree.classes or name in self.tree.functions or name in self.tree.imports:
             name += "Module"
         return name
 

@@ -9,7 +9,7 @@ import libcst as cst
 from lightify.flow import Frame, Item, Step, Variable, free_names, local_names, parameters, same_scope, usage
 from lightify.parse import Tree
 from lightify.plan.nest import Nest
-from lightify.query import block, children, walk
+from lightify.query import block, children, dotted, walk
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,3 +125,15 @@ def scope_children(owner: cst.CSTNode):
     """Nodes of a function's or module's own scope."""
     body = owner.body if isinstance(owner, cst.FunctionDef) else owner
     return same_scope(list(children(body)))
+
+
+def interrupt_handler(loop: cst.CSTNode, tree: Tree) -> cst.ExceptHandler | None:
+    """The `except KeyboardInterrupt` around a loop, in the same function."""
+    for ancestor in tree.ancestors(loop):
+        if isinstance(ancestor, cst.FunctionDef):
+            return None
+        if isinstance(ancestor, cst.Try):
+            for handler in ancestor.handlers:
+                if handler.type is not None and dotted(handler.type) == "KeyboardInterrupt":
+                    return handler
+    return None

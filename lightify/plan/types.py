@@ -113,6 +113,8 @@ class Plan:
     endable: bool = False
     validation_source: cst.BaseExpression | None = None
     after_fit: tuple[str, ...] = ()
+    sized_lazily: bool = False  # the pass starts when the first batch is asked for
+    interruptible: bool = False  # the host goes on after Ctrl-C
     keeps_batch: bool = False  # the step moves the batch itself
     host_edits: Mapping[cst.CSTNode, cst.CSTNode] = field(default_factory=dict)
     origins: Mapping[cst.CSTNode, cst.CSTNode] = field(default_factory=dict)  # statements made anew to the source's

@@ -13,5 +13,5 @@ REGISTRY: tuple[tuple[Recogniser, tuple[type[cst.CSTNode], ...]], ...] = (
     (optimizers.recognise, (cst.Assign, cst.AnnAssign, cst.Call, cst.Attribute)),
     (data.recognise, (cst.Assign, cst.AnnAssign)),
     (steps.recognise, (cst.Call,)),
-    (foreign.recognise, (cst.ClassDef, cst.Import, cst.ImportFrom)),
+    (foreign.recognise, (cst.ClassDef, cst.Call, cst.Import, cst.ImportFrom)),
 )

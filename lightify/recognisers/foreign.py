@@ -8,6 +8,7 @@ import libcst as cst
 
 from lightify.facts import Fact, Foreign, Scope
 from lightify.parse import Tree
+from lightify.query import method_call
 
 _FRAMEWORKS = {
     "accelerate.Accelerator": ("LF210", "the loop is driven by accelerate, which owns devices, steps and gradients"),
@@ -25,6 +26,11 @@ def recognise(node: cst.CSTNode, scope: Scope, tree: Tree) -> Iterable[Fact]:
             full = tree.qualified(base.value) or ""
             if full.endswith(".LightningModule"):
                 yield Foreign(node, "LF202", f"{node.name.value} is a LightningModule already: nothing to convert")
+    elif isinstance(node, cst.Call) and (method_call(node) or ("", ""))[1] == "share_memory":
+        yield Foreign(
+            node, "LF215", "several processes train one network in shared memory (Hogwild)",
+            "train in one process, or with DistributedDataParallel",
+        )
     elif isinstance(node, (cst.Import, cst.ImportFrom)) and scope is None:
         for name in tree.imports.values():
             for framework, (code, reason) in _FRAMEWORKS.items():

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import lightify.runtime as L
 import torch
 from torch.utils.data import DataLoader, TensorDataset
-
-import lightify.runtime as L
 
 
 def data(samples: int = 32) -> TensorDataset:

@@ -7,11 +7,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import lightify.runtime as L
 import pytest
 import torch
 import yaml
-
-import lightify.runtime as L
 from lightify.runtime.callbacks import ModelCheckpoint, OnExceptionCheckpoint
 from lightify.runtime.callbacks.checkpoint_names import fill_template
 from lightify.runtime.errors import MisconfigurationException

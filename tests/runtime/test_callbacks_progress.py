@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 import pickle
 import sys
+from itertools import pairwise
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import pytest
 import torch
-
 from lightify.runtime.callbacks import PlainProgressBar, RichProgressBar, RichProgressBarTheme, TQDMProgressBar
 from lightify.runtime.callbacks.progress import clock as clocks
 from lightify.runtime.callbacks.progress.clock import DrawClock
@@ -33,7 +33,7 @@ def test_the_clock_draws_a_burst_and_then_rarely(monkeypatch: pytest.MonkeyPatch
             draws.append(step)
             clock.drew(now)
     assert draws[:33] == list(range(33))  # at once
-    gaps = [later - earlier for earlier, later in zip(draws[32:], draws[33:])]
+    gaps = [later - earlier for earlier, later in pairwise(draws[32:])]
     assert gaps and all(gap >= 500 for gap in gaps)  # then at most every half second
 
 

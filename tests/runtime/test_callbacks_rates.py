@@ -6,11 +6,9 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import lightify.runtime as L
 import pytest
 import torch
-from torch import nn
-
-import lightify.runtime as L
 from lightify.runtime.callbacks import (
     BackboneFinetuning,
     BaseFinetuning,
@@ -24,6 +22,7 @@ from lightify.runtime.callbacks.lr_monitor import named_optimizers
 from lightify.runtime.errors import MisconfigurationException
 from lightify.runtime.loggers import Logger
 from lightify.runtime.optim import LRSchedulerConfig
+from torch import nn
 
 from .leaves import Classifier, data, trainer, weights
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-
 from lightify.runtime.callbacks import EarlyStopping, EarlyStoppingReason, Timer
 from lightify.runtime.errors import MisconfigurationException
 from lightify.runtime.state import RunningStage
@@ -50,7 +49,7 @@ def test_when_it_stops(
 
 
 def test_a_missing_metric_is_an_error_unless_it_may_be(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="`nothing` which is not available.*`train_loss`"):
+    with pytest.raises(RuntimeError, match=r"`nothing` which is not available.*`train_loss`"):
         trainer(tmp_path, EarlyStopping("nothing")).fit(Classifier())
     run = trainer(tmp_path, EarlyStopping("nothing", strict=False))
     run.fit(Classifier())

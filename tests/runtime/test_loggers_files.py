@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-
 from lightify.runtime.errors import MisconfigurationException, rank_zero_only
 from lightify.runtime.loggers import (
     CSVLogger,
@@ -141,7 +140,7 @@ def test_tensorboard_events_are_read_back_by_tensorboard(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("value", ["text", [1, 2], object()])
 def test_tensorboard_refuses_what_is_no_number(tmp_path: Path, value: object) -> None:
-    with pytest.raises(ValueError, match="not supported. Try a dict or a scalar"):
+    with pytest.raises(ValueError, match=r"not supported\. Try a dict or a scalar"):
         TensorBoardLogger(tmp_path).log_metrics({"bad": value})
 
 
