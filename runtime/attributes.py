@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def _holders(module: LightningModule, attribute: str) -> Iterator[Any]:
-    """Yields the objects that have the attribute, or the key, in the order module, its hparams, datamodule, its hparams."""
+    """Yields the objects that have the attribute, or the key: module, its hparams, datamodule, its hparams."""
     trainer = getattr(module, "_trainer", None)
     datamodule = getattr(trainer, "datamodule", None)
     for owner in (module, datamodule):
@@ -19,9 +19,7 @@ def _holders(module: LightningModule, attribute: str) -> Iterator[Any]:
         if hasattr(owner, attribute):
             yield owner
         hparams = getattr(owner, "hparams", None)
-        if isinstance(hparams, Mapping) and attribute in hparams:
-            yield hparams
-        elif hparams is not None and not isinstance(hparams, Mapping) and hasattr(hparams, attribute):
+        if attribute in hparams if isinstance(hparams, Mapping) else hasattr(hparams, attribute):
             yield hparams
 
 
@@ -29,7 +27,8 @@ def _required(module: LightningModule, attribute: str) -> list[Any]:
     holders = list(_holders(module, attribute))
     if not holders:
         raise AttributeError(
-            f"{attribute} is neither stored in the model namespace nor the `hparams` namespace/dict, nor the datamodule."
+            f"{attribute} is neither stored in the model namespace nor the `hparams` namespace/dict,"
+            " nor the datamodule."
         )
     return holders
 

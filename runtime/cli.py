@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial, update_wrapper
 from pathlib import Path
 from types import MethodType
-from typing import Any, Optional, Union
+from typing import Any
 
 import torch
 from torch.optim import Optimizer
@@ -29,7 +29,12 @@ from .randomness import seed_everything
 from .trainer import Trainer
 
 try:
-    from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, class_from_function
+    from jsonargparse import (  # type: ignore[attr-defined]
+        ActionConfigFile,
+        ArgumentParser,
+        Namespace,
+        class_from_function,
+    )
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError("LightningCLI needs jsonargparse: pip install 'jsonargparse[signatures]'") from error
 
@@ -42,16 +47,15 @@ class ReduceLROnPlateau(torch.optim.lr_scheduler.ReduceLROnPlateau):
         self.monitor = monitor
 
 
-# read by jsonargparse at run time: no `|` here, which Python 3.10 cannot do with every one of these
-ArgsType = Optional[Union[list[str], dict[str, Any], Namespace]]
+ArgsType = list[str] | dict[str, Any] | Namespace | None
 OptimizerCallable = Callable[[Iterable], Optimizer]
-LRSchedulerCallable = Callable[[Optimizer], Union[LRScheduler, ReduceLROnPlateau]]
+LRSchedulerCallable = Callable[[Optimizer], LRScheduler | ReduceLROnPlateau]
 LRSchedulerTypeTuple = (LRScheduler, ReduceLROnPlateau)
 
 _OWN_CLASSES = (Trainer, LightningModule, LightningDataModule, Callback)
 _AUTOMATIC = "AUTOMATIC"
 
-Classes = Union[type, tuple[type, ...]]
+Classes = type | tuple[type, ...]
 
 
 class LightningArgumentParser(ArgumentParser):
@@ -309,7 +313,7 @@ class LightningCLI:
         """Adds ``--seed_everything``."""
         parser.add_argument(
             "--seed_everything",
-            type=Union[bool, int],
+            type=bool | int,
             default=self.seed_everything_default,
             help="An int is the seed, set before anything is made; true takes any seed, false none.",
         )

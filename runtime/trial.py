@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 _KEPT = (
     "run", "callbacks", "loggers", "optimizers", "lr_scheduler_configs", "max_steps", "min_steps", "min_epochs",
     "limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches", "val_check_batch",
-    "val_check_interval", "accumulate_grad_batches", "log_every_n_steps", "predict_loop", "_lightning_optimizers", "_board", "_results",
-    "_training", "_hooks", "_verbose",
+    "val_check_interval", "accumulate_grad_batches", "log_every_n_steps", "predict_loop", "_lightning_optimizers",
+    "_board", "_results", "_training", "_hooks", "_verbose",
 )  # fmt: skip
 _QUIET = {"min_steps": None, "min_epochs": 0, "log_every_n_steps": 0, "_verbose": False}
 

@@ -199,7 +199,7 @@ def binary_search(
     fits_memory: Callable[[int], bool], fits_data: Callable[[int], bool], size: int, max_trials: int, max_val: int
 ) -> int:
     """Doubles ``size`` until the memory is full, then halves the interval; ``max_trials`` counts the sizes that fit."""
-    low, high, fitted = 1, 0, 0  # high is 0 until a size has failed
+    low, high, fitted = 0, 0, 0  # the largest that fits, the smallest that does not (0: none yet), how many fit
     while max_trials:
         if fits_memory(size):
             fitted += 1
@@ -210,7 +210,7 @@ def binary_search(
         else:
             high = size
             size = _next(size, _smaller(size, (low + high) // 2), "failed")
-            if high - low <= 1:
+            if low and high - low <= 1:
                 return size
     return size
 

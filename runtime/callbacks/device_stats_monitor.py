@@ -31,9 +31,9 @@ class DeviceStatsMonitor(Callback):
         if not trainer.loggers:
             raise MisconfigurationException("Cannot use `DeviceStatsMonitor` callback with `Trainer(logger=False)`.")
         on_cpu = trainer.strategy.root_device.type == "cpu"
-        if self._cpu_stats or (on_cpu and self._cpu_stats is None):
-            if find_spec("psutil") is None:
-                raise ModuleNotFoundError("`DeviceStatsMonitor` cannot log CPU stats without psutil: pip install psutil")
+        wanted = self._cpu_stats or (on_cpu and self._cpu_stats is None)
+        if wanted and find_spec("psutil") is None:
+            raise ModuleNotFoundError("`DeviceStatsMonitor` cannot log CPU stats without psutil: pip install psutil")
 
     def _log(self, trainer: Trainer, hook: str) -> None:
         step = trainer.run.logged_steps

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Modules = Union[nn.Module, Iterable[Any]]
+Modules = nn.Module | Iterable[Any]
 
 
 def multiplicative(epoch: int) -> float:
@@ -65,7 +65,11 @@ class BaseFinetuning(Callback):
             self._store(pl_module, index, groups_before, optimizer.param_groups)
 
     def _store(
-        self, pl_module: LightningModule, opt_idx: int, num_param_groups: int, current_param_groups: list[dict[str, Any]]
+        self,
+        pl_module: LightningModule,
+        opt_idx: int,
+        num_param_groups: int,
+        current_param_groups: list[dict[str, Any]],
     ) -> None:
         names = {parameter: name for name, parameter in pl_module.named_parameters()}
         if opt_idx not in self._internal_optimizer_metadata:
@@ -160,8 +164,8 @@ class BaseFinetuning(Callback):
         """
         BaseFinetuning.make_trainable(modules)
         new_lr = optimizer.param_groups[0]["lr"] / initial_denom_lr if lr is None else float(lr)
-        params = BaseFinetuning.filter_params(modules, train_bn=train_bn, requires_grad=True)
-        params = BaseFinetuning.filter_on_optimizer(optimizer, params)
+        trainable = BaseFinetuning.filter_params(modules, train_bn=train_bn, requires_grad=True)
+        params = BaseFinetuning.filter_on_optimizer(optimizer, trainable)
         if params:
             optimizer.add_param_group({"params": params, "lr": new_lr})
 

@@ -89,7 +89,7 @@ class LRFinderResult:
             MisconfigurationException: matplotlib is not installed.
         """
         if find_spec("matplotlib") is None:
-            raise MisconfigurationException("To use the `plot` method, you must have Matplotlib: pip install matplotlib")
+            raise MisconfigurationException("The `plot` method needs Matplotlib: pip install matplotlib")
         import matplotlib.pyplot as plt
 
         figure, ax = plt.subplots() if ax is None else (ax.figure, ax)
@@ -164,8 +164,7 @@ class LearningRateFinder(Callback):
         steps = self._num_training_steps
         result = LRFinderResult(self._mode, self._min_lr, self._max_lr, steps)
         recorder = _Recorder(self._early_stop_threshold)
-        limits = {"max_steps": steps, "limit_val_batches": steps}
-        with trainer._trial([recorder], **limits) as run:
+        with trainer._trial([recorder], max_steps=steps, limit_val_batches=steps) as run:
             run(lambda: self._install_schedule(trainer))
             if trainer.global_step != steps:
                 log.info(f"LR finder stopped early after {trainer.global_step} steps due to diverging loss.")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any
 
 import torch.nn.utils.prune as pytorch_prune
 from torch import Tensor, nn
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_FUNCTIONS = {
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
     "ln_structured": pytorch_prune.ln_structured,
     "l1_unstructured": pytorch_prune.l1_unstructured,
     "random_structured": pytorch_prune.random_structured,
     "random_unstructured": pytorch_prune.random_unstructured,
 }
-_METHODS = {
+_METHODS: dict[str, type[pytorch_prune.BasePruningMethod]] = {
     "ln_structured": pytorch_prune.LnStructured,
     "l1_unstructured": pytorch_prune.L1Unstructured,
     "random_structured": pytorch_prune.RandomStructured,
@@ -41,7 +41,7 @@ _METHODS = {
 _CONTAINERS = (LightningModule, nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 Parameters = Sequence[tuple[nn.Module, str]]
-Amount = Union[int, float]
+Amount = int | float
 Sparsity = tuple[int, int]  # zeros and size of a mask
 
 
@@ -132,7 +132,7 @@ class ModelPruning(Callback):
                 'Only the "unstructured" PRUNING_TYPE is supported with `use_global_unstructured=True`.'
                 f" Found method {pruning_fn} of type {kind}. "
             )
-        self.pruning_fn = pruning_fn
+        self.pruning_fn: Callable[..., Any] = pruning_fn
 
     def _named_function(self, name: str, dim: int | None, norm: int | None) -> Callable[..., Any]:
         if name not in _FUNCTIONS:

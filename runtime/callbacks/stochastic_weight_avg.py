@@ -49,7 +49,7 @@ class StochasticWeightAveraging(Callback):
         annealing_epochs: int = 10,
         annealing_strategy: Literal["cos", "linear"] = "cos",
         avg_fn: AverageFunction | None = None,
-        device: torch.device | str | None = torch.device("cpu"),
+        device: torch.device | str | None = "cpu",
     ) -> None:
         is_epoch = isinstance(swa_epoch_start, int)
         if (is_epoch and swa_epoch_start < 1) or (not is_epoch and not 0 <= swa_epoch_start <= 1):

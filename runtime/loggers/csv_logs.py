@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ..filesystem import filesystem
 from ..errors import rank_zero_only, rank_zero_warn
+from ..filesystem import filesystem
 from .base import rank_zero_experiment
 from .folders import FolderLogger, write_hparams
 from .values import add_prefix, as_dict

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from ..errors import rank_zero_only, rank_zero_warn
@@ -117,8 +116,8 @@ class TensorBoardLogger(FolderLogger):
             metrics: A dictionary of the values to compare runs by, or one value, shown as ``hp_metric``.
             step: Where the metrics are recorded.
         """
-        params = as_dict(params)
-        self._remember(params)
+        values: Any = as_dict(params)
+        self._remember(values)
         if metrics is None:
             metrics = {"hp_metric": -1} if self._default_hp_metric else {}
         elif not isinstance(metrics, dict):
@@ -131,7 +130,7 @@ class TensorBoardLogger(FolderLogger):
         else:
             from torch.utils.tensorboard.summary import hparams
         file_writer = self.experiment._get_file_writer()
-        for summary in hparams(self._sanitize_params(flatten(params)), metrics):
+        for summary in hparams(self._sanitize_params(flatten(values)), metrics):
             file_writer.add_summary(summary, step)
 
     def _remember(self, params: Any) -> None:
@@ -149,7 +148,7 @@ class TensorBoardLogger(FolderLogger):
         return {name: str(value) if getattr(value, "ndim", 0) > 1 else value for name, value in values.items()}
 
     @rank_zero_only
-    def log_graph(self, model: torch.nn.Module, input_array: Any = None) -> None:
+    def log_graph(self, model: Any, input_array: Any = None) -> None:
         if not self._log_graph:
             return
         inputs = getattr(model, "example_input_array", None) if input_array is None else input_array

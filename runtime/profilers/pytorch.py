@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch.autograd.profiler import EventList, emit_nvtx, record_function
@@ -21,7 +21,11 @@ from .record import RegisterRecordFunction
 _WAIT, _WARMUP, _ACTIVE = 1, 1, 3
 _FEWEST_STEPS = _WAIT + _WARMUP + _ACTIVE
 _OWN_OPTIONS = ("export_to_flame_graph", "metric")
-_BATCHES = {"validation_step": "num_val_batches", "test_step": "num_test_batches", "predict_step": "num_predict_batches"}
+_BATCHES = {
+    "validation_step": "num_val_batches",
+    "test_step": "num_test_batches",
+    "predict_step": "num_predict_batches",
+}
 
 Schedule = Callable[[int], ProfilerAction]
 
@@ -77,8 +81,8 @@ class PyTorchProfiler(Profiler):
             and records three; ``schedule=None`` records all.
     """
 
-    STEP_FUNCTIONS = {"training_step", "validation_step", "test_step", "predict_step"}
-    AVAILABLE_SORT_KEYS = {
+    STEP_FUNCTIONS: ClassVar[set[str]] = {"training_step", "validation_step", "test_step", "predict_step"}
+    AVAILABLE_SORT_KEYS: ClassVar[set[str]] = {
         "cpu_time",
         "cuda_time",
         "cpu_time_total",
@@ -154,8 +158,8 @@ class PyTorchProfiler(Profiler):
             self._advance(action_name, step)
 
     def _begin(self) -> None:
-        if torch.autograd._profiler_enabled():  # an earlier profiler was never described
-            torch.autograd._disable_profiler()
+        if torch._C._autograd._profiler_enabled():  # an earlier profiler was never described
+            torch._C._autograd._disable_profiler()
         if self._emit_nvtx:
             self._parent = torch.cuda.profiler.profile()
             self.profiler = emit_nvtx(**_accepted(emit_nvtx, self._profiler_kwargs))
@@ -265,7 +269,9 @@ def _checked_table_kwargs(options: dict[str, Any]) -> dict[str, Any]:
     known = set(inspect.signature(EventList.table).parameters) - {"self", *taken}
     for name in options:
         if name in taken:
-            raise KeyError(f"Found invalid table_kwargs key: {name}. This is already a positional argument of the Profiler.")
+            raise KeyError(
+                f"Found invalid table_kwargs key: {name}. This is already a positional argument of the Profiler."
+            )
         if name not in known:
             raise KeyError(f"Found invalid table_kwargs key: {name}. Should be within {known}.")
     return options

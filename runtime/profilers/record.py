@@ -11,7 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 
 class RegisterRecordFunction:
-    """Within the ``with`` block, every submodule's forward appears under its name, as ``[pl][module]<class>: <name>``."""
+    """Within the ``with`` block, every submodule's forward appears as ``[pl][module]<class>: <name>``."""
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model

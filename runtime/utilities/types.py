@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Union
+from typing import Any
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
@@ -14,18 +14,18 @@ from ..optim import LRSchedulerConfig
 TRAIN_DATALOADERS = Any
 EVAL_DATALOADERS = Any
 LRSchedulerTypeTuple = (LRScheduler, ReduceLROnPlateau)
-LRSchedulerTypeUnion = Union[LRScheduler, ReduceLROnPlateau]
+LRSchedulerTypeUnion = LRScheduler | ReduceLROnPlateau
 LRSchedulerPLType = LRSchedulerTypeUnion
-LRSchedulerType = Union[type[LRScheduler], type[ReduceLROnPlateau]]
+LRSchedulerType = type[LRScheduler] | type[ReduceLROnPlateau]
 OptimizerConfig = Mapping[str, Any]
-OptimizerLRScheduler = Union[
-    Optimizer,
-    Sequence[Optimizer],
-    tuple[Sequence[Optimizer], Sequence[Union[LRScheduler, ReduceLROnPlateau, LRSchedulerConfig]]],
-    OptimizerConfig,
-    Sequence[OptimizerConfig],
-    None,
-]
+OptimizerLRScheduler = (
+    Optimizer
+    | Sequence[Optimizer]
+    | tuple[Sequence[Optimizer], Sequence[LRScheduler | ReduceLROnPlateau | LRSchedulerConfig]]
+    | OptimizerConfig
+    | Sequence[OptimizerConfig]
+    | None
+)
 
 __all__ = [
     "EVAL_DATALOADERS",

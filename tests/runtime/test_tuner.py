@@ -126,9 +126,9 @@ def test_wrong_arguments_are_refused(
 
 def test_the_finder_as_a_callback_trains_on_with_its_rate(tmp_path: Path) -> None:
     finder, model = LearningRateFinder(num_training_steps=30), Classifier()
-    run = trainer(tmp_path, finder, max_epochs=1)
+    run = trainer(tmp_path, finder, max_epochs=4)
     run.fit(model)
-    assert run.global_step == 8
+    assert run.global_step == 32
     assert run.optimizers[0].param_groups[0]["lr"] == model.lr == finder.optimal_lr.suggestion()
     with pytest.raises(ValueError, match="already configured with a `LearningRateFinder`"):
         Tuner(run).lr_find(model)
