@@ -11,6 +11,8 @@ from .loaders import (
     CombinedLoader,
     batch_count,
     check_loader,
+    counts_of_all,
+    in_step,
     limited_count,
     seed_workers,
     with_distributed_sampler,
@@ -111,6 +113,8 @@ def prepare_loaders(trainer: Trainer, stage: RunningStage, source: Any, limit: i
             loader = without_shuffle(loader)
         if sampler_kwargs is not None:
             loader = with_distributed_sampler(loader, sampler_kwargs, mode=stage)
+        if stage is RunningStage.TRAINING:
+            loader = in_step(loader, strategy)
         loader = strategy.process_dataloader(loader)
         reloads = bool(trainer.reload_dataloaders_every_n_epochs)
         check_loader(loader, f"{prefix}_dataloader", trainer.num_devices, reloads)
@@ -120,6 +124,8 @@ def prepare_loaders(trainer: Trainer, stage: RunningStage, source: Any, limit: i
     if any(new is not old for new, old in zip(prepared, combined.flattened)):
         combined.flattened = prepared
     counts = [batch_count(loader) for loader in combined.flattened]
+    if stage is RunningStage.TRAINING:
+        counts = counts_of_all(counts, strategy)
     limits = [limited_count(count, limit, prefix) for count in counts]
     return Loaders(combined, limits)
 

@@ -84,6 +84,13 @@ def warn_of_near_misses(instance: object, base: type) -> None:
 _LATE = ("on_train_epoch_end", "on_train_batch_end", "on_validation_end")
 
 
+def _is_idle(name: str, callback: Any) -> bool:
+    """Whether a callback of ours knows that its settings need no call of a hook; a class derived from it may."""
+    if name not in getattr(callback, "idle_hooks", ()):
+        return False
+    return getattr(callback, name).__module__.startswith(__name__.rpartition(".")[0])
+
+
 class Hooks:
     """The hooks of one run, bound; an attribute-like lookup gives a tuple that is empty when nobody overrides it."""
 
@@ -116,9 +123,7 @@ class Hooks:
         return [
             callback
             for callback in self._callbacks
-            # A callback may know that its settings need no call of a hook.
-            if is_overridden(name, callback, self._callback_base)
-            and name not in getattr(callback, "idle_hooks", ())
+            if is_overridden(name, callback, self._callback_base) and not _is_idle(name, callback)
         ]
 
     def _of_callback(self, name: str, callback: Any) -> Callable[..., Any]:

@@ -14,11 +14,22 @@ from .data import Loaders, device_mover, prepare_loaders, request
 from .errors import MisconfigurationException, WarningCache, rank_zero_info, rank_zero_warn
 from .evaluation import EvaluationRun, evaluate, in_context
 from .hooks import Bound, Hooks, is_overridden
-from .loaders import advance, load_loader_state, loader_state, pass_state, restore_pass, set_epoch
+from .loaders import (
+    advance,
+    inexact_reason,
+    load_loader_state,
+    loader_state,
+    order_state,
+    pass_state,
+    restore_order,
+    restore_pass,
+    running_pass_state,
+    set_epoch,
+)
 from .module import LightningModule, accepts
 from .optim import LRSchedulerConfig, needs_closure
 from .precision import Precision
-from .randomness import restore
+from .randomness import capture, restore
 from .results import Results
 from .state import RunningStage, RunState
 
@@ -75,6 +86,7 @@ class TrainingRun:
         "val_shift",
         "validates",
         "validation",
+        "validation_start",
         "wants_out",
         "window",
         "window_step",
@@ -95,6 +107,7 @@ class TrainingRun:
         self.validation = EvaluationRun(trainer, hooks, RunningStage.VALIDATING, verbose=False)
         self.resume: dict[str, Any] | None = None
         self.pass_start: dict[str, Any] = {}
+        self.validation_start: dict[str, Any] | None = None
         self.wants_out = False
         self._said = WarningCache()
 
@@ -242,6 +255,9 @@ class TrainingRun:
             )
         self.loaders = loaders
         self.num_batches = loaders.num_batches
+        if trainer.checkpoint_callbacks:
+            for reason in filter(None, map(inexact_reason, loaders.given)):
+                self._said.info(f"A run that is taken up within an epoch will not be exactly this one: {reason}.")
         if self.num_batches:
             self.last_reload = self.state.epoch
             trainer._set_validation_interval(self.num_batches)
@@ -299,6 +315,7 @@ class TrainingRun:
             set_epoch(loader, state.epoch)
         if self.resume is None or not (state.batches_done or state.epoch_closed):
             if self.resume is not None:
+                self._restore_orders(self.resume["data"])
                 restore(self.resume["random"])
             self.resume = None
             state.start_epoch()
@@ -345,15 +362,40 @@ class TrainingRun:
                 restore_pass(source, self.pass_start)
                 batches = loaders.batches()
                 advance(batches, state.batches_done)
+            self._restore_orders(saved["data"], of_training=False)
+        else:
+            self._restore_orders(saved["data"])
         restore(saved["random"])
         if state.checked < state.batches_done != self.num_batches:
             self.check_batch(state.batch_idx)
         return batches
 
-    def data_position(self) -> dict[str, Any]:
-        """Where the pass is, for a checkpoint."""
-        given = self.loaders.given if self.loaders is not None else []
-        return {"pass_start": self.pass_start, "position": [loader_state(loader) for loader in given]}
+    def position(self) -> dict[str, Any]:
+        """Where this process is in the data and in its random streams, for a checkpoint.
+
+        Inside a validation it is the validation's start: that is where a resumed run begins again.
+        """
+        assert self.loaders is not None
+        combined = self.loaders.combined
+        start = self.validation_start if not self.state.validated else None
+        data = {
+            "pass_start": running_pass_state(combined, self.pass_start),
+            "position": [loader_state(loader) for loader in self.loaders.given],
+            "order": order_state(combined),
+            "validation_order": self._validation_order() if start is None else start["order"],
+        }
+        return {"random": capture() if start is None else start["random"], "data": data}
+
+    def _validation_order(self) -> dict[str, Any] | None:
+        loaders = self.validation.loaders
+        return order_state(loaders.combined) if loaders is not None else None
+
+    def _restore_orders(self, saved: dict[str, Any], of_training: bool = True) -> None:
+        """Gives loaders with generators of their own these generators' states back."""
+        if of_training and self.loaders is not None and saved["order"] is not None:
+            restore_order(self.loaders.combined, saved["order"])
+        if self.validation.loaders is not None and saved["validation_order"] is not None:
+            restore_order(self.validation.loaders.combined, saved["validation_order"])
 
     def skips_rest_of_epoch(self, hooks: Bound, batch: Any, batch_idx: int) -> bool:
         """Calls the start hooks; True when the module's returned -1."""
@@ -592,7 +634,9 @@ class TrainingRun:
             self.module.on_validation_model_zero_grad()
         trainer.state.stage = RunningStage.VALIDATING
         trainer._results = self.validation.results
+        self.validation_start = {"random": capture(), "order": self._validation_order()}
         evaluate(self.validation)
+        self.validation_start = None
         trainer.state.stage = RunningStage.TRAINING
         trainer._results = self.results
         state.hook = hook

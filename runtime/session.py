@@ -286,7 +286,7 @@ def configure_model(trainer: Trainer) -> None:
 def configure_optimizers(trainer: Trainer) -> None:
     module = trainer.lightning_module
     trainer.run.hook = "configure_optimizers"
-    configured = module.configure_optimizers()
+    configured = trainer._profiled("[LightningModule]", "configure_optimizers", module.configure_optimizers)()
     trainer.run.hook = None
     optimizers, configs = normal_form(configured, module)
     own_steps = not module.automatic_optimization or is_overridden("lr_scheduler_step", module, LightningModule)
@@ -365,6 +365,7 @@ def abort(trainer: Trainer, error: BaseException) -> None:
     for logger in trainer.loggers:
         logger.finalize("failed")
     close(trainer)
+    trainer.profiler.teardown(stage=trainer.state.fn)
 
 
 def close(trainer: Trainer) -> None:
@@ -372,7 +373,6 @@ def close(trainer: Trainer) -> None:
     trainer.strategy.teardown()
     trainer._board.fold(None)
     trainer._board.to_cpu()
-    trainer.profiler.teardown(stage=trainer.state.fn)
 
 
 def signals_of(trainer: Trainer) -> Signals:

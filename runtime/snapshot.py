@@ -81,18 +81,23 @@ def _dump_hparams(owner: Any, checkpoint: Checkpoint) -> None:
 
 def _dump_run(trainer: Trainer) -> dict[str, Any]:
     run, state, module = trainer._training, trainer.run, trainer.lightning_module
-    saved: dict[str, Any] = {"format": FORMAT, "run": state.state_dict(), "random": randomness.capture()}
-    if run is None:
-        return saved
+    saved: dict[str, Any] = {"format": FORMAT, "run": state.state_dict()}
+    if run is None or run.loaders is None:
+        return {**saved, "random": randomness.capture()}
+    saved.update(run.position())
+    if trainer.world_size > 1:
+        saved["ranks"] = trainer.strategy.gather_object(run.position())
     if state.hook == "on_train_batch_end" and run.closes:
         saved["run"]["logged_steps"] += 1  # counted after this hook, which will not be called again
-    saved["data"] = run.data_position()
     saved["results"] = run.results.state_dict()
     saved["metrics"] = dict(trainer.callback_metrics)
     saved["closes"] = run.closes
     # In automatic optimization a closed window's gradients are never read again.
     if not run.closes or not module.automatic_optimization:
-        saved["gradients"] = {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
+        # In an open window each process has summed up its own; their mean leads to the same exchanged gradient.
+        saved["gradients"] = {
+            name: trainer.strategy.reduce(p.grad) for name, p in module.named_parameters() if p.grad is not None
+        }
     return saved
 
 
@@ -182,6 +187,9 @@ class Restorer:
         if own is None or "data" not in own:
             self._foreign_loops()
         else:
+            ranks = own.get("ranks", [])
+            if len(ranks) == trainer.world_size:
+                own = {**own, **ranks[trainer.global_rank]}
             run.take_up(own)
             params = dict(trainer.lightning_module.named_parameters())
             for name, grad in own.get("gradients", {}).items():
