@@ -11,6 +11,7 @@ import torch
 from .errors import MisconfigurationException, rank_zero_warn
 
 Devices = int | str | list[int]
+KINDS_OF_INDICES = "Device IDs (GPU/TPU) must be an int, a string, a sequence of ints,"
 
 
 class Accelerator(ABC):
@@ -207,7 +208,7 @@ def parse_indices(devices: Any, available: list[int]) -> list[int]:
     """
     hint = f"`devices` must be a count, a list of indices or -1, got {devices!r}."
     if isinstance(devices, bool) or not isinstance(devices, (int, str, list, tuple)):
-        raise TypeError(f"{hint} Device IDs (GPU/TPU) must be an int, a string, a sequence of ints.")
+        raise TypeError(f"{hint} {KINDS_OF_INDICES} but you passed {type(devices).__name__}.")
     if isinstance(devices, str):
         parts = [part.strip() for part in devices.split(",") if part.strip()]
         if not parts or not all(part.lstrip("-").isdigit() for part in parts):
@@ -218,7 +219,7 @@ def parse_indices(devices: Any, available: list[int]) -> list[int]:
         indices = list(available) if devices == -1 else list(range(devices))
     else:
         if any(isinstance(index, bool) or not isinstance(index, int) for index in devices):
-            raise TypeError(f"{hint} Device IDs (GPU/TPU) must be an int, a string, a sequence of ints.")
+            raise TypeError(f"{hint} {KINDS_OF_INDICES} but you passed a sequence of other things.")
         indices = list(devices)
     if not indices:
         raise MisconfigurationException("GPUs requested but none are available.")

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from .randomness import RandomState, capture, restore
+
 Item = tuple[Any, int, int]  # batch, batch_idx, dataloader_idx
 Limits = list[int | float] | None
 
@@ -32,6 +34,9 @@ class CombinedLoader(Iterable[Item]):
         self._mode = mode
         self._limits: Limits = None
         self._iterator: Iterator[Item] | None = None
+        # The random states in which loaders began again within this pass, and those in which they shall.
+        self.restarts: list[RandomState] = []
+        self.restarts_to_replay: list[RandomState] = []
 
     @property
     def mode(self) -> str:
@@ -91,6 +96,7 @@ class CombinedLoader(Iterable[Item]):
 
     def __iter__(self) -> Iterator[Item]:
         # At once, so that all workers start together; one after the other where only one is read at a time.
+        self.restarts = []
         started = self._flattened[:1] if self._mode == "sequential" else self._flattened
         self._iterator = MODES[self._mode][0](self, [iter(loader) for loader in started])
         return self._iterator
@@ -99,6 +105,15 @@ class CombinedLoader(Iterable[Item]):
         if self._iterator is None:
             raise RuntimeError("Please call `iter(combined_loader)` first.")
         return next(self._iterator)
+
+    def restart(self, loader: Iterable[Any]) -> Iterator[Any]:
+        """Begins again with a loader inside a pass; noted, since its order depends on what training drew meanwhile."""
+        if self.restarts_to_replay:
+            restore(self.restarts_to_replay[0])
+            self.restarts.append(self.restarts_to_replay.pop(0))
+        else:
+            self.restarts.append(capture(include_cuda=False))
+        return iter(loader)
 
     def reset(self) -> None:
         """Ends the pass and the workers of its loaders."""
@@ -179,7 +194,7 @@ def _max_size_cycle(loaders: CombinedLoader, started: list[Iterator[Any]]) -> It
                 ended[index] = True
                 if all(ended):
                     return
-                iterators[index] = _first(iter(loader), limits[index])
+                iterators[index] = _first(loaders.restart(loader), limits[index])
                 item = next(iterators[index], _NOTHING)
                 if item is _NOTHING:
                     raise RuntimeError(f"The iterable {loader!r} is empty and cannot be cycled.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 import os
 from collections.abc import Callable, Iterator, Sized
 from typing import Any, cast
@@ -258,6 +259,16 @@ def in_step(loader: Any, strategy: Any) -> Any:
     return InStep(loader, strategy.reduce_boolean_decision)
 
 
+def counts_of_all(counts: list[int | float], strategy: Any) -> list[int | float]:
+    """The batches of each loader that all processes have; those of the one with the fewest."""
+    if strategy.world_size == 1:
+        return counts
+    fewest = strategy.reduce(torch.tensor(counts, dtype=torch.float64), reduce_op="min").tolist()
+    if fewest != [float(count) for count in counts]:
+        rank_zero_warn(f"The processes have different numbers of batches; an epoch ends with the fewest: {fewest}.")
+    return [count if math.isinf(count) else int(count) for count in fewest]
+
+
 # --- position and order ----------------------------------------------------------------------------------------------
 
 
@@ -299,19 +310,34 @@ def load_loader_state(loader: Any, state: dict[str, Any] | None) -> bool:
     return True
 
 
-def pass_state(loader: Any) -> dict[str, Any]:
-    """What decides the order of the pass that is about to start. To be taken right before `iter(loader)`.
-
-    The global random states, and those of the generators and stateful samplers of the loader.
-    """
+def order_state(loader: Any) -> dict[str, Any]:
+    """The states of the generators and stateful samplers that a loader has for its own."""
     parts = _order_parts(loader)
     generators = [part.get_state() for part in parts if isinstance(part, torch.Generator)]
     samplers = [part.state_dict() for part in parts if not isinstance(part, torch.Generator)]
-    return {"rng": randomness.capture(include_cuda=False), "generators": generators, "samplers": samplers}
+    return {"generators": generators, "samplers": samplers}
+
+
+def pass_state(loader: Any) -> dict[str, Any]:
+    """What decides the order of the pass that is about to start. To be taken right before `iter(loader)`."""
+    return {"rng": randomness.capture(include_cuda=False), **order_state(loader)}
+
+
+def running_pass_state(loader: Any, start: dict[str, Any]) -> dict[str, Any]:
+    """`pass_state` as it was at the start, with what the pass has drawn for its order since."""
+    return {**start, "restarts": list(loader.restarts)} if isinstance(loader, CombinedLoader) else start
 
 
 def restore_pass(loader: Any, state: dict[str, Any]) -> None:
     """Puts everything back that `pass_state` took, so that the next `iter(loader)` yields the same batches again."""
+    restore_order(loader, state)
+    if isinstance(loader, CombinedLoader):
+        loader.restarts_to_replay = list(state.get("restarts", []))
+    randomness.restore(state["rng"])
+
+
+def restore_order(loader: Any, state: dict[str, Any]) -> None:
+    """Puts back what `order_state` took."""
     parts = _order_parts(loader)
     generators = [part for part in parts if isinstance(part, torch.Generator)]
     samplers = [part for part in parts if not isinstance(part, torch.Generator)]
@@ -319,7 +345,6 @@ def restore_pass(loader: Any, state: dict[str, Any]) -> None:
         generator.set_state(generator_state.cpu())
     for sampler, sampler_state in zip(samplers, state["samplers"]):
         sampler.load_state_dict(sampler_state)
-    randomness.restore(state["rng"])
 
 
 def _order_parts(loader: Any) -> list[Any]:

@@ -68,8 +68,8 @@ class DDPStrategy(ParallelStrategy):
         self.ddp_arguments = kwargs
 
     def setup(self, trainer: Trainer) -> None:
-        if self.layer_sync is not None:
-            self.model = self.layer_sync.apply(self.model)
+        if self._layer_sync is not None:
+            self.model = self._layer_sync.apply(self.model)
         super().setup(trainer)
         trains = trainer.state.fn == TrainerFn.FITTING
         if trains and any(parameter.requires_grad for parameter in self.model.parameters()):

@@ -65,7 +65,7 @@ class ParallelStrategy(Strategy):
         self.process_group_backend = process_group_backend
         self.timeout = timeout
         self.start_method = start_method
-        self.layer_sync: LayerSync | None = None
+        self._layer_sync: LayerSync | None = None
         self.num_nodes = 1
         self.spawned_rank: int | None = None  # the local rank that the launcher gave this process
 
@@ -153,8 +153,8 @@ class ParallelStrategy(Strategy):
 
     def teardown(self) -> None:
         self.model = self.lightning_module
-        if self.layer_sync is not None and self.lightning_module is not None:
-            self.lightning_module = self.model = self.layer_sync.revert(self.lightning_module)
+        if self._layer_sync is not None and self.lightning_module is not None:
+            self.lightning_module = self.model = self._layer_sync.revert(self.lightning_module)
         super().teardown()
         self.environment.teardown()
 

@@ -207,7 +207,7 @@ def _complete_parallel(
         strategy.parallel_devices = parallel_devices
     strategy.num_nodes = num_nodes
     if layer_sync is not None or sync_batchnorm:
-        strategy.layer_sync = layer_sync or TorchSyncBatchNorm()
+        strategy._layer_sync = layer_sync or TorchSyncBatchNorm()
     launcher_fits_notebook = strategy.start_method == "fork"
     started = strategy.environment.creates_processes_externally
     if environment.is_interactive() and not launcher_fits_notebook and not started:

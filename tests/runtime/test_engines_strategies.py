@@ -222,7 +222,7 @@ def test_parts_come_together() -> None:
     assert isinstance(strategy, DDPStrategy)
     assert strategy.checkpoint_io is writer and strategy.cluster_environment is environment
     assert isinstance(strategy.precision_plugin, MixedPrecision)
-    assert isinstance(strategy.layer_sync, TorchSyncBatchNorm)
+    assert isinstance(strategy._layer_sync, TorchSyncBatchNorm)
     assert isinstance(resolve_strategy("cpu", "fsdp", precision="bf16-mixed").precision_plugin, FSDPPrecision)
     assert isinstance(resolve_strategy("cpu", precision="16-true").precision_plugin, HalfPrecision)
 
