@@ -99,7 +99,8 @@ def run(job: Job) -> Outcome:
     except LightifyError as error:
         return Outcome(job.path, Status.FAILED, job.target, problem=error.diagnostic)
     except RecursionError:
-        problem = Diagnostic("LF102", "the code is nested too deeply to be read", SourceSpan(job.path, 1), "split it up")
+        message = "the code is nested too deeply to be read"
+        problem = Diagnostic("LF102", message, SourceSpan(job.path, 1), "split it up")
         return Outcome(job.path, Status.FAILED, job.target, problem=problem)
     except Exception as error:
         return Outcome(

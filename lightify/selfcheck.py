@@ -25,7 +25,7 @@ BindingKind = Literal["import", "assignment", "handler", "other"]
 def self_check(text: str, source_text: str = "", path: str = "<result>") -> tuple[Diagnostic, ...]:
     """Returns what is wrong with a converted script; what its source already had is no fault of ours.
 
-    An undefined name is an error; an unused import or local is a warning. Places are lines of the result, not of `path`.
+    An undefined name is an error; an unused import or local is a warning. Places are lines of the result.
     """
     path = f"{path} (converted)"
     try:

@@ -68,7 +68,8 @@ def read_source(path: str | os.PathLike[str], stdin: bytes = b"") -> Source:
 def find_sources(paths: Sequence[str]) -> tuple[str, ...]:
     """The scripts and notebooks that the user's paths mean, each once; a folder stands for all within.
 
-    Hidden folders, virtual environments, build results and our own results (`x_lit.py` beside `x.py`) are left out.
+    Left out within folders: what is hidden, virtual environments, build results, empty files, and our own results
+    (`x_lit.py` beside `x.py`).
 
     Raises:
         LightifyError: LF003, a path does not exist; LF012, a folder holds nothing to convert.
@@ -100,8 +101,13 @@ def _walk(folder: str) -> Iterator[str]:
         for name in files:
             stem, suffix = os.path.splitext(name)
             ours = stem.endswith(RESULT_SUFFIX) and stem[: -len(RESULT_SUFFIX)] + suffix in present
-            if suffix in SUFFIXES and not name.startswith(".") and not ours:
-                yield os.path.join(parent, name)
+            path = os.path.join(parent, name)
+            if suffix in SUFFIXES and not name.startswith(".") and not ours and not _is_empty(path):
+                yield path
+
+
+def _is_empty(path: str) -> bool:
+    return os.path.isfile(path) and os.path.getsize(path) == 0
 
 
 def _read_bytes(path: str) -> bytes:

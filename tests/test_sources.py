@@ -81,6 +81,7 @@ def test_a_folder_stands_for_its_scripts(tmp_path: Path) -> None:
     for name in wanted + unwanted:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x = 1\n")
+    (tmp_path / "nets" / "__init__.py").touch()
     assert [str(Path(path).relative_to(tmp_path)) for path in find_sources([str(tmp_path)])] == wanted
     twice = find_sources([str(tmp_path / "a.py"), str(tmp_path)])
     assert len(twice) == len(wanted) and twice[0] == str(tmp_path / "a.py")
