@@ -23,7 +23,7 @@ def account(tree: Tree, plan: Plan, dropped_imports: frozenset[cst.CSTNode] = fr
                 fates.setdefault(plan.origins.get(part, part), fate)
 
     for node, fate in plan.fates.items():
-        note(node, fate, below=fate.fate is not Fate.KEPT)
+        note(node, fate, below=fate.fate is not Fate.KEPT and not isinstance(node, cst.FunctionDef))
     for node in dropped_imports:
         note(node, FateNote(Fate.DROPPED, "", "nothing uses it any more"))
     nest = plan.nest

@@ -393,8 +393,12 @@ class _Planner:
             kept, late = self._split_after(auto)
             body: list[Step] = [*first, *auto.before, *auto.early, *kept]
             leave = ("self.pass_ended = True",) if endable else ()
+            if auto.closure is not None:
+                self.fates[auto.closure] = FateNote(Fate.MOVED, "training_step")
+                body, kept, late = [*auto.before], [], [*kept, *late]
             hooks = [
                 Hook("on_train_epoch_start", (), tuple(start)),
+                Hook("on_train_batch_start", ("batch", "batch_idx"), (*first, *auto.start) if auto.closure else ()),
                 Hook("training_step", ("batch", "batch_idx"), tuple(body), result=(auto.loss, auto.loss_frame),
                      on_break=leave, on_continue=()),
                 Hook("on_before_optimizer_step", ("optimizer",), auto.middle),

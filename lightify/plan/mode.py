@@ -14,7 +14,7 @@ from lightify.parse import Tree
 from lightify.plan.kinds import Kinds
 from lightify.plan.nest import Nest, contains
 from lightify.plan.types import FateNote
-from lightify.query import MODULE_SELF, arguments, children, dotted, expression_of, method_call, small, target_names, walk
+from lightify.query import MODULE_SELF, arguments, block, children, dotted, expression_of, method_call, small, target_names, walk
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,10 +38,15 @@ class Automatic:
     clip: tuple[cst.BaseExpression, Frame, str] | None
     scheduler: Variable | None
     fates: Mapping[cst.CSTNode, FateNote] = field(default_factory=dict)
+    start: tuple[Step, ...] = ()  # with a closure: what runs once a batch, before the step
+    closure: cst.FunctionDef | None = None
 
 
 def automatic(nest: Nest, kinds: Kinds, tree: Tree) -> Automatic | str:
     """Reads the body as one zero_grad, one backward and one step; a text says why it is not that."""
+    closure = _closure(nest, kinds)
+    if closure is not None:
+        return closure
     steps = nest.body
     zeros, backwards, updates = [], [], []
     for number, step in enumerate(steps):
@@ -112,6 +117,51 @@ def automatic(nest: Nest, kinds: Kinds, tree: Tree) -> Automatic | str:
         before, method_call(loss_call)[0], steps[backward].frame, tuple(early), tuple(middle), tuple(after),  # type: ignore[index,union-attr]
         optimizer, clip, scheduler, fates,
     )
+
+
+def _closure(nest: Nest, kinds: Kinds) -> Automatic | None:
+    """Reads `def closure(): zero_grad, loss, backward, return loss` and `optimizer.step(closure)`."""
+    steps = nest.body
+    for number, step in enumerate(steps):
+        call = _call(step)
+        used = method_call(call)
+        if used is None or call not in nest.sites or used[1] != "step" or len(call.args) != 1:  # type: ignore[union-attr]
+            continue
+        name = dotted(call.args[0].value)  # type: ignore[union-attr]
+        found = [s for s in steps[:number] if isinstance(s, Item) and isinstance(s.node, cst.FunctionDef)
+                 and s.node.name.value == name]
+        optimizer = kinds.variable(used[0], step.frame)  # type: ignore[union-attr]
+        if len(found) != 1 or optimizer is None or kinds.of(optimizer) is not Kind.OPTIMIZER:
+            return None
+        function = found[0].node
+        assert isinstance(function, cst.FunctionDef)
+        frame = Frame(function.name.value, function, found[0].frame)
+        inside = [Item(node, frame) for node in block(function.body)]
+        calls = [method_call(_call(s)) for s in inside]
+        roles = [used[1] if used is not None else "" for used in calls]
+        result = small(inside[-1].node) if inside else None
+        if roles.count("zero_grad") != 1 or roles.count("backward") != 1 or not isinstance(result, cst.Return):
+            return None
+        zero, backward = roles.index("zero_grad"), roles.index("backward")
+        loss = calls[backward][0]  # type: ignore[index]
+        others = [s for n, s in enumerate(inside) if n not in (zero, backward, len(inside) - 1)]
+        if (
+            kinds.variable(calls[zero][0], frame) is not optimizer or _call(inside[backward]).args  # type: ignore[index,union-attr]
+            or backward < zero or any(n > backward for n in range(len(inside) - 1) if n not in (zero, backward))
+            or result.value is None or dotted(result.value) != dotted(loss) or dotted(loss) is None
+            or any(site is not call and site is not _call(inside[backward]) for site in nest.sites)
+            or usage(others).writes & usage([s for s in steps if s is not found[0]]).reads
+        ):
+            return None
+        replaced = FateNote(Fate.REPLACED, "Trainer: steps the optimizer with the training step as closure", "automatic optimization")
+        fates: dict[cst.CSTNode, FateNote] = {inside[zero].node: replaced, inside[backward].node: replaced, step.node: replaced}  # type: ignore[union-attr]
+        fates[result] = FateNote(Fate.MOVED, "training_step")
+        before = tuple(s for s in steps[:number] if s is not found[0])
+        return Automatic(
+            tuple(others), loss, frame, (), (), tuple(steps[number + 1 :]), optimizer, None, None, fates,
+            start=before, closure=function,
+        )
+    return None
 
 
 def _between(steps: Sequence[Step], optimizer: Variable, kinds: Kinds, tree: Tree):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import libcst as cst
 
@@ -67,22 +67,24 @@ def find_nest(tree: Tree, analysis: Analysis, flat: str = "") -> Nest | Refusal:
             hint="a Trainer repeats a step; a single step needs none",
         )
     outermost = list(dict.fromkeys(loops[0] for loops in looped))
+    notes = [flat] if flat else []
     if len(outermost) > 1:
-        places = ", ".join(str(tree.span(loop).line) for loop in outermost)
-        return Refusal(
-            "LF204", f"several separate training loops (lines {places})", tree.span(outermost[1]),
-            hint="put each into a script of its own",
-        )
+        main = _main_loop(outermost, chains)
+        sites = [site for site in sites if any(
+            main in chain for chain in _chains(site, tree, calls)
+        )]
+        looped = [loops for loops in looped if loops[0] is main]
+        others = ", ".join(str(tree.span(loop).line) for loop in outermost if loop is not main)
+        notes.append(f"other loops that train stay as they are (line {others})")
     loops = _common(looped)
     number = _batch_loop(loops, tree, analysis)
     module = Frame("")
-    notes: list[str] = [flat] if flat else []
     if flat:
         number = max(number - 1, 0)
     elif number > 0:
         nest = _open_nest(loops[number - 1], loops[number], sites, tree, module)
         if isinstance(nest, Nest):
-            return nest
+            return replace(nest, notes=tuple(notes))
         notes.append(nest)
         number -= 1
     batch_loop = loops[number]
@@ -113,6 +115,12 @@ def _chains(node: cst.CSTNode, tree: Tree, calls, depth: int = 0) -> list[list[c
 
 def _inside(node: cst.CSTNode, function: cst.FunctionDef, tree: Tree) -> bool:
     return any(ancestor is function for ancestor in tree.ancestors(node))
+
+
+def _main_loop(loops: Sequence[Loop], chains: Sequence[list[cst.CSTNode]]) -> Loop:
+    """Of several separate loops the deepest nest, the last of equals: what comes before warms up."""
+    depths = {loop: max(sum(isinstance(n, Loop) for n in c) for c in chains if loop in c) for loop in loops}
+    return max(reversed(loops), key=lambda loop: depths[loop])
 
 
 def _common(chains: Sequence[list[Loop]]) -> list[Loop]:
