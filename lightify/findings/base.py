@@ -13,7 +13,7 @@ import libcst as cst
 from lightify.analyze import class_of
 from lightify.errors import Diagnostic, Severity
 from lightify.facts import Analysis, Kind, Scope
-from lightify.flow import Item, local_names, parameters
+from lightify.flow import Item, bound_names, local_names, parameters
 from lightify.parse import Tree
 from lightify.plan.types import Plan
 from lightify.query import arguments, block, dotted, method_call, small, target_names
@@ -203,6 +203,10 @@ class Script:
                 bind(node.target, None, node)  # type: ignore[attr-defined]
         for node in self.nodes[cst.AsName]:
             bind(node.name, None, node)  # type: ignore[attr-defined]
+        for kind in (cst.Import, cst.ImportFrom):
+            for node in self.nodes[kind]:
+                for name in bound_names([node]):
+                    found[self.key(node, name)].append(Definition(None, node))
         for bindings in found.values():
             bindings.sort(key=lambda definition: self.place(definition.node))
         return found

@@ -8,7 +8,7 @@ import libcst as cst
 
 from lightify.errors import Diagnostic
 from lightify.facts import Kind
-from lightify.findings.base import Rule, Script, call_name, literal, words
+from lightify.findings.base import Key, Rule, Script, call_name, literal, words
 from lightify.query import arguments, dotted
 
 SHUFFLED = Rule(
@@ -39,7 +39,7 @@ _EVALUATION = {"val", "valid", "validation", "test", "eval", "dev", "testing"}
 def find(script: Script) -> Iterator[Diagnostic]:
     """Accepts DataLoaders whose options are literal; silent when a star or variable hides them."""
     source = script.nest.batch_loop.iter if isinstance(script.nest.batch_loop, cst.For) else None
-    trains = script.origins(_unwrapped(source))
+    trains = _aliases(script, _unwrapped(source))
     for call in script.calls("DataLoader"):
         yield from _loader(script, call, trains)
     for call in script.calls("DistributedSampler"):
@@ -51,6 +51,16 @@ def find(script: Script) -> Iterator[Diagnostic]:
             name = inner.args[0].value if len(inner.args) == 1 else None
             if script.kind(name) is Kind.LOADER:
                 yield HIDDEN_PASS.at(script, call, name=dotted(name))
+
+
+def _aliases(script: Script, node: cst.CSTNode | None, depth: int = 0) -> frozenset[Key]:
+    """What a name stands for, through `a = b`."""
+    found = set(script.origins(node))
+    for key in tuple(found):
+        for definition in script.definitions.get(key, ()) if depth < 3 else ():
+            if definition.index is None and definition.value is not None:
+                found |= _aliases(script, definition.value, depth + 1)
+    return frozenset(found)
 
 
 def _unwrapped(iterable: cst.BaseExpression | None) -> cst.BaseExpression | None:
@@ -69,7 +79,7 @@ def _loader(script: Script, call: cst.Call, trains: frozenset) -> Iterator[Diagn
         return
     given = arguments(call)
     shuffle = given.get(2, "shuffle")
-    is_source = bool(trains & {script.key(target, name)})
+    is_source = script.key(target, name) in trains
     if literal(shuffle) == "True" and words(name) & _EVALUATION and "train" not in words(name) and not is_source:
         yield SHUFFLED.at(script, call, name=name)
     if shuffle is None and not given.starred and is_source and trains == {script.key(target, name)}:

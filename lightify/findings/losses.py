@@ -73,34 +73,29 @@ def _is_number(value: cst.BaseExpression | None) -> bool:
 
 
 def _outlives_batch(script: Script, node: cst.CSTNode, total: str) -> bool:
-    """True when the total is started outside the batch loop and is no loss itself."""
+    """True when the total is started outside the innermost loop and is no loss itself."""
     key = script.key(node, total)
-    if key in script.loss_names or total.startswith("self.") and not script.definitions.get(key):
-        return False
-    loop = next((a for a in script.enclosing(node) if isinstance(a, (cst.For, cst.While))), None)
-    if loop is not script.nest.batch_loop:
+    loop = next((a for a in script.tree.ancestors(node) if isinstance(a, (cst.For, cst.While, cst.FunctionDef))), None)
+    if key in script.loss_names or loop is None or isinstance(loop, cst.FunctionDef):
         return False
     starts = [d for d in script.definitions.get(key, ()) if not isinstance(d.node, cst.AugAssign)]
-    if not starts or any(d.value is None for d in starts):
+    if not starts or any(d.value is None or _starts_each(script, d.node, loop) for d in starts):
         return False
-    outside = not any(script.in_batches(d.node) and _is_plain(script, d.node) for d in starts)
-    feeds = any(
-        total in read_names(d.value)
+    return not any(
+        d.value is not None and total in read_names(d.value)
         for loss_key in script.loss_names
         for d in script.definitions.get(loss_key, ())
-        if d.value is not None
     )
-    return outside and not feeds
 
 
-def _is_plain(script: Script, node: cst.CSTNode) -> bool:
-    """True when no condition stands between a statement and the batch loop."""
+def _starts_each(script: Script, node: cst.CSTNode, loop: cst.CSTNode) -> bool:
+    """True when a statement runs in each round of a loop."""
     for ancestor in script.tree.ancestors(node):
-        if ancestor is script.nest.batch_loop or isinstance(ancestor, cst.FunctionDef):
+        if ancestor is loop:
             return True
         if isinstance(ancestor, cst.If):
             return False
-    return True
+    return False
 
 
 def _overwritten(script: Script) -> Iterator[Diagnostic]:
