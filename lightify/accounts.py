@@ -8,7 +8,7 @@ from lightify.flow import Item
 from lightify.ledger import Fate, Ledger, LedgerEntry
 from lightify.parse import Tree
 from lightify.plan.types import FateNote, Plan
-from lightify.query import code, small, walk
+from lightify.query import small, walk
 
 _Statement = (cst.BaseSmallStatement, cst.BaseCompoundStatement)
 
@@ -46,20 +46,10 @@ def account(tree: Tree, plan: Plan, dropped_imports: frozenset[cst.CSTNode] = fr
     for step in (*nest.epoch_start, *nest.body, *nest.epoch_end):
         if isinstance(step, Item):
             note(step.node, FateNote(Fate.DROPPED, "", "not needed by the Trainer"))
+    lines = tree.source.text.splitlines()
     entries = []
     for node, span in tree.spans.items():
         fate = fates.get(node) or FateNote(Fate.KEPT)
-        entries.append(LedgerEntry(span, _first_line(node), fate.fate, fate.target, fate.reason))
+        text = lines[span.line - 1][:200].strip() if span.line <= len(lines) else ""
+        entries.append(LedgerEntry(span, text, fate.fate, fate.target, fate.reason))
     return Ledger(tuple(sorted(entries, key=lambda entry: entry.span)))
-
-
-def _first_line(node: cst.CSTNode) -> str:
-    if isinstance(node, cst.BaseCompoundStatement):
-        node = node.with_changes(body=cst.SimpleStatementSuite([cst.Pass()]), leading_lines=[]) if hasattr(node, "leading_lines") else node
-        for name in ("orelse", "finalbody"):
-            if getattr(node, name, None) is not None:
-                node = node.with_changes(**{name: None})
-        if isinstance(node, (cst.FunctionDef, cst.ClassDef)):
-            node = node.with_changes(decorators=[], lines_after_decorators=[])
-    text = code(node).strip().split("\n", 1)[0]
-    return text.removesuffix(" pass")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import libcst as cst
 
@@ -117,13 +118,20 @@ def class_of_object(receiver: cst.BaseExpression, tree: Tree) -> cst.ClassDef | 
         return None
     if receiver.value == "self":
         return _class_of(receiver, tree)
-    for node in tree.parents:
+    return _classes_of_names(tree).get(receiver.value)
+
+
+@lru_cache(maxsize=4)
+def _classes_of_names(tree: Tree) -> Mapping[str, cst.ClassDef]:
+    """Names that are bound to `Class(...)` of the file somewhere."""
+    found: dict[str, cst.ClassDef] = {}
+    for node in tree.spans:
         if isinstance(node, cst.Assign) and isinstance(node.value, cst.Call):
-            if any(isinstance(t.target, cst.Name) and t.target.value == receiver.value for t in node.targets):
-                definition = tree.classes.get(dotted(node.value.func) or "")
-                if definition is not None:
-                    return definition
-    return None
+            definition = tree.classes.get(dotted(node.value.func) or "")
+            for target in node.targets:
+                if definition is not None and isinstance(target.target, cst.Name):
+                    found.setdefault(target.target.value, definition)
+    return found
 
 
 def _with_bases(definition: cst.ClassDef, tree: Tree) -> list[cst.ClassDef]:

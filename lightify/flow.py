@@ -358,12 +358,18 @@ def _name_write(total: Usage, name: str, frame: Frame) -> None:
 
 
 def _read(total: Usage, node: cst.CSTNode, frame: Frame) -> None:
-    for name in sorted(read_names(node)):
+    names, walrus = _expression_names(node)
+    for name in names:
         _name_read(total, name, frame)
-    for part in same_scope([node]):
-        if isinstance(part, cst.NamedExpr):
-            for name in target_names(part.target):
-                _name_write(total, name, frame)
+    for name in walrus:
+        _name_write(total, name, frame)
+
+
+@lru_cache(maxsize=16384)
+def _expression_names(node: cst.CSTNode) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names that an expression reads, and those that its `:=` bind."""
+    bound = (target_names(part.target) for part in same_scope([node]) if isinstance(part, cst.NamedExpr))
+    return tuple(sorted(read_names(node))), tuple(name for names in bound for name in names)
 
 
 def _write_target(total: Usage, target: cst.CSTNode, frame: Frame) -> None:

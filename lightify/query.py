@@ -45,16 +45,23 @@ def _child_fields(kind: type[cst.CSTNode]) -> tuple[str, ...]:
     )
 
 
+@cache
+def _is_node(kind: type) -> bool:
+    # isinstance on libcst's abstract classes is slow, and this is asked a million times
+    return issubclass(kind, cst.CSTNode)
+
+
 def children(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
     """Yields the direct children in source order, without whitespace and punctuation."""
-    for name in _child_fields(type(node)):
+    for name in _child_fields(node.__class__):
         value = getattr(node, name)
-        if isinstance(value, cst.CSTNode):
-            yield value
-        elif isinstance(value, (tuple, list)):
+        kind = value.__class__
+        if kind is tuple or kind is list:
             for element in value:
-                if isinstance(element, cst.CSTNode):
+                if _is_node(element.__class__):
                     yield element
+        elif _is_node(kind):
+            yield value
 
 
 def walk(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
@@ -82,12 +89,13 @@ def map_children(node: cst.CSTNode, change: Callable[[cst.CSTNode], cst.CSTNode]
     changes: dict[str, object] = {}
     for name in _child_fields(type(node)):
         value = getattr(node, name)
-        if isinstance(value, cst.CSTNode):
+        kind = value.__class__
+        if _is_node(kind):
             new = change(value)
             if new is not value:
                 changes[name] = new
-        elif isinstance(value, (tuple, list)) and value:
-            replaced = [change(element) if isinstance(element, cst.CSTNode) else element for element in value]
+        elif (kind is tuple or kind is list) and value:
+            replaced = [change(element) if _is_node(element.__class__) else element for element in value]
             if any(new is not old for new, old in zip(replaced, value)):
                 changes[name] = replaced
     return node.with_changes(**changes) if changes else node

@@ -94,7 +94,7 @@ def outcomes_to_sarif(outcomes: Sequence[Outcome]) -> Json:
         "name": "lightify",
         "version": __version__,
         "rules": [
-            {"id": code, "helpUri": f"docs/diagnostics.md#{code.lower()}", "shortDescription": {"text": code}}
+            {"id": code, "helpUri": _page(code), "shortDescription": {"text": code}}
             for code in codes
         ],
     }
@@ -110,6 +110,10 @@ def outcomes_to_sarif(outcomes: Sequence[Outcome]) -> Json:
     ]
     run: Json = {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}
     return {"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]}
+
+
+def _page(code: str) -> str:
+    return f"docs/{'findings' if code.startswith('LF4') else 'diagnostics'}.md#{code.lower()}"
 
 
 def _sarif_location(span: SourceSpan) -> Json:

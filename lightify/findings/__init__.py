@@ -9,7 +9,7 @@ from lightify.findings import (
     statements,
 )
 from lightify.findings.base import Finding, Rule, Script
-from lightify.ignore import without_ignored
+from lightify.ignore import unknown_codes, without_ignored
 from lightify.parse import Tree
 from lightify.plan.types import Plan
 
@@ -26,4 +26,5 @@ def find(tree: Tree, analysis: Analysis, plan: Plan) -> tuple[Diagnostic, ...]:
     script = Script(tree, analysis, plan)
     found = {diagnostic: None for finding in REGISTRY for diagnostic in finding(script)}
     ordered = sorted(found, key=lambda diagnostic: (diagnostic.span or tree.span(tree.module), diagnostic.code))
-    return without_ignored(ordered, tree.source.text)
+    text = tree.source.text
+    return (*without_ignored(ordered, text), *unknown_codes(text, tree.source.path, RULES))

@@ -20,10 +20,10 @@ from lightify.plan.evaluation import Evaluation, find_evaluation, may_draw, mode
 from lightify.plan.headers import BatchHead, EpochHead, batch_head, epoch_head
 from lightify.plan.homes import Homes, assign_homes, hook_usage
 from lightify.plan.kinds import Kinds
-from lightify.plan.mode import Automatic, automatic, calls_out, construction, exits_of
+from lightify.plan.mode import Automatic, automatic, calls_out, construction, exits_of, scope_nodes
 from lightify.plan.nest import Nest, find_nest
 from lightify.plan.metrics import log_statement, metrics_of, printed
-from lightify.plan.surroundings import Surroundings, interrupt_handler, scope_children, surroundings
+from lightify.plan.surroundings import Surroundings, interrupt_handler, surroundings
 from lightify.plan.types import (
     Attribute, Computed, FateNote, Home, Hook, Local, Made, Plan, TrainerOption,
 )
@@ -823,7 +823,7 @@ class _Planner:
                     found = construction(variable, self.tree)
                     owner = variable.frame.function or self.tree.module
                     values = [
-                        n.value for n in scope_children(owner) if isinstance(n, cst.Assign)
+                        n.value for n in scope_nodes(owner) if isinstance(n, cst.Assign)
                         and any(isinstance(t.target, cst.Name) and t.target.value == variable.name for t in n.targets)
                     ]
                     calls = [self.tree.qualified(v.func) for v in values if isinstance(v, cst.Call)]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import libcst as cst
 
@@ -295,37 +296,36 @@ def _owns_all(optimizer: Variable, module: Variable, kinds: Kinds, tree: Tree) -
 
 def construction(variable: Variable, tree: Tree) -> tuple[cst.BaseStatement, cst.Call] | None:
     """The only assignment of a variable in its frame, when that is a plain call."""
-    owner: cst.CSTNode = variable.frame.function or tree.module
-    found: list[tuple[cst.BaseStatement, cst.Call]] = []
-    writes = 0
-    for node in _scope_nodes(owner):
+    calls, bound = _bindings(variable.frame.function or tree.module)
+    found = calls.get(variable.name, [])
+    return found[0] if len(found) == 1 and bound.get(variable.name) == 1 else None
+
+
+@lru_cache(maxsize=64)
+def _bindings(owner: cst.CSTNode) -> tuple[dict[str, list[tuple[cst.BaseStatement, cst.Call]]], dict[str, int]]:
+    """In a function or module: the plain `name = call(...)` statements, and how often each name is bound at all."""
+    calls: dict[str, list[tuple[cst.BaseStatement, cst.Call]]] = {}
+    bound: dict[str, int] = {}
+    for node in scope_nodes(owner):
         inner = small(node)
-        if isinstance(inner, cst.Assign):
-            for target in inner.targets:
-                if isinstance(target.target, cst.Name) and target.target.value == variable.name:
-                    writes += 1
-                    if isinstance(inner.value, cst.Call) and len(inner.targets) == 1:
-                        found.append((node, inner.value))  # type: ignore[arg-type]
-    if writes != 1 or len(found) != 1 or _also_bound(owner, variable.name):
-        return None
-    return found[0]
+        if isinstance(inner, cst.Assign) and len(inner.targets) == 1 and isinstance(inner.value, cst.Call):
+            if isinstance(inner.targets[0].target, cst.Name):
+                calls.setdefault(inner.targets[0].target.value, []).append((node, inner.value))  # type: ignore[arg-type]
+        if isinstance(node, (cst.AssignTarget, cst.For, cst.AugAssign, cst.AnnAssign, cst.NamedExpr)):
+            names = target_names(node.target)
+        elif isinstance(node, cst.AsName):
+            names = target_names(node.name)
+        else:
+            continue
+        for name in names:
+            bound[name] = bound.get(name, 0) + 1
+    return calls, bound
 
 
-def _scope_nodes(owner: cst.CSTNode):
+def scope_nodes(owner: cst.CSTNode) -> Iterator[cst.CSTNode]:
+    """Nodes of a function's or module's own scope."""
     body = owner.body if isinstance(owner, cst.FunctionDef) else owner
     return same_scope(list(children(body)))
-
-
-def _also_bound(owner: cst.CSTNode, name: str) -> bool:
-    """True when a name is also bound by tuple targets, loops or the like."""
-    times = 0
-    for node in _scope_nodes(owner):
-        if isinstance(node, cst.AssignTarget) and not isinstance(node.target, cst.Name):
-            times += name in target_names(node.target)
-        elif isinstance(node, (cst.For, cst.AugAssign, cst.AsName)):
-            target = node.name if isinstance(node, cst.AsName) else node.target
-            times += name in target_names(target)
-    return times > 0
 
 
 def _reads_gradients(steps: Sequence[Step], tree: Tree) -> bool:

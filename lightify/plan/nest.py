@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import libcst as cst
 
@@ -235,19 +236,26 @@ def _leads_to(step: Item, goal: Loop, tree: Tree) -> bool:
     return contains(resolved[0], [goal], tree)
 
 
-def contains(function: cst.FunctionDef, goals: Sequence[cst.CSTNode], tree: Tree, depth: int = 0) -> bool:
+def contains(function: cst.FunctionDef, goals: Sequence[cst.CSTNode], tree: Tree) -> bool:
     """True when a function holds one of the nodes, itself or in a function that it calls."""
-    for node in walk(function):
-        if any(node is goal for goal in goals):
-            return True
-    if depth >= 4:
-        return False
+    inside = _reachable(function, tree)
+    return any(goal in inside for goal in goals)
+
+
+@lru_cache(maxsize=256)
+def _reachable(function: cst.FunctionDef, tree: Tree, depth: int = 0) -> frozenset[cst.CSTNode]:
+    """Calls and loops of a function and of the functions that it calls."""
+    nodes: set[cst.CSTNode] = set()
     frame = Frame(function.name.value, function, Frame(""))
     for node in walk(function):
-        if isinstance(node, cst.Call) and (found := callee(node, frame, tree)) is not None:
-            if found[0] is not function and contains(found[0], goals, tree, depth + 1):
-                return True
-    return False
+        if isinstance(node, Loop):
+            nodes.add(node)
+        elif isinstance(node, cst.Call):
+            nodes.add(node)
+            found = callee(node, frame, tree) if depth < 4 else None
+            if found is not None and found[0] is not function:
+                nodes |= _reachable(found[0], tree, depth + 1)
+    return frozenset(nodes)
 
 
 def _open_steps(steps: Sequence[Step], sites, tree: Tree, module: Frame, depth: int = 0):

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import libcst as cst
 
-from lightify.flow import Frame, Item, Step, Variable, free_names, local_names, parameters, same_scope, usage
+from lightify.flow import Frame, Item, Step, Variable, free_names, local_names, parameters, usage
 from lightify.parse import Tree
 from lightify.plan.nest import Nest
-from lightify.query import block, children, dotted, walk
+from lightify.query import block, dotted, walk
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,12 +119,6 @@ def _named_elsewhere(function: cst.FunctionDef, nest: Nest, gone: set[cst.Functi
 
 def _was_opened(call: cst.Call, nest: Nest) -> bool:
     return any(opened.call is call for opened in nest.opened)
-
-
-def scope_children(owner: cst.CSTNode):
-    """Nodes of a function's or module's own scope."""
-    body = owner.body if isinstance(owner, cst.FunctionDef) else owner
-    return same_scope(list(children(body)))
 
 
 def interrupt_handler(loop: cst.CSTNode, tree: Tree) -> cst.ExceptHandler | None:
