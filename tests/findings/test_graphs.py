@@ -74,7 +74,7 @@ NOOP = {
         """
     },
     "rebound on a condition": TWO | {
-        "batch": f"{START}if i:\n    fake = x\nd_loss = model(fake).mean()\nd_loss.backward()\noptimizer.step()"
+        "batch": f"{START}if len(x):\n    fake = x\nd_loss = model(fake).mean()\nd_loss.backward()\noptimizer.step()"
     },
     "a new state for each batch": {
         "network": RECURRENT, "batch": f"hidden = torch.zeros(len(x), 8){RECURRENT_STEP}"
@@ -125,3 +125,19 @@ def test_noop(parts: dict[str, str]) -> None:
 @pytest.mark.parametrize("parts", FOUND.values(), ids=FOUND)
 def test_found(parts: dict[str, str]) -> None:
     check(script(**parts), RULES)
+
+
+@pytest.mark.parametrize("parts", NOOP.values(), ids=NOOP)
+def test_the_silent_ones_run(parts: dict[str, str]) -> None:
+    run(script(**parts))
+
+
+@pytest.mark.parametrize("parts", FOUND.values(), ids=FOUND)
+def test_the_found_ones_do_not_run(parts: dict[str, str]) -> None:
+    with pytest.raises(RuntimeError, match="modified by an inplace operation|backward through the graph a second time"):
+        run(script(**parts))
+
+
+def run(text: str) -> None:
+    text = text.replace("torch.randn(30, 4), torch.randint(2, (30,))", "torch.randn(32, 4), torch.randint(2, (32,))")
+    exec(compile(text, "train.py", "exec"), {"__name__": "__main__"})
