@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from .datahooks import DataHooks
-from .errors import MisconfigurationException, rank_zero_warn
+from .errors import MisconfigurationException, rank_zero_deprecation, rank_zero_warn
 from .hparams import HyperparametersMixin
 from .loading import ClassOnly, load_module
 from .optim import GradClipAlgorithmType, LightningOptimizer
@@ -422,6 +422,9 @@ class LightningModule(DataHooks, HyperparametersMixin, torch.nn.Module):
     def manual_backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """`loss.backward()` for manual optimization: scales for mixed precision and calls the hooks."""
         self._require_manual("manual_backward")
+        if any(isinstance(argument, (Optimizer, LightningOptimizer)) for argument in args):
+            rank_zero_deprecation("`manual_backward(loss, optimizer)` is Lightning 1.x; write `manual_backward(loss)`.")
+            args = ()
         self.trainer._backward(loss, *args, **kwargs)
 
     def _require_manual(self, name: str) -> None:

@@ -146,7 +146,7 @@ def _split(configured: Any) -> tuple[list[Any], list[Any], str | None]:
 
 
 def _check_keys(configured: Mapping[str, Any]) -> None:
-    extra = configured.keys() - {"optimizer", "lr_scheduler", "monitor"}
+    extra = configured.keys() - {"optimizer", "lr_scheduler", "monitor", "frequency"}
     if extra:
         rank_zero_warn(f"Found unsupported keys in the optimizer configuration: {set(extra)}", category=RuntimeWarning)
 

@@ -351,7 +351,7 @@ class TrainingRun:
         source = loaders.given[0] if loaders.is_single else loaders.combined
         if saved is None:
             self.pass_start = pass_state(source)
-            return loaders.batches()
+            return self._in_agreement(loaders.batches())
         self.pass_start = saved["data"]["pass_start"]
         batches: Iterator[Any] = iter(())
         if not state.epoch_closed and state.batches_done != self.num_batches:
@@ -368,7 +368,19 @@ class TrainingRun:
         restore(saved["random"])
         if state.checked < state.batches_done != self.num_batches:
             self.check_batch(state.batch_idx)
-        return batches
+        return self._in_agreement(batches)
+
+    def _in_agreement(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """The batches, between which several processes agree on signals that they heard."""
+        signals = self.trainer._signals
+        if signals is None or not signals.shared:
+            return batches
+
+        def largest(numbers: list[float]) -> list[float]:
+            reduced: Tensor = self.strategy.reduce(torch.tensor(numbers, dtype=torch.float64), reduce_op="max")
+            return reduced.tolist()
+
+        return signals.agreeing(batches, largest)
 
     def position(self) -> dict[str, Any]:
         """Where this process is in the data and in its random streams, for a checkpoint.
@@ -581,6 +593,8 @@ class TrainingRun:
             return None
         elif isinstance(output, Mapping):
             loss = output.get("loss")
+            if "log" in output or "progress_bar" in output:
+                self.trainer._log_returned(output)
             if loss is None:
                 raise MisconfigurationException(
                     "In automatic_optimization, when `training_step` returns a dict, the 'loss' key needs to be present"

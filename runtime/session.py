@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from . import legacy
 from .callbacks.base import Callback
 from .data import no_loader
 from .datamodule import LightningDataModule
@@ -49,11 +50,13 @@ STAGES = {
 def session(trainer: Trainer, ckpt_path: Any, weights_only: bool | None) -> Iterator[None]:
     """Everything around the loop of one call. Errors close the run in order and go on to the caller."""
     try:
-        begin(trainer, ckpt_path, weights_only)
-        detects = trainer._detect_anomaly and trainer.state.fn is TrainerFn.FITTING
-        with signals_of(trainer), torch.autograd.set_detect_anomaly(detects):
-            yield
-        end(trainer)
+        introduce(trainer)
+        with legacy.adapted(trainer, trainer.lightning_module):
+            begin(trainer, ckpt_path, weights_only)
+            detects = trainer._detect_anomaly and trainer.state.fn is TrainerFn.FITTING
+            with signals_of(trainer), torch.autograd.set_detect_anomaly(detects):
+                yield
+            end(trainer)
     except TunerExit:
         call_teardown_hooks(trainer)
         close(trainer)
@@ -70,10 +73,9 @@ def session(trainer: Trainer, ckpt_path: Any, weights_only: bool | None) -> Iter
         raise
 
 
-def begin(trainer: Trainer, ckpt_path: Any, weights_only: bool | None) -> None:
-    """Brings all parts into being, in Lightning's order."""
-    fn, strategy, module = trainer.state.fn, trainer.strategy, trainer.lightning_module
-    assert fn is not None
+def introduce(trainer: Trainer) -> None:
+    """Makes trainer, module and callbacks known to one another, and refuses what cannot run."""
+    strategy, module = trainer.strategy, trainer.lightning_module
     if hasattr(module, "hparams"):
         clean_namespace(module.hparams)
     strategy.connect(module)
@@ -83,6 +85,12 @@ def begin(trainer: Trainer, ckpt_path: Any, weights_only: bool | None) -> None:
     for callback in trainer.callbacks:
         callback.log, callback.log_dict = module.log, module.log_dict  # type: ignore[attr-defined]
     check_module(trainer)
+
+
+def begin(trainer: Trainer, ckpt_path: Any, weights_only: bool | None) -> None:
+    """Brings all parts into being, in Lightning's order."""
+    fn, strategy, module = trainer.state.fn, trainer.strategy, trainer.lightning_module
+    assert fn is not None
     strategy.setup_environment()
     profiler = trainer.profiler
     profiler.lightning_module = module  # type: ignore[attr-defined]
@@ -289,6 +297,8 @@ def configure_optimizers(trainer: Trainer) -> None:
     configured = trainer._profiled("[LightningModule]", "configure_optimizers", module.configure_optimizers)()
     trainer.run.hook = None
     optimizers, configs = normal_form(configured, module)
+    parts = [part for part in configured if isinstance(part, dict)] if isinstance(configured, (list, tuple)) else []
+    trainer._optimizer_frequencies = [part["frequency"] for part in parts if "frequency" in part]
     own_steps = not module.automatic_optimization or is_overridden("lr_scheduler_step", module, LightningModule)
     check_schedulers(configs, own_steps)
     trainer.optimizers = trainer.strategy.setup_optimizers(optimizers)
@@ -390,7 +400,8 @@ def signals_of(trainer: Trainer) -> Signals:
 
     environment = getattr(trainer.strategy, "cluster_environment", None)
     launcher = trainer.strategy.launcher
-    trainer._signals = Signals(wake, requeue, environment, launcher.kill if launcher is not None else None)
+    shared = trainer.world_size > 1 and trainer.state.fn is TrainerFn.FITTING
+    trainer._signals = Signals(wake, requeue, environment, launcher.kill if launcher is not None else None, shared)
     return trainer._signals
 
 

@@ -84,12 +84,12 @@ def _dump_run(trainer: Trainer) -> dict[str, Any]:
     saved: dict[str, Any] = {"format": FORMAT, "run": state.state_dict()}
     if run is None or run.loaders is None:
         return {**saved, "random": randomness.capture()}
-    saved.update(run.position())
+    own = {**run.position(), "results": run.results.state_dict()}
+    saved.update(own)
     if trainer.world_size > 1:
-        saved["ranks"] = trainer.strategy.gather_object(run.position())
+        saved["ranks"] = trainer.strategy.gather_object(own)
     if state.hook == "on_train_batch_end" and run.closes:
         saved["run"]["logged_steps"] += 1  # counted after this hook, which will not be called again
-    saved["results"] = run.results.state_dict()
     saved["metrics"] = dict(trainer.callback_metrics)
     saved["closes"] = run.closes
     # In automatic optimization a closed window's gradients are never read again.

@@ -9,6 +9,7 @@ import math
 import os
 import sys
 from ast import literal_eval
+import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import timedelta
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from . import loops, snapshot
+from . import legacy, loops, snapshot
 from .callbacks import (
     Callback,
     Checkpoint,
@@ -53,6 +54,7 @@ from .strategies import Strategy, environment, resolve_strategy
 from .trial import trial
 
 Path_ = str | Path
+SECONDS_BETWEEN_SAVES = 2.0  # of what loggers hold in memory
 
 
 def _with_defaults_of_environment(init: Callable[..., None]) -> Callable[..., None]:
@@ -68,7 +70,11 @@ def _with_defaults_of_environment(init: Callable[..., None]) -> Callable[..., No
                     given[name] = literal_eval(text)
                 except (ValueError, SyntaxError):
                     given[name] = text
+        if not given.keys() <= set(names):
+            given = legacy.modern_arguments(given, names)
+        resume_from = given.pop("_resume_from", None)
         init(self, **given)
+        self._resume_from = resume_from
 
     return init_with_defaults
 
@@ -305,9 +311,19 @@ class Trainer:
         self._ckpt_path: Path_ | None = None
         self._own_ckpt_path: Path_ | None = None
         self._signals: Signals | None = None
+        self._next_save = 0.0
         self._is_launched = False
         self._verbose = True
         self._return_predictions: bool | None = None
+        self._profile: Any = None
+        self._resume_from: Path_ | None = None
+        self._optimizer_frequencies: list[int] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Bound parts are made anew by the next call; a signal handler belongs to its process.
+        bound = {"_signals": None, "_training": None, "_evaluations": {}, "predict_loop": None, "_profile": None}
+        hooks = Hooks(self, None, (), self.run, Callback, LightningModule)
+        return {**self.__dict__, **bound, "_hooks": hooks}
 
     # ---------------------------------------------------------------- the public methods
 
@@ -319,6 +335,7 @@ class Trainer:
         datamodule: LightningDataModule | None = None,
         ckpt_path: Path_ | None = None,
         weights_only: bool | None = None,
+        **older: Any,
     ) -> None:
         """Trains a module.
 
@@ -329,7 +346,13 @@ class Trainer:
             datamodule: gives the loaders instead.
             ckpt_path: where to continue from: a path, "best", "last" or "hpc".
             weights_only: False lets the checkpoint hold pickled objects.
+            **older: loaders under their names of Lightning 1.x.
         """
+        if older:
+            train_dataloaders, val_dataloaders = legacy.modern_loaders(
+                older, train_dataloaders=train_dataloaders, val_dataloaders=val_dataloaders
+            )
+        ckpt_path = self._resume_from if ckpt_path is None else ckpt_path
         if self._launches():
             arguments = (model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only)
             self._launch(self.fit, *arguments)
@@ -350,8 +373,11 @@ class Trainer:
         verbose: bool = True,
         datamodule: LightningDataModule | None = None,
         weights_only: bool | None = None,
+        **older: Any,
     ) -> list[dict[str, float]]:
         """One pass over the validation data; returns each loader's metrics. Arguments as for `fit`."""
+        if older:
+            (dataloaders,) = legacy.modern_loaders(older, dataloaders=dataloaders)
         return self._evaluate(
             TrainerFn.VALIDATING, "val", model, dataloaders, ckpt_path, verbose, datamodule, weights_only
         )
@@ -364,8 +390,11 @@ class Trainer:
         verbose: bool = True,
         datamodule: LightningDataModule | None = None,
         weights_only: bool | None = None,
+        **older: Any,
     ) -> list[dict[str, float]]:
         """One pass over the test data; never called by `fit`. Arguments as for `fit`."""
+        if older:
+            (dataloaders,) = legacy.modern_loaders(older, dataloaders=dataloaders)
         return self._evaluate(
             TrainerFn.TESTING, "test", model, dataloaders, ckpt_path, verbose, datamodule, weights_only
         )
@@ -526,7 +555,7 @@ class Trainer:
         return trial(self, callbacks, reloads, **settings)
 
     def _bind_hooks(self) -> None:
-        self._profile: Any = None if isinstance(self.profiler, PassThroughProfiler) else self._in_profile
+        self._profile = None if isinstance(self.profiler, PassThroughProfiler) else self._in_profile
         late = (EarlyStopping, Checkpoint)
         module = self.lightning_module
         self._hooks = Hooks(self, module, self.callbacks, self.run, Callback, LightningModule, late, self._profile)
@@ -563,6 +592,14 @@ class Trainer:
         if self._signals is not None:
             self._signals.act()
 
+    def _log_returned(self, output: Any) -> None:
+        legacy.log_returned(self.lightning_module, {k: output[k] for k in ("log", "progress_bar") if k in output})
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return legacy.old_attribute(self, name)
+
     def _sync_of(self, reduce_fx: Any, group: Any) -> Callable[[Tensor], Tensor] | None:
         if self.world_size == 1:
             return None
@@ -591,9 +628,14 @@ class Trainer:
                 step = self.run.logged_steps
             else:
                 step = int(given)
+        now = time.monotonic()
+        saves = now >= self._next_save  # writing to disk costs more than a step; `finalize` writes the rest
         for logger in self.loggers:
             logger.log_metrics(metrics=scalars, step=step)
-            logger.save()
+            if saves:
+                logger.save()
+        if saves:
+            self._next_save = now + SECONDS_BETWEEN_SAVES
 
     def _validates_in_epoch(self, epoch: int) -> bool:
         every = self.check_val_every_n_epoch
