@@ -9,6 +9,7 @@ from lightify.accounts import account
 from lightify.analyze import analyze
 from lightify.errors import Diagnostic, LightifyError, Refusal, SourceSpan
 from lightify.findings import find
+from lightify.inventory import Found, inventory
 from lightify.ledger import Ledger
 from lightify.parse import parse
 from lightify.plan.make import make_plan
@@ -17,16 +18,6 @@ from lightify.rewrite import rewrite
 from lightify.selfcheck import self_check
 from lightify.settings import Settings
 from lightify.sources import Source
-
-
-@dataclass(frozen=True)
-class Found:
-    """Something recognised, for the reader of a report: kind is "model", "optimizer", "batch loop", ..."""
-
-    kind: str
-    name: str
-    span: SourceSpan | None = None
-    detail: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,4 +53,13 @@ def convert(source: Source, settings: Settings) -> Conversion:
         if problem.severity == "error":
             raise LightifyError(problem)
     ledger = account(tree, plan, pieces.dropped_imports)
-    return Conversion(source, text, plan.mode, plan.reasons, ledger=ledger, findings=(*find(tree, analysis, plan), *problems))
+    return Conversion(
+        source,
+        text,
+        plan.mode,
+        plan.reasons,
+        found=inventory(tree, analysis, plan),
+        ledger=ledger,
+        findings=(*find(tree, analysis, plan), *problems),
+        departures=plan.departures,
+    )

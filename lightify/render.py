@@ -35,6 +35,8 @@ def render(pieces: Pieces, runtime_module: str, line_length: int) -> str:
         keeps_gradients=pieces.keeps_gradients,
         size=pieces.size,
         about=pieces.about,
+        data_module=pieces.data_module,
+        validation=pieces.validation,
         methods=pieces.methods,
         passes=pieces.passes,
     )
@@ -45,6 +47,7 @@ def render(pieces: Pieces, runtime_module: str, line_length: int) -> str:
         arguments=pieces.arguments,
         options=pieces.options,
         passes=pieces.passes,
+        data_module=pieces.data_module,
         size=pieces.size,
         guarded=pieces.guarded,
         source=pieces.source,

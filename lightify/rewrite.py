@@ -53,6 +53,7 @@ class Pieces:
     options: tuple[tuple[str, str], ...]
     source: str
     passes: bool
+    data_module: bool
     size: str  # what len() of a pass is, where the Trainer asks for it
     guarded: bool
     keeps_gradients: bool
@@ -65,12 +66,13 @@ class Pieces:
 
 def rewrite(tree: Tree, plan: Plan, settings: Settings) -> Pieces:
     """Cuts the script into the pieces of its conversion."""
-    return _Rewriter(tree, plan, settings.runtime == "lightning").pieces()
+    return _Rewriter(tree, plan, settings).pieces()
 
 
 class _Rewriter:
-    def __init__(self, tree: Tree, plan: Plan, on_lightning: bool) -> None:
-        self.on_lightning = on_lightning
+    def __init__(self, tree: Tree, plan: Plan, settings: Settings) -> None:
+        self.on_lightning = settings.runtime == "lightning"
+        self.data_module = settings.data_module
         self.tree = tree
         self.plan = plan
         self.sites = set(plan.nest.sites)
@@ -113,6 +115,7 @@ class _Rewriter:
             options=options,
             source=source,
             passes=passes,
+            data_module=self.data_module,
             size=(f"len({source})" if plan.sized_lazily else "10**9") if self.on_lightning and passes else "",
             guarded=plan.interruptible,
             keeps_gradients=self.on_lightning and plan.mode == "manual" and plan.validation_source is not None,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
 from lightify.errors import Diagnostic
 from lightify.facts import Analysis
 from lightify.findings import (
@@ -24,7 +27,18 @@ RULES: dict[str, Rule] = {rule.code: rule for family in _FAMILIES for rule in fa
 def find(tree: Tree, analysis: Analysis, plan: Plan) -> tuple[Diagnostic, ...]:
     """Returns the findings of a script in the order of its lines, without those that a comment silences."""
     script = Script(tree, analysis, plan)
+    text = tree.source.text
     found = {diagnostic: None for finding in REGISTRY for diagnostic in finding(script)}
     ordered = sorted(found, key=lambda diagnostic: (diagnostic.span or tree.span(tree.module), diagnostic.code))
-    text = tree.source.text
-    return (*without_ignored(ordered, text), *unknown_codes(text, tree.source.path, RULES))
+    return (*_merged(without_ignored(ordered, text)), *unknown_codes(text, tree.source.path, RULES))
+
+
+def _merged(found: Iterable[Diagnostic]) -> Iterator[Diagnostic]:
+    """One finding for the same words on several lines, at the first of them."""
+    places: dict[tuple[str, str], list[Diagnostic]] = {}
+    for diagnostic in found:
+        places.setdefault((diagnostic.code, diagnostic.message), []).append(diagnostic)
+    for same in places.values():
+        lines = list(dict.fromkeys(str(d.span.line) for d in same[1:] if d.span is not None))
+        more = f" (also in line{'s' if len(lines) > 1 else ''} {', '.join(lines)})" if lines else ""
+        yield replace(same[0], message=same[0].message + more)

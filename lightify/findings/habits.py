@@ -27,7 +27,9 @@ def find(script: Script) -> Iterator[Diagnostic]:
     """Accepts any call with seed in its name as a seed; `.item()` counts only where it runs in every batch."""
     if not any("seed" in name.lower() for name in script.call_names):
         yield NO_SEED.at(script, script.nest.host_loop)
-    if not script.called("cuda", "to", "device"):
+    if not script.called("cuda") and not any(
+        node.value.strip("'\"").startswith(("cuda", "mps")) for node in script.nodes[cst.SimpleString]  # type: ignore[attr-defined]
+    ):
         return
     straight = set(script.straight)
     for call in script.calls("item"):

@@ -143,6 +143,7 @@ class _Planner:
             keeps_batch=self.keeps_batch,
             host_edits=host_edits,
             origins=self.stripped.origins,
+            departures=self._departures(hooks),
         )
 
     # -- validation ---------------------------------------------------------------------------------------------
@@ -291,6 +292,8 @@ class _Planner:
 
     def _shows_only(self, call, frame: Frame, metrics, written: set[Variable], index: Variable | None) -> bool:
         """True when a print shows nothing that was computed in the body but the metrics and the batch's number."""
+        if self.settings.style == "idiomatic":
+            return True
         shown = {m.variable for m in metrics}
         return not (expression_usage(call, frame).reads & written) - shown - {index}
 
@@ -411,12 +414,28 @@ class _Planner:
                 Hook("training_step", ("batch", "batch_idx"), (*first, *nest.body),
                      on_break=("self.pass_ended = True", "return"), on_continue=("return",)),
             ]
-        hooks.extend(self._validation_hooks())
-        hooks.append(
+        hooks.extend(self._with_summaries(hook) for hook in self._validation_hooks())
+        hooks.append(self._with_summaries(
             Hook("on_train_epoch_end", (), nest.epoch_end, on_break=("self.trainer.should_stop = True", "return"),
                  on_continue=("return",))
-        )
+        ))
         return hooks
+
+    def _with_summaries(self, hook: Hook) -> Hook:
+        """An epoch's printed numbers are logged, too; the idiomatic style logs them instead."""
+        steps: list[Step] = []
+        names: set[str] = set()
+        for step in hook.steps:
+            call = printed(step.node, self.tree) if isinstance(step, Item) and self.nest.epoch_loop is not None else None
+            metrics = metrics_of(call, step.frame, self.kinds) if call is not None and isinstance(step, Item) else ()
+            metrics = tuple(m for m in metrics if m.name not in names)
+            if not (metrics and self.settings.style == "idiomatic"):
+                steps.append(step)
+            elif isinstance(step, Item):
+                self.fates[small(step.node)] = FateNote(Fate.REPLACED, ", ".join(f'self.log("{m.name}")' for m in metrics))  # type: ignore[index]
+            names |= {m.name for m in metrics}
+            steps.extend(Item(log_statement(m), m.variable.frame) for m in metrics)
+        return replace(hook, steps=tuple(steps))
 
     def _without_dead_values(self, hook: Hook, hooks: Sequence[Hook]) -> Hook:
         """Drops assignments that nothing reads any more, when computing them does nothing else."""
@@ -773,6 +792,16 @@ class _Planner:
                     lines.append(f"{name}.eval()")
         return tuple(lines)
 
+    def _departures(self, hooks: Sequence[Hook]) -> tuple[str, ...]:
+        """What the idiomatic style does that the script did not do; none of it touches a parameter."""
+        if self.settings.style == "faithful":
+            return ()
+        return (
+            "metrics go to the Trainer's default logger, under lightning_logs/",
+            "the Trainer saves a checkpoint after each epoch",
+            "epoch summaries are logged, not printed",
+        )
+
     # -- the Trainer --------------------------------------------------------------------------------------------
 
     def _trainer_options(self, epochs: EpochHead | None, auto: Automatic | None) -> None:
@@ -787,8 +816,9 @@ class _Planner:
         options.extend(self.options)
         if self.evaluation is not None:
             options.append(TrainerOption("num_sanity_val_steps", "0"))
-        options.append(TrainerOption("logger", "False"))
-        options.append(TrainerOption("enable_checkpointing", "False"))
+        if self.settings.style == "faithful":
+            options.append(TrainerOption("logger", "False"))
+            options.append(TrainerOption("enable_checkpointing", "False"))
         self.options[:] = options
 
     def _device_options(self) -> list[TrainerOption]:

@@ -115,6 +115,7 @@ class Plan:
     after_fit: tuple[str, ...] = ()
     sized_lazily: bool = False  # the pass starts when the first batch is asked for
     interruptible: bool = False  # the host goes on after Ctrl-C
+    departures: tuple[str, ...] = ()
     keeps_batch: bool = False  # the step moves the batch itself
     host_edits: Mapping[cst.CSTNode, cst.CSTNode] = field(default_factory=dict)
     origins: Mapping[cst.CSTNode, cst.CSTNode] = field(default_factory=dict)  # statements made anew to the source's

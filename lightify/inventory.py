@@ -1,0 +1,53 @@
+"""Analysis + Plan -> what was found, for the reader of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import libcst as cst
+
+from lightify.errors import SourceSpan
+from lightify.facts import Analysis, Kind
+from lightify.ledger import Fate
+from lightify.parse import Tree
+from lightify.plan.types import Plan
+
+
+@dataclass(frozen=True)
+class Found:
+    """Something recognised: kind is "model", "optimizer", "batch loop", ..."""
+
+    kind: str
+    name: str
+    span: SourceSpan | None = None
+    detail: str = ""
+
+
+def inventory(tree: Tree, analysis: Analysis, plan: Plan) -> tuple[Found, ...]:
+    """Lists models, optimizers, loaders and loops in source order."""
+    return tuple(sorted(_found(tree, analysis, plan), key=lambda found: found.span or SourceSpan("", 0)))
+
+
+def _found(tree: Tree, analysis: Analysis, plan: Plan) -> Iterator[Found]:
+    seen: set[tuple[str, str, SourceSpan]] = set()
+    for fact in analysis.named:
+        span = tree.span(fact.node)
+        if fact.name.startswith("self.") and fact.kind is Kind.MODULE:
+            continue  # a network's own layers
+        if (fact.kind.value, fact.name, span) not in seen:
+            seen.add((fact.kind.value, fact.name, span))
+            yield Found(fact.kind.value, fact.name, span)
+    nest = plan.nest
+    if nest.epoch_loop is not None:
+        yield Found("epoch loop", nest.host.name or "script", tree.span(nest.epoch_loop))
+    yield Found("batch loop", nest.batch_frame.name or "script", tree.span(nest.batch_loop))
+    for opened in nest.opened:
+        yield Found("opened call", opened.function.name.value, tree.span(opened.call), "its body runs in the hooks")
+    for backward in analysis.backwards:
+        yield Found("backward", "", tree.span(backward.call))
+    for update in analysis.updates:
+        yield Found("optimizer step", "", tree.span(update.call))
+    for node, fate in plan.fates.items():
+        if isinstance(node, cst.For) and fate.fate is Fate.REPLACED:
+            yield Found("validation loop", "", tree.span(node))
