@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import rank_zero_only, rank_zero_warn
-from ..filesystem import filesystem
+from ..filesystem import filesystem, is_local
 from .base import rank_zero_experiment
 from .folders import FolderLogger, write_hparams
 from .values import add_prefix, as_dict
@@ -30,6 +30,8 @@ class ExperimentWriter:
         self.hparams: dict[str, Any] = {}
         self.metrics_file_path = os.path.join(log_dir, self.NAME_METRICS_FILE)
         self._files = filesystem(log_dir)
+        self._open = open if is_local(log_dir) else self._files.open  # fsspec takes far longer to open a local file
+        self._is_written = False
         self._check_log_dir_exists()
         self._files.makedirs(log_dir, exist_ok=True)
 
@@ -48,11 +50,11 @@ class ExperimentWriter:
         """Writes the rows collected since the last call."""
         if not self.metrics:
             return
-        exists = self._files.isfile(self.metrics_file_path)
+        exists = self._is_written
         new_names = set().union(*self.metrics) - set(self.metrics_keys)
         self.metrics_keys = sorted(new_names.union(self.metrics_keys))
         if new_names and exists:
-            with self._files.open(self.metrics_file_path, "r", newline="") as file:
+            with self._open(self.metrics_file_path, "r", newline="") as file:
                 earlier = list(csv.DictReader(file))
             self._rewrite([*earlier, *self.metrics])
         elif exists:
@@ -60,6 +62,7 @@ class ExperimentWriter:
         else:
             self._write(self.metrics_file_path, "w", self.metrics)
         self.metrics = []
+        self._is_written = True
 
     def _rewrite(self, rows: Iterable[Mapping[str, Any]]) -> None:
         aside = self.metrics_file_path + ".new"  # a kill while writing leaves the old file as it was
@@ -67,7 +70,7 @@ class ExperimentWriter:
         self._files.mv(aside, self.metrics_file_path)
 
     def _write(self, path: str, mode: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        with self._files.open(path, mode, newline="") as file:
+        with self._open(path, mode, newline="") as file:
             writer = csv.DictWriter(file, fieldnames=self.metrics_keys)
             if mode == "w":
                 writer.writeheader()

@@ -110,7 +110,6 @@ def test_a_run_is_reported_by_stage(tmp_path: Path, kind: type[Profiler]) -> Non
     for action in (
         "[Strategy]SingleDeviceStrategy.training_step",
         "[LightningModule]Classifier.configure_optimizers",
-        "run_training_epoch",
         "[Strategy]SingleDeviceStrategy.validation_step",
     ):
         assert action in fit, action

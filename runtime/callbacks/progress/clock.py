@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from time import monotonic
 
-_BURST = 32  # the first draws come at once: a short run shows all it did
+_BURST = 10  # the first draws come at once: a short run shows all it did
 _INTERVAL_S = 0.1
 _INTERVAL_IN_FILES_S = 1.0  # each draw is a line there
 _SHARE = 50  # drawing takes at most a fiftieth of the time

@@ -199,7 +199,13 @@ class RichProgressBar(ProgressBar):
             return
         started = monotonic()
         self.progress.update(task_id, completed=current, visible=True)
-        self.progress.refresh()
+        self._draw(started)
+
+    def _draw(self, started: float) -> None:
+        assert self.progress is not None
+        console = self.progress.console
+        if console.is_terminal or console.is_jupyter:  # a file gets the end only, when the display stops
+            self.progress.refresh()
         self._clock.drew(started)
 
     def _hide(self, task_id: TaskID | None) -> None:
@@ -213,9 +219,7 @@ class RichProgressBar(ProgressBar):
     def refresh(self, hard: bool = False) -> None:
         """Draws, if it is time or ``hard`` says so."""
         if self.progress is not None and (hard or self._clock.is_due):
-            started = monotonic()
-            self.progress.refresh()
-            self._clock.drew(started)
+            self._draw(monotonic())
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
