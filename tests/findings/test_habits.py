@@ -7,12 +7,13 @@ from tests.findings.scripts import STEP, check, script
 
 NOOP = {
     "seeded, nothing read": {},
-    "a number read on a condition": {"batch": f"x = x.to('cpu')\n{STEP}if i % 100 == 0:\n    print(loss.item())"},
+    "a number read on a condition": {"batch": f"x = x.to('cuda')\n{STEP}if i % 100 == 0:\n    print(loss.item())"},
     "no device in sight": {"batch": f"{STEP}print(loss.item())"},
+    "no device but the CPU": {"batch": f"x = x.to('cpu')\n{STEP}print(loss.item())"},
 }
 
 FOUND = {
-    "a number read in each batch": {"batch": f"x = x.to('cpu')\n{STEP}print(loss.item())  # <- LF491"},
+    "a number read in each batch": {"batch": f"x = x.to('cuda')\n{STEP}print(loss.item())  # <- LF491"},
 }
 
 
