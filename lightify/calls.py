@@ -10,11 +10,29 @@ from functools import lru_cache
 import libcst as cst
 
 from lightify.flow import (
-    Binding, Expression, Frame, Item, Step, Variable, bound_names, constant, declared_elsewhere, parameters,
+    Binding,
+    Expression,
+    Frame,
+    Item,
+    Step,
+    Variable,
+    bound_names,
+    constant,
+    declared_elsewhere,
+    parameters,
 )
 from lightify.parse import Tree
 from lightify.query import (
-    arguments, block, children, dotted, expression_of, is_constant, is_docstring, method_call, small, walk,
+    arguments,
+    block,
+    children,
+    dotted,
+    expression_of,
+    is_constant,
+    is_docstring,
+    method_call,
+    small,
+    walk,
 )
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from lightify.accounts import account
 from lightify.analyze import analyze
-from lightify.errors import Diagnostic, LightifyError, Refusal, SourceSpan
+from lightify.errors import Diagnostic, LightifyError, Refusal
 from lightify.findings import find
 from lightify.inventory import Found, inventory
 from lightify.ledger import Ledger

@@ -154,9 +154,7 @@ def bound_names(nodes: Iterable[cst.CSTNode]) -> set[str]:
     """Names that statements bind in their own scope."""
     names: set[str] = set()
     for node in same_scope(nodes):
-        if isinstance(node, cst.AssignTarget):
-            names.update(target_names(node.target))
-        elif isinstance(node, (cst.AugAssign, cst.AnnAssign, cst.For, cst.NamedExpr)):
+        if isinstance(node, cst.AssignTarget) or isinstance(node, (cst.AugAssign, cst.AnnAssign, cst.For, cst.NamedExpr)):
             names.update(target_names(node.target))
         elif isinstance(node, cst.AsName):
             names.update(target_names(node.name))
@@ -202,9 +200,7 @@ def _collect_reads(node: cst.CSTNode, hidden: frozenset[str], names: set[str]) -
     if isinstance(node, cst.Name):
         if node.value not in hidden and node.value != MODULE_SELF:
             names.add(node.value)
-    elif isinstance(node, cst.Attribute):
-        _collect_reads(node.value, hidden, names)
-    elif isinstance(node, cst.Arg):
+    elif isinstance(node, cst.Attribute) or isinstance(node, cst.Arg):
         _collect_reads(node.value, hidden, names)
     elif isinstance(node, (cst.FunctionDef, cst.Lambda, cst.ClassDef)):
         names |= free_names(node) - hidden

@@ -42,8 +42,11 @@ def unknown_codes(text: str, path: str, known: Collection[str]) -> Iterator[Diag
         for code in _codes(comment) if comment is not None else ():
             if code not in known:
                 yield Diagnostic(
-                    "LF499", f"no finding has the code {code}: the comment silences nothing",
-                    SourceSpan(path, number, line.index("#")), "codes are listed in docs/findings.md", "warning",
+                    "LF499",
+                    f"no finding has the code {code}: the comment silences nothing",
+                    SourceSpan(path, number, line.index("#")),
+                    "codes are listed in docs/findings.md",
+                    "warning",
                 )
 
 

@@ -14,7 +14,18 @@ from lightify.parse import Tree
 from lightify.plan.homes import hook_usage
 from lightify.plan.surroundings import interrupt_handler
 from lightify.plan.types import Attribute, Computed, Global, Hook, Local, Made, Plan
-from lightify.query import MODULE_SELF, block, code, dotted, is_docstring, map_children, method_call, module_attribute, name_node, small
+from lightify.query import (
+    MODULE_SELF,
+    block,
+    code,
+    dotted,
+    is_docstring,
+    map_children,
+    method_call,
+    module_attribute,
+    name_node,
+    small,
+)
 from lightify.settings import Settings
 from lightify.substitute import substitute
 

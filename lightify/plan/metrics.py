@@ -13,8 +13,6 @@ from lightify.plan.kinds import Kinds
 from lightify.query import dotted, method_call, module_attribute, small, walk
 
 
-
-
 @dataclass(frozen=True)
 class Metric:
     """A number that the script printed: `name` in the log, the variable that holds it."""

@@ -15,7 +15,18 @@ from lightify.parse import Tree
 from lightify.plan.kinds import Kinds
 from lightify.plan.nest import Nest, contains
 from lightify.plan.types import FateNote
-from lightify.query import MODULE_SELF, arguments, block, children, dotted, expression_of, method_call, small, target_names, walk
+from lightify.query import (
+    MODULE_SELF,
+    arguments,
+    block,
+    children,
+    dotted,
+    expression_of,
+    method_call,
+    small,
+    target_names,
+    walk,
+)
 
 
 @dataclass(frozen=True, eq=False)

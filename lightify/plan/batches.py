@@ -1,0 +1,99 @@
+"""Where the batches come from, in terms of the host."""
+
+from __future__ import annotations
+
+import libcst as cst
+
+from lightify.facts import Kind
+from lightify.flow import (
+    Expression,
+    Frame,
+    Variable,
+    expression_usage,
+    usage,
+)
+from lightify.plan.draft import Draft
+from lightify.plan.evaluation import may_draw, mode_call
+from lightify.plan.headers import BatchHead
+from lightify.plan.surroundings import interrupt_handler
+from lightify.query import dotted, method_call, target_names, walk
+from lightify.substitute import substitute
+
+
+def batch_variables(draft: Draft, head: BatchHead, frame: Frame) -> set[Variable]:
+    if head.element is None:
+        return set()
+    return {frame.variable(name) for name in target_names(head.element) if name != "_"}
+
+
+def batch_source(draft: Draft, head: BatchHead) -> cst.BaseExpression | None:
+    """The iterable for fit, in terms of the host; None when the module provides it."""
+    nest = draft.nest
+    if head.while_test is not None:
+        return None
+    reads = expression_usage(head.source, nest.batch_frame).reads
+    known = is_loader(draft, head.source, nest.batch_frame)
+    plain = known and not any(isinstance(n, cst.Call) and dotted(n.func) != "range" and dotted(n.func) != "len"
+                    and not _is_size(n) for n in walk(head.source))
+    written = usage((*nest.epoch_start, *nest.body, *nest.epoch_end)).writes
+    heads = {nest.host.variable(n) for n in (target_names(nest.epoch_loop.target) if isinstance(nest.epoch_loop, cst.For) else ())}
+    settled = not (reads & (written | heads))
+    if settled and (plain or (known and nest.epoch_loop is None)) and (host := in_host(draft, head.source, nest.batch_frame)):
+        return host
+    if settled and (host := in_host(draft, head.source, nest.batch_frame)):
+        draft.lazy = True
+        return host
+    return None
+
+
+def is_loader(draft: Draft, source: cst.BaseExpression, frame: Frame) -> bool:
+    """True for loaders and ranges; a Trainer takes a list or dict for a collection of loaders."""
+    if isinstance(source, cst.Call):
+        return dotted(source.func) == "range" or (draft.tree.qualified(source.func) or "").endswith("DataLoader")
+    name = dotted(source) or ""
+    last = name.rpartition(".")[2].lower()
+    return draft.kinds.kind(source, frame) is Kind.LOADER or "load" in last or last.endswith("dl")
+
+
+def in_host(draft: Draft, node: cst.BaseExpression, frame: Frame) -> cst.BaseExpression | None:
+    """An expression of a moved body in terms of the host's names; None when it needs others."""
+    failed = False
+
+    def replace_name(name: str) -> cst.BaseExpression | None:
+        nonlocal failed
+        meaning = frame.resolve(name)
+        if isinstance(meaning, Expression):
+            inner = in_host(draft, meaning.node, meaning.frame)
+            failed |= inner is None
+            return inner
+        if meaning.frame.is_module or meaning.frame is draft.nest.host or _lexical(meaning.frame, draft.nest.host):
+            return cst.Name(meaning.name) if meaning.name != name and "." not in name else None
+        failed = True
+        return None
+
+    result = substitute(node, replace_name)
+    return None if failed else result  # type: ignore[return-value]
+
+
+def start_draws(draft: Draft) -> bool:
+    """True when an epoch's start may draw random numbers: its iterator must not be made before."""
+    return any(mode_call(step, draft.kinds, "train") is None and may_draw(step) for step in draft.nest.epoch_start)
+
+
+def interruptible(draft: Draft) -> bool:
+    """True when the script goes on after Ctrl-C in the loop."""
+    return interrupt_handler(draft.nest.host_loop, draft.tree) is not None
+
+
+def _is_size(call: cst.Call) -> bool:
+    used = method_call(call)
+    return used is not None and used[1] in ("size", "keys", "items", "values")
+
+
+def _lexical(frame: Frame, host: Frame) -> bool:
+    current: Frame | None = host
+    while current is not None:
+        if current is frame:
+            return True
+        current = current.outer
+    return False

@@ -1,0 +1,63 @@
+"""A plan in the making: what the parts of the planning share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import libcst as cst
+
+from lightify.errors import SourceSpan
+from lightify.facts import Analysis
+from lightify.flow import Frame, Step, Variable
+from lightify.parse import Tree
+from lightify.plan.devices import Stripped
+from lightify.plan.evaluation import Evaluation
+from lightify.plan.kinds import Kinds
+from lightify.plan.nest import Nest
+from lightify.plan.surroundings import Surroundings
+from lightify.plan.types import FateNote, Home, TrainerOption
+from lightify.settings import Settings
+
+
+@dataclass(frozen=True)
+class Flatten:
+    """Why two loops can't be taken apart."""
+
+    reason: str
+    span: SourceSpan | None = None
+    hint: str = ""
+
+
+@dataclass
+class Draft:
+    """One run on its way to a Plan.
+
+    Attributes:
+        generated: the frame of names that the hooks bring along (`batch`, `batch_idx`).
+        forced: homes that are decided before liveness is asked.
+        lazy: the source of batches is made anew for each pass.
+        keeps_batch: the step moves the batch itself.
+    """
+
+    tree: Tree
+    analysis: Analysis
+    settings: Settings
+    nest: Nest
+    kinds: Kinds
+    around: Surroundings
+    generated: Frame = field(default_factory=lambda: Frame("hook"))
+    evaluation: Evaluation | None = None
+    fates: dict[cst.CSTNode, FateNote] = field(default_factory=dict)
+    removed: set[cst.CSTNode] = field(default_factory=set)
+    forced: dict[Variable, Home] = field(default_factory=dict)
+    options: list[TrainerOption] = field(default_factory=list)
+    stripped: Stripped = field(default_factory=Stripped)
+    scheduler_step: Step | None = None
+    lazy: bool = False
+    keeps_batch: bool = False
+
+    def whole(self) -> tuple[Step, ...]:
+        """All steps of the loops, in order."""
+        found = self.evaluation
+        evaluating = (*found.before, *found.body, *found.after) if found is not None else ()
+        return (*self.nest.epoch_start, *self.nest.body, *evaluating, *self.nest.epoch_end)

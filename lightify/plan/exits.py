@@ -1,0 +1,102 @@
+"""Leaving a loop early: what becomes a limit, what ends the pass, what can't be kept."""
+
+from __future__ import annotations
+
+import libcst as cst
+
+from lightify.flow import (
+    Item,
+    bound_names,
+    expression_usage,
+    usage,
+)
+from lightify.ledger import Fate
+from lightify.plan.batches import in_host
+from lightify.plan.draft import Draft, Flatten
+from lightify.plan.headers import BatchHead
+from lightify.plan.mode import exits_of
+from lightify.plan.types import (
+    FateNote,
+    TrainerOption,
+)
+from lightify.query import block, small, walk
+
+
+def unsupported(draft: Draft) -> Flatten | None:
+    steps = (*draft.nest.epoch_start, *draft.nest.body, *draft.nest.epoch_end)
+    for step in steps:
+        if not isinstance(step, Item):
+            continue
+        for node in walk(step.node):
+            if isinstance(node, (cst.Yield, cst.Await)):
+                return Flatten("the loop yields or awaits", draft.tree.span(node))
+        for leaving in exits_of(step.node):
+            if isinstance(leaving, cst.Return):
+                return Flatten(
+                    "the function returns from inside the training loop", draft.tree.span(leaving),
+                    "leave the loop with break and return after it",
+                )
+    for step in draft.nest.epoch_start:
+        if isinstance(step, Item) and any(True for _ in exits_of(step.node)):
+            return Flatten("an epoch may be left before its batches")
+    return None
+
+
+def ends_early(draft: Draft, head: BatchHead) -> bool:
+    """True when the source of batches must be ended from inside the step."""
+    body = draft.nest.body
+    found = [
+        (number, leaving) for number, step in enumerate(body) if isinstance(step, Item)
+        for leaving in exits_of(step.node) if isinstance(leaving, cst.Break)
+    ]
+    if not found:
+        return False
+    if len(found) == 1 and draft.nest.epoch_loop is not None and limits_batches(draft, found[0][0], head):
+        return False
+    return True
+
+
+def limits_batches(draft: Draft, number: int, head: BatchHead) -> bool:
+    """`if dry_run: break` at the end of the first batch becomes limit_train_batches."""
+    if number != len(draft.nest.body) - 1:
+        return False
+    step = draft.nest.body[number]
+    assert isinstance(step, Item)
+    node = step.node
+    if isinstance(node, cst.If) and node.orelse is None and is_first_batch(draft, node.test, head):
+        inner = block(node.body)
+        node = inner[-1]
+        if any(True for statement in inner[:-1] for _ in exits_of(statement)):
+            return False
+    if not (isinstance(node, cst.If) and node.orelse is None and len(block(node.body)) == 1
+            and isinstance(small(block(node.body)[0]), cst.Break)):
+        return False
+    written = usage((*draft.nest.epoch_start, *draft.nest.body, *draft.nest.epoch_end)).writes
+    used = expression_usage(node.test, step.frame).reads
+    if used & written or not in_host(draft, node.test, step.frame) or any(isinstance(n, cst.Call) for n in walk(node.test)):
+        return False
+    if head.index is not None and step.frame.resolve(head.index.value) in used:
+        return False
+    if any(v.name in bound_names([draft.nest.batch_loop]) and v.frame is step.frame for v in used):
+        return False
+    draft.removed.add(node)
+    for part in (node, *block(node.body)):
+        draft.fates[part if part is node else small(part)] = FateNote(  # type: ignore[index]
+            Fate.REPLACED, "Trainer(limit_train_batches=...)", "ends each pass after its first batch"
+        )
+    limit = cst.IfExp(test=node.test, body=cst.Integer("1"), orelse=cst.Name("None"))
+    draft.options.append(TrainerOption("limit_train_batches", limit, step.frame))
+    return True
+
+
+def is_first_batch(draft: Draft, test: cst.BaseExpression, head: BatchHead) -> bool:
+    """`i % k == 0`, true for batch 0 whatever k is."""
+    if not (isinstance(test, cst.Comparison) and isinstance(test.left, cst.BinaryOperation)
+            and isinstance(test.left.operator, cst.Modulo) and head.index is not None and head.start is None):
+        return False
+    left, target = test.left.left, test.comparisons[0]
+    return (
+        isinstance(left, cst.Name) and left.value == head.index.value and len(test.comparisons) == 1
+        and isinstance(target.operator, cst.Equal) and isinstance(target.comparator, cst.Integer)
+        and target.comparator.value == "0"
+    )

@@ -1,0 +1,164 @@
+"""Which statement of the loop goes to which hook."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import libcst as cst
+
+from lightify.facts import Kind
+from lightify.flow import (
+    Binding,
+    Item,
+    Step,
+    Usage,
+    Variable,
+    expression_usage,
+    usage,
+)
+from lightify.ledger import Fate
+from lightify.plan.counters import batch_names, epoch_names
+from lightify.plan.draft import Draft
+from lightify.plan.headers import BatchHead, EpochHead
+from lightify.plan.homes import hook_usage
+from lightify.plan.idiom import with_summaries
+from lightify.plan.mode import Automatic, calls_out
+from lightify.plan.types import (
+    FateNote,
+    Hook,
+    Local,
+)
+from lightify.plan.validation import validation_hooks
+from lightify.query import children, dotted, method_call, small, walk
+
+
+def make_hooks(draft: Draft, head: BatchHead, epochs: EpochHead | None, auto: Automatic | None, endable: bool) -> list[Hook]:
+    nest = draft.nest
+    batch, batch_idx = draft.generated.variable("batch"), draft.generated.variable("batch_idx")
+    draft.forced[batch], draft.forced[batch_idx] = Local("batch"), Local("batch_idx")
+    first = batch_names(draft, head, nest.batch_frame, nest.batch_loop, nest.body, nest.epoch_end)
+    start: list[Step] = []
+    if epochs is not None:
+        start.extend(epoch_names(draft, epochs))
+    start.extend(nest.epoch_start)
+    if auto is not None:
+        draft.fates.update(auto.fates)
+        kept, late = split_after(draft, auto)
+        body: list[Step] = [*first, *auto.before, *auto.early, *kept]
+        leave = ("self.pass_ended = True",) if endable else ()
+        if auto.closure is not None:
+            draft.fates[auto.closure] = FateNote(Fate.MOVED, "training_step")
+            body, kept, late = [*auto.before], [], [*kept, *late]
+        hooks = [
+            Hook("on_train_epoch_start", (), tuple(start)),
+            Hook("on_train_batch_start", ("batch", "batch_idx"), (*first, *auto.start) if auto.closure else ()),
+            Hook("training_step", ("batch", "batch_idx"), tuple(body), result=(auto.loss, auto.loss_frame),
+                 on_break=leave, on_continue=()),
+            Hook("on_before_optimizer_step", ("optimizer",), auto.middle),
+            Hook("on_train_batch_end", ("outputs", "batch", "batch_idx"), tuple(late), on_break=(*leave, "return"),
+                 on_continue=("return",)),
+        ]
+    else:
+        hooks = [
+            Hook("on_train_epoch_start", (), tuple(start)),
+            Hook("training_step", ("batch", "batch_idx"), (*first, *nest.body),
+                 on_break=("self.pass_ended = True", "return"), on_continue=("return",)),
+        ]
+    hooks.extend(with_summaries(draft, hook) for hook in validation_hooks(draft))
+    hooks.append(with_summaries(draft,
+        Hook("on_train_epoch_end", (), nest.epoch_end, on_break=("self.trainer.should_stop = True", "return"),
+             on_continue=("return",))
+    ))
+    return hooks
+
+
+def without_dead_values(draft: Draft, hook: Hook, hooks: Sequence[Hook]) -> Hook:
+    """Drops assignments that nothing reads any more, when computing them does nothing else."""
+    steps = list(hook.steps)
+    others = Usage()
+    for other in hooks:
+        if other is not hook:
+            others += hook_usage(other)
+    after = usage(draft.around.after).reads
+    changed = True
+    while changed:
+        changed = False
+        for step in reversed(steps):
+            inner = small(step.node) if isinstance(step, Item) else None
+            if not (isinstance(inner, cst.Assign) and len(inner.targets) == 1
+                    and isinstance(inner.targets[0].target, cst.Name) and _does_nothing_else(inner.value)):
+                continue
+            variable = step.frame.variable(inner.targets[0].target.value)  # type: ignore[union-attr]
+            rest = hook_usage(replace(hook, steps=tuple(s for s in steps if s is not step)))
+            if variable in rest.reads | others.reads | after or (
+                variable.frame.is_module and variable.name in draft.around.kept_reads
+            ):
+                continue
+            steps.remove(step)
+            draft.fates[inner] = FateNote(Fate.DROPPED, "", "nothing reads its value")
+            changed = True
+    return replace(hook, steps=tuple(steps))
+
+
+def split_after(draft: Draft, auto: Automatic) -> tuple[list[Step], list[Step]]:
+    """What follows the optimizer step: kept in training_step while it can't tell the difference."""
+    made_before = usage(auto.before).writes
+    kept: list[Step] = []
+    rest = list(auto.after)
+    if auto.scheduler is not None:
+        kept_scheduler = rest.pop(0)
+        draft.scheduler_step = kept_scheduler
+    while rest and not notices_step(draft, rest[0], made_before, auto):
+        kept.append(rest.pop(0))
+    return kept, rest
+
+
+def notices_step(draft: Draft, step: Step, made_before: set[Variable], auto: Automatic) -> bool:
+    """True when a statement may see the updated weights, or may change what backward still needs."""
+    nodes = [step.node] if isinstance(step, Item) else [step.value]
+    frame = step.frame if isinstance(step, Item) else step.value_frame
+    if isinstance(step, Binding):
+        return True
+    if usage([step]).writes & expression_usage(auto.loss, auto.loss_frame).reads:
+        return True
+    for node in nodes:
+        for part in remaining(draft, node):
+            if isinstance(part, (cst.Break, cst.Continue, cst.FunctionDef, cst.ClassDef, cst.Del, cst.Try)):
+                return True
+            if isinstance(part, cst.AugAssign) and frame.resolve(getattr(part.target, "value", "") if isinstance(part.target, cst.Name) else "_") in made_before:
+                return True
+            if isinstance(part, (cst.AssignTarget,)) and not isinstance(part.target, (cst.Name, cst.Tuple)):
+                return True
+            if isinstance(part, cst.Name) and draft.kinds.kind(part, frame) in (
+                Kind.MODULE, Kind.OPTIMIZER, Kind.SCHEDULER, Kind.SCALER
+            ):
+                return True
+            if isinstance(part, cst.Attribute) and part.attr.value == "grad":
+                return True
+            if isinstance(part, cst.Call) and calls_out(part, frame, draft.tree):
+                return True
+    return False
+
+
+def remaining(draft: Draft, node: cst.CSTNode):
+    """A node and all below it without statements that are gone."""
+    stack = [node]
+    while stack:
+        current = stack.pop()
+        if current in draft.removed:
+            continue
+        yield current
+        stack.extend(children(current))
+
+
+_HARMLESS = {"sum", "len", "max", "min", "float", "int", "str", "list", "time.time", "time.perf_counter", "datetime.now",
+             "datetime.datetime.now", "range", "round", "abs"}
+
+
+def _does_nothing_else(value: cst.BaseExpression) -> bool:
+    """True when an expression may be left out if nobody wants its value."""
+    return all(
+        not isinstance(node, cst.Call) or dotted(node.func) in _HARMLESS or (method_call(node) or ("", ""))[1] == "item"
+        for node in walk(value)
+    )

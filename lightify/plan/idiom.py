@@ -1,0 +1,156 @@
+"""Takes device moves and progress prints out; the Trainer moves and shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import libcst as cst
+
+from lightify.facts import Kind
+from lightify.flow import (
+    Frame,
+    Item,
+    Step,
+    Variable,
+    constant,
+    expression_usage,
+    usage,
+)
+from lightify.ledger import Fate
+from lightify.plan.batches import batch_variables
+from lightify.plan.devices import host_moves, moved_parts, strip_moves
+from lightify.plan.draft import Draft
+from lightify.plan.evaluation import uses_modules
+from lightify.plan.headers import BatchHead
+from lightify.plan.homes import Homes
+from lightify.plan.metrics import log_statement, metrics_of, printed
+from lightify.plan.nest import Nest
+from lightify.plan.options import device_text
+from lightify.plan.types import (
+    FateNote,
+    Hook,
+)
+from lightify.query import block, small, walk
+
+
+def idiom(draft: Draft, head: BatchHead) -> Nest:
+    """Takes moves between devices and progress prints out of the batch loop."""
+    nest = draft.nest
+    batch = batch_variables(draft, head, nest.batch_frame)
+    body = nest.body
+    if strippable(draft, body, batch):
+        body = strip_moves(body, batch, draft.kinds, draft.stripped)
+        draft.fates.update(draft.stripped.fates)
+    elif batch and uses_devices(draft):
+        draft.keeps_batch = True
+    body = logged(draft, body, head, batch)
+    return replace(nest, body=body)
+
+
+def strippable(draft: Draft, body: Sequence[Step], batch: set[Variable]) -> bool:
+    """True when the script moves everything that it uses of a batch, so that the Trainer may."""
+    moved = moved_parts(body, batch, draft.kinds)
+    used = batch & usage(body).reads
+    return bool(moved) and moved == used
+
+
+def uses_devices(draft: Draft) -> bool:
+    text = draft.tree.source.text
+    return any(word in text for word in (".cuda", ".to(", "device"))
+
+
+def logged(draft: Draft, body: Sequence[Step], head: BatchHead, batch: set[Variable]) -> tuple[Step, ...]:
+    """Progress prints become `self.log`, in their place."""
+    index = draft.nest.batch_frame.variable(head.index.value) if head.index is not None else None
+    written = usage(body).writes - batch
+    result: list[Step] = []
+    for step in body:
+        if isinstance(step, Item):
+            sure = usage(result).must or set()
+            node = in_place(draft, step, index, written, sure)
+            result.extend(Item(new, step.frame) for new in node)
+        else:
+            result.append(step)
+    return tuple(result)
+
+
+def in_place(draft: Draft, step: Item, index: Variable | None, written: set[Variable], sure: set[Variable]) -> list:
+    """The statements that take a step's place: itself, logs, or itself with logs for prints."""
+    guarded = isinstance(step.node, cst.If) and step.node.orelse is None and constant(step.node.test, step.frame) is None
+    inside = list(block(step.node.body)) if guarded else [step.node]  # type: ignore[union-attr]
+    new: list[cst.BaseStatement] = []
+    logged = False
+    for node in inside:
+        call = printed(node, draft.tree)
+        metrics = metrics_of(call, step.frame, draft.kinds) if call is not None else ()
+        if not metrics or not shows_only(draft, call, step.frame, metrics, written, index):
+            new.append(node)
+            continue
+        logged = True
+        draft.fates[small(node)] = FateNote(  # type: ignore[index]
+            Fate.REPLACED, ", ".join(f'self.log("{m.name}")' for m in metrics), "the progress bar shows it"
+        )
+        new.extend(log_statement(m) for m in metrics)
+    if not logged:
+        return [step.node]
+    only_logs = all(node not in inside for node in new)
+    values = {m for node in new for m in usage([Item(node, step.frame)]).reads if m in written}
+    if not guarded or (only_logs and values <= sure):
+        if guarded:
+            draft.fates[step.node] = FateNote(Fate.REPLACED, "Trainer: shows progress on a clock")
+        return new
+    changed = step.node.with_changes(body=step.node.body.with_changes(body=new))  # type: ignore[union-attr]
+    draft.stripped.origins[changed] = step.node
+    return [changed]
+
+
+def shows_only(draft: Draft, call, frame: Frame, metrics, written: set[Variable], index: Variable | None) -> bool:
+    """True when a print shows nothing that was computed in the body but the metrics and the batch's number."""
+    if draft.settings.style == "idiomatic":
+        return True
+    shown = {m.variable for m in metrics}
+    return not (expression_usage(call, frame).reads & written) - shown - {index}
+
+
+def take_host_moves(draft: Draft, homes: Homes):
+    """Takes `model.to(device)` out of the host; says again after fit what is needed there."""
+    handed = {v for v, _ in homes.captured if draft.kinds.of(v) is Kind.MODULE}
+    later = {v for v in handed if any(v in usage([i]).reads and uses_modules(i, draft.kinds) for i in draft.around.after)}
+    ran = [item for item in draft.around.before if runs_network(draft, item, handed)]
+    if ran or device_text(draft) is None:
+        return (), {}
+    moves = host_moves(draft.around.before, later, handed, draft.kinds, draft.tree)
+    for node in moves.removed:
+        draft.removed.add(node)
+        draft.fates[node] = FateNote(Fate.REPLACED, "Trainer(accelerator=...)", "the Trainer moves the network")
+    return moves.again, moves.edits
+
+
+def runs_network(draft: Draft, item: Item, handed: set[Variable]) -> bool:
+    """True when a statement before the run calls a network or hands it on to unknown code."""
+    for node in walk(item.node):
+        if isinstance(node, cst.Call):
+            if isinstance(node.func, cst.Name) and draft.kinds.variable(node.func, item.frame) in handed:
+                return True
+            full = draft.tree.qualified(node.func) or ""
+            if any(draft.kinds.variable(a.value, item.frame) in handed for a in node.args) and full not in ("print", "len"):
+                return True
+    return False
+
+
+def with_summaries(draft: Draft, hook: Hook) -> Hook:
+    """An epoch's printed numbers are logged, too; the idiomatic style logs them instead."""
+    steps: list[Step] = []
+    names: set[str] = set()
+    for step in hook.steps:
+        call = printed(step.node, draft.tree) if isinstance(step, Item) and draft.nest.epoch_loop is not None else None
+        metrics = metrics_of(call, step.frame, draft.kinds) if call is not None and isinstance(step, Item) else ()
+        metrics = tuple(m for m in metrics if m.name not in names)
+        if not (metrics and draft.settings.style == "idiomatic"):
+            steps.append(step)
+        elif isinstance(step, Item):
+            draft.fates[small(step.node)] = FateNote(Fate.REPLACED, ", ".join(f'self.log("{m.name}")' for m in metrics))  # type: ignore[index]
+        names |= {m.name for m in metrics}
+        steps.extend(Item(log_statement(m), m.variable.frame) for m in metrics)
+    return replace(hook, steps=tuple(steps))

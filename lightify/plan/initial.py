@@ -1,0 +1,53 @@
+"""What the module is handed, and what it starts with."""
+
+from __future__ import annotations
+
+import libcst as cst
+
+from lightify.flow import (
+    Variable,
+    usage,
+)
+from lightify.ledger import Fate
+from lightify.plan.draft import Draft
+from lightify.plan.homes import Homes
+from lightify.plan.types import (
+    Attribute,
+    FateNote,
+)
+from lightify.query import is_constant, small
+
+
+def initial_values(draft: Draft, homes: Homes):
+    """Moves `best = 0` before the loop into __init__; the rest is handed over."""
+    captured, initial = [], []
+    own_block = draft.tree.parents[draft.nest.host_loop]
+    for variable, name in homes.captured:
+        found = None
+        if variable in homes.written:
+            found = constant_start(draft, variable, own_block)
+        if found is not None and isinstance(homes.of[variable], Attribute) and (
+            variable not in usage(draft.around.after).exposed - set(homes.results)
+        ):
+            initial.append((name, found[1]))
+            draft.removed.add(found[0])
+            draft.fates[found[0]] = FateNote(Fate.MOVED, "__init__")
+        else:
+            captured.append((variable, name))
+    return tuple(captured), tuple(initial)
+
+
+def constant_start(draft: Draft, variable: Variable, own_block: cst.CSTNode):
+    name = variable.name
+    statements = [item for item in draft.around.before if variable in usage([item]).writes]
+    if len(statements) != 1 or draft.tree.parents.get(statements[0].node) is not own_block:
+        return None
+    inner = small(statements[0].node)
+    if not (isinstance(inner, cst.Assign) and len(inner.targets) == 1 and isinstance(inner.targets[0].target, cst.Name)
+            and inner.targets[0].target.value == name and is_constant(inner.value)):
+        return None
+    if any(variable in usage([item]).reads for item in draft.around.before):
+        return None
+    if variable.frame.is_module and name in draft.around.kept_reads:
+        return None
+    return statements[0].node, inner.value

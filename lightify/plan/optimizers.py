@@ -1,0 +1,146 @@
+"""Which optimizers and schedulers configure_optimizers makes, and which it is handed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import libcst as cst
+
+from lightify.facts import Kind
+from lightify.flow import (
+    Item,
+    Step,
+    Usage,
+    Variable,
+    expression_usage,
+    usage,
+)
+from lightify.ledger import Fate
+from lightify.plan.draft import Draft
+from lightify.plan.mode import Automatic, construction, exits_of
+from lightify.plan.types import (
+    FateNote,
+    Hook,
+    Local,
+    Made,
+)
+from lightify.query import method_call, small
+
+
+def make_optimizers(draft: Draft, hooks: list[Hook], auto: Automatic | None, plain: bool):
+    nest = draft.nest
+    cycle = usage([step for hook in hooks for step in hook.steps])
+    used = {v for v in cycle.reads if draft.kinds.of(v) is Kind.OPTIMIZER}
+    if auto is not None:
+        used.add(auto.optimizer)
+    used -= cycle.writes
+    host_reads = usage(draft.around.after).reads
+    schedulers: list[tuple[Made, str]] = []
+    extra = Usage()
+    made: list[Made] = []
+    ordered = sorted(used, key=lambda v: build_position(draft, v))
+    for variable in ordered:
+        if not (variable.frame is nest.host or variable.frame.is_module or "." in repr(variable)):
+            continue
+        found = construction(variable, draft.tree) if variable.frame is nest.host else None
+        movable = found is not None and may_move(draft, variable, found[0], host_reads)
+        scheduler = None
+        if movable and auto is not None and auto.optimizer is variable:
+            scheduler = moved_scheduler(draft, variable, hooks, auto, host_reads, plain)
+            movable = scheduler is not None or not feeds_scheduler(draft, variable, found[0])
+        elif movable:
+            movable = not feeds_scheduler(draft, variable, found[0])  # type: ignore[index]
+        if movable:
+            assert found is not None
+            made.append(Made(variable, found[0], found[1], True))
+            draft.removed.add(found[0])
+            draft.fates[found[0]] = FateNote(Fate.MOVED, "configure_optimizers")
+            extra += expression_usage(found[1], nest.host)
+            draft.forced[variable] = Local(variable.name)
+            if scheduler is not None:
+                schedulers.append(scheduler)
+                draft.removed.add(scheduler[0].statement)  # type: ignore[arg-type]
+                draft.fates[scheduler[0].statement] = FateNote(Fate.MOVED, "configure_optimizers")  # type: ignore[index]
+                extra += expression_usage(scheduler[0].value, nest.host)  # type: ignore[arg-type]
+                draft.forced[scheduler[0].variable] = Local(scheduler[0].variable.name)
+        else:
+            made.append(Made(variable, None, None, False))
+            extra.reads.add(variable)
+    return made, schedulers, extra
+
+
+def build_position(draft: Draft, variable: Variable) -> tuple:
+    found = construction(variable, draft.tree)
+    span = draft.tree.span(found[0]) if found is not None else None
+    return (span is None, span.line if span is not None else 0, variable.name)
+
+
+def may_move(draft: Draft, variable: Variable, statement: cst.BaseStatement, host_reads: set[Variable]) -> bool:
+    """True when only the run uses an optimizer that the host builds in a plain statement."""
+    if variable in host_reads or (variable.frame.is_module and variable.name in draft.around.kept_reads):
+        return False
+    if statement not in [item.node for item in draft.around.before]:
+        return False
+    found = construction(variable, draft.tree)
+    assert found is not None
+    needed = expression_usage(found[1], draft.nest.host).reads
+    position = [item.node for item in draft.around.before].index(statement)
+    later = usage(draft.around.before[position + 1 :])
+    if later.writes & needed or variable in later.writes:
+        return False
+    written = usage((*draft.nest.epoch_start, *draft.nest.body, *draft.nest.epoch_end)).writes
+    return not (written & needed)
+
+
+def feeds_scheduler(draft: Draft, variable: Variable, statement: cst.BaseStatement) -> bool:
+    return any(item.node is not statement and variable in usage([item]).reads for item in draft.around.before)
+
+
+def moved_scheduler(draft: Draft, optimizer: Variable, hooks, auto: Automatic, host_reads, plain: bool):
+    """The scheduler that the Trainer can step instead of the script, with its interval."""
+    readers = [item for item in draft.around.before if optimizer in usage([item]).reads]
+    if len(readers) != 1:
+        return None
+    inner = small(readers[0].node)
+    if not (isinstance(inner, cst.Assign) and len(inner.targets) == 1 and isinstance(inner.targets[0].target, cst.Name)):
+        return None
+    variable = draft.nest.host.variable(inner.targets[0].target.value)
+    found = construction(variable, draft.tree)
+    if draft.kinds.of(variable) is not Kind.SCHEDULER or found is None or not may_move(draft, variable, found[0], host_reads):
+        return None
+    if any(variable in usage([item]).reads for item in draft.around.before):
+        return None
+    if auto.scheduler is variable:
+        uses = [step for hook in hooks for step in hook.steps if variable in usage([step]).reads]
+        if uses:
+            return None
+        draft.fates[draft.scheduler_step.node] = FateNote(Fate.REPLACED, "Trainer: steps the scheduler each batch")  # type: ignore[union-attr]
+        return Made(variable, found[0], found[1], True), "step"
+    uses = [(hook, step) for hook in hooks for step in hook.steps if variable in usage([step]).reads]
+    if len(uses) != 1 or uses[0][0].name not in ("on_train_epoch_end", "on_validation_epoch_start") or not plain:
+        return None
+    step = uses[0][1]
+    used = method_call(_expression(step))
+    if used is None or used[1] != "step" or _expression(step).args:  # type: ignore[union-attr]
+        return None
+    if any(isinstance(s, Item) and any(True for _ in exits_of(s.node)) for s in uses[0][0].steps):
+        return None
+    draft.fates[step.node] = FateNote(Fate.REPLACED, "Trainer: steps the scheduler each epoch")
+    return Made(variable, found[0], found[1], True), "epoch"
+
+
+def drop_scheduler_steps(draft: Draft, hooks: list[Hook], schedulers) -> list[Hook]:
+    kept_step = draft.scheduler_step
+    result = []
+    for hook in hooks:
+        steps = [s for s in hook.steps if not (isinstance(s, Item) and s.node in draft.fates
+                 and draft.fates[s.node].target.startswith("Trainer: steps the scheduler each epoch"))]
+        if hook.name == "on_train_batch_end" and kept_step is not None and not any(i == "step" for _, i in schedulers):
+            steps.insert(0, kept_step)
+        result.append(replace(hook, steps=tuple(steps)))
+    return result
+
+
+def _expression(step: Step) -> cst.BaseExpression | None:
+    inner = small(step.node) if isinstance(step, Item) else None
+    return inner.value if isinstance(inner, cst.Expr) else None

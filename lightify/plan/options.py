@@ -1,0 +1,117 @@
+"""Arguments of the Trainer, and the module's name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import PurePath
+
+import libcst as cst
+
+from lightify.facts import Kind
+from lightify.flow import (
+    Variable,
+    usage,
+)
+from lightify.plan.draft import Draft
+from lightify.plan.headers import EpochHead
+from lightify.plan.mode import Automatic, construction, scope_nodes
+from lightify.plan.types import (
+    Hook,
+    TrainerOption,
+)
+from lightify.query import code, dotted, small, walk
+from lightify.recognisers.modules import is_module_class
+
+
+def departures(draft: Draft, hooks: Sequence[Hook]) -> tuple[str, ...]:
+    """What the idiomatic style does that the script did not do; none of it touches a parameter."""
+    if draft.settings.style == "faithful":
+        return ()
+    return (
+        "metrics go to the Trainer's default logger, under lightning_logs/",
+        "the Trainer saves a checkpoint after each epoch",
+        "epoch summaries are logged, not printed",
+    )
+
+
+def trainer_options(draft: Draft, epochs: EpochHead | None, auto: Automatic | None) -> None:
+    host = draft.nest.host
+    options = [TrainerOption("max_epochs", epochs.count, host) if epochs is not None else TrainerOption("max_epochs", "1")]
+    options.extend(device_options(draft))
+    if auto is not None and auto.clip is not None:
+        value, frame, algorithm = auto.clip
+        options.append(TrainerOption("gradient_clip_val", value, frame))
+        if algorithm == "value":
+            options.append(TrainerOption("gradient_clip_algorithm", '"value"'))
+    options.extend(draft.options)
+    if draft.evaluation is not None:
+        options.append(TrainerOption("num_sanity_val_steps", "0"))
+    if draft.settings.style == "faithful":
+        options.append(TrainerOption("logger", "False"))
+        options.append(TrainerOption("enable_checkpointing", "False"))
+    draft.options[:] = options
+
+
+def device_options(draft: Draft) -> list[TrainerOption]:
+    text = device_text(draft)
+    return [TrainerOption("accelerator", text or '"auto"'), TrainerOption("devices", "1")]
+
+
+def device_text(draft: Draft) -> str | None:
+    """The accelerator in the host's own terms; None when only the Trainer can tell."""
+    source = draft.tree.source.text
+    if not any(word in source for word in ("cuda", "accelerator", "mps", "device")):
+        return '"cpu"'
+    device = device_variable(draft)
+    if device is not None:
+        return f"{device.name}.type"
+    for item in draft.around.before:
+        inner = small(item.node)
+        if isinstance(inner, cst.Assign) and len(inner.targets) == 1 and isinstance(inner.targets[0].target, cst.Name):
+            names = [draft.tree.qualified(n.func) for n in walk(inner.value) if isinstance(n, cst.Call)]
+            if "torch.cuda.is_available" in names and isinstance(
+                inner.value, (cst.IfExp, cst.Call, cst.BooleanOperation)
+            ) and (not isinstance(inner.value, cst.IfExp) or code(inner.value.body) == "True"):
+                if isinstance(inner.value, cst.Call) and len(names) > 1:
+                    continue
+                return f'"cuda" if {inner.targets[0].target.value} else "cpu"'
+    return None
+
+
+def device_variable(draft: Draft) -> Variable | None:
+    """The host's `torch.device(...)` that the script chose by a condition."""
+    for item in draft.around.before:
+        for variable in usage([item]).writes:
+            if draft.kinds.of(variable) is Kind.DEVICE and (variable.frame is draft.nest.host or variable.frame.is_module):
+                found = construction(variable, draft.tree)
+                owner = variable.frame.function or draft.tree.module
+                values = [
+                    n.value for n in scope_nodes(owner) if isinstance(n, cst.Assign)
+                    and any(isinstance(t.target, cst.Name) and t.target.value == variable.name for t in n.targets)
+                ]
+                calls = [draft.tree.qualified(v.func) for v in values if isinstance(v, cst.Call)]
+                if len(calls) == len(values) and set(calls) <= {"torch.device", "torch.accelerator.current_accelerator"}:
+                    fixed = found is not None and all(isinstance(a.value, cst.SimpleString) for a in found[1].args)
+                    if not fixed or len(values) > 1:
+                        return variable
+    return None
+
+
+def class_name(draft: Draft) -> str:
+    """After the script's only network class, else after the file."""
+    own = [name for name, node in draft.tree.classes.items() if is_module_class(node, draft.tree)]
+    trained = [n for n in own if any(
+        isinstance(f.node, cst.Assign) and f.kind is Kind.MODULE and n in {dotted(c.func) for c in walk(f.node.value) if isinstance(c, cst.Call)}
+        for f in draft.analysis.named
+    )]
+    path = PurePath(draft.tree.source.path)
+    word = path.stem if path.stem not in ("main", "train", "-", "run", "pytorch", "input") else (path.parent.name or "Model")
+    camel = trained[0] if len(trained) == 1 else "".join(part[:1].upper() + part[1:] for part in _words(word))
+    name = f"Lit{camel or 'Model'}"
+    while name in draft.tree.classes or name in draft.tree.functions or name in draft.tree.imports:
+        name += "Module"
+    return name
+
+
+def _words(text: str) -> list[str]:
+    return [part for part in "".join(c if c.isalnum() else " " for c in text).split() if part]

@@ -1,0 +1,80 @@
+"""The evaluation that ends each epoch, as the hooks of the Trainer's validation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lightify.flow import (
+    Field,
+    expression_usage,
+    usage,
+)
+from lightify.ledger import Fate
+from lightify.plan.batches import batch_variables, in_host, is_loader
+from lightify.plan.counters import batch_names
+from lightify.plan.devices import strip_moves
+from lightify.plan.draft import Draft
+from lightify.plan.evaluation import Evaluation, find_evaluation, uses_modules
+from lightify.plan.idiom import strippable
+from lightify.plan.kinds import Kinds
+from lightify.plan.types import (
+    FateNote,
+    Hook,
+)
+
+
+def evaluation_of(draft: Draft, plain: bool) -> Evaluation | None:
+    """The evaluation that the Trainer can run, if there is one.
+
+    It runs one when it knows the last batch: not when a pass is made anew or may end early.
+    """
+    if not plain:
+        return None
+    found = find_evaluation(draft.nest, draft.kinds, draft.analysis, draft.tree)
+    if isinstance(found, str):
+        return None
+    nest = replace(draft.nest, opened=(*draft.nest.opened, *found.opened))
+    draft.kinds = Kinds(nest, draft.analysis, draft.tree)
+    written = usage((*nest.epoch_start, *nest.body, *found.before, *found.body, *found.after, *found.rest)).writes
+    reads = expression_usage(found.head.source, found.frame).reads
+    known = is_loader(draft, found.head.source, found.frame)
+    if reads & written or not known or in_host(draft, found.head.source, found.frame) is None:
+        return None
+    batch = batch_variables(draft, found.head, found.frame)
+    if not draft.keeps_batch and strippable(draft, found.body, batch):
+        body = strip_moves(found.body, batch, draft.kinds, draft.stripped)
+        draft.fates.update(draft.stripped.fates)
+        found = replace(found, body=body)
+    draft.fates.update(found.fates)
+    draft.fates[found.loop] = FateNote(Fate.REPLACED, "Trainer.fit", "the Trainer runs the validation")
+    return found
+
+
+def validation_hooks(draft: Draft) -> list[Hook]:
+    found = draft.evaluation
+    if found is None:
+        return []
+    first = batch_names(draft, found.head, found.frame, found.loop, found.body, (*found.after, *found.rest))
+    hooks = [
+        Hook("on_validation_epoch_start", (), found.before),
+        Hook("validation_step", ("batch", "batch_idx"), (*first, *found.body), on_continue=("return",)),
+        Hook("on_validation_epoch_end", (), found.after),
+    ]
+    if not found.modules:
+        hooks.insert(0, Hook("on_validation_model_eval", (), (), last=("pass",)))
+    return hooks
+
+
+def modes_after_fit(draft: Draft) -> tuple[str, ...]:
+    """The last evaluation left its networks in evaluation mode; so must the run."""
+    found = draft.evaluation
+    if found is None or found.trains_again:
+        return ()
+    lines = []
+    for variable in sorted(found.modules, key=lambda v: v.name):
+        name = f"{variable.owner.name}.{variable.name}" if isinstance(variable, Field) else variable.name
+        used_later = variable in usage(draft.around.after).reads or variable.name in draft.around.kept_reads
+        if used_later and (variable.frame is draft.nest.host or variable.frame.is_module or isinstance(variable, Field)):
+            if any(uses_modules(item, draft.kinds) for item in draft.around.after):
+                lines.append(f"{name}.eval()")
+    return tuple(lines)
