@@ -8,16 +8,41 @@ from dataclasses import replace
 from lightify.errors import Diagnostic
 from lightify.facts import Analysis
 from lightify.findings import (
-    averages, clipping, gradients, graphs, habits, loaders, losses, modes, obsolete, outputs, registration, schedules,
+    averages,
+    clipping,
+    gradients,
+    graphs,
+    habits,
+    loaders,
+    losses,
+    modes,
+    obsolete,
+    outputs,
+    registration,
+    schedules,
     statements,
 )
-from lightify.findings.base import Finding, Rule, Script
+from lightify.findings.base import Finding, Rule
+from lightify.findings.script import Script
 from lightify.ignore import unknown_codes, without_ignored
 from lightify.parse import Tree
 from lightify.plan.types import Plan
 
-_FAMILIES = (gradients, clipping, modes, losses, averages, outputs, loaders, schedules, registration, statements, obsolete,
-             graphs, habits)
+_FAMILIES = (
+    gradients,
+    clipping,
+    modes,
+    losses,
+    averages,
+    outputs,
+    loaders,
+    schedules,
+    registration,
+    statements,
+    obsolete,
+    graphs,
+    habits,
+)
 
 #: One entry for each file of this folder.
 REGISTRY: tuple[Finding, ...] = tuple(family.find for family in _FAMILIES)

@@ -8,35 +8,54 @@ import libcst as cst
 
 from lightify.errors import Diagnostic
 from lightify.facts import Kind
-from lightify.findings.base import Rule, Script, call_name, literal
+from lightify.findings.base import Rule, call_name, literal
+from lightify.findings.script import Script
 from lightify.query import arguments, dotted, method_call
 
 OF_AVERAGES = Rule(
-    "LF421", "note",
+    "LF421",
+    "note",
     "{total} averages the averages of batches: a short last batch counts as much as a full one",
     "kept as it is; weigh each batch by its size, or log it with self.log(..., batch_size=...), which does so",
 )
 TOO_SMALL = Rule(
-    "LF422", "warning",
+    "LF422",
+    "warning",
     "{total} sums the averages of batches, but is divided by the number of samples: it is too small by the batch size",
     "kept as it is; divide by the number of batches, or use reduction='sum'",
 )
 RULES = (OF_AVERAGES, TOO_SMALL)
 
 _LOSSES = {
-    "cross_entropy", "nll_loss", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy",
-    "binary_cross_entropy_with_logits", "CrossEntropyLoss", "NLLLoss", "MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss",
-    "BCELoss", "BCEWithLogitsLoss",
+    "cross_entropy",
+    "nll_loss",
+    "mse_loss",
+    "l1_loss",
+    "smooth_l1_loss",
+    "huber_loss",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "CrossEntropyLoss",
+    "NLLLoss",
+    "MSELoss",
+    "L1Loss",
+    "SmoothL1Loss",
+    "HuberLoss",
+    "BCELoss",
+    "BCEWithLogitsLoss",
 }
 
 
 def find(script: Script) -> Iterator[Diagnostic]:
     """Accepts `total += criterion(...).item()` and `total / len(loader)` where the criterion surely averages."""
     divisions = _divisions(script)
-    for node in script.nodes[cst.AugAssign]:
-        assert isinstance(node, cst.AugAssign)
+    for node in script.nodes(cst.AugAssign):
         total = dotted(node.target)
-        if total is None or not isinstance(node.operator, cst.AddAssign) or not _is_batch_average(script, node.value, 0):
+        if (
+            total is None
+            or not isinstance(node.operator, cst.AddAssign)
+            or not _is_batch_average(script, node.value, 0)
+        ):
             continue
         loop = next((a for a in script.tree.ancestors(node) if isinstance(a, (cst.For, cst.While))), None)
         for divided, divisor in divisions:
@@ -54,11 +73,9 @@ def _divisions(script: Script) -> list[tuple[tuple, cst.Call]]:
     """Each `total / len(x)` and `total /= len(x)`: (what total is, the call of len)."""
     found = []
     pairs = [
-        (node.left, node.right) for node in script.nodes[cst.BinaryOperation]  # type: ignore[attr-defined]
-        if isinstance(node.operator, cst.Divide)  # type: ignore[attr-defined]
+        (node.left, node.right) for node in script.nodes(cst.BinaryOperation) if isinstance(node.operator, cst.Divide)
     ] + [
-        (node.target, node.value) for node in script.nodes[cst.AugAssign]  # type: ignore[attr-defined]
-        if isinstance(node.operator, cst.DivideAssign)  # type: ignore[attr-defined]
+        (node.target, node.value) for node in script.nodes(cst.AugAssign) if isinstance(node.operator, cst.DivideAssign)
     ]
     for left, right in pairs:
         name = dotted(left)
@@ -82,8 +99,10 @@ def _is_batch_average(script: Script, value: cst.BaseExpression | None, depth: i
             return full.rpartition(".")[2] in _LOSSES and _averages(value)
         made = script.construction(value.func)
         return (
-            made is not None and script.qualified(made).startswith("torch.nn.")
-            and script.qualified(made).rpartition(".")[2] in _LOSSES and _averages(made)
+            made is not None
+            and script.qualified(made).startswith("torch.nn.")
+            and script.qualified(made).rpartition(".")[2] in _LOSSES
+            and _averages(made)
         )
     if not isinstance(value, cst.Name) or depth > 2:
         return False
@@ -93,8 +112,10 @@ def _is_batch_average(script: Script, value: cst.BaseExpression | None, depth: i
 
 def _averages(call: cst.Call) -> bool:
     given = arguments(call).keyword
-    return not given.keys() & {"size_average", "reduce"} and literal(given.get("reduction")) in (None, "mean") and (
-        "reduction" not in given or isinstance(given["reduction"], cst.SimpleString)
+    return (
+        not given.keys() & {"size_average", "reduce"}
+        and literal(given.get("reduction")) in (None, "mean")
+        and ("reduction" not in given or isinstance(given["reduction"], cst.SimpleString))
     )
 
 
@@ -111,7 +132,7 @@ def _may_be_short(script: Script, loader: cst.CSTNode) -> bool:
     given = arguments(call)
     size = literal(given.get(1, "batch_size"))
     sampled = "batch_sampler" in given.keyword or given.starred
-    return literal(given.keyword.get("drop_last")) in (None, "False") and not sampled and size not in (None, "1") or (
+    return (literal(given.keyword.get("drop_last")) in (None, "False") and not sampled and size not in (None, "1")) or (
         not sampled and "drop_last" not in given.keyword and given.get(1, "batch_size") is not None and size != "1"
     )
 

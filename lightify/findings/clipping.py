@@ -8,21 +8,25 @@ import libcst as cst
 
 from lightify.errors import Diagnostic
 from lightify.facts import Kind
-from lightify.findings.base import CLIPS, Rule, Script
+from lightify.findings.base import Rule
+from lightify.findings.script import CLIPS, Script
 from lightify.query import arguments, dotted, method_call
 
 SCALED = Rule(
-    "LF405", "warning",
+    "LF405",
+    "warning",
     "gradients are clipped while still multiplied by the scaler: the bound means something else in each step",
-    "kept as it is; call {scaler}.unscale_(optimizer) first, or use Trainer(precision='16-mixed', gradient_clip_val=...)",
+    "kept as it is; call {scaler}.unscale_(optimizer) first, or use Trainer(precision=..., gradient_clip_val=...)",
 )
 NO_EFFECT = Rule(
-    "LF406", "warning",
+    "LF406",
+    "warning",
     "gradients are clipped {when}: the step uses them unclipped",
     "kept as it is; clip between backward() and step(), as Trainer(gradient_clip_val=...) does",
 )
 USED_UP = Rule(
-    "LF407", "warning",
+    "LF407",
+    "warning",
     "{name} is a generator of parameters that line {line} has used up: here it is empty",
     "kept as it is; make it a list: {name} = list(...)",
 )
@@ -40,10 +44,10 @@ def find(script: Script) -> Iterator[Diagnostic]:
             scaler = dotted(method_call(scaled[0].call)[0])  # type: ignore[index]
             yield SCALED.at(script, clip.call, scaler=scaler)
     if len(clips) == len(steps) == len(backwards) == 1 and all(m.always for m in (*clips, *steps, *backwards)):
-        backward, clip, step = backwards[0].position, clips[0].position, steps[0].position
-        if clip < backward < step:
+        backward, clipped, step = backwards[0].position, clips[0].position, steps[0].position
+        if clipped < backward < step:
             yield NO_EFFECT.at(script, clips[0].call, when="before backward()")
-        elif backward < step < clip:
+        elif backward < step < clipped:
             yield NO_EFFECT.at(script, clips[0].call, when="after step()")
     yield from _used_up(script)
 
@@ -57,9 +61,12 @@ def _used_up(script: Script) -> Iterator[Diagnostic]:
         if name.startswith("self."):
             continue
         uses = [
-            call for kind in (*CLIPS, *_CONSUMERS) for call in script.calls(kind)
+            call
+            for kind in (*CLIPS, *_CONSUMERS)
+            for call in script.calls(kind)
             if (first := arguments(call).get(0, "params") or arguments(call).get(0, "parameters")) is not None
-            and dotted(first) == name and script.key(call, name)[0] is scope
+            and dotted(first) == name
+            and script.key(call, name)[0] is scope
         ]
         uses.sort(key=script.place)
         if len(uses) > 1 and not any(_branches(script, use, definitions[0].node) for use in uses):
@@ -67,7 +74,20 @@ def _used_up(script: Script) -> Iterator[Diagnostic]:
             yield USED_UP.at(script, uses[1], name=name, line=line)
 
 
-_CONSUMERS = ("Adam", "AdamW", "SGD", "RMSprop", "Adagrad", "Adadelta", "Adamax", "NAdam", "RAdam", "LBFGS", "sum", "list")
+_CONSUMERS = (
+    "Adam",
+    "AdamW",
+    "SGD",
+    "RMSprop",
+    "Adagrad",
+    "Adadelta",
+    "Adamax",
+    "NAdam",
+    "RAdam",
+    "LBFGS",
+    "sum",
+    "list",
+)
 
 
 def _is_generator(script: Script, value: cst.BaseExpression | None) -> bool:

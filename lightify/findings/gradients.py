@@ -8,26 +8,31 @@ import libcst as cst
 
 from lightify.errors import Diagnostic
 from lightify.facts import Kind
-from lightify.findings.base import Rule, Script
+from lightify.findings.base import Rule
+from lightify.findings.script import Script
 from lightify.query import arguments, method_call, walk
 
 NEVER = Rule(
-    "LF401", "warning",
+    "LF401",
+    "warning",
     "nothing zeroes gradients: each step uses the sum over all batches so far",
     "kept as it is; for one batch per step call {optimizer}.zero_grad() before the backward pass",
 )
 RARELY = Rule(
-    "LF402", "warning",
+    "LF402",
+    "warning",
     "gradients are zeroed outside the batch loop only: each step uses the sum over the batches so far",
     "kept as it is; move zero_grad() into the batch loop, or the step out of it",
 )
 TOO_EARLY = Rule(
-    "LF403", "warning",
+    "LF403",
+    "warning",
     "gradients are zeroed between backward() and step(): this step changes nothing",
     "kept as it is; zero them before backward() or after step()",
 )
 THROWN_AWAY = Rule(
-    "LF404", "warning",
+    "LF404",
+    "warning",
     "the step is taken in some batches only, but gradients are zeroed in every one: those in between are thrown away",
     "kept as it is; Trainer(accumulate_grad_batches=k) accumulates",
 )
@@ -47,7 +52,11 @@ def find(script: Script) -> Iterator[Diagnostic]:
             yield NEVER.at(script, steps[0].call, optimizer=cst.Module([]).code_for_node(receiver))
         return
     if not any(script.in_batches(call) for call in zeroes) and not _zeroed_by_hand(script):
-        if steps[0].always and backwards[0].always and any(script.in_run(call) or _same_host(script, call) for call in zeroes):
+        if (
+            steps[0].always
+            and backwards[0].always
+            and any(script.in_run(call) or _same_host(script, call) for call in zeroes)
+        ):
             yield RARELY.at(script, next((call for call in zeroes if script.in_run(call)), zeroes[0]))
         return
     yield from _order(script)
@@ -68,7 +77,13 @@ def _order(script: Script) -> Iterator[Diagnostic]:
         for zero in same:
             if start < zero.position < end:
                 yield TOO_EARLY.at(script, zero.call)
-    elif "backward" in names and same and optimizer.tests and _counts(optimizer.tests) and not _in_loop(script, optimizer.call):
+    elif (
+        "backward" in names
+        and same
+        and optimizer.tests
+        and _counts(optimizer.tests)
+        and not _in_loop(script, optimizer.call)
+    ):
         yield THROWN_AWAY.at(script, same[0].call)
 
 
@@ -79,14 +94,16 @@ def _zeroes_all(script: Script, zero: cst.Call, step: cst.Call) -> bool:
         return True
     stepped, _ = method_call(step)  # type: ignore[misc]
     if script.kind(stepped) is Kind.SCALER:
-        stepped = arguments(step).get(0, "optimizer")  # type: ignore[assignment]
+        stepped = arguments(step).get(0, "optimizer")
     origins = script.origins(receiver)
     return bool(origins) and origins == script.origins(stepped)
 
 
 def _counts(tests: tuple[cst.BaseExpression, ...]) -> bool:
     """True when the innermost test divides a counter: `(i + 1) % k == 0`."""
-    return any(isinstance(node, cst.BinaryOperation) and isinstance(node.operator, cst.Modulo) for node in walk(tests[-1]))
+    return any(
+        isinstance(node, cst.BinaryOperation) and isinstance(node.operator, cst.Modulo) for node in walk(tests[-1])
+    )
 
 
 def _in_loop(script: Script, node: cst.CSTNode) -> bool:
@@ -101,13 +118,13 @@ def _in_loop(script: Script, node: cst.CSTNode) -> bool:
 def _zeroed_by_hand(script: Script) -> bool:
     """`p.grad = None`, `p.grad.zero_()`, `p.grad[:] = 0`, `p.grad.data.fill_(0)`."""
     return any(
-        isinstance(node, cst.Attribute) and node.attr.value == "grad" for node in script.nodes[cst.Attribute]
+        isinstance(node, cst.Attribute) and node.attr.value == "grad" for node in script.nodes(cst.Attribute)
     ) and (
         script.called("zero_", "fill_", "set_to_none", "mul_")
         or any(
             isinstance(part, cst.Attribute) and part.attr.value == "grad"
-            for node in script.nodes[cst.Assign]
-            for target in node.targets  # type: ignore[attr-defined]
+            for node in script.nodes(cst.Assign)
+            for target in node.targets
             for part in walk(target.target)
         )
     )
@@ -115,8 +132,7 @@ def _zeroed_by_hand(script: Script) -> bool:
 
 def _optimizer_is_handed_on(script: Script) -> bool:
     """True when code that is not seen gets the optimizer or the network and might zero its gradients."""
-    for call in script.nodes[cst.Call]:
-        assert isinstance(call, cst.Call)
+    for call in script.nodes(cst.Call):
         if script.targets(call) or not script.in_run(call) or script.qualified(call).startswith("torch."):
             continue
         if method_call(call) is not None and script.kind(method_call(call)[0]) is not None:  # type: ignore[index]

@@ -8,17 +8,20 @@ import libcst as cst
 
 from lightify.errors import Diagnostic
 from lightify.facts import Kind
-from lightify.findings.base import Key, Rule, Script, call_name
+from lightify.findings.base import Rule, call_name
+from lightify.findings.script import Key, Script
 from lightify.flow import bound_names
-from lightify.query import arguments, block, children, dotted, method_call, target_names, walk
+from lightify.query import arguments, block, children, method_call, target_names, walk
 
 CHANGED = Rule(
-    "LF482", "warning",
+    "LF482",
+    "warning",
     "the original does not run as published: this backward() needs {model} as it was before the step in line {line}",
     "kept as it is; detach what was computed before, or compute it again after the step",
 )
 HISTORY = Rule(
-    "LF483", "warning",
+    "LF483",
+    "warning",
     "the original does not run as published: {name} keeps the graph of the batch before, which its backward() freed",
     "kept as it is; detach {name} before each batch",
 )
@@ -26,9 +29,35 @@ RULES = (CHANGED, HISTORY)
 
 #: Calls and attributes whose result has no history.
 _CUTS = {
-    "detach", "item", "size", "numpy", "tolist", "argmax", "len", "range", "int", "float", "str", "print", "format", "max",
-    "topk", "sort", "eq", "round", "sign", "new_tensor", "new_zeros", "new_ones", "zeros_like", "ones_like", "rand_like", "randn_like",
-    "full_like", "tensor", "Tensor",
+    "detach",
+    "item",
+    "size",
+    "numpy",
+    "tolist",
+    "argmax",
+    "len",
+    "range",
+    "int",
+    "float",
+    "str",
+    "print",
+    "format",
+    "max",
+    "topk",
+    "sort",
+    "eq",
+    "round",
+    "sign",
+    "new_tensor",
+    "new_zeros",
+    "new_ones",
+    "zeros_like",
+    "ones_like",
+    "rand_like",
+    "randn_like",
+    "full_like",
+    "tensor",
+    "Tensor",
 }
 _CUT_ATTRIBUTES = {"data", "shape", "dtype", "device", "grad", "grad_fn"}
 
@@ -40,7 +69,7 @@ def find(script: Script) -> Iterator[Diagnostic]:
     """Accepts statements that run in each batch; silent when requires_grad is switched."""
     if not script.called("requires_grad_", "set_requires_grad"):
         assigned = {
-            part.target.attr.value for part in script.nodes[cst.AssignTarget] if isinstance(part.target, cst.Attribute)  # type: ignore[attr-defined]
+            part.target.attr.value for part in script.nodes(cst.AssignTarget) if isinstance(part.target, cst.Attribute)
         }
         if "requires_grad" not in assigned:
             yield from _changed(script)
@@ -155,8 +184,10 @@ class _Walk:
         if definition is None:
             return False
         layers = [
-            node for node in walk(definition)
-            if isinstance(node, cst.Call) and self.script.qualified(node).startswith(("torch.nn.Linear", "torch.nn.Conv"))
+            node
+            for node in walk(definition)
+            if isinstance(node, cst.Call)
+            and self.script.qualified(node).startswith(("torch.nn.Linear", "torch.nn.Conv"))
         ]
         return len(layers) > 1
 
@@ -167,7 +198,11 @@ def _history(script: Script) -> Iterator[Diagnostic]:
     if not always:
         return
     for node in script.straight:
-        if not isinstance(node, cst.Assign) or not isinstance(node.value, cst.Call) or script.kind(node.value.func) is not Kind.MODULE:
+        if (
+            not isinstance(node, cst.Assign)
+            or not isinstance(node.value, cst.Call)
+            or script.kind(node.value.func) is not Kind.MODULE
+        ):
             continue
         given = {arg.value.value for arg in node.value.args if isinstance(arg.value, cst.Name)}
         targets = [name for target in node.targets for name in target_names(target.target)]
@@ -185,16 +220,17 @@ def _history(script: Script) -> Iterator[Diagnostic]:
 
 def _detaches(definition: cst.ClassDef) -> bool:
     return any(
-        isinstance(node, cst.Attribute) and node.attr.value in ("detach", "detach_", "data", "no_grad") for node in walk(definition)
+        isinstance(node, cst.Attribute) and node.attr.value in ("detach", "detach_", "data", "no_grad")
+        for node in walk(definition)
     )
 
 
 def _touched(script: Script, key: Key, own: cst.CSTNode) -> bool:
     """True when a name is used in the batch in any other statement."""
     return any(
-        node.value == key[1]  # type: ignore[attr-defined]
+        node.value == key[1]
         and script.in_batches(node)
         and script.statement(node) is not own
         and script.key(node, key[1]) == key
-        for node in script.nodes[cst.Name]
+        for node in script.nodes(cst.Name)
     )

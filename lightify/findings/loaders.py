@@ -8,26 +8,31 @@ import libcst as cst
 
 from lightify.errors import Diagnostic
 from lightify.facts import Kind
-from lightify.findings.base import Key, Rule, Script, call_name, literal, words
+from lightify.findings.base import Rule, call_name, literal, words
+from lightify.findings.script import Key, Script
 from lightify.query import arguments, dotted
 
 SHUFFLED = Rule(
-    "LF440", "note",
+    "LF440",
+    "note",
     "{name} is shuffled: each pass over it draws from the random stream that training uses",
     "kept as it is; shuffle=False gives the same averages, but later random draws of the training change",
 )
 IN_ORDER = Rule(
-    "LF441", "note",
+    "LF441",
+    "note",
     "the training data is not shuffled: each epoch sees the same batches in the same order",
     "kept as it is; pass shuffle=True to the loader if that is not meant",
 )
 SAME_EPOCH = Rule(
-    "LF442", "warning",
+    "LF442",
+    "warning",
     "the DistributedSampler's set_epoch() is never called: each epoch repeats the first one's order",
     "kept as it is; call {name}.set_epoch(epoch) at the start of each epoch, as a Trainer does for its own sampler",
 )
 HIDDEN_PASS = Rule(
-    "LF443", "note",
+    "LF443",
+    "note",
     "this reads all of {name} to count its batches, and draws its random order once more",
     "kept as it is; len({name}) counts without reading, but later random draws of the training change",
 )
@@ -101,7 +106,11 @@ def _is_ordered(script: Script, dataset: cst.Call | None) -> bool:
 
 
 def _sampler(script: Script, call: cst.Call) -> Iterator[Diagnostic]:
-    if script.nest.epoch_loop is None or script.called("set_epoch") or literal(arguments(call).get(3, "shuffle")) == "False":
+    if (
+        script.nest.epoch_loop is None
+        or script.called("set_epoch")
+        or literal(arguments(call).get(3, "shuffle")) == "False"
+    ):
         return
     statement = script.statement(call)
     name = "sampler"

@@ -7,22 +7,26 @@ from collections.abc import Iterator
 import libcst as cst
 
 from lightify.errors import Diagnostic
-from lightify.findings.base import Rule, Script, call_name, words
+from lightify.findings.base import Rule, call_name, words
+from lightify.findings.script import Script
 from lightify.flow import read_names
 from lightify.query import dotted, method_call, target_names, walk
 
 KEEPS_GRAPH = Rule(
-    "LF420", "warning",
+    "LF420",
+    "warning",
     "{total} collects {loss} with its graph: memory grows with each batch",
     "kept as it is; use {loss}.item() or {loss}.detach(), or self.log, which detaches",
 )
 OVERWRITTEN = Rule(
-    "LF423", "warning",
+    "LF423",
+    "warning",
     "{name} is computed here and overwritten in line {line} before anything reads it",
     "kept as it is, its random draws and running statistics count; remove it or add it to the loss",
 )
 ONLY_SHOWN = Rule(
-    "LF424", "note",
+    "LF424",
+    "note",
     "{name} is shown but no backward() depends on it: it trains nothing",
     "kept as it is; if it should train, add it to what gets the backward()",
 )
@@ -37,8 +41,7 @@ def find(script: Script) -> Iterator[Diagnostic]:
 
 
 def _keeps_graph(script: Script) -> Iterator[Diagnostic]:
-    for node in script.nodes[cst.AugAssign]:
-        assert isinstance(node, cst.AugAssign)
+    for node in script.nodes(cst.AugAssign):
         loss = _bare_loss(script, node.value)
         total = dotted(node.target)
         if loss is None or total is None or not isinstance(node.operator, cst.AddAssign) or not script.in_batches(node):
@@ -102,7 +105,9 @@ def _overwritten(script: Script) -> Iterator[Diagnostic]:
     """`loss = f(...)` and later `loss = g(...)` in a batch, with no reader in between."""
     if not any("loss" in name and len(found) > 1 for (_, name), found in script.definitions.items()):
         return
-    blocks: dict[cst.CSTNode, None] = {script.tree.parents[node]: None for node in script.straight if node in script.tree.parents}
+    blocks: dict[cst.CSTNode, None] = {
+        script.tree.parents[node]: None for node in script.straight if node in script.tree.parents
+    }
     lines = [parent for parent in blocks if isinstance(parent, cst.SimpleStatementLine)]
     bodies = dict.fromkeys(script.tree.parents[line] for line in lines if line in script.tree.parents)
     for body in bodies:
@@ -125,7 +130,12 @@ def _overwritten(script: Script) -> Iterator[Diagnostic]:
 
 def _computed_losses(node: cst.Assign) -> dict[str, cst.Assign]:
     target = node.targets[0].target
-    if len(node.targets) == 1 and isinstance(target, cst.Name) and "loss" in words(target.value) and _computes(node.value):
+    if (
+        len(node.targets) == 1
+        and isinstance(target, cst.Name)
+        and "loss" in words(target.value)
+        and _computes(node.value)
+    ):
         return {target.value: node}
     return {}
 
@@ -149,7 +159,7 @@ def _only_shown(script: Script) -> Iterator[Diagnostic]:
             continue
         if _trains(script, node.value, 0):
             continue
-        uses = [n for n in script.nodes[cst.Name] if n.value == name and not _is_target(script, n)]  # type: ignore[attr-defined]
+        uses = [n for n in script.nodes(cst.Name) if n.value == name and not _is_target(script, n)]
         if uses and all(_is_display(script, use) for use in uses) and read_names(node.value):
             yield ONLY_SHOWN.at(script, node, name=name)
 
@@ -162,7 +172,8 @@ def _trains(script: Script, value: cst.BaseExpression, depth: int) -> bool:
             return True
         if depth < 4 and any(
             d.value is not None and _trains(script, d.value, depth + 1)
-            for d in script.definitions.get(key, ()) if "loss" in words(name)
+            for d in script.definitions.get(key, ())
+            if "loss" in words(name)
         ):
             return True
     return False

@@ -8,26 +8,31 @@ import libcst as cst
 
 from lightify.errors import Diagnostic
 from lightify.facts import Kind
-from lightify.findings.base import Loop, Rule, Script, call_name, literal
+from lightify.findings.base import Rule, call_name, literal
+from lightify.findings.script import Loop, Script
 from lightify.query import arguments, dotted, method_call, walk
 
 IN_TRAINING_MODE = Rule(
-    "LF410", "warning",
-    "evaluates in training mode: dropout and batch norm act as in training, and running statistics move",
+    "LF410",
+    "warning",
+    "evaluates in training mode: dropout draws, and batch norm learns from the batches",
     "kept as it is; a validation_step runs in eval mode, or call {model}.eval() and afterwards {model}.train()",
 )
 NEVER_BACK = Rule(
-    "LF411", "warning",
-    "{model}.eval() is never followed by {model}.train(): from here on it trains with dropout off and batch norm frozen",
+    "LF411",
+    "warning",
+    "{model}.eval() is never followed by {model}.train(): it trains on with dropout off and batch norm frozen",
     "kept as it is; a validation_step is followed by training mode, or call {model}.train() before the batch loop",
 )
 WITH_GRAPH = Rule(
-    "LF412", "note",
+    "LF412",
+    "note",
     "evaluates without torch.no_grad(): each forward pass builds a graph",
     "kept as it is, the numbers are the same; a validation_step runs without gradients",
 )
 ALWAYS_DROPS = Rule(
-    "LF413", "warning",
+    "LF413",
+    "warning",
     "this dropout acts in eval mode too: it does not follow the network's mode",
     "kept as it is; give training=self.training, or make an nn.Dropout in __init__",
 )
@@ -108,12 +113,11 @@ def _ends_the_run(script: Script, node: cst.CSTNode) -> bool:
 
 def _evaluation_loops(script: Script) -> Iterator[tuple[Loop, cst.Call]]:
     """Loops over a loader that run a network and train nothing, with the first call of the network."""
-    training = {fact.call for fact in (*script.analysis.backwards, *script.analysis.updates)}
+    training = {fact.call for fact in script.analysis.backwards} | {fact.call for fact in script.analysis.updates}
     training_loops = {
         ancestor for call in training for ancestor in script.enclosing(call) if isinstance(ancestor, Loop)
     }
-    for loop in script.nodes[cst.For]:
-        assert isinstance(loop, cst.For)
+    for loop in script.nodes(cst.For):
         if loop in training_loops or not _is_over_loader(script, loop):
             continue
         forward = next((node for node in walk(loop.body) if _is_forward(script, node)), None)
@@ -149,7 +153,9 @@ def _is_modal(script: Script, model: cst.CSTNode) -> bool:
     definition = script.class_of(model)
     if definition is None:
         call = script.construction(model)
-        return call is not None and any(_is_modal_call(script, part) for part in walk(call) if isinstance(part, cst.Call))
+        return call is not None and any(
+            _is_modal_call(script, part) for part in walk(call) if isinstance(part, cst.Call)
+        )
     todo: list[cst.ClassDef | None] = [definition]
     seen: set[cst.ClassDef] = set()
     while todo:
@@ -173,17 +179,36 @@ def _is_modal_call(script: Script, call: cst.Call) -> bool:
         return last in _FUNCTIONAL_DROPOUT and literal(given.get(2, "training")) != "False"
     if full.startswith("torch.nn."):
         if last.startswith(_MODAL):
-            zero = last.endswith(("Dropout", "Dropout1d", "Dropout2d", "Dropout3d")) and literal(given.get(0, "p")) in ("0", "0.0")
+            zero = last.endswith(("Dropout", "Dropout1d", "Dropout2d", "Dropout3d")) and literal(given.get(0, "p")) in (
+                "0",
+                "0.0",
+            )
             return not zero
         if last in ("LSTM", "GRU", "RNN"):
             dropout = given.keyword.get("dropout")
-            return literal(dropout) not in (None, "0", "0.0") if isinstance(dropout, (cst.Integer, cst.Float)) else False
+            return (
+                literal(dropout) not in (None, "0", "0.0") if isinstance(dropout, (cst.Integer, cst.Float)) else False
+            )
         return last.startswith("Transformer") and literal(given.keyword.get("dropout")) not in ("0", "0.0")
     return full.startswith("torchvision.models.") and last.startswith(_MODAL_NETWORKS)
 
 
-_MODAL_NETWORKS = ("resnet", "resnext", "wide_resnet", "alexnet", "vgg", "densenet", "googlenet", "inception", "mobilenet",
-                   "efficientnet", "mnasnet", "regnet", "shufflenet", "squeezenet")
+_MODAL_NETWORKS = (
+    "resnet",
+    "resnext",
+    "wide_resnet",
+    "alexnet",
+    "vgg",
+    "densenet",
+    "googlenet",
+    "inception",
+    "mobilenet",
+    "efficientnet",
+    "mnasnet",
+    "regnet",
+    "shufflenet",
+    "squeezenet",
+)
 
 
 def _functional_dropout(script: Script) -> Iterator[Diagnostic]:
@@ -197,10 +222,13 @@ def _functional_dropout(script: Script) -> Iterator[Diagnostic]:
         rate = given.get(1, "p")
         if given.get(2, "training") is None and literal(rate) not in ("0", "0.0"):
             yield ALWAYS_DROPS.at(script, call)
-    for call in script.nodes[cst.Call]:
-        assert isinstance(call, cst.Call)
+    for call in script.nodes(cst.Call):
         inner = call.func
-        if isinstance(inner, cst.Call) and script.qualified(inner).startswith("torch.nn.Dropout") and "forward" in _method_names(script, call):
+        if (
+            isinstance(inner, cst.Call)
+            and script.qualified(inner).startswith("torch.nn.Dropout")
+            and "forward" in _method_names(script, call)
+        ):
             yield ALWAYS_DROPS.at(script, call)
 
 

@@ -9,27 +9,32 @@ import libcst as cst
 
 from lightify.errors import Diagnostic
 from lightify.facts import Kind
-from lightify.findings.base import Rule, Script, call_name, literal, words
+from lightify.findings.base import Rule, call_name, literal, words
+from lightify.findings.script import Script
 from lightify.flow import parameters
 from lightify.query import arguments, code, dotted, method_call, target_names
 
 UNBOUND = Rule(
-    "LF480", "warning",
+    "LF480",
+    "warning",
     "the original does not run as published: nothing binds {name}",
     "the name is kept; define it or correct it",
 )
 GONE = Rule(
-    "LF481", "warning",
+    "LF481",
+    "warning",
     "the original does not run as published: {what}",
     "kept as it is; {advice}",
 )
 WHOLE_MODULE = Rule(
-    "LF484", "warning",
+    "LF484",
+    "warning",
     "since torch 2.6 torch.load refuses whole modules: this line raises an error",
     "kept as it is; pass weights_only=False for files that you trust, or save and load the state_dict",
 )
 VOLATILE = Rule(
-    "LF485", "note",
+    "LF485",
+    "note",
     "volatile=True has no effect since torch 0.4: this forward pass builds a graph",
     "kept as it is; use torch.no_grad()",
 )
@@ -39,11 +44,22 @@ RULES = (UNBOUND, GONE, WHOLE_MODULE, VOLATILE)
 _REMOVED: dict[str, tuple[str, str]] = {
     "torchvision.transforms.Scale": ("torchvision has no transforms.Scale any more", "use transforms.Resize"),
     "torchvision.transforms.RandomSizedCrop": (
-        "torchvision has no transforms.RandomSizedCrop any more", "use transforms.RandomResizedCrop"),
+        "torchvision has no transforms.RandomSizedCrop any more",
+        "use transforms.RandomResizedCrop",
+    ),
     **{
         f"torchtext.{package}.{name}": (f"torchtext has no {package}.{name} any more", "read the data in another way")
         for package in ("data", "legacy.data")
-        for name in ("Field", "LabelField", "RawField", "NestedField", "BucketIterator", "BPTTIterator", "TabularDataset", "Example")
+        for name in (
+            "Field",
+            "LabelField",
+            "RawField",
+            "NestedField",
+            "BucketIterator",
+            "BPTTIterator",
+            "TabularDataset",
+            "Example",
+        )
     },
     **{
         f"numpy.{name}": (f"NumPy has no np.{name} since 1.24", f"use {name}")
@@ -51,8 +67,17 @@ _REMOVED: dict[str, tuple[str, str]] = {
     },
     **{
         f"numpy.{name}": (f"NumPy has no np.{name} since 2.0", f"use np.{new}")
-        for name, new in {"Inf": "inf", "Infinity": "inf", "NaN": "nan", "NAN": "nan", "float_": "float64",
-                          "product": "prod", "cumproduct": "cumprod", "alltrue": "all", "sometrue": "any"}.items()
+        for name, new in {
+            "Inf": "inf",
+            "Infinity": "inf",
+            "NaN": "nan",
+            "NAN": "nan",
+            "float_": "float64",
+            "product": "prod",
+            "cumproduct": "cumprod",
+            "alltrue": "all",
+            "sometrue": "any",
+        }.items()
     },
     **{
         f"scipy.misc.{name}": (f"SciPy has no misc.{name} any more", "use imageio or Pillow")
@@ -79,30 +104,49 @@ _REMOVED_MODULES = {
 }
 _PYTHON_2_METHODS = {"iteritems": "items", "itervalues": "values", "iterkeys": "keys", "has_key": "in"}
 _DYNAMIC = ("exec", "eval", "execfile", "globals", "locals", "vars", "setattr", "get_ipython", "interact")
-_KNOWN = frozenset(dir(builtins)) | {"__file__", "__name__", "__doc__", "__class__", "__builtins__", "__spec__", "display",
-                                     "WindowsError", "__package__", "__path__", "__qualname__", "__module__"}
+_KNOWN = frozenset(dir(builtins)) | {
+    "__file__",
+    "__name__",
+    "__doc__",
+    "__class__",
+    "__builtins__",
+    "__spec__",
+    "display",
+    "WindowsError",
+    "__package__",
+    "__path__",
+    "__qualname__",
+    "__module__",
+}
 
 
 def find(script: Script) -> Iterator[Diagnostic]:
     """Accepts names by what they were imported as; silent in `try` and below tests of a version."""
     yield from _unbound(script)
     yield from _removed(script)
-    for node in script.nodes[cst.Subscript]:
-        if (name := _indexed_loss(script, node)) is not None:  # type: ignore[arg-type]
+    for node in script.nodes(cst.Subscript):
+        if (name := _indexed_loss(script, node)) is not None:
             what = f"{name} has no dimension to index (IndexError since torch 0.5)"
             yield GONE.at(script, node, what=what, advice="use .item()")
     for call in script.calls("next"):
         used = method_call(call)
         if used is not None and not call.args and call_name(script.construction(used[0]) or used[0]) == "iter":
-            yield GONE.at(script, call, what="iterators have no next() method in Python 3", advice=f"use next({code(used[0])})")
+            yield GONE.at(
+                script, call, what="iterators have no next() method in Python 3", advice=f"use next({code(used[0])})"
+            )
     for old, new in _PYTHON_2_METHODS.items():
         for call in script.calls(old):
-            if method_call(call) is not None and not script.qualified(call).startswith(("six.", "future.")) and not script.targets(call):
+            if (
+                method_call(call) is not None
+                and not script.qualified(call).startswith(("six.", "future."))
+                and not script.targets(call)
+            ):
                 yield GONE.at(script, call, what=f"Python 3 has no {old}()", advice=f"use {new}")
-    for call in script.nodes[cst.Call]:
-        assert isinstance(call, cst.Call)
+    for call in script.nodes(cst.Call):
         if script.qualified(call).startswith("torch.optim.lr_scheduler.") and "verbose" in arguments(call).keyword:
-            yield GONE.at(script, call, what="learning-rate schedulers take no verbose since torch 2.7", advice="leave it out")
+            yield GONE.at(
+                script, call, what="learning-rate schedulers take no verbose since torch 2.7", advice="leave it out"
+            )
     for call in script.calls("Variable"):
         if literal(arguments(call).keyword.get("volatile")) == "True" and not script.without_gradients(call):
             yield VOLATILE.at(script, call)
@@ -110,13 +154,11 @@ def find(script: Script) -> Iterator[Diagnostic]:
 
 
 def _unbound(script: Script) -> Iterator[Diagnostic]:
-    if script.called(*_DYNAMIC) or any(
-        isinstance(node.names, cst.ImportStar) for node in script.nodes[cst.ImportFrom]  # type: ignore[attr-defined]
-    ):
+    if script.called(*_DYNAMIC) or any(isinstance(node.names, cst.ImportStar) for node in script.nodes(cst.ImportFrom)):
         return
     bound = _bound(script)
     seen: set[str] = set()
-    reads = [n for n in script.nodes[cst.Name] if n.value not in bound and n.value not in _KNOWN]  # type: ignore[attr-defined]
+    reads = [n for n in script.nodes(cst.Name) if n.value not in bound and n.value not in _KNOWN]
     for node in sorted(reads, key=script.place):
         assert isinstance(node, cst.Name)
         if node.value not in seen and _is_read(script, node) and not _guarded(script, node):
@@ -127,24 +169,25 @@ def _unbound(script: Script) -> Iterator[Diagnostic]:
 def _bound(script: Script) -> set[str]:
     """Names that are bound anywhere in the file, whatever the scope."""
     names: set[str] = set(script.tree.imports)
-    for kind in (cst.AugAssign, cst.AnnAssign, cst.For, cst.CompFor, cst.NamedExpr, cst.AssignTarget):
-        for node in script.nodes[kind]:
-            names.update(target_names(node.target))  # type: ignore[attr-defined]
-    for node in script.nodes[cst.AsName]:
-        names.update(target_names(node.name))  # type: ignore[attr-defined]
-    for kind in (cst.FunctionDef, cst.Lambda):
-        for node in script.nodes[kind]:
-            names.update(param.name.value for param in parameters(node))  # type: ignore[arg-type]
-    for kind in (cst.FunctionDef, cst.ClassDef):
-        names.update(node.name.value for node in script.nodes[kind])  # type: ignore[attr-defined]
-    for kind in (cst.Global, cst.Nonlocal):
-        for node in script.nodes[kind]:
-            names.update(item.name.value for item in node.names)  # type: ignore[attr-defined]
-    for kind in (cst.MatchAs, cst.MatchStar):
-        names.update(node.name.value for node in script.nodes[kind] if node.name is not None)  # type: ignore[attr-defined]
-    for node in script.nodes[cst.MatchMapping]:
-        if node.rest is not None:  # type: ignore[attr-defined]
-            names.add(node.rest.value)  # type: ignore[attr-defined]
+    every = script.nodes
+    for bound in (
+        *every(cst.AssignTarget),
+        *every(cst.AugAssign),
+        *every(cst.AnnAssign),
+        *every(cst.For),
+        *every(cst.CompFor),
+        *every(cst.NamedExpr),
+    ):
+        names.update(target_names(bound.target))  # type: ignore[attr-defined]
+    for alias in every(cst.AsName):
+        names.update(target_names(alias.name))
+    for function in (*every(cst.FunctionDef), *every(cst.Lambda)):
+        names.update(param.name.value for param in parameters(function))  # type: ignore[arg-type]
+    names.update(definition.name.value for definition in (*every(cst.FunctionDef), *every(cst.ClassDef)))  # type: ignore[attr-defined]
+    for declared in (*every(cst.Global), *every(cst.Nonlocal)):
+        names.update(item.name.value for item in declared.names)  # type: ignore[attr-defined]
+    names.update(found.name.value for found in (*every(cst.MatchAs), *every(cst.MatchStar)) if found.name is not None)  # type: ignore[attr-defined]
+    names.update(found.rest.value for found in every(cst.MatchMapping) if found.rest is not None)
     return names
 
 
@@ -157,8 +200,17 @@ def _is_read(script: Script, node: cst.Name) -> bool:
     if isinstance(parent, cst.Arg):
         return parent.value is node
     return not isinstance(
-        parent, (cst.ImportAlias, cst.Import, cst.ImportFrom, cst.AsName, cst.Param, cst.MatchKeywordElement, cst.NameItem,
-                 cst.Annotation)
+        parent,
+        (
+            cst.ImportAlias,
+            cst.Import,
+            cst.ImportFrom,
+            cst.AsName,
+            cst.Param,
+            cst.MatchKeywordElement,
+            cst.NameItem,
+            cst.Annotation,
+        ),
     )
 
 
@@ -190,8 +242,7 @@ def _removed(script: Script) -> Iterator[Diagnostic]:
             what, advice = _REMOVED[full]
             seen.add(what)
             yield GONE.at(script, node, what=what, advice=advice)
-    for node in script.nodes[cst.Attribute]:
-        assert isinstance(node, cst.Attribute)
+    for node in script.nodes(cst.Attribute):
         if node.attr.value not in _REMOVED_LAST:
             continue
         found = _REMOVED.get(script.tree.qualified(node) or "")
@@ -204,12 +255,13 @@ _REMOVED_LAST = {full.rpartition(".")[2] for full in _REMOVED}
 
 
 def _import_of(script: Script, name: str) -> cst.CSTNode | None:
-    for kind in (cst.Import, cst.ImportFrom):
-        for node in script.nodes[kind]:
-            for alias in node.names if not isinstance(node.names, cst.ImportStar) else ():  # type: ignore[attr-defined]
-                local = alias.asname.name.value if alias.asname is not None else (dotted(alias.name) or "").partition(".")[0]
-                if local == name:
-                    return node
+    for node in (*script.nodes(cst.Import), *script.nodes(cst.ImportFrom)):
+        for alias in node.names if not isinstance(node.names, cst.ImportStar) else ():  # type: ignore[attr-defined]
+            local = (
+                alias.asname.name.value if alias.asname is not None else (dotted(alias.name) or "").partition(".")[0]
+            )
+            if local == name:
+                return node
     return None
 
 
@@ -227,14 +279,19 @@ def _indexed_loss(script: Script, node: cst.Subscript) -> str | None:
         return name if is_data and "loss" in words(name) and script.key(inner, name) not in _lists(script) else None
     if is_data and isinstance(inner, cst.Call):
         full = script.qualified(inner)
-        if full.startswith("torch.nn.functional.") and ("loss" in full or "entropy" in full) and "reduce" not in arguments(inner).keyword:
+        if (
+            full.startswith("torch.nn.functional.")
+            and ("loss" in full or "entropy" in full)
+            and "reduce" not in arguments(inner).keyword
+        ):
             return code(inner)
     return None
 
 
 def _lists(script: Script) -> set:
     return {
-        key for key, found in script.definitions.items()
+        key
+        for key, found in script.definitions.items()
         if any(d.value is None or isinstance(d.value, (cst.List, cst.ListComp, cst.Tuple)) for d in found)
     }
 

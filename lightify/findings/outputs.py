@@ -7,43 +7,58 @@ from collections.abc import Iterator
 import libcst as cst
 
 from lightify.errors import Diagnostic
-from lightify.findings.base import Rule, Script
+from lightify.findings.base import Rule
+from lightify.findings.script import Script
 from lightify.query import arguments, block, dotted, is_constant, method_call, walk
 
 SOFTMAX_TWICE = Rule(
-    "LF430", "warning",
+    "LF430",
+    "warning",
     "{loss} applies log_softmax itself, and its input went through softmax already: gradients shrink",
     "kept as it is; hand over the raw scores, and keep softmax for reading predictions",
 )
 LOG_SOFTMAX_TWICE = Rule(
-    "LF431", "note",
+    "LF431",
+    "note",
     "{loss} applies log_softmax itself, and its input went through log_softmax already: the second has no effect",
     "kept as it is; hand over the raw scores, or use nll_loss",
 )
 NO_LOG = Rule(
-    "LF432", "warning",
+    "LF432",
+    "warning",
     "{loss} expects log-probabilities, but gets {given}",
     "kept as it is; end the network with log_softmax, or use cross_entropy on raw scores",
 )
 RAW = Rule(
-    "LF433", "warning",
+    "LF433",
+    "warning",
     "{loss} expects probabilities, but gets the output of a linear layer",
     "kept as it is; end the network with a sigmoid, or use binary_cross_entropy_with_logits",
 )
 SIGMOID_TWICE = Rule(
-    "LF434", "warning",
+    "LF434",
+    "warning",
     "{loss} applies a sigmoid itself, and its input went through one already",
     "kept as it is; hand over the raw scores, or use binary_cross_entropy",
 )
 RULES = (SOFTMAX_TWICE, LOG_SOFTMAX_TWICE, NO_LOG, RAW, SIGMOID_TWICE)
 
 _LOSSES = {
-    "CrossEntropyLoss": "cross_entropy", "NLLLoss": "nll_loss", "BCELoss": "binary_cross_entropy",
+    "CrossEntropyLoss": "cross_entropy",
+    "NLLLoss": "nll_loss",
+    "BCELoss": "binary_cross_entropy",
     "BCEWithLogitsLoss": "binary_cross_entropy_with_logits",
 }
 _LAYERS = {
-    "Softmax": "softmax", "LogSoftmax": "log_softmax", "Sigmoid": "sigmoid", "Linear": "linear",
-    "Softmax2d": "softmax", "softmax": "softmax", "log_softmax": "log_softmax", "sigmoid": "sigmoid", "linear": "linear",
+    "Softmax": "softmax",
+    "LogSoftmax": "log_softmax",
+    "Sigmoid": "sigmoid",
+    "Linear": "linear",
+    "Softmax2d": "softmax",
+    "softmax": "softmax",
+    "log_softmax": "log_softmax",
+    "sigmoid": "sigmoid",
+    "linear": "linear",
 }
 _SHAPE_ONLY = {"view", "squeeze", "unsqueeze", "reshape", "flatten", "contiguous", "float", "to", "cuda", "transpose"}
 _GIVEN = {"softmax": "probabilities", "linear": "the output of a linear layer", "sigmoid": "the output of a sigmoid"}
@@ -53,8 +68,7 @@ Output = str | tuple["Output | None", ...] | None
 
 def find(script: Script) -> Iterator[Diagnostic]:
     """Accepts calls of torch's losses on the output of a network of the file, when each way gives the same kind."""
-    for call in script.nodes[cst.Call]:
-        assert isinstance(call, cst.Call)
+    for call in script.nodes(cst.Call):
         loss = _loss(script, call)
         if loss is None:
             continue
@@ -112,8 +126,7 @@ def _latest(script: Script, name: cst.Name) -> tuple[cst.BaseExpression, int | N
     key = script.key(name, name.value)
     own = script.statement(name)
     before = [
-        d for d in script.definitions.get(key, ())
-        if d.node is not own and script.place(d.node) < script.place(name)
+        d for d in script.definitions.get(key, ()) if d.node is not own and script.place(d.node) < script.place(name)
     ]
     if not before or before[-1].value is None:
         return None

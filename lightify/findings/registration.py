@@ -9,22 +9,26 @@ import libcst as cst
 from lightify.analyze import class_of
 from lightify.errors import Diagnostic
 from lightify.facts import Kind
-from lightify.findings.base import Rule, Script, call_name
+from lightify.findings.base import Rule, call_name
+from lightify.findings.script import Script
 from lightify.query import dotted, method_call, walk
 from lightify.recognisers.modules import builds_module, is_module_class
 
 IN_LIST = Rule(
-    "LF460", "warning",
-    "{name} holds layers in a plain {container}: their parameters are not registered, so nothing trains, moves or saves them",
+    "LF460",
+    "warning",
+    "{name} holds layers in a plain {container}: nothing trains, moves or saves their parameters",
     "kept as it is; use nn.ModuleList or nn.ModuleDict",
 )
 IN_FORWARD = Rule(
-    "LF461", "warning",
+    "LF461",
+    "warning",
     "forward() builds this layer anew in each call: its weights are random each time and never trained",
     "kept as it is; build it in __init__",
 )
 REPLACED = Rule(
-    "LF462", "warning",
+    "LF462",
+    "warning",
     "{name} is replaced after the optimizer of line {line} took its parameters: the new ones are not trained",
     "kept as it is; build the optimizer after the network is complete",
 )
@@ -46,8 +50,7 @@ def _module_class(script: Script, node: cst.CSTNode) -> cst.ClassDef | None:
 
 
 def _in_list(script: Script) -> Iterator[Diagnostic]:
-    for node in script.nodes[cst.Assign]:
-        assert isinstance(node, cst.Assign)
+    for node in script.nodes(cst.Assign):
         if len(node.targets) != 1 or type(node.value) not in (cst.List, cst.Tuple, cst.Dict, cst.ListComp):
             continue
         name = dotted(node.targets[0].target)
@@ -77,22 +80,22 @@ def _registered(script: Script, definition: cst.ClassDef, name: str) -> bool:
     """True when the class hands the list on: to a container, add_module, setattr, or an optimizer's arguments."""
     for node in walk(definition):
         if isinstance(node, cst.Arg) and any(dotted(part) == name for part in walk(node.value)):
-            call = script.tree.parents.get(node)
-            if call_name(call) in ("Sequential", "ModuleList", "ModuleDict", "ParameterList", "extend", "chain"):  # type: ignore[arg-type]
+            call = script.tree.parents[node]
+            if call_name(call) in ("Sequential", "ModuleList", "ModuleDict", "ParameterList", "extend", "chain"):
                 return True
         if call_name(node) in ("add_module", "register_module", "setattr", "parameters"):
             return True
     return any(
         isinstance(a, cst.Attribute) and a.attr.value == name[5:] and dotted(a.value) not in ("self", None)
-        for a in script.nodes[cst.Attribute]
+        for a in script.nodes(cst.Attribute)
     )
 
 
 def _in_forward(script: Script) -> Iterator[Diagnostic]:
-    for call in script.nodes[cst.Call]:
-        if not isinstance(call.func, cst.Call):  # type: ignore[attr-defined]
+    for call in script.nodes(cst.Call):
+        if not isinstance(call.func, cst.Call):
             continue
-        full = script.qualified(call.func)  # type: ignore[attr-defined]
+        full = script.qualified(call.func)
         if full.startswith("torch.nn.") and full.rpartition(".")[2].startswith(_WITH_WEIGHTS):
             function = script.function(call)
             if function is not None and function.name.value == "forward" and _module_class(script, call) is not None:
@@ -111,12 +114,11 @@ def _replaced(script: Script) -> Iterator[Diagnostic]:
             block = script.tree.parents[script.tree.parents[statement]]
             owned.setdefault(script.key(call, name), (block, name, script.tree.span(statement).line))
     optimizers = [f for f in script.analysis.named if f.kind is Kind.OPTIMIZER]
-    for node in script.nodes[cst.Assign]:
-        assert isinstance(node, cst.Assign)
+    for node in script.nodes(cst.Assign):
         if len(node.targets) != 1 or not builds_module(node.value, script.tree):
             continue
         target = dotted(node.targets[0].target)
-        for (scope, _), (block, name, line) in owned.items():
+        for block, name, line in owned.values():
             if target != name and not (target or "").startswith(f"{name}."):
                 continue
             here = script.tree.parents[script.tree.parents[node]]

@@ -8,16 +8,19 @@ import libcst as cst
 
 from lightify.errors import Diagnostic
 from lightify.facts import Kind
-from lightify.findings.base import Rule, Script
-from lightify.query import dotted, expression_of, method_call
+from lightify.findings.base import Rule
+from lightify.findings.script import Script
+from lightify.query import FieldName, dotted, expression_of, method_call
 
 TOO_EARLY = Rule(
-    "LF450", "warning",
+    "LF450",
+    "warning",
     "{name}.step() runs before the first optimizer.step(): the schedule's first learning rate is never used",
     "kept as it is; step the scheduler after the optimizer, as a Trainer does with what configure_optimizers returns",
 )
 NEVER = Rule(
-    "LF451", "warning",
+    "LF451",
+    "warning",
     "{name} is built but never stepped: the learning rate stays what building it made it",
     "kept as it is; return it from configure_optimizers, or call {name}.step() after each epoch",
 )
@@ -47,7 +50,11 @@ def _steps_scheduler(script: Script, call: cst.Call) -> bool:
 
 def _never(script: Script) -> Iterator[Diagnostic]:
     for fact in script.analysis.named:
-        if fact.kind is not Kind.SCHEDULER or not isinstance(fact.node, cst.Assign) or fact.name.count(".") > ("self" in fact.name):
+        if (
+            fact.kind is not Kind.SCHEDULER
+            or not isinstance(fact.node, cst.Assign)
+            or fact.name.count(".") > ("self" in fact.name)
+        ):
             continue
         last = fact.name.rpartition(".")[2]
         if not any(_is_used(script, node) for node in _mentions(script, last)):
@@ -55,13 +62,11 @@ def _never(script: Script) -> Iterator[Diagnostic]:
 
 
 def _mentions(script: Script, last: str) -> Iterator[cst.CSTNode]:
-    for node in script.nodes[cst.Name]:
-        if node.value == last:  # type: ignore[attr-defined]
+    for node in script.nodes(cst.Name):
+        if node.value == last:
             parent = script.tree.parents.get(node)
-            yield parent if isinstance(parent, cst.Attribute) and parent.attr is node else node  # type: ignore[misc]
-    for kind, nodes in script.nodes.items():
-        if issubclass(kind, cst.Name) and kind is not cst.Name:
-            yield from (node for node in nodes if node.value.rpartition(".")[2] == last)  # type: ignore[attr-defined]
+            yield parent if isinstance(parent, cst.Attribute) and parent.attr is node else node
+    yield from (node for node in script.nodes(FieldName) if node.value.rpartition(".")[2] == last)
 
 
 def _is_used(script: Script, node: cst.CSTNode) -> bool:

@@ -9,19 +9,23 @@ SUM = {"epoch_start": "total = 0.0", "batch": f"{STEP}total += loss.item()"}
 
 NOOP = {
     "no sum": {},
-    "no short batch": SUM | {
+    "no short batch": SUM
+    | {
         "loaders": "train_loader = DataLoader(data, batch_size=8, shuffle=True, drop_last=True)",
         "epoch_end": "print(total / len(train_loader))",
     },
-    "sums of samples": SUM | {
+    "sums of samples": SUM
+    | {
         "criterion": "criterion = nn.CrossEntropyLoss(reduction='sum')",
         "epoch_end": "print(total / len(train_loader.dataset))",
     },
-    "an option that is not seen": SUM | {
+    "an option that is not seen": SUM
+    | {
         "criterion": "how = input()\ncriterion = nn.CrossEntropyLoss(reduction=how)",
         "epoch_end": "print(total / len(train_loader.dataset))",
     },
-    "a loss of the user's own": SUM | {
+    "a loss of the user's own": SUM
+    | {
         "criterion": "def criterion(a, b):\n    return (a - b[:, None]).abs().sum()",
         "epoch_end": "print(total / len(train_loader))",
     },
@@ -30,7 +34,8 @@ NOOP = {
         "batch": f"{STEP}total += loss.item() * len(x)",
         "epoch_end": "print(total / len(train_loader.dataset))",
     },
-    "batches of one sample": SUM | {
+    "batches of one sample": SUM
+    | {
         "loaders": "train_loader = DataLoader(data, shuffle=True)",
         "epoch_end": "print(total / len(train_loader))",
     },

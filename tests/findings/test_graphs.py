@@ -5,8 +5,7 @@ import pytest
 from lightify.findings.graphs import RULES
 from tests.findings.scripts import check, script
 
-TWO = {
-    "setup": """
+TWO = {"setup": """
         class Maker(nn.Module):
             def __init__(self):
                 super().__init__()
@@ -18,8 +17,7 @@ TWO = {
 
         maker = Maker()
         maker_optimizer = torch.optim.SGD(maker.parameters(), lr=0.1)
-    """
-}
+    """}
 START = """
 z = torch.randn(len(x), 2)
 fake = maker(z)
@@ -51,17 +49,13 @@ optimizer.step()
 
 NOOP = {
     "one network": {},
-    "detached before the second backward": TWO | {
-        "batch": f"{START}d_loss = model(fake.detach()).mean()\nd_loss.backward()\noptimizer.step()"
-    },
-    "made again after the step": TWO | {
-        "batch": f"{START}fake = maker(z)\nd_loss = model(fake).mean()\nd_loss.backward()\noptimizer.step()"
-    },
-    "only its shape is used": TWO | {
-        "batch": f"{START}d_loss = model(torch.ones(fake.size(0), 4)).mean()\nd_loss.backward()\noptimizer.step()"
-    },
-    "both backward passes before the steps": TWO | {
-        "batch": """
+    "detached before the second backward": TWO
+    | {"batch": f"{START}d_loss = model(fake.detach()).mean()\nd_loss.backward()\noptimizer.step()"},
+    "made again after the step": TWO
+    | {"batch": f"{START}fake = maker(z)\nd_loss = model(fake).mean()\nd_loss.backward()\noptimizer.step()"},
+    "only its shape is used": TWO
+    | {"batch": f"{START}d_loss = model(torch.ones(fake.size(0), 4)).mean()\nd_loss.backward()\noptimizer.step()"},
+    "both backward passes before the steps": TWO | {"batch": """
             fake = maker(torch.randn(len(x), 2))
             g_loss = model(fake).mean()
             g_loss.backward(retain_graph=True)
@@ -71,14 +65,10 @@ NOOP = {
             optimizer.step()
             optimizer.zero_grad()
             maker_optimizer.zero_grad()
-        """
-    },
-    "rebound on a condition": TWO | {
-        "batch": f"{START}if len(x):\n    fake = x\nd_loss = model(fake).mean()\nd_loss.backward()\noptimizer.step()"
-    },
-    "a new state for each batch": {
-        "network": RECURRENT, "batch": f"hidden = torch.zeros(len(x), 8){RECURRENT_STEP}"
-    },
+        """},
+    "rebound on a condition": TWO
+    | {"batch": f"{START}if len(x):\n    fake = x\nd_loss = model(fake).mean()\nd_loss.backward()\noptimizer.step()"},
+    "a new state for each batch": {"network": RECURRENT, "batch": f"hidden = torch.zeros(len(x), 8){RECURRENT_STEP}"},
     "the state is detached": {
         "network": RECURRENT,
         "epoch_start": "hidden = torch.zeros(8, 8)",
@@ -103,10 +93,10 @@ NOOP = {
 }
 
 FOUND = {
-    "a step between the forward pass and its backward": TWO | {
-        "batch": f"{START}d_loss = model(fake).mean()\nd_loss.backward()  # <- LF482\noptimizer.step()"
-    },
-    "through a sum of losses": TWO | {
+    "a step between the forward pass and its backward": TWO
+    | {"batch": f"{START}d_loss = model(fake).mean()\nd_loss.backward()  # <- LF482\noptimizer.step()"},
+    "through a sum of losses": TWO
+    | {
         "batch": f"{START}real = model(x).mean()\nd_loss = real - model(fake).mean()\nd_loss.backward()  # <- LF482\noptimizer.step()"
     },
     "state without detach": {
@@ -134,7 +124,7 @@ def test_the_silent_ones_run(parts: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("parts", FOUND.values(), ids=FOUND)
 def test_the_found_ones_do_not_run(parts: dict[str, str]) -> None:
-    with pytest.raises(RuntimeError, match="modified by an inplace operation|backward through the graph a second time"):
+    with pytest.raises(RuntimeError, match=r"modified by an inplace operation|backward through the graph a second time"):
         run(script(**parts))
 
 

@@ -16,17 +16,14 @@ NOOP = {
     "a number is summed": {"epoch_start": "total = 0.0", "batch": f"{STEP}total += loss.item()"},
     "a detached tensor is summed": {"epoch_start": "total = 0.0", "batch": f"{STEP}total += loss.detach()"},
     "the sum is started in each batch": {"batch": f"{STEP}total = 0.0\ntotal += loss"},
-    "the sum gets the backward": {
-        "batch": """
+    "the sum gets the backward": {"batch": """
             optimizer.zero_grad()
             loss = criterion(model(x), y)
             loss += model.one.weight.norm()
             loss.backward()
             optimizer.step()
-        """
-    },
-    "a list of parts that is made in each batch": {
-        "batch": """
+        """},
+    "a list of parts that is made in each batch": {"batch": """
             optimizer.zero_grad()
             parts = []
             loss = criterion(model(x), y)
@@ -34,32 +31,31 @@ NOOP = {
             loss = sum(parts)
             loss.backward()
             optimizer.step()
-        """
-    },
+        """},
     "summed without gradients": {
-        "epoch_start": "total = 0.0", "batch": f"{STEP}with torch.no_grad():\n    total += loss"
+        "epoch_start": "total = 0.0",
+        "batch": f"{STEP}with torch.no_grad():\n    total += loss",
     },
-    "overwritten after it was read": {"batch": f"{STEP}print(loss.item())\nloss = criterion(model(x), y)\nprint(loss.item())"},
-    "the second value is made of the first": {
-        "batch": """
+    "overwritten after it was read": {
+        "batch": f"{STEP}print(loss.item())\nloss = criterion(model(x), y)\nprint(loss.item())"
+    },
+    "the second value is made of the first": {"batch": """
             optimizer.zero_grad()
             loss = criterion(model(x), y)
             loss = loss + model.one.weight.norm()
             loss.backward()
             optimizer.step()
-        """
-    },
-    "overwritten on a condition only": {
-        "batch": """
+        """},
+    "overwritten on a condition only": {"batch": """
             optimizer.zero_grad()
             loss = criterion(model(x), y)
             if i > 3:
                 loss = criterion(2 * model(x), y)
             loss.backward()
             optimizer.step()
-        """
-    },
-    "the parts of a shown sum get their own backward": GAN | {
+        """},
+    "the parts of a shown sum get their own backward": GAN
+    | {
         "batch": f"""{STEP}
             optimizer_d.zero_grad()
             real_loss = critic(x).mean()
@@ -67,7 +63,9 @@ NOOP = {
             d_loss = 2 * real_loss
             optimizer_d.step()
             print(d_loss.item())
-        """.replace("            ", "")
+        """.replace(
+            "            ", ""
+        )
     },
     "shown only, but nothing trains beside it": {"batch": f"{STEP}x_loss = F.l1_loss(x, x)\nprint(x_loss.item())"},
 }
@@ -76,17 +74,14 @@ FOUND = {
     "the loss is summed": {"epoch_start": "total = 0.0", "batch": f"{STEP}total += loss  # <- LF420"},
     "the weighted loss is summed": {"epoch_start": "total = 0.0", "batch": f"{STEP}total += loss * len(x)  # <- LF420"},
     "the loss goes into a list": {"epoch_start": "history = []", "batch": f"{STEP}history.append(loss)  # <- LF420"},
-    "overwritten": {
-        "batch": """
+    "overwritten": {"batch": """
             optimizer.zero_grad()
             loss = criterion(model(x), 1 - y)  # <- LF423
             loss = criterion(model(x), y)
             loss.backward()
             optimizer.step()
-        """
-    },
-    "both branches overwritten": {
-        "batch": """
+        """},
+    "both branches overwritten": {"batch": """
             optimizer.zero_grad()
             if epoch > 1:
                 loss = criterion(model(x), 1 - y)
@@ -95,9 +90,9 @@ FOUND = {
             loss = criterion(model(x), y)
             loss.backward()
             optimizer.step()
-        """
-    },
-    "shown only": GAN | {
+        """},
+    "shown only": GAN
+    | {
         "batch": f"""{STEP}
             optimizer_d.zero_grad()
             d_loss = critic(x).mean()  # <- LF424
@@ -105,7 +100,9 @@ FOUND = {
             penalty.backward()
             optimizer_d.step()
             print(d_loss.item())
-        """.replace("            ", "")
+        """.replace(
+            "            ", ""
+        )
     },
 }
 

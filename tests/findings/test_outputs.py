@@ -21,14 +21,18 @@ TWO_HEADS = NETWORK.replace(RETURN, "h = self.one(x)\n        return self.two(h)
 NOOP = {
     "raw scores": {},
     "log_softmax with nll_loss": {
-        "network": ends(f"return F.log_softmax({RETURN[7:]}, dim=1)"), "criterion": "criterion = nn.NLLLoss()"
+        "network": ends(f"return F.log_softmax({RETURN[7:]}, dim=1)"),
+        "criterion": "criterion = nn.NLLLoss()",
     },
     "sigmoid with BCELoss": {
-        "network": ends(f"return torch.sigmoid({RETURN[7:]})"), "criterion": "criterion = nn.BCELoss()"
+        "network": ends(f"return torch.sigmoid({RETURN[7:]})"),
+        "criterion": "criterion = nn.BCELoss()",
     },
     "raw scores with BCEWithLogitsLoss": {"criterion": "criterion = nn.BCEWithLogitsLoss()"},
     "softmax in one of two ways": {
-        "network": ends(f"y = {RETURN[7:]}\n        if self.training:\n            return y\n        return F.softmax(y, 1)"),
+        "network": ends(
+            f"y = {RETURN[7:]}\n        if self.training:\n            return y\n        return F.softmax(y, 1)"
+        ),
     },
     "softmax to read predictions": {"batch": f"{STEP}print(F.softmax(model(x), dim=1).argmax(1))"},
     "the raw one of two heads": {"network": TWO_HEADS, "batch": step("raw, soft = model(x)\nloss = criterion(raw, y)")},
@@ -45,7 +49,9 @@ FOUND = {
         "batch": step("loss = criterion(model(x), y)  # <- LF430"),
     },
     "softmax layer at the end of a Sequential": {
-        "network": NETWORK.replace("self.two = nn.Linear(8, 2)", "self.two = nn.Sequential(nn.Linear(8, 2), nn.Softmax(1))"),
+        "network": NETWORK.replace(
+            "self.two = nn.Linear(8, 2)", "self.two = nn.Sequential(nn.Linear(8, 2), nn.Softmax(1))"
+        ),
         "batch": step("out = model(x)\nloss = criterion(out, y)  # <- LF430"),
     },
     "softmax in the call": {"batch": step("loss = F.cross_entropy(F.softmax(model(x), 1), y)  # <- LF430")},
@@ -63,7 +69,8 @@ FOUND = {
     },
     "raw scores, then nll_loss": {"batch": step("loss = F.nll_loss(model(x), y)  # <- LF432")},
     "raw scores, then BCELoss": {
-        "criterion": "criterion = nn.BCELoss()", "batch": step("loss = criterion(model(x), y)  # <- LF433")
+        "criterion": "criterion = nn.BCELoss()",
+        "batch": step("loss = criterion(model(x), y)  # <- LF433"),
     },
     "sigmoid, then BCEWithLogitsLoss": {
         "network": ends(f"return torch.sigmoid({RETURN[7:]})"),

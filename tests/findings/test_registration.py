@@ -26,9 +26,7 @@ NOOP = {
         "optimizer": "model.two = nn.Linear(8, 2)\noptimizer = torch.optim.SGD(model.parameters(), lr=0.1)"
     },
     "wrapped after the optimizer": {"setup": "model = nn.DataParallel(model)"},
-    "the optimizer is built again": {
-        "setup": "model = Net()\noptimizer = torch.optim.SGD(model.parameters(), lr=0.1)"
-    },
+    "the optimizer is built again": {"setup": "model = Net()\noptimizer = torch.optim.SGD(model.parameters(), lr=0.1)"},
 }
 
 FOUND = {

@@ -21,14 +21,16 @@ def test_a_good_script_has_no_finding() -> None:
 def test_the_same_finding_on_several_lines_is_one() -> None:
     text = script(batch="loss = criterion(model(x), y)\nloss.backward()\noptimizer.step()")
     text = text.replace("loss.backward()", "loss.backward()\n        print(loss.data[0])\n        print(loss.data[0])")
-    first, = [d for d in findings(text) if d.code == "LF481"]
+    (first,) = [d for d in findings(text) if d.code == "LF481"]
     line = text.splitlines().index("        print(loss.data[0])") + 1
     assert first.span is not None and first.span.line == line
     assert first.message.endswith(f"(also in line {line + 1})")
 
 
 def test_each_finding_has_its_table() -> None:
-    assert {f"test_{find.__module__.rpartition('.')[2]}" for find in REGISTRY} <= {path.stem for path in HERE.glob("*.py")}
+    assert {f"test_{find.__module__.rpartition('.')[2]}" for find in REGISTRY} <= {
+        path.stem for path in HERE.glob("*.py")
+    }
 
 
 @pytest.mark.parametrize("code", RULES)

@@ -12,9 +12,8 @@ NOOP = {
     "stepped after the epoch": BUILT | {"epoch_end": "scheduler.step()"},
     "stepped after the optimizer": BUILT | {"batch": f"{STEP}scheduler.step()"},
     "the epoch is given": BUILT | {"epoch_start": "scheduler.step(epoch)"},
-    "stepped in a function": BUILT | {
-        "setup": BUILT["setup"] + "\ndef close_epoch(s):\n    s.step()", "epoch_end": "close_epoch(scheduler)"
-    },
+    "stepped in a function": BUILT
+    | {"setup": BUILT["setup"] + "\ndef close_epoch(s):\n    s.step()", "epoch_end": "close_epoch(scheduler)"},
     "handed on": {
         "setup": """
             from torch.optim.lr_scheduler import LinearLR, SequentialLR, StepLR
@@ -28,19 +27,15 @@ NOOP = {
 
 FOUND = {
     "stepped before the epoch": BUILT | {"epoch_start": "scheduler.step()  # <- LF450"},
-    "stepped before the optimizer": BUILT | {
-        "batch": """
+    "stepped before the optimizer": BUILT | {"batch": """
             optimizer.zero_grad()
             loss = criterion(model(x), y)
             loss.backward()
             scheduler.step()  # <- LF450
             optimizer.step()
-        """
-    },
+        """},
     "never stepped": {"setup": BUILT["setup"] + "  # <- LF451"},
-    "read but never stepped": {
-        "setup": BUILT["setup"] + "  # <- LF451", "epoch_end": "print(scheduler.get_last_lr())"
-    },
+    "read but never stepped": {"setup": BUILT["setup"] + "  # <- LF451", "epoch_end": "print(scheduler.get_last_lr())"},
 }
 
 
