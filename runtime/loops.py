@@ -31,11 +31,13 @@ def train_epoch(run: TrainingRun) -> None:
     """One pass over the training data, or what is left of it."""
     state, results, take_step, to_device = run.state, run.results, run.take_step, run.to_device
     start_hooks, end_hooks = run.hooks["on_train_batch_start"], run.hooks["on_train_batch_end"]
-    for batch_idx, batch in enumerate(run.start_pass(), state.batches_done):
+    batches = run.start_pass()
+    results.in_batches = True
+    for batch_idx, batch in enumerate(batches, state.batches_done):
         state.batch_idx = batch_idx
         if to_device is not None:
             batch = to_device(batch)
-        results.start_batch(batch)
+        results.batch, results.batch_size = batch, None
         if batch is None:
             output = run.note_missing_batch()
         elif start_hooks and run.skips_rest_of_epoch(start_hooks, batch, batch_idx):

@@ -379,7 +379,7 @@ class LightningModule(DataHooks, HyperparametersMixin, torch.nn.Module):
         """Prints from rank zero, without breaking the progress bar."""
         if self.trainer.is_global_zero:
             bar = self.trainer.progress_bar_callback
-            if bar is not None and bar.is_enabled:
+            if bar is not None and getattr(bar, "is_enabled", True):
                 bar.print(*args, **kwargs)
             else:
                 print(*args, **kwargs)

@@ -121,6 +121,17 @@ def extract_batch_size(batch: Any) -> int:
     return size
 
 
+def _common_size(batch: Any) -> int:
+    """`extract_batch_size`, with a short way for the usual list of tensors of one length."""
+    if type(batch) in (list, tuple):
+        sizes = {part.shape[0] if type(part) is Tensor and part.ndim else None for part in batch}
+        if len(sizes) == 1:
+            size = sizes.pop()
+            if size is not None:
+                return int(size)
+    return extract_batch_size(batch)
+
+
 # What a checkpoint keeps of an entry: how it was declared, and its sums.
 _DECLARED = (
     "hook", "name", "prog_bar", "logger", "on_step", "on_epoch", "enable_graph", "dataloader_idx", "suffix",
@@ -236,9 +247,12 @@ class Entry:
         if self.reduction == "mean":
             if batch_size is None:
                 batch_size = results.current_batch_size()
-            if batch_size != 1:
-                value = value * batch_size
-            self.total = value if self.total is None else self.total + value
+            if self.total is None:
+                self.total = value * batch_size
+            elif isinstance(value, Tensor):
+                self.total = torch.add(results.tensor(self.total), value, alpha=batch_size)
+            else:
+                self.total = self.total + value * batch_size
             self.weight += batch_size
         elif self.total is None:
             self.total = value
@@ -348,8 +362,8 @@ class Results:
     """
 
     __slots__ = (
-        "_batch_size",
         "batch",
+        "batch_size",
         "dataloader_idx",
         "device",
         "entries",
@@ -363,7 +377,7 @@ class Results:
         self.training, self.device = training, device
         self.in_batches = False
         self.batch: Any = None
-        self._batch_size: Number | None = None
+        self.batch_size: Number | None = None
         self.dataloader_idx: int | None = None
         self.pending: list[tuple[str, Any, Options, Number | None]] = []
 
@@ -372,18 +386,15 @@ class Results:
         return value if isinstance(value, Tensor) else torch.tensor(value, dtype=default_dtype(), device=self.device)
 
     def start_batch(self, batch: Any, dataloader_idx: int | None = None) -> None:
-        self.in_batches, self.batch, self._batch_size, self.dataloader_idx = True, batch, None, dataloader_idx
-
-    def end_batch(self) -> None:
-        self.batch = None
+        self.in_batches, self.batch, self.batch_size, self.dataloader_idx = True, batch, None, dataloader_idx
 
     def current_batch_size(self) -> Number:
         """The weight of a mean, found once per batch."""
         if self.batch is None:
             return 1
-        if self._batch_size is None:
-            self._batch_size = extract_batch_size(self.batch)
-        return self._batch_size
+        if self.batch_size is None:
+            self.batch_size = _common_size(self.batch)
+        return self.batch_size
 
     def declare(self, entry: Entry, key: tuple[str | None, str, int | None]) -> Entry:
         """Takes in a name's first value; the same name with other options is refused."""

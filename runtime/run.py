@@ -152,7 +152,9 @@ class TrainingRun:
 
     def _bind_backward(self) -> Callable[..., None] | None:
         hooks = self.hooks["on_before_backward"], self.hooks["on_after_backward"]
-        plain = not is_overridden("backward", self.module, LightningModule)
+        # In manual optimization DDP has to be told of each backward pass.
+        announced = self.strategy.handles_sync and not self.module.automatic_optimization
+        plain = not announced and not is_overridden("backward", self.module, LightningModule)
         if plain and not any(hooks) and not self.precision.scales_loss and self.trainer._profile is None:
             return None
         return self._backward
@@ -161,6 +163,7 @@ class TrainingRun:
         state, before = self.state, self.state.hook
         if self.precision.scales_loss:
             loss = self.precision.scale_loss(loss)
+        self.strategy.pre_backward(loss)
         state.hook = "on_before_backward"
         for hook in self.hooks["on_before_backward"]:
             hook(loss)

@@ -13,12 +13,14 @@ import torch
 
 from . import legacy
 from .callbacks.base import Callback
+from .callbacks.checkpoint import Checkpoint
 from .data import no_loader
 from .datamodule import LightningDataModule
 from .errors import (
     Interrupted,
     MisconfigurationException,
     PossibleUserWarning,
+    SIGTERMException,
     TunerExit,
     rank_zero_info,
     rank_zero_warn,
@@ -366,7 +368,10 @@ def abort(trainer: Trainer, error: BaseException) -> None:
     trainer.state.status = TrainerStatus.INTERRUPTED
     state, module = trainer.run, trainer.lightning_module
     state.hook = "on_exception"
+    alone = trainer.world_size > 1 and not isinstance(error, (SIGTERMException, KeyboardInterrupt))
     for callback in trainer.callbacks:
+        if alone and isinstance(callback, Checkpoint):
+            continue  # saving needs the other processes, and these are somewhere else
         callback.on_exception(trainer, module, error)
     if trainer.datamodule is not None:
         trainer.datamodule.on_exception(error)

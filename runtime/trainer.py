@@ -8,8 +8,8 @@ import inspect
 import math
 import os
 import sys
-from ast import literal_eval
 import time
+from ast import literal_eval
 from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import timedelta
@@ -321,7 +321,7 @@ class Trainer:
 
     def __getstate__(self) -> dict[str, Any]:
         # Bound parts are made anew by the next call; a signal handler belongs to its process.
-        bound = {"_signals": None, "_training": None, "_evaluations": {}, "predict_loop": None, "_profile": None}
+        bound: dict[str, Any] = {"_signals": None, "_training": None, "_evaluations": {}, "predict_loop": None, "_profile": None}
         hooks = Hooks(self, None, (), self.run, Callback, LightningModule)
         return {**self.__dict__, **bound, "_hooks": hooks}
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import lightify.runtime as L
 import pytest
 import torch
-from torch import nn
-
-import lightify.runtime as L
 from lightify.runtime import legacy
 from lightify.runtime.errors import LightningDeprecationWarning
+from torch import nn
 
 QUIET: dict[str, Any] = {
     "logger": False,

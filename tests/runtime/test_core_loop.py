@@ -9,12 +9,11 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import lightify.runtime as L
 import pytest
 import torch
-from torch import nn
-
-import lightify.runtime as L
 from lightify.runtime.hooks import HOOKS
+from torch import nn
 
 QUIET = {
     "logger": False,
