@@ -183,6 +183,9 @@ class Strategy(ABC):
         """The context of a backward pass whose gradients are not exchanged yet."""
         return nullcontext()
 
+    def pre_backward(self, loss: Tensor) -> None:
+        """Runs before each backward pass that the loop or `manual_backward` makes through its hooks."""
+
     def on_exception(self, exception: BaseException) -> None:
         """Is told that the run ends with an error."""
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +136,23 @@ def test_a_rank_that_fails_ends_the_others_with_its_error(start: str, rank: int,
     assert "ValueError: the user's own error" in done.stderr
     left = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, text=True, check=False)
     assert left.stdout == ""
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_signal_to_one_process_ends_all_after_the_same_batch(rank: int, tmp_path: Path) -> None:
+    case = {
+        "strategy": "ddp", "devices": 2, "batch_size": 4, "folder": str(tmp_path), "pause_s": 0.01, "max_epochs": 1000
+    }  # fmt: skip
+    process = subprocess.Popen(command(case), env=clean_environment(), stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + TIMEOUT_S
+    while not (tmp_path / "pid1").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(1)
+    os.kill(int((tmp_path / f"pid{rank}").read_text()), signal.SIGTERM)
+    _, error = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 128 + signal.SIGTERM, error
+    saved = list(tmp_path.glob("*.ckpt"))
+    assert len(saved) == 1 and shards.load_any(saved[0])["global_step"] > 0
 
 
 def test_shards_load_at_other_numbers_of_processes(tmp_path: Path) -> None:

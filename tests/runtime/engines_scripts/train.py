@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ class Net(L.LightningModule):
         )
         self.automatic_optimization = not manual
         self.fail_on_rank = fail_on_rank
+        self.pause_s = 0.0
         self.losses: list[Tensor] = []
 
     def forward(self, x: Tensor) -> Tensor:
@@ -30,6 +33,9 @@ class Net(L.LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         x, y = batch
         loss = torch.nn.functional.mse_loss(self(x), y)
+        if self.pause_s:
+            Path(self.trainer.default_root_dir, f"pid{self.global_rank}").write_text(str(os.getpid()))
+            time.sleep(self.pause_s)
         if self.fail_on_rank == self.global_rank and batch_idx == 2:
             raise ValueError("the user's own error")
         self.log("loss", loss, on_step=False, on_epoch=True, sync_dist=True)
@@ -70,7 +76,9 @@ def main(case: dict[str, Any]) -> None:
     if strategy == "ddp" and case.get("find_unused_parameters"):
         strategy = DDPStrategy(find_unused_parameters=True)
     model = Net(case.get("manual", False), case.get("fail_on_rank"), case.get("dropout", 0.0))
+    model.pause_s = case.get("pause_s", 0.0)
     trainer = L.Trainer(
+        callbacks=[L.ModelCheckpoint(dirpath=case["folder"], save_on_exception=True)],
         accelerator="cpu",
         strategy=strategy,
         devices=case["devices"],
