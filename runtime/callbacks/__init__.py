@@ -25,6 +25,7 @@ from .progress import (
 from .pruning import ModelPruning
 from .rich_model_summary import RichModelSummary, default_model_summary
 from .stochastic_weight_avg import StochasticWeightAveraging
+from .throughput_monitor import ThroughputMonitor
 from .timer import Timer
 from .weight_averaging import EMAWeightAveraging, WeightAveraging
 
@@ -54,6 +55,7 @@ __all__ = [
     "RichProgressBarTheme",
     "StochasticWeightAveraging",
     "TQDMProgressBar",
+    "ThroughputMonitor",
     "Timer",
     "WeightAveraging",
     "default_model_summary",

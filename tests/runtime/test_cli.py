@@ -7,14 +7,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import lightify.runtime as L
 import pytest
 import torch
 import yaml
-from torch.utils.data import DataLoader
-
-import lightify.runtime as L
 from lightify.runtime.callbacks import EarlyStopping
 from lightify.runtime.errors import MisconfigurationException
+from torch.utils.data import DataLoader
 
 from .leaves import Classifier, data, weights
 
@@ -92,7 +91,7 @@ def test_the_saved_configuration_repeats_the_run(tmp_path: Path) -> None:
 def test_a_configuration_that_is_there_is_not_replaced(tmp_path: Path) -> None:
     words = ["fit", "--trainer.logger=false"]
     run(tmp_path, *words)
-    with pytest.raises(RuntimeError, match="expected .*config.yaml to NOT exist"):
+    with pytest.raises(RuntimeError, match=r"expected .*config\.yaml to NOT exist"):
         run(tmp_path, *words)
     run(tmp_path, *words, save_config_kwargs={"overwrite": True})
     run(tmp_path, *words, save_config_callback=None)

@@ -6,13 +6,12 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import lightify.runtime as L
 import pytest
 import torch
-from torch import nn
-
-import lightify.runtime as L
 from lightify.runtime.callbacks import ModelSummary, RichModelSummary
 from lightify.runtime.summary import get_human_readable_count, summarize
+from torch import nn
 
 from .leaves import Classifier, trainer
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-
 from lightify.runtime.errors import MisconfigurationException
 from lightify.runtime.profilers import (
     AdvancedProfiler,

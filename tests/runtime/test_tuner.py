@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import lightify.runtime as L
 import pytest
 import torch
-
-import lightify.runtime as L
 from lightify.runtime.attributes import lightning_getattr, lightning_setattr
 from lightify.runtime.callbacks import BatchSizeFinder, LearningRateFinder
 from lightify.runtime.callbacks.batch_size_finder import binary_search, is_oom_error, power_search
@@ -28,14 +28,14 @@ def make(folder: Path, **options: Any) -> tuple[L.Trainer, Tuner]:
 
 @pytest.mark.parametrize("mode", ["exponential", "linear"])
 def test_rates_grow_from_first_to_last(tmp_path: Path, mode: str) -> None:
-    run, tuner = make(tmp_path)
+    _, tuner = make(tmp_path)
     found = tuner.lr_find(Classifier(), min_lr=1e-4, max_lr=1.0, num_training=20, mode=mode, early_stop_threshold=None)
     rates = found.results["lr"]
     assert len(rates) == len(found.results["loss"]) == 20
     assert rates[0] == 1e-4 and rates[-1] == pytest.approx(1.0)
     third = 1e-4 * 1e4 ** (3 / 20) if mode == "exponential" else 1e-4 + 3 / 20 * (1 - 1e-4)
     assert rates[2] == pytest.approx(third)
-    assert all(earlier < later for earlier, later in zip(rates, rates[1:]))
+    assert all(earlier < later for earlier, later in pairwise(rates))
 
 
 def test_the_search_leaves_everything_as_it_was_but_the_rate(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_the_batch_size_follows_the_memory(tmp_path: Path, mode: str, margin: fl
 
 @pytest.mark.parametrize("method", ["validate", "test", "predict"])
 def test_evaluation_runs_search_too(tmp_path: Path, method: str) -> None:
-    run, tuner = make(tmp_path)
+    _, tuner = make(tmp_path)
     model = Classifier()
     assert tuner.scale_batch_size(model, method=method, max_trials=4) == 16 == model.batch_size
 
