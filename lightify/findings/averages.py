@@ -15,7 +15,7 @@ from lightify.query import arguments, dotted, method_call
 OF_AVERAGES = Rule(
     "LF421",
     "note",
-    "{total} averages the averages of batches: a short last batch counts as much as a full one",
+    "{total} averages the averages of batches: a short last batch would count as much as a full one",
     "kept as it is; weigh each batch by its size, or log it with self.log(..., batch_size=...), which does so",
 )
 TOO_SMALL = Rule(
