@@ -220,7 +220,7 @@ class LightningModule(DataHooks, HyperparametersMixin, torch.nn.Module):
         metric_attribute: str | None = None,
         rank_zero_only: bool = False,
     ) -> None:
-        """Logs a value under a name; `docs/logging.md` has the defaults per hook.
+        """Logs a value under a name; `docs/runtime-logging.md` has the defaults per hook.
 
         Args:
             name: the key, equal in all processes.

@@ -1,0 +1,72 @@
+"""A user's module type-checks without casts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = '''
+import torch
+import lightify.runtime as L
+from torch import Tensor
+
+
+class Module(L.LightningModule):
+    def __init__(self, width: int = 4) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.layer = torch.nn.Linear(width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.layer(x))
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        x, y = batch
+        loss = torch.nn.functional.mse_loss(self(x), y)
+        self.log("loss", loss, prog_bar=True)
+        if self.trainer.is_last_batch and self.trainer.global_step > 3:
+            self.trainer.should_stop = True
+        return loss
+
+    def validation_step(self, batch: list[Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
+        self.log_dict({"val": batch[0].mean()})
+
+    def on_train_batch_end(self, outputs: dict[str, Tensor], batch: Tensor, batch_idx: int) -> None:
+        self.print(self.current_epoch, self.device, self.trainer.max_epochs)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.parameters())
+
+
+class Watch(L.Callback):
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        rate: float = trainer.optimizers[0].param_groups[0]["lr"]
+        print(trainer.callback_metrics["loss"].item(), rate)
+
+
+trainer = L.Trainer(max_epochs=2, callbacks=[Watch(), L.EarlyStopping("val")])
+trainer.fit(Module(), [torch.ones(1)])
+loaded: Module = Module.load_from_checkpoint("last.ckpt")
+score: float = trainer.validate(loaded)[0]["val"]
+'''
+
+
+@pytest.mark.slow
+def test_mypy_accepts_a_module(tmp_path: Path) -> None:
+    pytest.importorskip("mypy")
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT, encoding="utf-8")
+    root = Path(__file__).parents[2]
+    # The names under which an installed package is found; mypy does not follow the hooks of an editable one.
+    package = tmp_path / "path" / "lightify"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "runtime").symlink_to(root / "runtime", target_is_directory=True)
+    command = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", str(script)]
+    environment = {**os.environ, "MYPYPATH": str(package.parent)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stdout
