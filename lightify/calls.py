@@ -18,6 +18,7 @@ from lightify.flow import (
     Variable,
     bound_names,
     constant,
+    fixed_value,
     declared_elsewhere,
     parameters,
 )
@@ -36,21 +37,37 @@ from lightify.query import (
 )
 
 
-def live(steps: Sequence[Step]) -> list[Step]:
+def live(steps: Sequence[Step], tree: Tree) -> list[Step]:
     """Steps with `if flag:` replaced by the branch that runs, where the call fixes the flag."""
     result: list[Step] = []
     for step in steps:
         node = step.node if isinstance(step, Item) else None
-        truth = constant(node.test, step.frame) if isinstance(node, cst.If) else None  # type: ignore[union-attr]
-        if truth is None or not isinstance(step, Item):
+        truth = constant(node.test, step.frame) if isinstance(node, cst.If) else None
+        if isinstance(step, Item) and isinstance(node, cst.With) and gradients(node, step.frame, tree) is True:
+            result.extend(live([Item(inner, step.frame) for inner in block(node.body)], tree))
+        elif truth is None or not isinstance(step, Item):
             result.append(step)
         elif truth:
-            result.extend(live([Item(inner, step.frame) for inner in block(node.body)]))  # type: ignore[union-attr]
+            result.extend(live([Item(inner, step.frame) for inner in block(node.body)], tree))  # type: ignore[union-attr]
         elif isinstance(node.orelse, cst.If):  # type: ignore[union-attr]
-            result.extend(live([Item(node.orelse, step.frame)]))  # type: ignore[union-attr]
+            result.extend(live([Item(node.orelse, step.frame)], tree))  # type: ignore[union-attr]
         elif node.orelse is not None:  # type: ignore[union-attr]
-            result.extend(live([Item(inner, step.frame) for inner in block(node.orelse.body)]))  # type: ignore[union-attr]
+            result.extend(live([Item(inner, step.frame) for inner in block(node.orelse.body)], tree))  # type: ignore[union-attr]
     return result
+
+
+def gradients(node: cst.With, frame: Frame, tree: Tree) -> bool | None:
+    """What `with torch.set_grad_enabled(flag):` sets where the flag is fixed; False for `no_grad`; else None."""
+    call = node.items[0].item if len(node.items) == 1 else None
+    if not isinstance(call, cst.Call):
+        return None
+    name = tree.qualified(call.func)
+    if name in ("torch.no_grad", "torch.inference_mode"):
+        return False
+    if name in ("torch.set_grad_enabled", "torch.autograd.set_grad_enabled") and len(call.args) == 1:
+        value = fixed_value(call.args[0].value, frame)
+        return value if isinstance(value, bool) else None
+    return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -262,7 +279,7 @@ def open_call(item: Item, tree: Tree, module: Frame, *, evaluating: bool = False
         after.append(Binding(target, item.frame, value, frame, origin))
     elif result is not None and any(isinstance(node, cst.Call) for node in walk(result)):
         after.append(Item(cst.SimpleStatementLine([cst.Expr(result)]), frame))
-    return Opened(call, function, frame, tuple(before), tuple(live([Item(node, frame) for node in body])), tuple(after))
+    return Opened(call, function, frame, tuple(before), tuple(live([Item(node, frame) for node in body], tree)), tuple(after))
 
 
 def _own_nodes(statement: cst.CSTNode):

@@ -57,6 +57,7 @@ class Frame:
     outer: Frame | None = None
     aliases: dict[str, Variable | Expression] = field(default_factory=dict)
     _own: dict[str, Variable] = field(default_factory=dict)
+    _base: Frame | None = None
 
     def resolve(self, name: str) -> Variable | Expression:
         """What a name means here; `self.x` is a variable of the object that self stands for."""
@@ -71,8 +72,13 @@ class Frame:
         if name in self.aliases:
             return self.aliases[name]
         if name not in self._own:
-            self._own[name] = Variable(name, self)
+            self._own[name] = Variable(name, self._base or self)
         return self._own[name]
+
+    def with_fixed(self, name: str, value: cst.BaseExpression) -> Frame:
+        """The same frame in one pass of a loop that is unrolled: one name has a known value."""
+        aliases = {**self.aliases, name: Expression(value, self)}
+        return Frame(self.name, self.function, self.outer, aliases, self._own, self._base or self)
 
     def variable(self, name: str) -> Variable:
         """The variable behind a name that is assigned here (never an expression)."""
@@ -84,7 +90,7 @@ class Frame:
         """The variable for a field of an object."""
         key = f"{owner.name}.{name}"
         if key not in self._own:
-            self._own[key] = Field(name, self, owner)
+            self._own[key] = Field(name, self._base or self, owner)
         return self._own[key]  # type: ignore[return-value]
 
     @property
@@ -259,16 +265,48 @@ def _evaluated_outside(node: cst.FunctionDef | cst.Lambda | cst.ClassDef) -> Ite
         yield from node.decorators
 
 
-def constant(node: cst.BaseExpression, frame: Frame) -> bool | None:
-    """The truth of `flag` or `not flag` where flag is a parameter given as True or False; else None."""
+_UNKNOWN = object()
+
+
+def fixed_value(node: cst.BaseExpression, frame: Frame) -> object:
+    """The value of an expression that the call or the unrolled loop fixes; `_UNKNOWN` when it does not."""
+    if isinstance(node, cst.Name):
+        if node.value in ("True", "False", "None"):
+            return {"True": True, "False": False, "None": None}[node.value]
+        meaning = frame.resolve(node.value) if frame.aliases or frame.outer is not None else None
+        return fixed_value(meaning.node, meaning.frame) if isinstance(meaning, Expression) else _UNKNOWN
+    if isinstance(node, (cst.Integer, cst.SimpleString)):
+        return node.evaluated_value
+    if isinstance(node, (cst.List, cst.Tuple)):
+        values = [fixed_value(element.value, frame) for element in node.elements]
+        return _UNKNOWN if any(value is _UNKNOWN for value in values) else tuple(values)
     if isinstance(node, cst.UnaryOperation) and isinstance(node.operator, cst.Not):
-        inner = constant(node.expression, frame)
-        return None if inner is None else not inner
-    if isinstance(node, cst.Name) and frame.function is not None:
-        meaning = frame.resolve(node.value)
-        if isinstance(meaning, Expression) and isinstance(meaning.node, cst.Name):
-            return {"True": True, "False": False}.get(meaning.node.value)
-    return None
+        value = fixed_value(node.expression, frame)
+        return value if value is _UNKNOWN else not value
+    if isinstance(node, cst.BooleanOperation):
+        left, right = fixed_value(node.left, frame), fixed_value(node.right, frame)
+        decides = isinstance(node.operator, cst.Or)
+        if left is not _UNKNOWN and bool(left) is decides:
+            return left
+        return right if left is not _UNKNOWN else _UNKNOWN
+    if isinstance(node, cst.Comparison) and len(node.comparisons) == 1:
+        left, right = fixed_value(node.left, frame), fixed_value(node.comparisons[0].comparator, frame)
+        if left is _UNKNOWN or right is _UNKNOWN:
+            return _UNKNOWN
+        operator = node.comparisons[0].operator
+        if isinstance(operator, (cst.Equal, cst.NotEqual)):
+            return (left == right) is isinstance(operator, cst.Equal)
+        if isinstance(operator, (cst.In, cst.NotIn)) and isinstance(right, tuple):
+            return (left in right) is isinstance(operator, cst.In)
+    return _UNKNOWN
+
+
+def constant(node: cst.BaseExpression, frame: Frame) -> bool | None:
+    """The truth of a test on what the call or the unrolled loop fixes (`if flag:`, `if phase == "train":`)."""
+    if not frame.aliases or isinstance(node, cst.Name) and node.value in ("True", "False"):
+        return None
+    value = fixed_value(node, frame)
+    return None if value is _UNKNOWN else bool(value)
 
 
 def live_nodes(node: cst.CSTNode, frame: Frame) -> Iterator[cst.CSTNode]:

@@ -63,7 +63,7 @@ class _Substitution:
             test = self.visit(node.test, hidden, node)
             if isinstance(test, cst.Name) and test is not node.test and test.value in ("True", "False"):
                 return self.visit(node.body if test.value == "True" else node.orelse, hidden, parent)
-        return map_children(node, lambda child: self.visit(child, hidden, node))
+        return _folded(node, map_children(node, lambda child: self.visit(child, hidden, node)))
 
     def _function(self, node: cst.FunctionDef | cst.Lambda, hidden: frozenset[str]) -> cst.CSTNode:
         inner = hidden | local_names(node)
@@ -101,3 +101,23 @@ def uses_name(node: cst.CSTNode, name: str) -> bool:
     if isinstance(node, cst.Name) and node.value == name:
         return True
     return any(uses_name(child, name) for child in children(node))
+
+
+_LITERALS = (cst.SimpleString, cst.Integer)
+
+
+def _folded(old: cst.CSTNode, new: cst.CSTNode) -> cst.CSTNode:
+    """Settles `"val" == "val"` and `True and x`, which fixed names leave behind."""
+    if new is old:
+        return new
+    if isinstance(new, cst.Comparison) and len(new.comparisons) == 1:
+        left, target = new.left, new.comparisons[0]
+        if isinstance(left, _LITERALS) and isinstance(target.comparator, _LITERALS):
+            same = left.evaluated_value == target.comparator.evaluated_value
+            if isinstance(target.operator, (cst.Equal, cst.NotEqual)):
+                return cst.Name(str(same is isinstance(target.operator, cst.Equal)))
+    if isinstance(new, cst.BooleanOperation) and isinstance(new.left, cst.Name):
+        if new.left.value in ("True", "False"):
+            decides = (new.left.value == "True") is isinstance(new.operator, cst.Or)
+            return new.left if decides else new.right
+    return new

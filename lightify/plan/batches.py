@@ -16,7 +16,7 @@ from lightify.plan.draft import Draft
 from lightify.plan.evaluation import may_draw, mode_call
 from lightify.plan.headers import BatchHead
 from lightify.plan.surroundings import interrupt_handler
-from lightify.query import dotted, method_call, target_names, walk
+from lightify.query import dotted, method_call, root_name, target_names, walk
 from lightify.substitute import substitute
 
 
@@ -50,7 +50,7 @@ def is_loader(draft: Draft, source: cst.BaseExpression, frame: Frame) -> bool:
     """True for loaders and ranges; a Trainer takes a list or dict for a collection of loaders."""
     if isinstance(source, cst.Call):
         return dotted(source.func) == "range" or (draft.tree.qualified(source.func) or "").endswith("DataLoader")
-    name = dotted(source) or ""
+    name = dotted(source) or root_name(source) or ""
     last = name.rpartition(".")[2].lower()
     return draft.kinds.kind(source, frame) is Kind.LOADER or "load" in last or last.endswith("dl")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import libcst as cst
 
-from lightify.calls import Opened, called_statement, callee, open_call
+from lightify.calls import Opened, called_statement, callee, gradients, live, open_call
 from lightify.facts import Analysis, Kind
 from lightify.flow import Frame, Item, Step, Variable, live_nodes, own_exits, usage
 from lightify.ledger import Fate
@@ -67,9 +67,11 @@ def find_evaluation(nest: Nest, kinds: Kinds, analysis: Analysis, tree: Tree) ->
     for number, step in enumerate(steps):
         if own_end is not None and number == own_end:
             own_end = len(flat)
-        if isinstance(step, Item) and (inside := without_gradients(step.node, tree)) is not None and _holds_loop(step, analysis):
+        if isinstance(step, Item) and isinstance(step.node, cst.With) and _holds_loop(step, analysis) and (
+            gradients(step.node, step.frame, tree) is False
+        ):
             fates[step.node] = FateNote(Fate.REPLACED, "Trainer: evaluates without gradients")
-            flat.extend(Item(node, step.frame) for node in inside)
+            flat.extend(Item(node, step.frame) for node in block(step.node.body))
         else:
             flat.append(step)
     if opened and (own_end is None or own_end > len(flat) or own_end == len(steps)):
@@ -123,13 +125,19 @@ def _checked(nest, kinds: Kinds, tree: Tree, loop_step: Item, head, before, afte
     if modules - again - starts:
         return "the network is never put back into training mode"
     called = _called_modules(loop_step, kinds)
-    body = [Item(node, loop_step.frame) for node in block(loop_step.node.body)]  # type: ignore[attr-defined]
+    body: list[Step] = []
+    for step in live([Item(node, loop_step.frame) for node in block(loop_step.node.body)], tree):  # type: ignore[attr-defined]
+        if isinstance(step, Item) and isinstance(step.node, cst.With) and gradients(step.node, step.frame, tree) is False:
+            fates[step.node] = FateNote(Fate.REPLACED, "Trainer: evaluates without gradients")
+            body.extend(live([Item(node, step.frame) for node in block(step.node.body)], tree))
+        else:
+            body.append(step)
     if modules and any(not kinds.is_loss(v) for v in called - modules):
         return "not every network is put into evaluation mode"
     for step in body:
         if any(mode_call(Item(s, step.frame), kinds, m) for s in _lines(step.node) for m in ("eval", "train")):
             return "the mode changes inside the evaluation"
-        if any(isinstance(n, cst.Attribute) and n.attr.value == "backward" for n in walk(step.node)):
+        if any(isinstance(n, cst.Attribute) and n.attr.value == "backward" for n in live_nodes(step.node, step.frame)):
             return "the evaluation takes gradients"
     if not modules and any(v in usage(nest.body).reads for v in called) is False and called:
         return "the evaluation is of another network"
@@ -159,15 +167,6 @@ def _holds_loop(step: Item, analysis: Analysis) -> bool:
     if isinstance(step.node, cst.With):
         return any(isinstance(node, cst.For) and is_over_data(node, analysis) for node in block(step.node.body))
     return False
-
-
-def without_gradients(node: cst.CSTNode, tree: Tree) -> tuple[cst.BaseStatement, ...] | None:
-    """The body of `with torch.no_grad():`, else None."""
-    if not isinstance(node, cst.With) or len(node.items) != 1:
-        return None
-    item = node.items[0].item
-    name = tree.qualified(item.func) if isinstance(item, cst.Call) else None
-    return block(node.body) if name in ("torch.no_grad", "torch.inference_mode") else None
 
 
 def mode_call(step: Step, kinds: Kinds, mode: str) -> Variable | None:

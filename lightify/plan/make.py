@@ -70,7 +70,7 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest) -> Pla
     endable = ends_early(draft, head)
     source = batch_source(draft, head)
     plain = source is not None and not draft.lazy and not endable
-    draft.evaluation = evaluation_of(draft, plain)
+    draft.evaluation = evaluation_of(draft, plain, auto.optimizer if auto is not None else None)
     if draft.evaluation is not None:
         # what the evaluation needs from its own function is opened, too
         draft.nest = nest = replace(

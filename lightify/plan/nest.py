@@ -11,7 +11,7 @@ import libcst as cst
 from lightify.calls import Opened, called_statement, callee, callers, live, open_call
 from lightify.errors import Refusal
 from lightify.facts import Analysis, Kind
-from lightify.flow import Frame, Item, Step, live_nodes
+from lightify.flow import Frame, Item, Step, bound_names, fixed_value, live_nodes, own_exits
 from lightify.parse import Tree
 from lightify.query import arguments, block, dotted, root_name, walk
 
@@ -83,7 +83,10 @@ def find_nest(tree: Tree, analysis: Analysis, flat: str = "") -> Nest | Refusal:
     if flat:
         number = max(number - 1, 0)
     elif number > 0:
-        nest = _open_nest(loops[number - 1], loops[number], sites, tree, module)
+        outer = number - 1
+        while outer > 0 and _is_phases(loops[outer]):
+            outer -= 1
+        nest = _open_nest(loops[outer], loops[number], sites, tree, module)
         if isinstance(nest, Nest):
             return replace(nest, notes=tuple(notes))
         notes.append(nest)
@@ -141,6 +144,11 @@ def _batch_loop(loops: Sequence[Loop], tree: Tree, analysis: Analysis) -> int:
     return len(loops) - 1
 
 
+def _is_phases(loop: Loop) -> bool:
+    """True for `for phase in ["train", "val"]`."""
+    return isinstance(loop, cst.For) and isinstance(loop.iter, (cst.List, cst.Tuple))
+
+
 def is_over_data(loop: Loop, analysis: Analysis) -> bool:
     """True when a loop goes over a loader, as far as names and constructions tell."""
     if not isinstance(loop, cst.For):
@@ -183,7 +191,7 @@ def _open_nest(epoch_loop: Loop, batch_loop: Loop, sites, tree: Tree, module: Fr
         return found
     before, loop, after, opened = found
     body, more = _open_steps(
-        live([Item(node, loop.frame) for node in block(loop.node.body)]), sites, tree, module  # type: ignore[attr-defined]
+        live([Item(node, loop.frame) for node in block(loop.node.body)], tree), sites, tree, module  # type: ignore[attr-defined]
     )
     before, early = _open_steps(before, sites, tree, module)
     after, late = _open_steps(after, sites, tree, module)
@@ -214,6 +222,10 @@ def _reach(steps: Sequence[Step], goal: Loop, tree: Tree, module: Frame, depth: 
         before, after = list(steps[:number]), list(steps[number + 1 :])
         if step.node is goal:
             return before, step, after, []
+        if isinstance(step.node, cst.For) and any(node is goal for node in walk(step.node)):
+            passes = _unrolled(step.node, step, tree)
+            if passes:
+                return _reach([*before, *passes, *after], goal, tree, module, depth + 1)
         if any(node is goal for node in walk(step.node)):
             kind = type(step.node).__name__.lower()
             return f"the batch loop stands inside a {kind} statement of the epoch loop"
@@ -226,6 +238,22 @@ def _reach(steps: Sequence[Step], goal: Loop, tree: Tree, module: Frame, depth: 
                 return inner
             return [*before, *inner[0]], inner[1], [*inner[2], *after], [opened, *inner[3]]
     return "the batch loop is called from inside an expression or another statement"
+
+
+def _unrolled(loop: cst.For, step: Item, tree: Tree) -> list[Step]:
+    """The passes of `for phase in ["train", "val"]:` one after the other; none for other loops."""
+    values = fixed_value(loop.iter, step.frame)
+    if not (isinstance(loop.iter, (cst.List, cst.Tuple)) and isinstance(values, tuple) and len(values) <= 4):
+        return []
+    if not isinstance(loop.target, cst.Name) or loop.target.value in bound_names(block(loop.body)) or loop.orelse:
+        return []
+    if any(isinstance(leaving, (cst.Break, cst.Continue, cst.Return)) for leaving in own_exits(loop)):
+        return []
+    passes: list[Step] = []
+    for element in loop.iter.elements:
+        frame = step.frame.with_fixed(loop.target.value, element.value)
+        passes.extend(live([Item(node, frame) for node in block(loop.body)], tree))
+    return passes
 
 
 def _leads_to(step: Item, goal: Loop, tree: Tree) -> bool:

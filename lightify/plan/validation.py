@@ -6,6 +6,8 @@ from dataclasses import replace
 
 from lightify.flow import (
     Field,
+    Item,
+    Variable,
     expression_usage,
     usage,
 )
@@ -21,12 +23,16 @@ from lightify.plan.types import (
     FateNote,
     Hook,
 )
+from lightify.query import expression_of, method_call
 
 
-def evaluation_of(draft: Draft, plain: bool) -> Evaluation | None:
+def evaluation_of(draft: Draft, plain: bool, optimizer: Variable | None) -> Evaluation | None:
     """The evaluation that the Trainer can run, if there is one.
 
     It runs one when it knows the last batch: not when a pass is made anew or may end early.
+
+    Args:
+        optimizer: what the Trainer steps; it zeroes the gradients before each backward, so the evaluation need not.
     """
     if not plain:
         return None
@@ -40,11 +46,21 @@ def evaluation_of(draft: Draft, plain: bool) -> Evaluation | None:
     known = is_loader(draft, found.head.source, found.frame)
     if reads & written or not known or in_host(draft, found.head.source, found.frame) is None:
         return None
+    body = []
+    for step in found.body:
+        used = method_call(expression_of(step.node)) if isinstance(step, Item) else None
+        if used is not None and used[1] == "zero_grad" and optimizer is not None and (
+            draft.kinds.variable(used[0], found.frame) is optimizer
+        ):
+            draft.fates[step.node] = FateNote(Fate.REPLACED, "Trainer: zeroes gradients", "no backward comes before it")
+        else:
+            body.append(step)
+    found = replace(found, body=tuple(body))
     batch = batch_variables(draft, found.head, found.frame)
     if not draft.keeps_batch and strippable(draft, found.body, batch):
-        body = strip_moves(found.body, batch, draft.kinds, draft.stripped)
+        stripped = strip_moves(found.body, batch, draft.kinds, draft.stripped)
         draft.fates.update(draft.stripped.fates)
-        found = replace(found, body=body)
+        found = replace(found, body=stripped)
     draft.fates.update(found.fates)
     draft.fates[found.loop] = FateNote(Fate.REPLACED, "Trainer.fit", "the Trainer runs the validation")
     return found

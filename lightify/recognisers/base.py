@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 import libcst as cst
 
-from lightify.facts import Fact, Named, Scope, Kind
+from lightify.facts import Fact, Kind, Named, Scope
 from lightify.parse import Tree
 from lightify.query import dotted, target_names
 
