@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from .hooks import is_overridden
 from .loaders import (
     CombinedLoader,
@@ -128,6 +130,22 @@ def prepare_loaders(trainer: Trainer, stage: RunningStage, source: Any, limit: i
         counts = counts_of_all(counts, strategy)
     limits = [limited_count(count, limit, prefix) for count in counts]
     return Loaders(combined, limits)
+
+
+def has_len_all_ranks(
+    dataloader: Any, strategy: Any, allow_zero_length_dataloader_with_multiple_devices: bool = False
+) -> bool:
+    """Whether a loader knows its length in every process; warns of one that is empty."""
+    count = batch_count(dataloader, warn=True)
+    if count == float("inf"):
+        return False
+    total = strategy.reduce(torch.tensor(float(count), device=strategy.root_device), reduce_op="sum")
+    if total > 0 and count == 0 and not allow_zero_length_dataloader_with_multiple_devices:
+        raise RuntimeError(
+            f"`{type(dataloader).__name__}` within local rank has zero length."
+            " Please make sure that it returns at least 1 batch."
+        )
+    return True
 
 
 def _check_iterable(loader: Any, prefix: str, trainer: Trainer) -> None:

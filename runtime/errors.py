@@ -53,6 +53,11 @@ class LightningDeprecationWarning(DeprecationWarning):
 warnings.simplefilter("default", category=LightningDeprecationWarning)
 
 
+def disable_possible_user_warnings(module: str = "") -> None:
+    """Switches off warnings of the kind `PossibleUserWarning`, from one module or from all."""
+    warnings.filterwarnings("ignore", module=module, category=PossibleUserWarning)
+
+
 def _process_rank() -> int:
     """The rank that the launcher announced, before a strategy knows better."""
     for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK"):

@@ -140,6 +140,15 @@ def save_hyperparameters(
     obj._hparams_initial = copy.deepcopy(obj._hparams)
 
 
+def update_hparams(hparams: dict[str, Any], updates: dict[str, Any]) -> None:
+    """Replaces values in a nested dict; keys that are not there are added."""
+    for name, value in updates.items():
+        if isinstance(value, dict) and name in hparams:
+            update_hparams(hparams[name], value)
+        else:
+            hparams[name] = value
+
+
 def is_picklable(value: object) -> bool:
     try:
         pickle.dumps(value)

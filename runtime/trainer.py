@@ -419,7 +419,8 @@ class Trainer:
         path = self._checkpoint_path(ckpt_path, model_given=model is not None)
         results: list[dict[str, float]] = []
         with suppress(TunerExit), session(self, path, weights_only):
-            results = evaluate(self._evaluations[STAGES[fn]])
+            found = evaluate(self._evaluations[STAGES[fn]])
+            results = [{name: value.item() for name, value in metrics.items()} for metrics in found]
         return results
 
     def predict(
