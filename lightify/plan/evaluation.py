@@ -200,7 +200,14 @@ def uses_modules(step: Step, kinds: Kinds) -> bool:
     return False
 
 
-_CALM = {"print", "len", "float", "int", "range", "list", "dict", "str", "time.time", "enumerate", "zip", "sum"}
+_CALM = {"print", "len", "float", "int", "range", "list", "dict", "str", "enumerate", "zip", "sum", "max", "min", "round",
+         "abs", "time", "time.time", "time.perf_counter", "sys.stdout.write", "torch.no_grad"}
+_CALM_METHODS = set(
+    """format item append extend step time write flush update train close set_description set_postfix add_scalar info
+    double float long int half bool mean sum cpu cuda to numpy detach clone size dim max min argmax argmin eq ne gt lt div
+    mul add sub sqrt pow exp log abs view view_as reshape squeeze unsqueeze flatten tolist items keys values get copy
+    strftime total_seconds join split strip""".split()
+)
 
 
 def may_draw(step: Step) -> bool:
@@ -209,7 +216,7 @@ def may_draw(step: Step) -> bool:
     for part in walk(node):
         if isinstance(part, cst.Call) and dotted(part.func) not in _CALM:
             used = method_call(part)
-            if used is None or used[1] not in ("format", "item", "append", "step", "time", "write", "update", "flush", "train"):
+            if used is None or used[1] not in _CALM_METHODS:
                 return True
     return False
 
