@@ -12,6 +12,7 @@ from torch.nn import Module
 from torch.nn.parallel import DistributedDataParallel
 
 from ..state import TrainerFn
+from .layer_sync import on_cpu
 from .parallel import ParallelStrategy
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ class DDPStrategy(ParallelStrategy):
     def setup(self, trainer: Trainer) -> None:
         if self._layer_sync is not None:
             self.model = self._layer_sync.apply(self.model)
+            if self.root_device.type == "cpu":
+                self.model = on_cpu(self.model)
         super().setup(trainer)
         trains = trainer.state.fn == TrainerFn.FITTING
         if trains and any(parameter.requires_grad for parameter in self.model.parameters()):

@@ -73,6 +73,12 @@ class FSDPStrategy(ShardedStrategy):
             process_group_backend,
             timeout,
         )
+        try:
+            from torch.distributed.fsdp import fully_shard  # noqa: F401
+        except ImportError:
+            raise MisconfigurationException(
+                f"`FSDPStrategy` needs torch 2.6 or newer; this is {torch.__version__}. Use `strategy='ddp'` here."
+            ) from None
         name = getattr(sharding_strategy, "name", sharding_strategy)
         if name not in RESHARDS:
             raise MisconfigurationException(
@@ -112,7 +118,11 @@ class FSDPStrategy(ShardedStrategy):
     def _shard(self, module: Module) -> None:
         from torch.distributed.fsdp import fully_shard
 
-        for tensor in [*module.parameters(), *module.buffers()]:
+        state = [*module.parameters(), *module.buffers()]
+        empty = any(tensor.is_meta for tensor in state)
+        for tensor in state:
+            if tensor.is_meta:
+                continue
             # All start from the first process's values, as under DDP.
             value = tensor.detach().to(self.root_device)
             dist.broadcast(value, 0)
@@ -134,6 +144,13 @@ class FSDPStrategy(ShardedStrategy):
                 if part is not module and _chosen(part, self.auto_wrap_policy):
                     fully_shard(part, **arguments)
         fully_shard(module, **arguments)
+        if empty:
+            # Made without memory, so that each process allocates and fills its own part only.
+            module.to_empty(device=self.root_device)
+            for part in module.modules():
+                fill = getattr(part, "reset_parameters", None)
+                if callable(fill):
+                    fill()
 
     def _mesh(self) -> DeviceMesh:
         from torch.distributed.device_mesh import init_device_mesh

@@ -113,6 +113,12 @@ def test_manual_optimization_with_two_backward_passes(tmp_path: Path) -> None:
     assert_same_training(result, expected)
 
 
+def test_batch_normalisation_sees_the_batches_of_all_processes(tmp_path: Path) -> None:
+    expected = run(tmp_path / "one", batch_norm=True)
+    result = run(tmp_path / "two", batch_norm=True, strategy="ddp", devices=2, batch_size=4)
+    assert_same_training(result, expected)
+
+
 @pytest.mark.parametrize("samples", [65, 62])
 def test_an_uneven_last_batch_does_not_hang(samples: int, tmp_path: Path) -> None:
     result = run(tmp_path, strategy="ddp", devices=2, batch_size=4, samples=samples)
@@ -152,7 +158,7 @@ def test_a_signal_to_one_process_ends_all_after_the_same_batch(rank: int, tmp_pa
     _, error = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 128 + signal.SIGTERM, error
     saved = list(tmp_path.glob("*.ckpt"))
-    assert len(saved) == 1 and shards.load_any(saved[0])["global_step"] > 0
+    assert saved and all(shards.load_any(path)["global_step"] > 0 for path in saved)
 
 
 def test_shards_load_at_other_numbers_of_processes(tmp_path: Path) -> None:

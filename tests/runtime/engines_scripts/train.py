@@ -17,11 +17,14 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 
 class Net(L.LightningModule):
-    def __init__(self, manual: bool = False, fail_on_rank: int | None = None, dropout: float = 0.0) -> None:
+    def __init__(self, manual: bool = False, fail_on_rank: int | None = None, batch_norm: bool = False) -> None:
         super().__init__()
         self.net = torch.nn.Sequential(
-            torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Dropout(dropout), torch.nn.Linear(16, 1)
+            torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 1)
         )
+        if batch_norm:
+            self.net[0].bias = None  # a normalised bias has no gradient but noise, which Adam would blow up
+            self.net.insert(1, torch.nn.BatchNorm1d(16))
         self.automatic_optimization = not manual
         self.fail_on_rank = fail_on_rank
         self.pause_s = 0.0
@@ -75,7 +78,7 @@ def main(case: dict[str, Any]) -> None:
         )
     if strategy == "ddp" and case.get("find_unused_parameters"):
         strategy = DDPStrategy(find_unused_parameters=True)
-    model = Net(case.get("manual", False), case.get("fail_on_rank"), case.get("dropout", 0.0))
+    model = Net(case.get("manual", False), case.get("fail_on_rank"), case.get("batch_norm", False))
     model.pause_s = case.get("pause_s", 0.0)
     trainer = L.Trainer(
         callbacks=[L.ModelCheckpoint(dirpath=case["folder"], save_on_exception=True)],
@@ -85,6 +88,7 @@ def main(case: dict[str, Any]) -> None:
         num_nodes=case.get("num_nodes", 1),
         max_epochs=case.get("max_epochs", 2),
         accumulate_grad_batches=case.get("accumulate", 1),
+        sync_batchnorm=case.get("batch_norm", False),
         gradient_clip_val=case.get("clip"),
         logger=False,
         enable_progress_bar=False,
