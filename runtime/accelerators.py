@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -207,7 +207,7 @@ def parse_indices(devices: Any, available: list[int]) -> list[int]:
         TypeError, MisconfigurationException: It names none, one twice, or one that is not there.
     """
     hint = f"`devices` must be a count, a list of indices or -1, got {devices!r}."
-    if isinstance(devices, bool) or not isinstance(devices, (int, str, list, tuple)):
+    if isinstance(devices, bool) or not isinstance(devices, (int, str, Sequence)):
         raise TypeError(f"{hint} {KINDS_OF_INDICES} but you passed {type(devices).__name__}.")
     if isinstance(devices, str):
         parts = [part.strip() for part in devices.split(",") if part.strip()]

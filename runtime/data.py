@@ -125,7 +125,7 @@ def prepare_loaders(trainer: Trainer, stage: RunningStage, source: Any, limit: i
         prepared.append(loader)
     if any(new is not old for new, old in zip(prepared, combined.flattened)):
         combined.flattened = prepared
-    counts = [batch_count(loader) for loader in combined.flattened]
+    counts = [batch_count(loader, warn=True) for loader in combined.flattened]
     if stage is RunningStage.TRAINING:
         counts = counts_of_all(counts, strategy)
     limits = [limited_count(count, limit, prefix) for count in counts]

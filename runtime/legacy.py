@@ -118,7 +118,7 @@ def modern_arguments(given: dict[str, Any], known: list[str]) -> dict[str, Any]:
         else:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f" Did you mean `{close[0]}`?" if close else ""
-            raise TypeError(f"Trainer has no argument `{name}`.{hint}")
+            raise TypeError(f"Trainer.__init__() got an unexpected keyword argument '{name}'.{hint}")
     return arguments
 
 
