@@ -1,9 +1,8 @@
 """Saves checkpoints by epoch, step or time, and keeps the best of them.
 
-Longer than a screen because one object owns what is saved, what is best and what may be deleted.
+Longer than a screen because one object owns what is saved, what is best and what may be deleted. Its annotations are
+evaluated: command lines are made from them.
 """
-
-from __future__ import annotations
 
 import logging
 import os
@@ -155,7 +154,7 @@ class ModelCheckpoint(Checkpoint):
 
     # -- when -----------------------------------------------------------------------------------------------------
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+    def setup(self, trainer: "Trainer", pl_module: "LightningModule", stage: str) -> None:
         self.dirpath = dirpath = trainer.strategy.broadcast(self._resolve_dirpath(trainer))
         if self.save_last == "link" and not is_local(dirpath):
             raise ValueError(
@@ -168,11 +167,11 @@ class ModelCheckpoint(Checkpoint):
                 if files.isdir(dirpath) and files.ls(dirpath, detail=False):
                     rank_zero_warn(f"Checkpoint directory {dirpath} exists and is not empty.")
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         self._last_time_checked = time.monotonic()
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: "Trainer", pl_module: "LightningModule", outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Saves when steps or time say so; the loop leaves the hook out when neither was asked for."""
         if not (self._step_is_due(trainer) or self._time_is_due(trainer)):
@@ -184,11 +183,11 @@ class ModelCheckpoint(Checkpoint):
             self._save_top_k(trainer, candidates)
             self._save_last(trainer, candidates)
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         if not self._skips_saving(trainer) and self._saves_on_train_epoch_end(trainer):
             self._save_for_epoch(trainer)
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         if not trainer.sanity_checking:
             self._validation_has_run = True
         if self._skips_saving(trainer):
@@ -201,11 +200,11 @@ class ModelCheckpoint(Checkpoint):
         elif not self._saves_on_train_epoch_end(trainer):
             self._save_for_epoch(trainer)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         if self.save_last and not self._last_checkpoint_saved and not trainer.fast_dev_run:
             self._save_last(trainer, self._monitor_candidates(trainer))
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+    def on_exception(self, trainer: "Trainer", pl_module: "LightningModule", exception: BaseException) -> None:
         if (
             not self.save_on_exception
             or trainer.fast_dev_run
@@ -219,7 +218,7 @@ class ModelCheckpoint(Checkpoint):
         self._save_last(trainer, candidates)
         rank_zero_info(f"{type(exception).__name__}: {exception}. Saved checkpoint to {filepath}")
 
-    def _save_for_epoch(self, trainer: Trainer) -> None:
+    def _save_for_epoch(self, trainer: "Trainer") -> None:
         candidates = self._monitor_candidates(trainer)
         if self._every_n_epochs and (trainer.current_epoch + 1) % self._every_n_epochs == 0:
             self._save_top_k(trainer, candidates)
@@ -228,10 +227,10 @@ class ModelCheckpoint(Checkpoint):
         ):
             self._save_last(trainer, candidates)
 
-    def _step_is_due(self, trainer: Trainer) -> bool:
+    def _step_is_due(self, trainer: "Trainer") -> bool:
         return bool(self._every_n_train_steps) and trainer.global_step % self._every_n_train_steps == 0
 
-    def _time_is_due(self, trainer: Trainer) -> bool:
+    def _time_is_due(self, trainer: "Trainer") -> bool:
         if self._train_time_interval is None or self._last_time_checked is None:
             return False
         now = time.monotonic()
@@ -241,7 +240,7 @@ class ModelCheckpoint(Checkpoint):
             self._last_time_checked = now
         return due
 
-    def _skips_saving(self, trainer: Trainer) -> bool:
+    def _skips_saving(self, trainer: "Trainer") -> bool:
         return (
             bool(trainer.fast_dev_run)
             or trainer.state.fn != TrainerFn.FITTING
@@ -249,14 +248,14 @@ class ModelCheckpoint(Checkpoint):
             or self._last_global_step_saved == trainer.global_step
         )
 
-    def _saves_on_train_epoch_end(self, trainer: Trainer) -> bool:
+    def _saves_on_train_epoch_end(self, trainer: "Trainer") -> bool:
         if self._save_on_train_epoch_end is not None:
             return self._save_on_train_epoch_end
         if isinstance(trainer.val_check_interval, (str, dict, timedelta)) or trainer.check_val_every_n_epoch != 1:
             return False
         return _total(trainer.num_val_batches) == 0 or trainer.val_check_interval == 1.0
 
-    def _validates_next(self, trainer: Trainer) -> bool:
+    def _validates_next(self, trainer: "Trainer") -> bool:
         if self._saves_on_train_epoch_end(trainer) or not trainer.is_last_batch or not trainer.enable_validation:
             return False
         every = trainer.check_val_every_n_epoch
@@ -264,14 +263,14 @@ class ModelCheckpoint(Checkpoint):
 
     # -- what -----------------------------------------------------------------------------------------------------
 
-    def _monitor_candidates(self, trainer: Trainer) -> dict[str, Tensor]:
+    def _monitor_candidates(self, trainer: "Trainer") -> dict[str, Tensor]:
         candidates = {name: torch.as_tensor(value).clone() for name, value in trainer.callback_metrics.items()}
         # a user's own "epoch" or "step" wins, and is a count again after `log` made it a float
         for name, count in (("epoch", trainer.current_epoch), ("step", trainer.global_step)):
             candidates[name] = candidates[name].int() if name in candidates else torch.tensor(count)
         return candidates
 
-    def _save_top_k(self, trainer: Trainer, candidates: dict[str, Tensor]) -> None:
+    def _save_top_k(self, trainer: "Trainer", candidates: dict[str, Tensor]) -> None:
         if self.save_top_k == 0:
             return
         if self.monitor is None:
@@ -293,7 +292,7 @@ class ModelCheckpoint(Checkpoint):
         elif self.verbose:
             rank_zero_info(f"{_when(candidates)}: {self.monitor!r} was not in top {self.save_top_k}")
 
-    def _save_newest(self, trainer: Trainer, candidates: dict[str, Tensor]) -> None:
+    def _save_newest(self, trainer: "Trainer", candidates: dict[str, Tensor]) -> None:
         replaces = self.best_model_path if self.save_top_k == 1 else ""  # -1 keeps all, also under one name
         filepath = self._free_path(trainer, candidates, replaces)
         previous, self.best_model_path = self.best_model_path, filepath  # before saving: it is part of the state saved
@@ -301,7 +300,7 @@ class ModelCheckpoint(Checkpoint):
         if self.save_top_k == 1:
             self._remove_replaced(trainer, previous, filepath)
 
-    def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
+    def check_monitor_top_k(self, trainer: "Trainer", current: Tensor | None = None) -> bool:
         """Whether ``current`` is among the best so far; all ranks decide alike."""
         if current is None:
             return False
@@ -311,7 +310,7 @@ class ModelCheckpoint(Checkpoint):
         better = torch.lt(current, worst_kept) if self.mode == "min" else torch.gt(current, worst_kept)
         return trainer.strategy.reduce_boolean_decision(bool(better))
 
-    def _save_best(self, current: Tensor, trainer: Trainer, candidates: dict[str, Tensor]) -> None:
+    def _save_best(self, current: Tensor, trainer: "Trainer", candidates: dict[str, Tensor]) -> None:
         k = len(self.best_k_models) + 1 if self.save_top_k == -1 else self.save_top_k
         replaced = ""
         if len(self.best_k_models) == k and k > 0:
@@ -340,7 +339,7 @@ class ModelCheckpoint(Checkpoint):
         self.best_model_path = best(self.best_k_models, key=score)
         self.best_model_score = score(self.best_model_path)
 
-    def _save_last(self, trainer: Trainer, candidates: dict[str, Tensor]) -> None:
+    def _save_last(self, trainer: "Trainer", candidates: dict[str, Tensor]) -> None:
         if not self.save_last:
             return
         filepath = self._free_path(trainer, candidates, self.last_model_path, self.CHECKPOINT_NAME_LAST)
@@ -353,7 +352,7 @@ class ModelCheckpoint(Checkpoint):
 
     # -- files ----------------------------------------------------------------------------------------------------
 
-    def _resolve_dirpath(self, trainer: Trainer) -> str:
+    def _resolve_dirpath(self, trainer: "Trainer") -> str:
         if self.dirpath is not None:
             return self.dirpath
         if not trainer.loggers:
@@ -379,7 +378,7 @@ class ModelCheckpoint(Checkpoint):
         return os.path.join(self.dirpath or "", f"{name}{self.FILE_EXTENSION}")
 
     def _free_path(
-        self, trainer: Trainer, candidates: dict[str, Tensor], replaces: str, template: str | None = None
+        self, trainer: "Trainer", candidates: dict[str, Tensor], replaces: str, template: str | None = None
     ) -> str:
         path = self.format_checkpoint_name(candidates, template)
         version = self.STARTING_VERSION
@@ -388,12 +387,12 @@ class ModelCheckpoint(Checkpoint):
             version += 1
         return path
 
-    def file_exists(self, filepath: str | os.PathLike[str], trainer: Trainer) -> bool:
+    def file_exists(self, filepath: str | os.PathLike[str], trainer: "Trainer") -> bool:
         """Whether the file exists for rank zero; all ranks get its answer."""
         exists = trainer.is_global_zero and filesystem(filepath).exists(filepath)
         return trainer.strategy.reduce_boolean_decision(exists, all=False)
 
-    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+    def _save_checkpoint(self, trainer: "Trainer", filepath: str) -> None:
         trainer.save_checkpoint(filepath, self.save_weights_only)
         self._last_global_step_saved = trainer.global_step
         self._last_checkpoint_saved = filepath
@@ -402,7 +401,7 @@ class ModelCheckpoint(Checkpoint):
                 logger.after_save_checkpoint(self)
 
     @staticmethod
-    def _link_checkpoint(trainer: Trainer, filepath: str, linkpath: str) -> None:
+    def _link_checkpoint(trainer: "Trainer", filepath: str, linkpath: str) -> None:
         if trainer.is_global_zero and os.path.abspath(filepath) != os.path.abspath(linkpath):
             if os.path.isdir(linkpath) and not os.path.islink(linkpath):
                 shutil.rmtree(linkpath)
@@ -414,11 +413,11 @@ class ModelCheckpoint(Checkpoint):
                 shutil.copy(filepath, linkpath)
         trainer.strategy.barrier()
 
-    def _remove_replaced(self, trainer: Trainer, previous: str, current: str) -> None:
+    def _remove_replaced(self, trainer: "Trainer", previous: str, current: str) -> None:
         if previous and self._should_remove_checkpoint(trainer, previous, current):
             trainer.strategy.remove_checkpoint(previous)
 
-    def _should_remove_checkpoint(self, trainer: Trainer, previous: str, current: str) -> bool:
+    def _should_remove_checkpoint(self, trainer: "Trainer", previous: str, current: str) -> bool:
         """No file is removed that was just overwritten, that the run resumed from, or that lies in another folder."""
         if previous == current:
             return False
@@ -430,7 +429,7 @@ class ModelCheckpoint(Checkpoint):
         assert self.dirpath is not None
         return Path(self.dirpath).absolute() in path.parents
 
-    def _find_last_checkpoints(self, trainer: Trainer) -> set[str]:
+    def _find_last_checkpoints(self, trainer: "Trainer") -> set[str]:
         """The files named ``last`` of this run and of earlier ones; ``ckpt_path="last"`` takes the newest."""
         folder = self._resolve_dirpath(trainer)
         files = filesystem(folder)

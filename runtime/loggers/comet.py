@@ -45,7 +45,7 @@ class CometLogger(Logger):
         if find_spec("comet_ml") is None:
             raise ModuleNotFoundError("CometLogger needs comet_ml: pip install comet_ml")
         os.environ["COMET_DISABLE_AUTO_LOGGING"] = "1"  # read by comet_ml as it is imported, after torch
-        import comet_ml
+        import comet_ml  # type: ignore[import-not-found]
 
         options = {**kwargs, "disabled": True} if online is False else kwargs
         self._prefix = prefix
@@ -62,7 +62,7 @@ class CometLogger(Logger):
     def experiment(self) -> Any:
         """The Comet experiment."""
         if self._experiment is None:
-            import comet_ml
+            import comet_ml  # type: ignore[import-not-found]
 
             self._experiment = comet_ml.start(
                 project=self._project_name,

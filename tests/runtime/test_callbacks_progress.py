@@ -32,8 +32,8 @@ def test_the_clock_draws_a_burst_and_then_rarely(monkeypatch: pytest.MonkeyPatch
         if now >= clock.next:
             draws.append(step)
             clock.drew(now)
-    assert draws[:11] == list(range(11))  # at once
-    gaps = [later - earlier for earlier, later in pairwise(draws[10:])]
+    assert draws[:25] == list(range(25))  # at once
+    gaps = [later - earlier for earlier, later in pairwise(draws[24:])]
     assert gaps and all(gap >= 500 for gap in gaps)  # then at most every half second
 
 
@@ -79,7 +79,7 @@ def test_metrics_are_read_only_when_drawn(tmp_path: Path, monkeypatch: pytest.Mo
             return super().get_metrics(trainer, pl_module)
 
     trainer(tmp_path, Counting(), enable_progress_bar=True, max_epochs=4).fit(Classifier())
-    assert len(reads) <= 4  # 32 steps in far less than a second
+    assert len(reads) < 16  # of 32 steps, however slow the machine is
 
 
 @pytest.mark.parametrize("bar", [TQDMProgressBar, RichProgressBar])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from time import monotonic
 
-_BURST = 10  # the first draws come at once: a short run shows all it did
+_BURST = 24  # the first draws come at once: a short run shows all it did
+_BURST_S = 0.02  # as long as they cost no more than this together
 _INTERVAL_S = 0.1
 _INTERVAL_IN_FILES_S = 1.0  # each draw is a line there
 _SHARE = 50  # drawing takes at most a fiftieth of the time
@@ -21,6 +22,7 @@ class DrawClock:
     def __init__(self, enabled: bool = True, interval_s: float = 0.0) -> None:
         self.next = 0.0 if enabled else float("inf")
         self._free = _BURST
+        self._free_s = _BURST_S
         self._interval_s = max(interval_s, _INTERVAL_S if sys.stdout.isatty() else _INTERVAL_IN_FILES_S)
 
     @property
@@ -32,8 +34,9 @@ class DrawClock:
         """Notes a draw that began at the monotonic time ``started``."""
         if self.next == float("inf"):
             return
-        if self._free > 0:
-            self._free -= 1
-            return
         now = monotonic()
+        if self._free > 0 and self._free_s > 0:
+            self._free -= 1
+            self._free_s -= now - started
+            return
         self.next = now + max(self._interval_s, _SHARE * (now - started))

@@ -194,10 +194,10 @@ class RichProgressBar(ProgressBar):
         text = f"[{style}]{description}" if style else description
         return self.progress.add_task(text, total=_finite(total), visible=visible)
 
-    def _update(self, task_id: TaskID | None, current: int) -> None:
+    def _update(self, task_id: TaskID | None, current: int, started: float | None = None) -> None:
         if self.progress is None or task_id is None:
             return
-        started = monotonic()
+        started = monotonic() if started is None else started
         self.progress.update(task_id, completed=current, visible=True)
         self._draw(started)
 
@@ -268,8 +268,9 @@ class RichProgressBar(ProgressBar):
             return
         if self.train_progress_bar_id is None:  # resumed within an epoch
             self._start_epoch(trainer)
+        started = monotonic()
         self._update_metrics(trainer, pl_module)
-        self._update(self.train_progress_bar_id, batch_idx + 1)
+        self._update(self.train_progress_bar_id, batch_idx + 1, started)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._epoch_end_is_shown = self.is_disabled or self._leave or self._clock.is_due
