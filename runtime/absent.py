@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from .checkpoints import TorchCheckpointIO
+from .checkpoint_io import TorchCheckpointIO
 from .errors import MisconfigurationException
 from .precision import Precision
 from .strategies.absent import DeepSpeedStrategy, SingleDeviceXLAStrategy, XLAStrategy

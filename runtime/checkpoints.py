@@ -7,29 +7,21 @@ and restored when the caller asks for `weights_only=False`.
 
 from __future__ import annotations
 
-import argparse
-import enum
 import hashlib
 import io
 import os
-import pickle
 import shutil
 import sys
 import zipfile
-from abc import ABC, abstractmethod
-from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
 import torch
-from torch import Tensor
 
-from .errors import rank_zero_warn
+from .plain_types import loadable, restore_foreign
 
 TEMPORARY_NAME = ".lightify-checkpoint.tmp"  # the only name that a killed save can leave behind in a folder
-FOREIGN_KEY = "__lightify_pickled__"
 
 _MARK = b"lightify-sha256:"
 _COMMENT_LENGTH = len(_MARK) + 64
@@ -208,196 +200,3 @@ def _flush_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-# --- types that weights_only loading accepts -------------------------------------------------------------------------
-
-_PLAIN = (str, int, float, bool, complex, bytes, bytearray, type(None), torch.dtype, torch.device)
-
-
-def loadable(value: Any, place: str = "checkpoint") -> Any:
-    """`value` rebuilt from types that `torch.load(weights_only=True)` accepts."""
-    if type(value) in _PLAIN or type(value) in (Tensor, torch.nn.Parameter, torch.Size, Counter):
-        return value
-    if isinstance(value, Tensor):
-        return _loadable_tensor(value, place)
-    if type(value) in (dict, OrderedDict):
-        items = {loadable(key, place): loadable(item, f"{place}[{key!r}]") for key, item in value.items()}
-        if type(value) is dict:
-            return items
-        ordered = OrderedDict(items)
-        if hasattr(value, "_metadata"):  # a state_dict's versions of its layers
-            ordered._metadata = value._metadata  # type: ignore[attr-defined]
-        return ordered
-    if type(value) in (list, tuple, set):
-        return type(value)(loadable(item, f"{place}[{index}]") for index, item in enumerate(value))
-    return _loadable_other(value, place)
-
-
-def _loadable_tensor(value: Tensor, place: str) -> Any:
-    if type(value).__module__.partition(".")[0] == "torch":
-        return value  # a tensor type of torch's own, such as DTensor
-    return value.as_subclass(Tensor)
-
-
-def _loadable_other(value: Any, place: str) -> Any:
-    numpy = sys.modules.get("numpy")
-    if numpy is not None and isinstance(value, numpy.generic):
-        return value.item()
-    if numpy is not None and isinstance(value, numpy.ndarray) and value.dtype.kind in "biufc":
-        return torch.from_numpy(value.copy())
-    if isinstance(value, enum.Enum) and isinstance(value, (str, int)):
-        return value.value
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, argparse.Namespace):
-        return loadable(vars(value), place)
-    if isinstance(value, (str, int, float, bytes)):
-        base: Any = next(base for base in (str, int, float, bytes) if isinstance(value, base))
-        return base(value)
-    if isinstance(value, Mapping) and _is_dict_in_disguise(value):
-        return loadable(dict(value), place)
-    return _pickled(value, place)
-
-
-def _is_dict_in_disguise(value: Mapping[Any, Any]) -> bool:
-    """Whether a mapping is a dictionary with other manners only: attribute access, a default."""
-    return isinstance(value, (defaultdict, dict)) and not getattr(value, "__dict__", None)
-
-
-def _pickled(value: Any, place: str) -> Any:
-    try:
-        data = pickle.dumps(value)
-    except Exception as error:  # whatever the object's own __reduce__ raises
-        rank_zero_warn(
-            f"{place} of type {type(value).__qualname__} was left out of the checkpoint:"
-            f" it cannot be pickled ({error})."
-        )
-        return None
-    kind = f"{type(value).__module__}.{type(value).__qualname__}"
-    return {FOREIGN_KEY: data, "type": kind}
-
-
-def restore_foreign(value: Any) -> Any:
-    """Puts the objects back that `loadable` pickled. Runs their code."""
-    if isinstance(value, dict):
-        if FOREIGN_KEY in value:
-            return pickle.loads(value[FOREIGN_KEY])
-        for key, item in value.items():
-            value[key] = restore_foreign(item)
-        return value
-    if type(value) in (list, tuple):
-        return type(value)(restore_foreign(item) for item in value)
-    return value
-
-
-# --- the plugins that a Trainer writes and reads through -------------------------------------------------------------
-
-
-class CheckpointIO(ABC):
-    """How a Trainer writes, reads and removes checkpoints; pass your own as `Trainer(plugins=[...])`."""
-
-    @abstractmethod
-    def save_checkpoint(self, checkpoint: Checkpoint, path: str | Path, storage_options: Any | None = None) -> None: ...
-
-    @abstractmethod
-    def load_checkpoint(
-        self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None
-    ) -> Checkpoint: ...
-
-    @abstractmethod
-    def remove_checkpoint(self, path: str | Path) -> None: ...
-
-    def teardown(self) -> None:
-        """Waits for what is still being written."""
-
-
-class TorchCheckpointIO(CheckpointIO):
-    """This module's `save`, `load` and `remove`."""
-
-    def save_checkpoint(self, checkpoint: Checkpoint, path: str | Path, storage_options: Any | None = None) -> None:
-        if storage_options is not None:
-            raise TypeError(
-                "`Trainer.save_checkpoint(..., storage_options=...)` with `storage_options` arg"
-                f" is not supported for `{type(self).__name__}`. Please implement your custom `CheckpointIO`"
-                " to define how you'd like to use `storage_options`."
-            )
-        save(checkpoint, path)
-
-    def load_checkpoint(
-        self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None
-    ) -> Checkpoint:
-        return load(path, map_location, weights_only)
-
-    def remove_checkpoint(self, path: str | Path) -> None:
-        remove(path)
-
-
-class AsyncCheckpointIO(CheckpointIO):
-    """Writes in a thread while training goes on, from a copy taken at once; order is kept.
-
-    An error of a write is raised by the next one, or at the end.
-    """
-
-    def __init__(self, checkpoint_io: CheckpointIO | None = None) -> None:
-        self.checkpoint_io = checkpoint_io or TorchCheckpointIO()
-        self._executor: ThreadPoolExecutor | None = None
-        self._error: BaseException | None = None
-
-    def save_checkpoint(self, checkpoint: Checkpoint, path: str | Path, storage_options: Any | None = None) -> None:
-        self._raise_error()
-        if self._executor is None:
-            self._executor = ThreadPoolExecutor(max_workers=1)
-        self._executor.submit(self._write, _copied(checkpoint), path, storage_options)
-
-    def _write(self, checkpoint: Checkpoint, path: str | Path, storage_options: Any | None) -> None:
-        try:
-            self.checkpoint_io.save_checkpoint(checkpoint, path, storage_options)
-        except BaseException as error:
-            self._error = error
-
-    def _raise_error(self) -> None:
-        if self._error is not None:
-            error, self._error = self._error, None
-            raise error
-
-    def _wait(self) -> None:
-        if self._executor is not None:
-            self._executor.shutdown(wait=True)
-            self._executor = None
-        self._raise_error()
-
-    def load_checkpoint(
-        self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None
-    ) -> Checkpoint:
-        self._wait()
-        return self.checkpoint_io.load_checkpoint(path, map_location, weights_only)
-
-    def remove_checkpoint(self, path: str | Path) -> None:
-        if self._executor is not None:
-            # After the writes before it: the new file must be whole before the old one goes.
-            self._executor.submit(self._remove, path)
-        else:
-            self.checkpoint_io.remove_checkpoint(path)
-
-    def _remove(self, path: str | Path) -> None:
-        if self._error is None:
-            self.checkpoint_io.remove_checkpoint(path)
-
-    def teardown(self) -> None:
-        self._wait()
-        self.checkpoint_io.teardown()
-
-
-def _copied(value: Any) -> Any:
-    """`value` with its tensors cloned: the step after this one changes them in place."""
-    if isinstance(value, Tensor):
-        return value.detach().clone()
-    if isinstance(value, dict):
-        result = type(value)() if type(value) in (dict, OrderedDict) else value
-        for key, item in value.items():
-            result[key] = _copied(item)
-        return result
-    if type(value) in (list, tuple):
-        return type(value)(_copied(item) for item in value)
-    return value

@@ -15,7 +15,8 @@ from torch.optim import Optimizer
 
 from .. import shards
 from ..accelerators import Accelerator, CPUAccelerator
-from ..checkpoints import Checkpoint, CheckpointIO, TorchCheckpointIO
+from ..checkpoint_io import CheckpointIO, TorchCheckpointIO
+from ..checkpoints import Checkpoint
 from ..precision import Precision
 from ..transfer import move_data_to_device
 from .environment import ClusterEnvironment

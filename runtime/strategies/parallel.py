@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ..accelerators import Accelerator
-from ..checkpoints import CheckpointIO
+from ..checkpoint_io import CheckpointIO
 from ..errors import rank_zero_info, rank_zero_only
 from ..precision import Precision
 from . import environment

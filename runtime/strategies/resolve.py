@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ..accelerators import Accelerator, CPUAccelerator, MPSAccelerator, resolve_accelerator
-from ..checkpoints import CheckpointIO
+from ..checkpoint_io import CheckpointIO
 from ..errors import MisconfigurationException
 from ..precision import Precision, resolve_precision
 from . import environment

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..accelerators import Accelerator
-from ..checkpoints import CheckpointIO
+from ..checkpoint_io import CheckpointIO
 from ..precision import Precision
 from .base import Strategy
 

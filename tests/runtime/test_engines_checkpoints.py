@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 import torch
 from lightify.runtime import checkpoints, randomness
-from lightify.runtime.checkpoints import TEMPORARY_NAME, AsyncCheckpointIO, CheckpointDamaged, TorchCheckpointIO
+from lightify.runtime.checkpoint_io import AsyncCheckpointIO, TorchCheckpointIO
+from lightify.runtime.checkpoints import TEMPORARY_NAME, CheckpointDamaged
 
 
 class Colour(str, enum.Enum):

@@ -18,7 +18,7 @@ from lightify.runtime.accelerators import (
     find_usable_cuda_devices,
     parse_indices,
 )
-from lightify.runtime.checkpoints import TorchCheckpointIO
+from lightify.runtime.checkpoint_io import TorchCheckpointIO
 from lightify.runtime.errors import MisconfigurationException
 from lightify.runtime.precision import FSDPPrecision, HalfPrecision, MixedPrecision, Precision
 from lightify.runtime.strategies import (

@@ -1,0 +1,97 @@
+"""What `torch.load(weights_only=True)` accepts: values rebuilt from such types, and what has no such form pickled."""
+
+from __future__ import annotations
+
+import argparse
+import enum
+import pickle
+import sys
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .errors import rank_zero_warn
+
+FOREIGN_KEY = "__lightify_pickled__"
+
+_PLAIN = (str, int, float, bool, complex, bytes, bytearray, type(None), torch.dtype, torch.device)
+
+
+def loadable(value: Any, place: str = "checkpoint") -> Any:
+    """`value` rebuilt from types that `torch.load(weights_only=True)` accepts."""
+    if type(value) in _PLAIN or type(value) in (Tensor, torch.nn.Parameter, torch.Size, Counter):
+        return value
+    if isinstance(value, Tensor):
+        return _loadable_tensor(value, place)
+    if type(value) in (dict, OrderedDict):
+        items = {loadable(key, place): loadable(item, f"{place}[{key!r}]") for key, item in value.items()}
+        if type(value) is dict:
+            return items
+        ordered = OrderedDict(items)
+        if hasattr(value, "_metadata"):  # a state_dict's versions of its layers
+            ordered._metadata = value._metadata  # type: ignore[attr-defined]
+        return ordered
+    if type(value) in (list, tuple, set):
+        return type(value)(loadable(item, f"{place}[{index}]") for index, item in enumerate(value))
+    return _loadable_other(value, place)
+
+
+def _loadable_tensor(value: Tensor, place: str) -> Any:
+    if type(value).__module__.partition(".")[0] == "torch":
+        return value  # a tensor type of torch's own, such as DTensor
+    return value.as_subclass(Tensor)
+
+
+def _loadable_other(value: Any, place: str) -> Any:
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(value, numpy.generic):
+        return value.item()
+    if numpy is not None and isinstance(value, numpy.ndarray) and value.dtype.kind in "biufc":
+        return torch.from_numpy(value.copy())
+    if isinstance(value, enum.Enum) and isinstance(value, (str, int)):
+        return value.value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, argparse.Namespace):
+        return loadable(vars(value), place)
+    if isinstance(value, (str, int, float, bytes)):
+        base: Any = next(base for base in (str, int, float, bytes) if isinstance(value, base))
+        return base(value)
+    if isinstance(value, Mapping) and _is_dict_in_disguise(value):
+        return loadable(dict(value), place)
+    return _pickled(value, place)
+
+
+def _is_dict_in_disguise(value: Mapping[Any, Any]) -> bool:
+    """Whether a mapping is a dictionary with other manners only: attribute access, a default."""
+    return isinstance(value, (defaultdict, dict)) and not getattr(value, "__dict__", None)
+
+
+def _pickled(value: Any, place: str) -> Any:
+    try:
+        data = pickle.dumps(value)
+    except Exception as error:  # whatever the object's own __reduce__ raises
+        rank_zero_warn(
+            f"{place} of type {type(value).__qualname__} was left out of the checkpoint:"
+            f" it cannot be pickled ({error})."
+        )
+        return None
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    return {FOREIGN_KEY: data, "type": kind}
+
+
+def restore_foreign(value: Any) -> Any:
+    """Puts the objects back that `loadable` pickled. Runs their code."""
+    if isinstance(value, dict):
+        if FOREIGN_KEY in value:
+            return pickle.loads(value[FOREIGN_KEY])
+        for key, item in value.items():
+            value[key] = restore_foreign(item)
+        return value
+    if type(value) in (list, tuple):
+        return type(value)(restore_foreign(item) for item in value)
+    return value
