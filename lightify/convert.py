@@ -47,7 +47,7 @@ def convert(source: Source, settings: Settings) -> Conversion:
     if isinstance(plan, Refusal):
         return Conversion(source, text=None, refusals=(plan,))
     pieces = rewrite(tree, plan, settings)
-    text = render(pieces, settings.runtime_module, settings.line_length)
+    text = render(pieces, settings.runtime_module(source.neighbours), settings.line_length)
     problems = self_check(text, source.text, source.path)
     for problem in problems:
         if problem.severity == "error":

@@ -20,6 +20,10 @@ SCHEMA = 1
 SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
 
+def _why(conversion: Conversion) -> str:
+    return "why not automatic" if conversion.mode == "manual" else "note"
+
+
 def outcomes_to_json(outcomes: Iterable[Outcome]) -> Json:
     """The document that `--json` prints; its fields are described in docs/cli.md and only ever added to."""
     return {"schema": SCHEMA, "lightify": __version__, "files": [_outcome_to_json(outcome) for outcome in outcomes]}
@@ -141,7 +145,7 @@ def report_text(outcome: Outcome) -> str:
     lines = [summary_line(outcome)]
     conversion = outcome.conversion
     if conversion is not None:
-        lines += [f"  why not automatic: {reason}" for reason in conversion.reasons]
+        lines += [f"  {_why(conversion)}: {reason}" for reason in conversion.reasons]
         if conversion.ledger.entries:
             lines.append(f"  statements: {counts_text(conversion)}")
         lines += [f"  changes the training: {departure}" for departure in conversion.departures]
@@ -207,7 +211,7 @@ def print_inspection(outcome: Outcome, console: Console) -> None:
         return
     console.print(Text(summary_line(outcome), style="bold"))
     for reason in conversion.reasons:
-        console.print(Text(f"  why not automatic: {reason}"))
+        console.print(Text(f"  {_why(conversion)}: {reason}"))
     if conversion.found:
         table = Table("found", "name", "line", "detail", box=None, pad_edge=False)
         for found in conversion.found:

@@ -43,7 +43,12 @@ class Settings:
             message = "only the bundled runtime can be copied beside a script"
             raise LightifyError(Diagnostic("LF002", message, hint="leave out vendor, or choose the bundled runtime"))
 
-    @property
-    def runtime_module(self) -> str:
-        """The module that the converted script imports as `L`."""
+    def runtime_module(self, neighbours: frozenset[str] = frozenset()) -> str:
+        """The module that the converted script imports as `L`.
+
+        Args:
+            neighbours: modules beside the script; one called `lightning` hides the package, which has a second name.
+        """
+        if self.runtime == "lightning" and "lightning" in neighbours:
+            return "pytorch_lightning"
         return VENDORED_MODULE if self.vendor else RUNTIME_MODULES[self.runtime]

@@ -32,6 +32,7 @@ class Source:
         encoding: to write back with.
         newline: the file's own line end.
         root: folder that the script's imports are looked up in; None without files (standard input).
+        neighbours: modules and packages that stand beside the script and hide installed ones of the same name.
         notebook: the notebook as JSON text that `text` was taken from; empty for a script.
     """
 
@@ -41,6 +42,15 @@ class Source:
     newline: Newline = "\n"
     root: str | None = None
     notebook: str = ""
+    neighbours: frozenset[str] = frozenset()
+
+
+def _neighbours(root: str | None) -> frozenset[str]:
+    """Names that an import finds in a folder before it looks at what is installed."""
+    if root is None:
+        return frozenset()
+    entries = Path(root or ".").iterdir()
+    return frozenset(entry.stem for entry in entries if entry.suffix == ".py" or (entry / "__init__.py").is_file())
 
 
 def read_source(path: str | os.PathLike[str], stdin: bytes = b"") -> Source:
@@ -56,13 +66,13 @@ def read_source(path: str | os.PathLike[str], stdin: bytes = b"") -> Source:
         from lightify.notebooks import script_of_notebook  # loaded for notebooks only
 
         text, notebook = script_of_notebook(data, name)
-        return Source(name, text, root=root, notebook=notebook)
+        return Source(name, text, root=root, notebook=notebook, neighbours=_neighbours(root))
     text, encoding = _decode(data, name)
     newline = _newline_of(text)
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if not text.strip():
         raise _error("LF007", "the file is empty", name, "give a script that trains a model")
-    return Source(name, text, encoding, newline, root)
+    return Source(name, text, encoding, newline, root, neighbours=_neighbours(root))
 
 
 def find_sources(paths: Sequence[str]) -> tuple[str, ...]:

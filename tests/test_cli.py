@@ -38,7 +38,7 @@ def answer(source: Source, settings: Settings) -> Conversion:
     if "fault" in what:
         raise ZeroDivisionError("a fault\nof ours")
     entry = LedgerEntry(SourceSpan(source.path, 1), what, Fate.KEPT)
-    finding = Diagnostic("LF401", f"runtime {settings.runtime_module}", SourceSpan(source.path, 1), "", "note")
+    finding = Diagnostic("LF401", f"runtime {settings.runtime_module()}", SourceSpan(source.path, 1), "", "note")
     return Conversion(source, source.text + ADDED, "automatic", ledger=Ledger((entry,)), findings=(finding,))
 
 

@@ -50,9 +50,12 @@ def is_loader(draft: Draft, source: cst.BaseExpression, frame: Frame) -> bool:
     """True for loaders and ranges; a Trainer takes a list or dict for a collection of loaders."""
     if isinstance(source, cst.Call):
         return dotted(source.func) == "range" or (draft.tree.qualified(source.func) or "").endswith("DataLoader")
-    name = dotted(source) or root_name(source) or ""
-    last = name.rpartition(".")[2].lower()
-    return draft.kinds.kind(source, frame) is Kind.LOADER or "load" in last or last.endswith("dl")
+    if draft.kinds.kind(source, frame) is Kind.LOADER:
+        return True
+    if isinstance(source, cst.Subscript):
+        return "load" in (root_name(source) or "").lower()
+    last = (dotted(source) or "").rpartition(".")[2].lower()
+    return ("load" in last or last.endswith("dl")) and not last.endswith("s")
 
 
 def in_host(draft: Draft, node: cst.BaseExpression, frame: Frame) -> cst.BaseExpression | None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import lightify.runtime as ours
 import pytest
 import torch
-from torch.utils.data import DataLoader
-
-import lightify.runtime as ours
 from lightify.runtime import checkpoints
+from torch.utils.data import DataLoader
 
 lightning = pytest.importorskip("lightning.pytorch")
 pytestmark = [pytest.mark.lightning, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
