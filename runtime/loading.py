@@ -10,9 +10,10 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
-from . import checkpoints
+from . import shards
 from .errors import rank_zero_warn
 from .hparams import AttributeDict, load_hparams_from_tags_csv, load_hparams_from_yaml, parse_class_init_keys
+from .plain_types import is_pickled
 
 T = TypeVar("T")
 
@@ -53,7 +54,7 @@ def _default_location(storage: Any, location: str) -> Any:
 def _read(source: Any, map_location: Any, weights_only: bool | None) -> dict[str, Any]:
     map_location = map_location or _default_location
     if isinstance(source, (str, Path)):
-        return checkpoints.load(source, map_location=map_location, weights_only=weights_only)
+        return shards.load_any(source, map_location, weights_only)
     checkpoint: dict[str, Any] = torch.load(source, map_location=map_location, weights_only=weights_only is not False)
     return checkpoint
 
@@ -90,6 +91,13 @@ def _prepare(
         checkpoint[cls.CHECKPOINT_HYPER_PARAMS_KEY] = _hparams_of_file(hparams_file)
     checkpoint.setdefault(cls.CHECKPOINT_HYPER_PARAMS_KEY, {})
     checkpoint[cls.CHECKPOINT_HYPER_PARAMS_KEY].update(given)
+    objects = [name for name, value in checkpoint[cls.CHECKPOINT_HYPER_PARAMS_KEY].items() if is_pickled(value)]
+    if objects:
+        raise ValueError(
+            f"The hyperparameters {objects} in the checkpoint are objects of the script's own, which are restored only"
+            f" by running code from the file. Pass them: `{cls.__name__}.load_from_checkpoint(..., {objects[0]}=...)`,"
+            " or, if you trust the file, `weights_only=False`."
+        )
     return checkpoint
 
 

@@ -64,7 +64,7 @@ def train_epoch(run: TrainingRun) -> None:
             continue  # to the pass's own end; what is due after the last batch is in `finish_pass`
         if run.has_due_checks or state.should_stop:
             run.check_batch(batch_idx)
-        asked = state.should_stop or state.global_step == run.max_steps or run.wants_out
+        asked = state.should_stop or state.global_step >= run.max_steps or run.wants_out
         if asked and run.stops_within_epoch():
             return
     run.finish_pass()

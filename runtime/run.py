@@ -116,7 +116,7 @@ class TrainingRun:
     def bind(self) -> None:
         """Chooses the parts of a step. Called when optimizers exist and hooks are bound."""
         trainer, module = self.trainer, self.module
-        self.max_steps = trainer.max_steps
+        self.max_steps = INFINITE if trainer.max_steps == -1 else trainer.max_steps
         self.logs_steps = bool(trainer.loggers) and trainer.log_every_n_steps > 0
         self.log_every = 1 if trainer.fast_dev_run else max(trainer.log_every_n_steps, 1)
         self.to_device = device_mover(trainer)
@@ -329,7 +329,7 @@ class TrainingRun:
             self.window = trainer.accumulate_grad_batches
             self.take_step = self.window_step if self.window == 1 else loops.accumulating_step
             self.opens = self.closes = True
-        self.max_steps = trainer.max_steps
+        self.max_steps = INFINITE if trainer.max_steps == -1 else trainer.max_steps
         self._bind_validation_checks()
 
     def _bind_validation_checks(self) -> None:
@@ -455,7 +455,7 @@ class TrainingRun:
         if self.wants_out:
             self.wants_out = False
             trainer._act_on_signals()
-        if state.global_step == self.max_steps:
+        if state.global_step >= self.max_steps:
             return True
         if state.should_stop:
             for logger in trainer.loggers:

@@ -321,9 +321,9 @@ class Trainer:
 
     def __getstate__(self) -> dict[str, Any]:
         # Bound parts are made anew by the next call; a signal handler belongs to its process.
-        bound: dict[str, Any] = {"_signals": None, "_training": None, "_evaluations": {}, "predict_loop": None, "_profile": None}
+        bound: dict[str, Any] = dict.fromkeys(("_signals", "_training", "predict_loop", "_profile"))
         hooks = Hooks(self, None, (), self.run, Callback, LightningModule)
-        return {**self.__dict__, **bound, "_hooks": hooks}
+        return {**self.__dict__, **bound, "_evaluations": {}, "_hooks": hooks}
 
     # ---------------------------------------------------------------- the public methods
 

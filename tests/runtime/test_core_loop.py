@@ -170,6 +170,22 @@ def test_limits(arguments: dict[str, Any], expected: tuple[int, int]) -> None:
     assert (trainer.global_step, trainer.current_epoch) == expected
 
 
+def test_max_steps_counts_the_steps_of_all_optimizers() -> None:
+    class TwoSteps(Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.automatic_optimization = False
+
+        def training_step(self, batch: Any, batch_idx: int) -> None:
+            optimizer = self.optimizers()
+            for _ in range(2):
+                optimizer.step()
+
+    trainer = L.Trainer(max_steps=5, **QUIET)
+    trainer.fit(TwoSteps(), Batches(9))
+    assert (trainer.global_step, trainer.batch_idx) == (6, 2)
+
+
 def test_each_submodule_gets_its_own_mode_back() -> None:
     class Frozen(Module):
         def __init__(self) -> None:
