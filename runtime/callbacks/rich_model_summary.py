@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from importlib.util import find_spec
 from typing import Any
 
+from ..randomness import isolate_rng
 from ..summary import summary_totals
 from .base import Callback
 from .model_summary import ModelSummary
@@ -37,8 +38,9 @@ class RichModelSummary(ModelSummary):
         total_flops: int,
         **summarize_kwargs: Any,
     ) -> None:
-        from rich import get_console
-        from rich.table import Table
+        with isolate_rng(include_cuda=False):  # rich draws from Python's random stream when it is imported
+            from rich import get_console
+            from rich.table import Table
 
         table = Table(header_style=summarize_kwargs.get("header_style", "bold magenta"))
         for title, _ in summary_data:

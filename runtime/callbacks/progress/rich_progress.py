@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from ...randomness import isolate_rng
 from .clock import DrawClock
 from .progress_bar import ProgressBar
 
@@ -168,10 +169,11 @@ class RichProgressBar(ProgressBar):
     def _init_progress(self, trainer: Trainer) -> None:
         if self.is_disabled or (self.progress is not None and not self._progress_stopped):
             return
-        from rich import get_console, reconfigure
-        from rich.progress import Progress
+        with isolate_rng(include_cuda=False):  # rich draws from Python's random stream when it is imported
+            from rich import get_console, reconfigure
+            from rich.progress import Progress
 
-        from .rich_columns import MetricsTextColumn
+            from .rich_columns import MetricsTextColumn
 
         self._reset_progress_bar_ids()
         if self._console_kwargs:
