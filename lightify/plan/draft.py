@@ -56,8 +56,12 @@ class Draft:
     lazy: bool = False
     keeps_batch: bool = False
 
-    def whole(self) -> tuple[Step, ...]:
-        """All steps of the loops, in order."""
+    def after_batches(self) -> tuple[Step, ...]:
+        """What an epoch does after its last batch, in order."""
         found = self.evaluation
         evaluating = (*found.before, *found.body, *found.after) if found is not None else ()
-        return (*self.nest.epoch_start, *self.nest.body, *evaluating, *self.nest.epoch_end)
+        return (*evaluating, *self.nest.epoch_end)
+
+    def whole(self) -> tuple[Step, ...]:
+        """All steps of the loops, in order."""
+        return (*self.nest.epoch_start, *self.nest.body, *self.after_batches())

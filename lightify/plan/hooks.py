@@ -37,7 +37,7 @@ def make_hooks(draft: Draft, head: BatchHead, epochs: EpochHead | None, auto: Au
     nest = draft.nest
     batch, batch_idx = draft.generated.variable("batch"), draft.generated.variable("batch_idx")
     draft.forced[batch], draft.forced[batch_idx] = Local("batch"), Local("batch_idx")
-    first = batch_names(draft, head, nest.batch_frame, nest.batch_loop, nest.body, nest.epoch_end)
+    first = batch_names(draft, head, nest.batch_frame, nest.batch_loop, nest.body, draft.after_batches())
     start: list[Step] = []
     if epochs is not None:
         start.extend(epoch_names(draft, epochs))

@@ -88,7 +88,7 @@ def may_move(draft: Draft, variable: Variable, statement: cst.BaseStatement, hos
     later = usage(draft.around.before[position + 1 :])
     if later.writes & needed or variable in later.writes:
         return False
-    written = usage((*draft.nest.epoch_start, *draft.nest.body, *draft.nest.epoch_end)).writes
+    written = usage(draft.whole()).writes
     return not (written & needed)
 
 
