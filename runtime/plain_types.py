@@ -84,10 +84,15 @@ def _pickled(value: Any, place: str) -> Any:
     return {FOREIGN_KEY: data, "type": kind}
 
 
+def is_pickled(value: Any) -> bool:
+    """Whether `value` stands for an object that `loadable` pickled."""
+    return isinstance(value, dict) and FOREIGN_KEY in value
+
+
 def restore_foreign(value: Any) -> Any:
     """Puts the objects back that `loadable` pickled. Runs their code."""
     if isinstance(value, dict):
-        if FOREIGN_KEY in value:
+        if is_pickled(value):
             return pickle.loads(value[FOREIGN_KEY])
         for key, item in value.items():
             value[key] = restore_foreign(item)

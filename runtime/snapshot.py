@@ -33,7 +33,7 @@ def dump(trainer: Trainer, weights_only: bool | None, callback_base: type) -> Ch
         "global_step": trainer.global_step,
         "pytorch-lightning_version": "2.6.0",
         "state_dict": trainer.strategy.model_state_dict(module),
-        "loops": {"fit_loop": {"state_dict": {}}},
+        "loops": {"fit_loop": _progress_for_lightning(trainer)},
     }
     if not weights_only:
         checkpoint["callbacks"] = _callback_states(trainer, callback_base)
@@ -62,6 +62,35 @@ def dump(trainer: Trainer, weights_only: bool | None, callback_base: type) -> Ch
     if not weights_only:
         checkpoint["lightify"] = _dump_run(trainer)
     return checkpoint
+
+
+def _progress_for_lightning(trainer: Trainer) -> dict[str, Any]:
+    """The counters in the form in which Lightning takes up a run; ours are under `lightify`."""
+    state = trainer.run
+    epochs = {"ready": state.epoch + 1, "started": state.epoch + 1, "completed": state.epoch}
+    epochs["processed"] = state.epoch + int(state.epoch_closed)
+    batches = dict.fromkeys(("ready", "started", "processed", "completed"), state.batches_done)
+    steps = {"ready": trainer.global_step, "completed": trainer.global_step}
+    module = trainer.lightning_module
+    if module.automatic_optimization:
+        key, counted = "epoch_loop.automatic_optimization.optim_progress", {"optimizer": {"step": _twice(steps)}}
+        counted["optimizer"]["zero_grad"] = _twice({**steps, "started": trainer.global_step})
+    else:
+        key, counted = "epoch_loop.manual_optimization.optim_step_progress", _twice(steps)
+    return {
+        "state_dict": {},
+        "epoch_progress": _twice(epochs),
+        "epoch_loop.batch_progress": {
+            "total": dict.fromkeys(batches, state.total_batches),
+            "current": batches,
+            "is_last_batch": state.epoch_closed,
+        },
+        key: counted,
+    }
+
+
+def _twice(counts: dict[str, int]) -> dict[str, Any]:
+    return {"total": counts, "current": dict(counts)}
 
 
 def _callback_states(trainer: Trainer, callback_base: type) -> dict[str, Any]:

@@ -771,8 +771,9 @@ class Trainer:
 
     @property
     def lightning_module(self) -> LightningModule:
-        """The module of this or the last call."""
-        return self._module  # type: ignore[return-value]
+        """The module of this or the last call, or the one that the strategy was given."""
+        module: LightningModule = self._module if self._module is not None else self.strategy.lightning_module
+        return module
 
     @property
     def model(self) -> torch.nn.Module | None:

@@ -68,6 +68,24 @@ def test_model_hyperparameters_and_a_further_epoch(writer: Any, reader: Any, tmp
         assert torch.equal(further.state_dict()[name], value)
 
 
+def test_a_hyperparameter_that_is_an_object_is_asked_for(tmp_path: Path) -> None:
+    class Net(ours.LightningModule):
+        def __init__(self, loss: Any, width: int = 2) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+            self.net, self.loss = torch.nn.Linear(width, 1), loss
+
+    path = tmp_path / "a.ckpt"
+    trainer = ours.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    trainer.strategy.connect(Net(torch.nn.L1Loss(), 3))
+    trainer.save_checkpoint(path)
+    torch.load(path, weights_only=True)
+    with pytest.raises(ValueError, match=r"hyperparameters \['loss'\].*`Net.load_from_checkpoint\(..., loss=...\)`"):
+        Net.load_from_checkpoint(path)
+    assert isinstance(Net.load_from_checkpoint(path, loss=torch.nn.MSELoss()).loss, torch.nn.MSELoss)
+    assert isinstance(Net.load_from_checkpoint(path, weights_only=False).loss, torch.nn.L1Loss)
+
+
 def test_every_file_of_the_runtime_is_checked_and_plain(tmp_path: Path) -> None:
     _, path = fit(ours, tmp_path)
     assert checkpoints.is_sound(Path(path))
