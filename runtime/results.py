@@ -210,17 +210,20 @@ class Entry:
             self.add = self._keep_last
         else:
             self.add = self._accumulate
-        self.reset()
+        self._clear()
 
     def reset(self) -> None:
         """Forgets the values; a torchmetrics object is reset with them."""
+        self._clear()
+        if self.metric is not None:
+            self.metric.reset()
+
+    def _clear(self) -> None:
         self.last: Any = None
         self.total: Any = None
         self.weight: Number = 0
         self.computed: Tensor | None = None
         self.fresh = False
-        if self.metric is not None:
-            self.metric.reset()
 
     def _keep_last(self, value: Any, batch_size: Number | None, results: Results) -> None:
         # The clone keeps the value as it was: `loss += other` after the call would change it.

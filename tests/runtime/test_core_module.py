@@ -1,0 +1,378 @@
+"""The contract of modules and datamodules: forms of optimizers, logging, hyperparameters, manual steps, data."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import lightify.runtime as L
+import pytest
+import torch
+from lightify.runtime.optim import normal_form
+from torch import nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
+from torch.utils.data import DataLoader, TensorDataset
+
+QUIET: dict[str, Any] = {
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "accelerator": "cpu",
+    "num_sanity_val_steps": 0,
+}
+
+
+def batches(count: int = 2, size: int = 1) -> DataLoader[Any]:
+    return DataLoader(TensorDataset(torch.arange(float(count * size)).unsqueeze(1)), batch_size=size)
+
+
+class Module(L.LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(1, 1)
+        self.other = nn.Linear(1, 1)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return self.layer(batch[0]).sum()
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+# ---------------------------------------------------------------- optimizers
+
+A = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1)
+B = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1)
+STEP, PLATEAU = StepLR(A, 1), ReduceLROnPlateau(A)
+
+
+@pytest.mark.parametrize(
+    ("configured", "optimizers", "schedulers"),
+    [
+        (A, [A], []),
+        ([A], [A], []),
+        (([A], [STEP]), [A], [(STEP, "epoch", 1)]),
+        (([A], STEP), [A], [(STEP, "epoch", 1)]),
+        (([A], [{"scheduler": STEP, "interval": "step", "frequency": 3}]), [A], [(STEP, "step", 3)]),
+        ({"optimizer": A}, [A], []),
+        ({"optimizer": A, "lr_scheduler": STEP}, [A], [(STEP, "epoch", 1)]),
+        ({"optimizer": A, "lr_scheduler": PLATEAU, "monitor": "loss"}, [A], [(PLATEAU, "epoch", 1)]),
+    ],
+)
+def test_forms_of_configure_optimizers(configured: Any, optimizers: Any, schedulers: Any) -> None:
+    found, configs = normal_form(configured, Module())
+    assert found == optimizers
+    assert [(config.scheduler, config.interval, config.frequency) for config in configs] == schedulers
+
+
+def test_several_optimizers_are_for_manual_optimization() -> None:
+    module = Module()
+    with pytest.raises(RuntimeError, match="only supported with manual optimization"):
+        normal_form((A, B), module)
+    module.automatic_optimization = False
+    assert normal_form((A, B), module)[0] == [A, B]
+    both = ({"optimizer": A, "lr_scheduler": STEP}, {"optimizer": B})
+    assert [config.scheduler for config in normal_form(both, module)[1]] == [STEP]
+
+
+@pytest.mark.parametrize(
+    ("configured", "message"),
+    [
+        (3, "Unknown configuration"),
+        ({"optimizer": A, "lr_scheduler": PLATEAU}, "must include a monitor"),
+        (([A], [{"scheduler": STEP, "interval": "batch"}]), '"step" or "epoch"'),
+        (([A], [{"interval": "step"}]), 'must have the key "scheduler"'),
+        (([B], [STEP]), "wasn't returned"),
+    ],
+)
+def test_wrong_forms_are_refused(configured: Any, message: str) -> None:
+    with pytest.raises(L.MisconfigurationException, match=message):
+        normal_form(configured, Module())
+
+
+def test_no_optimizer_trains_nothing() -> None:
+    class Fixed(Module):
+        def configure_optimizers(self) -> Any: ...
+
+    module = Fixed()
+    before = module.layer.weight.clone()
+    with pytest.warns(UserWarning, match="no optimizer"):
+        L.Trainer(max_epochs=1, **QUIET).fit(module, batches())
+    assert torch.equal(module.layer.weight, before)
+
+
+# ---------------------------------------------------------------- logging
+
+
+def logged(arguments: dict[str, Any], size: int = 1) -> dict[str, float]:
+    class Logging(Module):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.log("a", batch[0].mean(), **arguments)
+            return super().training_step(batch, batch_idx)
+
+    trainer = L.Trainer(max_epochs=1, **QUIET)
+    trainer.fit(Logging(), DataLoader(TensorDataset(torch.tensor([[1.0], [2.0], [6.0]])), batch_size=size))
+    return {name: value.item() for name, value in trainer.callback_metrics.items()}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "size", "expected"),
+    [
+        ({}, 1, {"a": 6.0}),
+        ({"on_step": False, "on_epoch": True}, 1, {"a": 3.0}),
+        ({"on_step": False, "on_epoch": True}, 2, {"a": 3.0}),
+        ({"on_step": False, "on_epoch": True, "batch_size": 1}, 2, {"a": 3.75}),
+        ({"on_epoch": True}, 1, {"a": 3.0, "a_step": 6.0, "a_epoch": 3.0}),
+        ({"on_step": False, "on_epoch": True, "reduce_fx": "sum"}, 1, {"a": 9.0}),
+        ({"on_step": False, "on_epoch": True, "reduce_fx": max}, 1, {"a": 6.0}),
+        ({"on_step": False, "on_epoch": True, "reduce_fx": torch.min}, 1, {"a": 1.0}),
+    ],
+)
+def test_levels_and_reductions(arguments: dict[str, Any], size: int, expected: dict[str, float]) -> None:
+    assert logged(arguments, size) == expected
+
+
+@pytest.mark.parametrize(
+    ("hook", "arguments", "value", "message"),
+    [
+        ("on_fit_start", {}, 1.0, "can't `self.log"),
+        ("on_train_end", {}, 1.0, "can't `self.log"),
+        ("on_train_epoch_end", {"on_step": True}, 1.0, "on_step=True"),
+        ("on_train_start", {"on_epoch": False}, 1.0, "on_epoch=False"),
+        ("on_train_epoch_end", {"reduce_fx": "median"}, 1.0, "min,max,mean,sum"),
+        ("on_train_epoch_end", {}, torch.ones(2), "single element"),
+        ("on_train_epoch_end", {}, "text", "cannot be logged"),
+    ],
+)
+def test_what_cannot_be_logged_is_refused(hook: str, arguments: Any, value: Any, message: str) -> None:
+    module = Module()
+    setattr(module, hook, lambda: module.log("a", value, **arguments))
+    with pytest.raises((L.MisconfigurationException, ValueError), match=message):
+        L.Trainer(max_epochs=1, **QUIET).fit(module, batches())
+
+
+def test_in_place_changes_after_the_call_are_not_logged() -> None:
+    class Summing(Module):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            loss = self.layer(batch[0]).sum() * 0 + 1
+            self.log("first", loss)
+            loss += 5
+            return loss
+
+    trainer = L.Trainer(max_epochs=1, **QUIET)
+    trainer.fit(Summing(), batches())
+    assert trainer.callback_metrics["first"] == 1
+
+
+def test_several_validation_loaders_have_names_of_their_own() -> None:
+    class Validating(Module):
+        def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+            self.log("val", batch[0].mean())
+
+    results = L.Trainer(**QUIET).validate(Validating(), [batches(2), batches(4)], verbose=False)
+    assert results == [{"val/dataloader_idx_0": 0.5}, {"val/dataloader_idx_1": 1.5}]
+
+
+def test_torchmetrics_objects_and_collections() -> None:
+    torchmetrics = pytest.importorskip("torchmetrics")
+
+    class Measuring(Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mean = torchmetrics.MeanMetric()
+            self.several = torchmetrics.MetricCollection({"low": torchmetrics.MinMetric(), "sum": torchmetrics.SumMetric()})
+
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            self.mean(batch[0])
+            self.several.update(batch[0])
+            self.log("mean", self.mean)
+            self.log_dict(self.several)
+
+    trainer, module = L.Trainer(**QUIET), Measuring()
+    for _ in range(2):  # reset between two passes
+        assert trainer.validate(module, batches(4), verbose=False) == [{"mean": 1.5, "low": 0.0, "sum": 6.0}]
+
+
+# ---------------------------------------------------------------- hyperparameters
+
+
+class Configured(Module):
+    def __init__(self, width: int = 1, rate: float = 0.1, loss: Any = None) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore="loss")
+
+
+def test_hyperparameters_come_back_with_the_checkpoint(tmp_path: Path) -> None:
+    module = Configured(width=7, loss=nn.MSELoss())
+    assert dict(module.hparams) == {"width": 7, "rate": 0.1}
+    module.hparams.rate = 0.5
+    assert module.hparams_initial.rate == 0.1
+    trainer = L.Trainer(max_epochs=1, **QUIET)
+    trainer.fit(module, batches())
+    trainer.save_checkpoint(tmp_path / "saved.ckpt")
+    loaded = Configured.load_from_checkpoint(tmp_path / "saved.ckpt", width=9)
+    assert dict(loaded.hparams) == {"width": 9, "rate": 0.5}
+    assert torch.equal(loaded.layer.weight, module.layer.weight)
+    with pytest.raises(TypeError, match="cannot be called on an instance"):
+        module.load_from_checkpoint(tmp_path / "saved.ckpt")
+
+
+@pytest.mark.parametrize("container", [{"a": 1, "b": 2}, Namespace(a=1, b=2)], ids=["dict", "namespace"])
+def test_a_container_of_hyperparameters(container: Any) -> None:
+    class Contained(Module):
+        def __init__(self, settings: Any) -> None:
+            super().__init__()
+            self.save_hyperparameters(settings)
+
+    module = Contained(container)
+    assert (module.hparams.a, module.hparams["b"]) == (1, 2)
+
+
+def test_names_and_subclasses() -> None:
+    class Named(Module):
+        def __init__(self, a: int, b: int, **rest: Any) -> None:
+            super().__init__()
+            self.save_hyperparameters("a")
+
+    class Derived(Configured):
+        def __init__(self, extra: str, **rest: Any) -> None:
+            super().__init__(**rest)
+
+    assert dict(Named(1, 2).hparams) == {"a": 1}
+    assert dict(Derived("x", width=3).hparams) == {"width": 3, "rate": 0.1, "extra": "x"}
+
+
+# ---------------------------------------------------------------- manual steps, freezing, loops of one's own
+
+
+def test_toggled_optimizers_let_only_their_parameters_require_gradients() -> None:
+    seen: list[tuple[bool, bool]] = []
+
+    class Toggling(Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.automatic_optimization = False
+            self.other.bias.requires_grad = False
+
+        def training_step(self, batch: Any, batch_idx: int) -> None:
+            first, second = self.optimizers()
+            with self.toggled_optimizer(first):
+                seen.append((self.layer.weight.requires_grad, self.other.weight.requires_grad))
+            with second.toggle_model():
+                seen.append((self.layer.weight.requires_grad, self.other.weight.requires_grad))
+            assert self.layer.weight.requires_grad and not self.other.bias.requires_grad
+
+        def configure_optimizers(self) -> Any:
+            return [torch.optim.SGD(part.parameters(), lr=0.1) for part in (self.layer, self.other)]
+
+    L.Trainer(max_epochs=1, **QUIET).fit(Toggling(), batches(1))
+    assert seen == [(True, False), (False, True)]
+
+
+def test_freeze_and_unfreeze() -> None:
+    module = Module().freeze()
+    assert not module.training and not any(p.requires_grad for p in module.parameters())
+    assert module.unfreeze().training and all(p.requires_grad for p in module.parameters())
+
+
+def test_device_and_type_follow_moves() -> None:
+    module = Module()
+    assert (module.device, module.dtype) == (torch.device("cpu"), torch.float32)
+    assert module.double().dtype == torch.float64
+    assert module.to("meta").device.type == "meta"
+
+
+def test_a_module_without_trainer() -> None:
+    module = Module()
+    with pytest.raises(RuntimeError, match="not attached to a `Trainer`"):
+        _ = module.trainer
+    with pytest.warns(UserWarning, match="reference is not registered"):
+        module.log("a", 1.0)
+    assert (module.current_epoch, module.global_step, module.logger) == (0, 0, None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"max_epochs": 3}, 15),
+        ({"max_epochs": 3, "accumulate_grad_batches": 2}, 9),
+        ({"max_epochs": 3, "max_steps": 4}, 4),
+        ({"max_epochs": -1}, float("inf")),
+        ({"max_epochs": -1, "max_steps": 8}, 8),
+    ],
+)
+def test_estimated_stepping_batches(arguments: dict[str, Any], expected: float) -> None:
+    found: list[float] = []
+
+    class Asking(Module):
+        def configure_optimizers(self) -> Any:
+            found.append(self.trainer.estimated_stepping_batches)
+            self.trainer.should_stop = True
+            return super().configure_optimizers()
+
+    L.Trainer(**{**QUIET, **arguments}).fit(Asking(), batches(5))
+    assert found == [expected]
+
+
+# ---------------------------------------------------------------- data
+
+
+class Data(L.LightningDataModule):
+    def __init__(self, size: int = 2) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.calls: list[str] = []
+
+    def prepare_data(self) -> None:
+        self.calls.append("prepare_data")
+
+    def setup(self, stage: str) -> None:
+        self.calls.append(f"setup {stage}")
+
+    def teardown(self, stage: str) -> None:
+        self.calls.append(f"teardown {stage}")
+
+    def train_dataloader(self) -> Any:
+        return batches(self.hparams.size)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        self.calls.append("transfer")
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"calls": len(self.calls)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.loaded = state_dict
+
+
+def test_a_datamodule_gives_the_data_and_keeps_its_state(tmp_path: Path) -> None:
+    data, trainer = Data(size=3), L.Trainer(max_epochs=1, **QUIET)
+    trainer.fit(Module(), datamodule=data)
+    assert data.calls == ["prepare_data", "setup fit", "transfer", "transfer", "transfer", "teardown fit"]
+    trainer.save_checkpoint(tmp_path / "saved.ckpt")
+    loaded = Data.load_from_checkpoint(tmp_path / "saved.ckpt")
+    assert (loaded.hparams.size, loaded.loaded) == (3, {"calls": 6})
+    with pytest.raises(L.MisconfigurationException, match="You cannot pass"):
+        trainer.fit(Module(), batches(), datamodule=data)
+
+
+def test_from_datasets() -> None:
+    data = L.LightningDataModule.from_datasets(TensorDataset(torch.ones(4, 1)), [TensorDataset(torch.ones(2, 1))] * 2)
+    trainer = L.Trainer(max_epochs=1, **QUIET)
+    trainer.fit(Module(), datamodule=data)
+    assert trainer.global_step == 4
+    assert [len(loader) for loader in data.val_dataloader()] == [2, 2]
+
+
+def test_predictions() -> None:
+    class Predicting(Module):
+        def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:
+            return (batch[0].sum().item(), batch_idx, dataloader_idx)
+
+    trainer = L.Trainer(**QUIET)
+    assert trainer.predict(Predicting(), batches(2)) == [(0.0, 0, 0), (1.0, 1, 0)]
+    assert trainer.predict(Predicting(), [batches(1), batches(1)]) == [[(0.0, 0, 0)], [(0.0, 0, 1)]]
+    assert trainer.predict(Predicting(), batches(2), return_predictions=False) is None
