@@ -263,8 +263,8 @@ class _Rewriter:
             return _with_comments(node, [_statement(text) for text in hook.on_break])
         if own and isinstance(inner, cst.Continue) and hook.on_continue:
             return _with_comments(node, [_statement(text) for text in hook.on_continue])
-        if isinstance(inner, cst.Global):
-            return []
+        if isinstance(inner, (cst.Global, cst.Nonlocal)):
+            return self._declared(node, inner)
         if isinstance(node, (cst.For, cst.While)):
             body = self._suite(node.body, hook, False)
             orelse = node.orelse
@@ -272,7 +272,7 @@ class _Rewriter:
                 orelse = orelse.with_changes(body=self._suite(orelse.body, hook, own))
             return [self._calls(node.with_changes(body=body, orelse=orelse), skip=("body", "orelse"))]
         if isinstance(node, (cst.FunctionDef, cst.ClassDef)):
-            return [node.with_changes(body=self._suite(node.body, hook, False))]
+            return [node.with_changes(body=_filled(self._suite(node.body, hook, False)))]
         if isinstance(node, cst.If) and (truth := constant(node.test, self._frame)) is not None:
             branch = node.body if truth else node.orelse
             if isinstance(branch, cst.If):
@@ -293,6 +293,28 @@ class _Rewriter:
         if isinstance(node, cst.BaseCompoundStatement):
             return [map_children(node, lambda child: self._part(child, hook, own))]
         return [self._calls(node)]
+
+    def _declared(self, node: cst.CSTNode, inner: cst.Global | cst.Nonlocal) -> list[cst.CSTNode]:
+        """`global` and `nonlocal` of a function inside the moved code, for names that did not become attributes."""
+        if not any(isinstance(ancestor, cst.FunctionDef) for ancestor in self._around(node)):
+            return []  # the hook declares its own
+        kind = Global if isinstance(inner, cst.Global) else Local
+        names = [item for item in inner.names if isinstance(self._home(item.name.value), kind)]
+        if not names:
+            return []
+        names[-1] = names[-1].with_changes(comma=cst.MaybeSentinel.DEFAULT)
+        return [node.with_changes(body=[inner.with_changes(names=names)])]
+
+    def _around(self, node: cst.CSTNode) -> Iterable[cst.CSTNode]:
+        """The nodes around a statement, up to the function that its frame runs."""
+        for ancestor in self.tree.ancestors(node):
+            if ancestor is self._frame.function:
+                return
+            yield ancestor
+
+    def _home(self, name: str) -> object:
+        meaning = self._frame.resolve(name)
+        return self.plan.homes.get(meaning) if isinstance(meaning, Variable) else None
 
     def _part(self, node: cst.CSTNode, hook: Hook, own: bool) -> cst.CSTNode:
         if isinstance(node, cst.IndentedBlock):

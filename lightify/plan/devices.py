@@ -43,10 +43,11 @@ def moved(node: cst.CSTNode, frame: Frame, kinds: Kinds) -> cst.BaseExpression |
         return None
     if used[1] == "cuda":
         return used[0]
-    plain = [arg for arg in node.args if arg.keyword is None]
-    named = {arg.keyword.value for arg in node.args if arg.keyword is not None}
-    if used[1] == "to" and len(plain) == 1 and not plain[0].star and named <= {"non_blocking"}:
-        return used[0] if is_device(plain[0].value, frame, kinds) else None
+    plain = [arg.value for arg in node.args if arg.keyword is None and not arg.star]
+    named = {arg.keyword.value: arg.value for arg in node.args if arg.keyword is not None}
+    targets = [*plain, *([named["device"]] if "device" in named else [])]
+    if used[1] == "to" and len(targets) == 1 and len(named.keys() - {"non_blocking", "device"}) == 0:
+        return used[0] if is_device(targets[0], frame, kinds) else None
     return None
 
 

@@ -72,6 +72,7 @@ def assign_homes(
     written = {v for use in per_hook for v in use.writes} - forced.keys()
     mentioned = {v for use in per_hook for v in use.reads | use.writes} | extra.reads
     across = {v for use in per_hook for v in use.exposed}
+    surely = {v for use in per_hook for v in use.must or ()}
     after = usage(around.after)
     before = around.set_before(nest.host)
     homes: dict[Variable, Home] = dict(forced)
@@ -94,7 +95,7 @@ def assign_homes(
                 continue
             if read_after:
                 results.append(variable)
-            if variable in before and variable in across:
+            if variable in before and (variable in across or variable not in surely):
                 captured.append(variable)
         elif variable is hyperparameters and (of_host or nest.host.is_module):
             homes[variable] = Computed("self.hparams")

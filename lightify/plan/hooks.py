@@ -23,7 +23,7 @@ from lightify.plan.draft import Draft
 from lightify.plan.headers import BatchHead, EpochHead
 from lightify.plan.homes import hook_usage
 from lightify.plan.idiom import with_summaries
-from lightify.plan.mode import Automatic, calls_out
+from lightify.plan.mode import Automatic, calls_out, holds_weights
 from lightify.plan.types import (
     FateNote,
     Hook,
@@ -130,9 +130,7 @@ def notices_step(draft: Draft, step: Step, made_before: set[Variable], auto: Aut
                 return True
             if isinstance(part, (cst.AssignTarget,)) and not isinstance(part.target, (cst.Name, cst.Tuple)):
                 return True
-            if isinstance(part, cst.Name) and draft.kinds.kind(part, frame) in (
-                Kind.MODULE, Kind.OPTIMIZER, Kind.SCHEDULER, Kind.SCALER
-            ):
+            if isinstance(part, cst.Name) and holds_weights(part, frame, draft.kinds):
                 return True
             if isinstance(part, cst.Attribute) and part.attr.value == "grad":
                 return True

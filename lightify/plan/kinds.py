@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import libcst as cst
 
 from lightify.analyze import class_of
 from lightify.facts import Analysis, Kind, Scope
-from lightify.flow import Expression, Field, Frame, Variable
+from lightify.flow import Expression, Field, Frame, Variable, usage
 from lightify.parse import Tree
 from lightify.plan.nest import Nest
 from lightify.query import dotted
@@ -19,6 +21,7 @@ class Kinds:
         self._kinds = analysis.kinds
         self._sure = analysis.sure
         self.tree = tree
+        self._nest = nest
         self._named = analysis.named
         self._keys: dict[Variable, list[tuple[Scope, str]]] = {}
         for opened in nest.opened:
@@ -31,6 +34,11 @@ class Kinds:
                     variable = variable.frame.resolve(key)
                 else:
                     self._keys.setdefault(variable, []).append((opened.function, name))
+
+    @cached_property
+    def assigned_in_loops(self) -> set[Variable]:
+        """What the loops themselves assign."""
+        return usage((*self._nest.epoch_start, *self._nest.body, *self._nest.epoch_end)).writes
 
     def _lookup(self, variable: Variable) -> list[tuple[Scope, str]]:
         keys = list(self._keys.get(variable, ()))

@@ -9,7 +9,7 @@ from functools import lru_cache
 import libcst as cst
 
 from lightify.facts import Kind
-from lightify.flow import Frame, Item, Step, Variable, live_nodes, own_exits, same_scope, usage
+from lightify.flow import Field, Frame, Item, Step, Variable, live_nodes, own_exits, same_scope, usage
 from lightify.ledger import Fate
 from lightify.parse import Tree
 from lightify.plan.kinds import Kinds
@@ -201,9 +201,7 @@ def touches_weights(step: Item, kinds: Kinds, tree: Tree) -> bool:
     for part in walk(step.node):
         if isinstance(part, (cst.FunctionDef, cst.ClassDef, cst.Try, cst.Del)):
             return True
-        if isinstance(part, cst.Name) and kinds.kind(part, step.frame) in (
-            Kind.MODULE, Kind.OPTIMIZER, Kind.SCHEDULER, Kind.SCALER
-        ):
+        if isinstance(part, cst.Name) and holds_weights(part, step.frame, kinds):
             return True
         if isinstance(part, cst.Attribute) and part.attr.value in ("grad", "parameters"):
             return True
@@ -212,6 +210,22 @@ def touches_weights(step: Item, kinds: Kinds, tree: Tree) -> bool:
         if isinstance(part, cst.Call) and calls_out(part, step.frame, tree):
             return True
     return False
+
+
+_WEIGHTS = (Kind.MODULE, Kind.OPTIMIZER, Kind.SCHEDULER, Kind.SCALER)
+
+
+def holds_weights(node: cst.Name, frame: Frame, kinds: Kinds) -> bool:
+    """True for networks, what trains them, and what was built from them before the loops: `EMA(model)`."""
+    variable = kinds.variable(node, frame)
+    if variable is None or kinds.of(variable) in _WEIGHTS:
+        return variable is not None
+    if variable in kinds.assigned_in_loops or isinstance(variable, Field):
+        return False
+    found = construction(variable, kinds.tree)
+    return found is not None and any(
+        isinstance(part, cst.Name) and kinds.kind(part, variable.frame) in _WEIGHTS for part in walk(found[1])
+    )
 
 
 def calls_out(call: cst.Call, frame: Frame, tree: Tree) -> bool:
