@@ -198,6 +198,7 @@ def test_no_class_but_ours_gives_arguments() -> None:
         cli.LightningArgumentParser().add_lightning_class_args(dict, "key")
 
 
+@pytest.mark.slow
 def test_as_a_script(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(

@@ -26,6 +26,7 @@ class WithDropout(Classifier):
         return self.layer(self.drop(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dynamo", [True, False])
 @pytest.mark.parametrize("target", ["path", "text", "buffer"])
 def test_onnx_gives_what_the_module_gives(tmp_path: Path, target: str, dynamo: bool) -> None:
