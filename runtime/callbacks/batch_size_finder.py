@@ -236,27 +236,24 @@ def _next(size: int, new_size: int, outcome: str) -> int:
 
 
 def _fits_memory(run: Callable[[], None]) -> bool:
-    _free_memory()
     try:
         run()
     except RuntimeError as error:
         if not is_oom_error(error):
             raise
-        return False
-    finally:
-        _free_memory()
-    return True
+        fits = False
+    else:
+        fits = True
+    if not fits or torch.cuda.is_available():  # collecting takes longer than a small trial: only where it can matter
+        gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return fits
 
 
 def is_oom_error(error: BaseException) -> bool:
     """Whether the device, or this machine, ran out of memory."""
     return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in _OUT_OF_MEMORY)
-
-
-def _free_memory() -> None:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def _length(loader: Any) -> int | None:
