@@ -11,7 +11,7 @@ from torch import Tensor
 
 from . import fetching, loops
 from .data import Loaders, device_mover, prepare_loaders, request
-from .errors import MisconfigurationException, WarningCache, rank_zero_info, rank_zero_warn
+from .errors import MisconfigurationException, PossibleUserWarning, WarningCache, rank_zero_info, rank_zero_warn
 from .evaluation import EvaluationRun, evaluate, in_context
 from .hooks import Bound, Hooks, is_overridden
 from .loaders import (
@@ -282,7 +282,8 @@ class TrainingRun:
             rank_zero_warn(
                 f"Found {len(in_eval)} module(s) in eval mode at the start of training."
                 " This may lead to unexpected behavior during training. If this is intentional,"
-                " you can ignore this warning."
+                " you can ignore this warning.",
+                category=PossibleUserWarning,
             )
 
     def is_done(self) -> bool:

@@ -207,8 +207,10 @@ def check_module(trainer: Trainer) -> None:
     prefix = prefixes.get(fn, "predict")  # type: ignore[arg-type]
     if not trainer._has_loader(prefix):
         raise no_loader(trainer, prefix)
-    if is_overridden("configure_sharded_model", module, LightningModule) and is_overridden(
-        "configure_model", module, LightningModule
+    kind = type(module)
+    if (
+        kind.configure_sharded_model is not LightningModule.configure_sharded_model
+        and kind.configure_model is not LightningModule.configure_model
     ):
         raise RuntimeError(
             "Both `{0}.configure_model`, and `{0}.configure_sharded_model` are overridden. The latter is deprecated and"
