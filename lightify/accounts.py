@@ -37,7 +37,8 @@ def account(tree: Tree, plan: Plan, dropped_imports: frozenset[cst.CSTNode] = fr
                 note(step.origin, FateNote(Fate.MOVED, hook.name), below=False)
     for opened in nest.opened:
         statement = next(a for a in tree.ancestors(opened.call) if isinstance(a, cst.BaseSmallStatement))
-        note(statement, FateNote(Fate.REPLACED, "hooks", f"{opened.function.name.value} runs in the hooks"), below=False)
+        reason = f"{opened.function.name.value} runs in the hooks"
+        note(statement, FateNote(Fate.REPLACED, "hooks", reason), below=False)
     for node in plan.host_edits:
         note(node, FateNote(Fate.REPLACED, "Trainer(accelerator=...)", "the Trainer moves the network"))
     for function in plan.removed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -18,8 +18,8 @@ from lightify.flow import (
     Variable,
     bound_names,
     constant,
-    fixed_value,
     declared_elsewhere,
+    fixed_value,
     parameters,
 )
 from lightify.parse import Tree
@@ -41,18 +41,21 @@ def live(steps: Sequence[Step], tree: Tree) -> list[Step]:
     """Steps with `if flag:` replaced by the branch that runs, where the call fixes the flag."""
     result: list[Step] = []
     for step in steps:
-        node = step.node if isinstance(step, Item) else None
+        if not isinstance(step, Item):
+            result.append(step)
+            continue
+        node = step.node
         truth = constant(node.test, step.frame) if isinstance(node, cst.If) else None
-        if isinstance(step, Item) and isinstance(node, cst.With) and gradients(node, step.frame, tree) is True:
+        if isinstance(node, cst.With) and gradients(node, step.frame, tree) is True:
             result.extend(live([Item(inner, step.frame) for inner in block(node.body)], tree))
-        elif truth is None or not isinstance(step, Item):
+        elif truth is None or not isinstance(node, cst.If):
             result.append(step)
         elif truth:
-            result.extend(live([Item(inner, step.frame) for inner in block(node.body)], tree))  # type: ignore[union-attr]
-        elif isinstance(node.orelse, cst.If):  # type: ignore[union-attr]
-            result.extend(live([Item(node.orelse, step.frame)], tree))  # type: ignore[union-attr]
-        elif node.orelse is not None:  # type: ignore[union-attr]
-            result.extend(live([Item(inner, step.frame) for inner in block(node.orelse.body)], tree))  # type: ignore[union-attr]
+            result.extend(live([Item(inner, step.frame) for inner in block(node.body)], tree))
+        elif isinstance(node.orelse, cst.If):
+            result.extend(live([Item(node.orelse, step.frame)], tree))
+        elif node.orelse is not None:
+            result.extend(live([Item(inner, step.frame) for inner in block(node.orelse.body)], tree))
     return result
 
 
@@ -104,9 +107,9 @@ def callers(tree: Tree) -> Mapping[cst.FunctionDef, list[cst.Call]]:
                 if definition is None or _class_around(function, tree) in _with_bases(definition, tree):
                     found[function].append(node)
         elif isinstance(node.func, cst.Name):
-            function = nested.get(node.func.value) or tree.functions.get(node.func.value)
-            if function is not None:
-                found[function].append(node)
+            named = nested.get(node.func.value) or tree.functions.get(node.func.value)
+            if named is not None:
+                found[named].append(node)
         elif (used := method_call(node)) is not None:
             for function in methods.get(used[1], ()):
                 if _may_be_receiver(used[0], function, tree):
@@ -176,7 +179,7 @@ def _with_bases(definition: cst.ClassDef, tree: Tree) -> list[cst.ClassDef]:
         if current in found:
             continue
         found.append(current)
-        todo.extend(tree.classes[name] for base in current.bases if (name := dotted(base.value)) in tree.classes)
+        todo.extend(tree.classes[name] for base in current.bases if (name := dotted(base.value) or "") in tree.classes)
     return found
 
 
@@ -251,10 +254,15 @@ def open_call(item: Item, tree: Tree, module: Frame, *, evaluating: bool = False
     if resolved is None:
         return "the called function is not known"
     function, receiver = resolved
-    if function.asynchronous is not None or any(isinstance(node, (cst.Yield, cst.Await)) for node in walk(function.body)):
+    if function.asynchronous is not None or any(
+        isinstance(node, (cst.Yield, cst.Await)) for node in walk(function.body)
+    ):
         return f"{function.name.value} is a generator or coroutine"
     without = ("torch.no_grad", "torch.inference_mode")
-    if any(not evaluating or tree.qualified(getattr(d.decorator, "func", d.decorator)) not in without for d in function.decorators):
+    if any(
+        not evaluating or tree.qualified(getattr(d.decorator, "func", d.decorator)) not in without
+        for d in function.decorators
+    ):
         return f"{function.name.value} is decorated"
     body = list(block(function.body))
     if body and is_docstring(body[0]):
@@ -279,10 +287,11 @@ def open_call(item: Item, tree: Tree, module: Frame, *, evaluating: bool = False
         after.append(Binding(target, item.frame, value, frame, origin))
     elif result is not None and any(isinstance(node, cst.Call) for node in walk(result)):
         after.append(Item(cst.SimpleStatementLine([cst.Expr(result)]), frame))
-    return Opened(call, function, frame, tuple(before), tuple(live([Item(node, frame) for node in body], tree)), tuple(after))
+    inside = live([Item(node, frame) for node in body], tree)
+    return Opened(call, function, frame, tuple(before), tuple(inside), tuple(after))
 
 
-def _own_nodes(statement: cst.CSTNode):
+def _own_nodes(statement: cst.CSTNode) -> Iterator[cst.CSTNode]:
     stack = [statement]
     while stack:
         node = stack.pop()

@@ -160,7 +160,7 @@ def bound_names(nodes: Iterable[cst.CSTNode]) -> set[str]:
     """Names that statements bind in their own scope."""
     names: set[str] = set()
     for node in same_scope(nodes):
-        if isinstance(node, cst.AssignTarget) or isinstance(node, (cst.AugAssign, cst.AnnAssign, cst.For, cst.NamedExpr)):
+        if isinstance(node, (cst.AssignTarget, cst.AugAssign, cst.AnnAssign, cst.For, cst.NamedExpr)):
             names.update(target_names(node.target))
         elif isinstance(node, cst.AsName):
             names.update(target_names(node.name))
@@ -206,7 +206,7 @@ def _collect_reads(node: cst.CSTNode, hidden: frozenset[str], names: set[str]) -
     if isinstance(node, cst.Name):
         if node.value not in hidden and node.value != MODULE_SELF:
             names.add(node.value)
-    elif isinstance(node, cst.Attribute) or isinstance(node, cst.Arg):
+    elif isinstance(node, (cst.Attribute, cst.Arg)):
         _collect_reads(node.value, hidden, names)
     elif isinstance(node, (cst.FunctionDef, cst.Lambda, cst.ClassDef)):
         names |= free_names(node) - hidden
@@ -303,7 +303,7 @@ def fixed_value(node: cst.BaseExpression, frame: Frame) -> object:
 
 def constant(node: cst.BaseExpression, frame: Frame) -> bool | None:
     """The truth of a test on what the call or the unrolled loop fixes (`if flag:`, `if phase == "train":`)."""
-    if not frame.aliases or isinstance(node, cst.Name) and node.value in ("True", "False"):
+    if not frame.aliases or (isinstance(node, cst.Name) and node.value in ("True", "False")):
         return None
     value = fixed_value(node, frame)
     return None if value is _UNKNOWN else bool(value)
@@ -529,7 +529,7 @@ def own_exits(loop: cst.CSTNode) -> Iterator[cst.Break | cst.Continue | cst.Retu
     while stack:
         node, own = stack.pop()
         if isinstance(node, cst.Return) or (own and isinstance(node, (cst.Break, cst.Continue))):
-            yield node  # type: ignore[misc]
+            yield node
         if isinstance(node, (cst.FunctionDef, cst.ClassDef, cst.Lambda)):
             continue
         if isinstance(node, (cst.For, cst.While)):

@@ -25,14 +25,15 @@ def drop_unused_imports(script: cst.Module, generated: str, tree: Tree) -> tuple
     body: list[cst.CSTNode] = []
     for statement in script.body:
         inner = small(statement)
-        kept = None
-        if isinstance(inner, (cst.Import, cst.ImportFrom)) and not isinstance(inner.names, cst.ImportStar):
-            kept = [alias for alias in inner.names if _bound(alias) not in gone]
-        if kept is None or len(kept) == len(inner.names):  # type: ignore[union-attr,arg-type]
+        if not isinstance(inner, (cst.Import, cst.ImportFrom)) or isinstance(inner.names, cst.ImportStar):
+            body.append(statement)
+            continue
+        kept = [alias for alias in inner.names if _bound(alias) not in gone]
+        if len(kept) == len(inner.names):
             body.append(statement)
         elif kept:
             kept[-1] = kept[-1].with_changes(comma=cst.MaybeSentinel.DEFAULT)
-            body.append(statement.with_changes(body=[inner.with_changes(names=kept)]))  # type: ignore[union-attr]
+            body.append(statement.with_changes(body=[inner.with_changes(names=kept)]))
         else:
             dropped.add(statement)
     return script.with_changes(body=body).code, frozenset(dropped)
@@ -46,11 +47,10 @@ def _loaded(text: str) -> set[str]:
         elif isinstance(node, (ast.Global, ast.Nonlocal)):
             names.update(node.names)
         elif isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets):
-            names.update(e.value for e in ast.walk(node.value) if isinstance(e, ast.Constant) and isinstance(e.value, str))
+            parts = ast.walk(node.value)
+            names.update(e.value for e in parts if isinstance(e, ast.Constant) and isinstance(e.value, str))
     return names
 
 
 def _bound(alias: cst.ImportAlias) -> str:
-    if alias.asname is not None:
-        return alias.asname.name.value  # type: ignore[union-attr]
-    return (dotted(alias.name) or "").partition(".")[0]
+    return alias.evaluated_alias or (dotted(alias.name) or "").partition(".")[0]

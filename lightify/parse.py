@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import libcst as cst
@@ -62,14 +62,15 @@ class Tree:
 class _OneStatementPerLine(cst.CSTTransformer):
     """`a; b` becomes two lines and `if x: y` an indented block, so that a statement is a node of its own."""
 
-    def _split(self, body: tuple[cst.BaseStatement, ...]) -> list[cst.BaseStatement]:
+    def _split(self, body: Sequence[cst.BaseStatement]) -> list[cst.BaseStatement]:
         lines: list[cst.BaseStatement] = []
         for statement in body:
             if isinstance(statement, cst.SimpleStatementLine) and len(statement.body) > 1:
+                last = len(statement.body) - 1
                 for number, small in enumerate(statement.body):
                     small = small.with_changes(semicolon=cst.MaybeSentinel.DEFAULT)
                     leading = statement.leading_lines if number == 0 else ()
-                    trailing = statement.trailing_whitespace if number == len(statement.body) - 1 else cst.TrailingWhitespace()
+                    trailing = statement.trailing_whitespace if number == last else cst.TrailingWhitespace()
                     lines.append(cst.SimpleStatementLine([small], leading_lines=leading, trailing_whitespace=trailing))
             else:
                 lines.append(statement)
@@ -111,10 +112,10 @@ def parse(source: Source) -> Tree:
         or (isinstance(node, cst.SimpleStatementLine) and len(node.body) > 1)
         for node in walk(module)
     ):
-        module = module.visit(_OneStatementPerLine())  # type: ignore[assignment]
+        module = module.visit(_OneStatementPerLine())
     module = _name_fields(module)
     statements, parents = _index(module)
-    spans = dict(zip(statements, _places(syntax, source.path)))
+    spans: dict[cst.CSTNode, SourceSpan] = dict(zip(statements, _places(syntax, source.path)))
     functions, classes = {}, {}
     for node in _top_level(module):
         if isinstance(node, cst.FunctionDef):
@@ -135,7 +136,7 @@ class _FieldsAsNames(cst.CSTTransformer):
 
 def _name_fields(module: cst.Module) -> cst.Module:
     """Names the fields of classes that train; the text stays the same."""
-    changes = {}
+    changes: dict[cst.CSTNode, object] = {}
     for node in module.body:
         if isinstance(node, cst.ClassDef) and any(
             isinstance(part, cst.Attribute) and part.attr.value == "backward" for part in walk(node)
@@ -147,7 +148,8 @@ def _name_fields(module: cst.Module) -> cst.Module:
 def _syntax_error(place: SourceSpan, text: str) -> Diagnostic:
     lines = text.splitlines()
     line = lines[place.line - 1].strip() if 0 < place.line <= len(lines) else ""
-    hint = "convert the file to Python 3 first (2to3)" if line.startswith(("print ", "exec ")) else "mend the line first"
+    old = line.startswith(("print ", "exec "))
+    hint = "convert the file to Python 3 first (2to3)" if old else "mend the line first"
     return Diagnostic("LF101", f"not valid Python 3: {line[:80]!r}", place, hint=hint)
 
 
@@ -194,13 +196,13 @@ def _imports(statements: list[Statement]) -> dict[str, str]:
         if isinstance(node, cst.Import):
             for alias in node.names:
                 full = dotted(alias.name) or ""
-                if alias.asname is not None:
-                    names[alias.asname.name.value] = full  # type: ignore[union-attr]
+                if alias.evaluated_alias is not None:
+                    names[alias.evaluated_alias] = full
                 else:
                     names[full.partition(".")[0]] = full.partition(".")[0]
         elif isinstance(node, cst.ImportFrom) and not isinstance(node.names, cst.ImportStar):
             package = "." * len(node.relative) + (dotted(node.module) or "")
             for alias in node.names:
-                local = alias.asname.name.value if alias.asname is not None else alias.name.value  # type: ignore[union-attr]
-                names[local] = f"{package}.{alias.name.value}"  # type: ignore[union-attr]
+                local = alias.evaluated_alias or alias.evaluated_name
+                names[local] = f"{package}.{alias.evaluated_name}"
     return names

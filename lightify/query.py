@@ -206,7 +206,9 @@ def is_constant(node: cst.CSTNode) -> bool:
     if isinstance(node, (cst.Tuple, cst.List, cst.Set)):
         return all(isinstance(e, cst.Element) and is_constant(e.value) for e in node.elements)
     if isinstance(node, cst.Dict):
-        return all(isinstance(e, cst.DictElement) and is_constant(e.key) and is_constant(e.value) for e in node.elements)
+        return all(
+            isinstance(e, cst.DictElement) and is_constant(e.key) and is_constant(e.value) for e in node.elements
+        )
     if isinstance(node, cst.UnaryOperation):
         return is_constant(node.expression)
     if isinstance(node, cst.BinaryOperation):

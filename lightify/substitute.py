@@ -116,8 +116,7 @@ def _folded(old: cst.CSTNode, new: cst.CSTNode) -> cst.CSTNode:
             same = left.evaluated_value == target.comparator.evaluated_value
             if isinstance(target.operator, (cst.Equal, cst.NotEqual)):
                 return cst.Name(str(same is isinstance(target.operator, cst.Equal)))
-    if isinstance(new, cst.BooleanOperation) and isinstance(new.left, cst.Name):
-        if new.left.value in ("True", "False"):
-            decides = (new.left.value == "True") is isinstance(new.operator, cst.Or)
-            return new.left if decides else new.right
+    if isinstance(new, cst.BooleanOperation) and isinstance(new.left, cst.Name) and new.left.value in ("True", "False"):
+        decides = (new.left.value == "True") is isinstance(new.operator, cst.Or)
+        return new.left if decides else new.right
     return new
