@@ -13,9 +13,10 @@ from lightify.imports import drop_unused_imports
 from lightify.parse import Tree
 from lightify.plan.homes import hook_usage
 from lightify.plan.surroundings import interrupt_handler
-from lightify.plan.types import Attribute, Computed, Global, Hook, Local, Made, Plan
+from lightify.plan.types import Attribute, Computed, Global, Hook, Local, Made, Plan, TrainerOption
 from lightify.query import (
     MODULE_SELF,
+    FieldName,
     block,
     code,
     dotted,
@@ -95,7 +96,7 @@ class _Rewriter:
         methods = [self._method(hook) for hook in plan.hooks]
         if plan.steps_while is not None:
             test = self._expression(plan.steps_while, plan.nest.batch_frame, {})
-            methods.append(Method("goes_on", (), _indented([_statement(f"return bool({code(test)})")])))
+            methods.append(Method("goes_on", (), _indented([_statement(f"return {_truth(code(test))}")])))
         methods.append(self._configure_optimizers())
         init = [(name, name) for variable, name in plan.captured if isinstance(plan.homes[variable], Attribute)]
         init += [(name, code(value)) for name, value in plan.initial]
@@ -110,7 +111,9 @@ class _Rewriter:
             source = f"{module_name}.train_batches()"
         arguments = tuple(_host_text(variable) for variable, _ in plan.captured)
         options = tuple(self._option(option) for option in plan.options)
-        script, dropped = self._script([m.body for m in methods], [*arguments, source, *([code(plan.validation_source)] if plan.validation_source else []), *(v for _, v in (*options, *init))])
+        validation = code(plan.validation_source) if plan.validation_source is not None else ""
+        expressions = [*arguments, source, *([validation] if validation else []), *(v for _, v in (*options, *init))]
+        script, dropped = self._script([m.body for m in methods], expressions)
         return Pieces(
             script=script,
             class_name=plan.class_name,
@@ -131,7 +134,7 @@ class _Rewriter:
             guarded=plan.interruptible,
             keeps_gradients=self.on_lightning and plan.mode == "manual" and plan.validation_source is not None,
             about=self._about(),
-            validation=code(plan.validation_source) if plan.validation_source is not None else "",
+            validation=validation,
             after_fit=plan.after_fit,
             results=tuple(
                 (variable.name, f"{module_name}.{home.name}")
@@ -217,7 +220,8 @@ class _Rewriter:
                 if not (isinstance(node, cst.Name) and self._meaning(node.value, step.frame) is variable):
                     continue
                 parent = self.tree.parents.get(node)
-                if not (isinstance(parent, cst.Attribute) and parent.attr.value in ("step", "zero_grad", "param_groups")):
+                stepped = ("step", "zero_grad", "param_groups")
+                if not (isinstance(parent, cst.Attribute) and parent.attr.value in stepped):
                     return False
         return True
 
@@ -233,7 +237,7 @@ class _Rewriter:
             if isinstance(target, cst.Tuple):
                 target = target.with_changes(lpar=[], rpar=[])
             value = self._expression(step.value, step.value_frame, fetched)
-            return [cst.SimpleStatementLine([cst.Assign([cst.AssignTarget(target)], value)])]  # type: ignore[list-item]
+            return [cst.SimpleStatementLine([cst.Assign([cst.AssignTarget(target)], value)])]  # type: ignore[arg-type]
         result = []
         self._frame, self._hook = step.frame, hook.name
         for node in self._restructure(step.node, hook, True):
@@ -245,7 +249,8 @@ class _Rewriter:
     def _rebind(self, node: cst.CSTNode, frame: Frame) -> list[cst.BaseStatement]:
         """`self.f = f` after a definition or import whose name is an attribute."""
         inner = small(node)
-        if not isinstance(node, (cst.FunctionDef, cst.ClassDef)) and not isinstance(inner, (cst.Import, cst.ImportFrom)):
+        imported = isinstance(inner, (cst.Import, cst.ImportFrom))
+        if not imported and not isinstance(node, (cst.FunctionDef, cst.ClassDef)):
             return []
         lines = []
         for name in sorted(bound_names([node])):
@@ -256,13 +261,13 @@ class _Rewriter:
 
     def _restructure(self, node: cst.CSTNode, hook: Hook, own: bool) -> list[cst.CSTNode]:
         """Drops removed statements, turns exits of the loop into exits of the hook, and backward calls into ours."""
-        if node in self.plan.removed or (isinstance(node, cst.SimpleStatementLine) and small(node) in self.plan.removed):
-            return []
         inner = small(node)
+        if node in self.plan.removed or (inner is not None and inner in self.plan.removed):
+            return []
         if own and isinstance(inner, cst.Break) and hook.on_break:
-            return _with_comments(node, [_statement(text) for text in hook.on_break])
+            return _with_comments(node, [_own_statement(text) for text in hook.on_break])
         if own and isinstance(inner, cst.Continue) and hook.on_continue:
-            return _with_comments(node, [_statement(text) for text in hook.on_continue])
+            return _with_comments(node, [_own_statement(text) for text in hook.on_continue])
         if isinstance(inner, (cst.Global, cst.Nonlocal)):
             return self._declared(node, inner)
         if isinstance(node, (cst.For, cst.While)):
@@ -278,18 +283,18 @@ class _Rewriter:
             if isinstance(branch, cst.If):
                 return self._restructure(branch, hook, own)
             suite = branch.body if isinstance(branch, cst.Else) else branch
-            return list(self._suite(suite, hook, own).body) if suite is not None else []  # type: ignore[arg-type]
+            return list(self._suite(suite, hook, own).body) if suite is not None else []
         if isinstance(node, cst.If):
             body = self._suite(node.body, hook, own)
-            orelse = node.orelse
-            if isinstance(orelse, cst.If):
-                found = self._restructure(orelse, hook, own)
-                orelse = found[0] if found else None  # type: ignore[assignment]
-            elif orelse is not None:
-                orelse = orelse.with_changes(body=self._suite(orelse.body, hook, own))
-            if not block(body) and orelse is None:
+            other: cst.CSTNode | None = node.orelse
+            if isinstance(other, cst.If):
+                found = self._restructure(other, hook, own)
+                other = found[0] if found else None
+            elif isinstance(other, cst.Else):
+                other = other.with_changes(body=self._suite(other.body, hook, own))
+            if not block(body) and other is None:
                 return []
-            return [self._calls(node.with_changes(body=_filled(body), orelse=orelse), skip=("body", "orelse"))]
+            return [self._calls(node.with_changes(body=_filled(body), orelse=other), skip=("body", "orelse"))]
         if isinstance(node, cst.BaseCompoundStatement):
             return [map_children(node, lambda child: self._part(child, hook, own))]
         return [self._calls(node)]
@@ -333,13 +338,14 @@ class _Rewriter:
         if self.plan.mode != "manual" and not summary:
             return node
         kept = {id(getattr(node, name)) for name in skip if getattr(node, name, None) is not None}
+        own_print = "print" in self.tree.functions
 
         def change(child: cst.CSTNode) -> cst.CSTNode:
             if id(child) in kept:
                 return child
-            if summary and isinstance(child, cst.Call) and dotted(child.func) == "print" and "print" not in self.tree.functions:
-                if not any(arg.keyword is not None for arg in child.args):
-                    child = child.with_changes(func=module_attribute("print"))
+            prints = isinstance(child, cst.Call) and dotted(child.func) == "print" and not own_print
+            if summary and isinstance(child, cst.Call) and prints and not any(a.keyword is not None for a in child.args):
+                child = child.with_changes(func=module_attribute("print"))
             if child in self.sites and self.plan.mode == "manual":
                 receiver, method = method_call(child)  # type: ignore[misc]
                 if method == "backward" and self.tree.qualified(receiver) not in ("torch.autograd", "autograd"):
@@ -372,9 +378,10 @@ class _Rewriter:
             return cst.Name(home.name)
         return None
 
-    def _option(self, option) -> tuple[str, str]:
+    def _option(self, option: TrainerOption) -> tuple[str, str]:
         if isinstance(option.value, str):
             return option.name, option.value
+        assert option.frame is not None
         return option.name, code(self._in_host(option.value, option.frame))
 
     def _in_host(self, node: cst.BaseExpression, frame: Frame) -> cst.BaseExpression:
@@ -396,7 +403,10 @@ class _Rewriter:
             lines.append(_statement("return None"))
         elif len(plan.optimizers) == 1 and not plan.schedulers:
             made = plan.optimizers[0]
-            value = self._expression(made.value, host, {}) if made.moved else cst.parse_expression(self._made_text(made))  # type: ignore[arg-type]
+            if made.moved:
+                value = self._expression(made.value, host, {})  # type: ignore[arg-type]
+            else:
+                value = cst.parse_expression(self._made_text(made))
             lines.append(cst.SimpleStatementLine([cst.Return(value)]))
         else:
             for made in (*plan.optimizers, *(scheduler for scheduler, _ in plan.schedulers)):
@@ -405,18 +415,20 @@ class _Rewriter:
                     value = self._expression(made.value, host, {})  # type: ignore[arg-type]
                     lines.append(cst.SimpleStatementLine([cst.Assign([target], value)]))
             optimizers = ", ".join(self._made_text(made) for made in plan.optimizers)
+            entries = ((made.variable.name, interval) for made, interval in plan.schedulers)
             schedulers = ", ".join(
-                made.variable.name if interval == "epoch" else f'{{"scheduler": {made.variable.name}, "interval": "step"}}'
-                for made, interval in plan.schedulers
+                name if interval == "epoch" else f'{{"scheduler": {name}, "interval": "step"}}'
+                for name, interval in entries
             )
-            lines.append(_statement(f"return [{optimizers}], [{schedulers}]" if schedulers else f"return [{optimizers}]"))
+            result = f"[{optimizers}], [{schedulers}]" if schedulers else f"[{optimizers}]"
+            lines.append(_statement(f"return {result}"))
         return Method("configure_optimizers", (), _indented(lines))
 
     def _made_text(self, made: Made) -> str:
         if made.moved:
             return made.variable.name
         home = self.plan.homes[made.variable]
-        return f"self.{home.name}" if isinstance(home, Attribute) else made.variable.name  # type: ignore[union-attr]
+        return f"self.{home.name}" if isinstance(home, Attribute) else made.variable.name
 
     # -- the script around --------------------------------------------------------------------------------------
 
@@ -437,13 +449,14 @@ class _Rewriter:
                         continue
                     statement = self.plan.host_edits.get(statement, statement)  # type: ignore[assignment]
                     if statement is loop:
-                        leading = [line for line in statement.leading_lines]  # type: ignore[attr-defined]
+                        leading = list(statement.leading_lines)
                         body.append(_slot(FIT_SLOT).with_changes(leading_lines=leading))
                     else:
                         body.append(change(statement))  # type: ignore[arg-type]
                     if statement is last_import:
                         body.append(_slot(IMPORT_SLOT))
-                return _filled(node.with_changes(body=body)) if isinstance(node, cst.IndentedBlock) else node.with_changes(body=body)
+                changed_block = node.with_changes(body=body)
+                return _filled(changed_block) if isinstance(changed_block, cst.IndentedBlock) else changed_block
             if isinstance(node, (cst.BaseSmallStatement, cst.SimpleStatementLine, cst.BaseExpression)):
                 return node
             changed = map_children(node, change)
@@ -477,6 +490,10 @@ class _Rewriter:
         return body[place] if place < len(body) else body[end]
 
 
+def _truth(test: str) -> str:
+    return test if test == "True" else f"bool({test})"
+
+
 def _is_import(node: cst.CSTNode) -> bool:
     return isinstance(small(node), (cst.Import, cst.ImportFrom))
 
@@ -486,11 +503,17 @@ def _slot(name: str) -> cst.SimpleStatementLine:
 
 
 def _statement(text: str) -> cst.BaseStatement:
-    return cst.parse_statement(text)  # type: ignore[return-value]
+    return cst.parse_statement(text)
+
+
+def _own_statement(text: str) -> cst.BaseStatement:
+    """A statement of the generated module, whose self is not the script's."""
+    own = substitute(_statement(text), lambda name: FieldName(MODULE_SELF) if name == "self" else None)
+    return own  # type: ignore[return-value]
 
 
 def _with_comments(node: cst.CSTNode, statements: Sequence[cst.BaseStatement]) -> list[cst.CSTNode]:
-    first = statements[0].with_changes(leading_lines=node.leading_lines)  # type: ignore[attr-defined,call-arg]
+    first = statements[0].with_changes(leading_lines=node.leading_lines)  # type: ignore[attr-defined]
     return [first, *statements[1:]]
 
 
@@ -500,7 +523,9 @@ def _filled(suite: cst.IndentedBlock) -> cst.IndentedBlock:
 
 def _atom(node: cst.BaseExpression) -> cst.BaseExpression:
     """Puts parentheses around what would not bind tightly."""
-    loose = (cst.BinaryOperation, cst.BooleanOperation, cst.Comparison, cst.IfExp, cst.UnaryOperation, cst.Lambda, cst.Tuple)
+    loose = (
+        cst.BinaryOperation, cst.BooleanOperation, cst.Comparison, cst.IfExp, cst.UnaryOperation, cst.Lambda, cst.Tuple,
+    )
     if isinstance(node, loose) and not node.lpar:
         return node.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
     return node
@@ -519,7 +544,7 @@ def _indented(statements: Iterable[cst.BaseStatement]) -> str:
     while leading and leading[0].comment is None:
         del leading[0]
     body[0] = body[0].with_changes(leading_lines=leading)
-    wrapped: cst.BaseStatement = cst.If(
+    wrapped = cst.If(
         cst.Name("a"), cst.IndentedBlock([cst.If(cst.Name("b"), cst.IndentedBlock(body, indent="    "))], indent="    ")
     )
     text = cst.Module([wrapped]).code

@@ -75,7 +75,17 @@ def device_text(draft: Draft) -> str | None:
                 if isinstance(inner.value, cst.Call) and len(names) > 1:
                     continue
                 return f'"cuda" if {inner.targets[0].target.value} else "cpu"'
+            if draft.tree.imports.get("torch") == "torch" and _chooses_by_name(inner.value):
+                return f"torch.device({inner.targets[0].target.value}).type"
     return None
+
+
+def _chooses_by_name(value: cst.BaseExpression) -> bool:
+    """True for `"cuda" if ... else "cpu"`."""
+    return isinstance(value, cst.IfExp) and all(
+        isinstance(part, cst.SimpleString) and str(part.raw_value).startswith(("cuda", "cpu", "mps"))
+        for part in (value.body, value.orelse)
+    )
 
 
 def device_variable(draft: Draft) -> Variable | None:
