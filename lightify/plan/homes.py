@@ -14,10 +14,10 @@ from lightify.plan.kinds import Kinds
 from lightify.plan.nest import Nest
 from lightify.plan.surroundings import Surroundings
 from lightify.plan.types import Attribute, Computed, Global, Home, Hook, Local
-from lightify.query import children
+from lightify.query import children, dotted
 
 #: Names of `nn.Module`, LightningModule and its hooks that an attribute must not hide.
-RESERVED = frozenset(  # noqa: SIM905, a list of words
+RESERVED = frozenset(
     """
     T_destination add_module all_gather allow_zero_length_dataloader_with_multiple_devices apply
     automatic_optimization backward bfloat16 buffers call_super_init children clip_gradients compile
@@ -44,7 +44,7 @@ RESERVED = frozenset(  # noqa: SIM905, a list of words
     strict_loading teardown test_dataloader test_step to to_empty to_onnx to_tensorrt to_torchscript
     toggle_optimizer toggled_optimizer train train_dataloader trainer training training_step
     transfer_batch_to_device type unfreeze untoggle_optimizer val_dataloader validation_step xpu zero_grad
-    """.split()
+    """.split()  # noqa: SIM905, a list of words
 )
 
 
@@ -71,17 +71,19 @@ def assign_homes(
     per_hook = [hook_usage(hook) for hook in hooks]
     written = {v for use in per_hook for v in use.writes} - forced.keys()
     mentioned = {v for use in per_hook for v in use.reads | use.writes} | extra.reads
-    across = {v for use in per_hook for v in use.exposed}
+    across = {v for use in per_hook for v in use.exposed} | extra.exposed
     surely = {v for use in per_hook for v in use.must or ()}
     after = usage(around.after)
     before = around.set_before(nest.host)
     homes: dict[Variable, Home] = dict(forced)
     hyperparameters = _hyperparameters(nest, hooks, mentioned - written, kinds, tree)
+    changed, owned = _changed_fields(tree), set[Variable]()
     captured: list[Variable] = []
     results: list[Variable] = []
     taken = {home.name for home in homes.values() if isinstance(home, Attribute)}
     for variable in sorted(mentioned - forced.keys(), key=lambda v: (v.frame.name, v.name)):
-        of_module, of_host = variable.frame.is_module, variable.frame is nest.host or _encloses(variable.frame, nest.host)
+        of_module = variable.frame.is_module
+        of_host = variable.frame is nest.host or _encloses(variable.frame, nest.host)
         if variable in written:
             if isinstance(variable, Field):
                 captured.append(variable.owner)
@@ -102,11 +104,16 @@ def assign_homes(
             captured.append(variable)
             continue
         elif of_module and not isinstance(variable, Field):
-            if not (nest.host.is_module and kinds.of(variable) in (Kind.MODULE, Kind.OPTIMIZER, Kind.SCHEDULER, Kind.SCALER)
-                    and variable in before and variable.name not in tree.functions and variable.name not in tree.classes):
+            trained = kinds.of(variable) in (Kind.MODULE, Kind.OPTIMIZER, Kind.SCHEDULER, Kind.SCALER)
+            defined = variable.name in tree.functions or variable.name in tree.classes
+            if not (nest.host.is_module and trained and variable in before and not defined):
                 homes[variable] = Global(variable.name)
                 continue
             captured.append(variable)
+        elif isinstance(variable, Field) and kinds.of(variable) not in _TRAINED and variable.name in changed:
+            captured.append(variable.owner)
+            owned.add(variable)
+            continue
         elif of_host or isinstance(variable, Field):
             captured.append(variable)
         else:
@@ -114,7 +121,7 @@ def assign_homes(
             continue
         homes[variable] = Attribute(_free_name(variable, taken))
         taken.add(homes[variable].name)  # type: ignore[union-attr]
-    for variable in sorted(mentioned & written, key=lambda v: v.name):
+    for variable in sorted((mentioned & written) | owned, key=lambda v: v.name):
         if isinstance(variable, Field):
             owner = variable.owner
             if owner not in homes:
@@ -129,7 +136,24 @@ def assign_homes(
     return Homes(homes, tuple(names), tuple(results), frozenset(written))
 
 
-def _hyperparameters(nest: Nest, hooks, mentioned: set[Variable], kinds: Kinds, tree: Tree) -> Variable | None:
+_TRAINED = (Kind.MODULE, Kind.OPTIMIZER, Kind.SCHEDULER, Kind.SCALER)
+
+
+def _changed_fields(tree: Tree) -> set[str]:
+    """Fields that code outside `__init__` assigns: their value must be asked of the object each time."""
+    found: set[str] = set()
+    for node in tree.parents:
+        if isinstance(node, (cst.AssignTarget, cst.AugAssign, cst.AnnAssign)):
+            name = (dotted(node.target) or "").rpartition(".")[2] if "." in (dotted(node.target) or "") else ""
+            around = next((a for a in tree.ancestors(node) if isinstance(a, cst.FunctionDef)), None)
+            if name and (around is None or around.name.value != "__init__"):
+                found.add(name)
+    return found
+
+
+def _hyperparameters(
+    nest: Nest, hooks: Sequence[Hook], mentioned: set[Variable], kinds: Kinds, tree: Tree
+) -> Variable | None:
     """The parsed arguments, when the module only reads their fields."""
     spaces = [v for v in mentioned if kinds.of(v) is Kind.NAMESPACE and not isinstance(v, Field)]
     if len(spaces) != 1:
@@ -191,7 +215,10 @@ def _separate_locals(homes: dict[Variable, Home], per_hook: Sequence[Usage]) -> 
     """Renames locals of opened calls that would meet another variable of the same name in a hook."""
     for use in per_hook:
         names: dict[str, Variable] = {}
-        for variable in sorted(use.reads | use.writes, key=lambda v: (not isinstance(homes.get(v), Global), len(v.frame.name))):
+        globals_first = sorted(
+            use.reads | use.writes, key=lambda v: (not isinstance(homes.get(v), Global), len(v.frame.name))
+        )
+        for variable in globals_first:
             home = homes.get(variable)
             if not isinstance(home, (Local, Global)) or variable.frame.name == "hook":
                 continue

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import libcst as cst
 
-from lightify.facts import Kind
 from lightify.flow import (
     Binding,
+    Field,
     Item,
     Step,
     Usage,
@@ -90,6 +90,8 @@ def without_dead_values(draft: Draft, hook: Hook, hooks: Sequence[Hook]) -> Hook
                     and isinstance(inner.targets[0].target, cst.Name) and _does_nothing_else(inner.value)):
                 continue
             variable = step.frame.variable(inner.targets[0].target.value)  # type: ignore[union-attr]
+            if isinstance(variable, Field):
+                continue  # whoever holds the object may read it
             rest = hook_usage(replace(hook, steps=tuple(s for s in steps if s is not step)))
             if variable in rest.reads | others.reads | after or (
                 variable.frame.is_module and variable.name in draft.around.kept_reads

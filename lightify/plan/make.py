@@ -6,9 +6,7 @@ from dataclasses import replace
 
 from lightify.errors import Refusal
 from lightify.facts import Analysis
-from lightify.flow import (
-    usage,
-)
+from lightify.flow import expression_usage, usage
 from lightify.parse import Tree
 from lightify.plan.batches import batch_source, in_host, interruptible, start_draws
 from lightify.plan.draft import Draft, Flatten
@@ -87,6 +85,8 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest) -> Pla
     device = device_variable(draft)
     if device is not None and device not in usage([step for hook in hooks for step in hook.steps]).writes:
         draft.forced[device] = Computed("self.device")
+    if head.while_test is not None:
+        extra += expression_usage(head.while_test, nest.batch_frame)
     homes = assign_homes(nest, hooks, draft.forced, draft.around, draft.kinds, tree, extra)
     again, host_edits = take_host_moves(draft, homes)
     captured, initial = initial_values(draft, homes)

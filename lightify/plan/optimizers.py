@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import libcst as cst
@@ -27,7 +28,9 @@ from lightify.plan.types import (
 from lightify.query import method_call, small
 
 
-def make_optimizers(draft: Draft, hooks: list[Hook], auto: Automatic | None, plain: bool):
+def make_optimizers(
+    draft: Draft, hooks: list[Hook], auto: Automatic | None, plain: bool
+) -> tuple[list[Made], list[tuple[Made, str]], Usage]:
     nest = draft.nest
     cycle = usage([step for hook in hooks for step in hook.steps])
     used = {v for v in cycle.reads if draft.kinds.of(v) is Kind.OPTIMIZER}
@@ -45,13 +48,12 @@ def make_optimizers(draft: Draft, hooks: list[Hook], auto: Automatic | None, pla
         found = construction(variable, draft.tree) if variable.frame is nest.host else None
         movable = found is not None and may_move(draft, variable, found[0], host_reads)
         scheduler = None
-        if movable and auto is not None and auto.optimizer is variable:
+        if found is not None and movable and auto is not None and auto.optimizer is variable:
             scheduler = moved_scheduler(draft, variable, hooks, auto, host_reads, plain)
             movable = scheduler is not None or not feeds_scheduler(draft, variable, found[0])
-        elif movable:
-            movable = not feeds_scheduler(draft, variable, found[0])  # type: ignore[index]
-        if movable:
-            assert found is not None
+        elif found is not None and movable:
+            movable = not feeds_scheduler(draft, variable, found[0])
+        if found is not None and movable:
             made.append(Made(variable, found[0], found[1], True))
             draft.removed.add(found[0])
             draft.fates[found[0]] = FateNote(Fate.MOVED, "configure_optimizers")
@@ -59,9 +61,11 @@ def make_optimizers(draft: Draft, hooks: list[Hook], auto: Automatic | None, pla
             draft.forced[variable] = Local(variable.name)
             if scheduler is not None:
                 schedulers.append(scheduler)
-                draft.removed.add(scheduler[0].statement)  # type: ignore[arg-type]
-                draft.fates[scheduler[0].statement] = FateNote(Fate.MOVED, "configure_optimizers")  # type: ignore[index]
-                extra += expression_usage(scheduler[0].value, nest.host)  # type: ignore[arg-type]
+                statement, value = scheduler[0].statement, scheduler[0].value
+                assert statement is not None and value is not None
+                draft.removed.add(statement)
+                draft.fates[statement] = FateNote(Fate.MOVED, "configure_optimizers")
+                extra += expression_usage(value, nest.host)
                 draft.forced[scheduler[0].variable] = Local(scheduler[0].variable.name)
         else:
             made.append(Made(variable, None, None, False))
@@ -69,7 +73,7 @@ def make_optimizers(draft: Draft, hooks: list[Hook], auto: Automatic | None, pla
     return made, schedulers, extra
 
 
-def build_position(draft: Draft, variable: Variable) -> tuple:
+def build_position(draft: Draft, variable: Variable) -> tuple[bool, int, str]:
     found = construction(variable, draft.tree)
     span = draft.tree.span(found[0]) if found is not None else None
     return (span is None, span.line if span is not None else 0, variable.name)
@@ -81,6 +85,8 @@ def may_move(draft: Draft, variable: Variable, statement: cst.BaseStatement, hos
         return False
     if statement not in [item.node for item in draft.around.before]:
         return False
+    if draft.around.repeated and draft.tree.parents[statement] is not draft.tree.parents[draft.nest.host_loop]:
+        return False  # an outer loop repeats the run: the optimizer keeps its state from run to run
     found = construction(variable, draft.tree)
     assert found is not None
     needed = expression_usage(found[1], draft.nest.host).reads
@@ -96,32 +102,39 @@ def feeds_scheduler(draft: Draft, variable: Variable, statement: cst.BaseStateme
     return any(item.node is not statement and variable in usage([item]).reads for item in draft.around.before)
 
 
-def moved_scheduler(draft: Draft, optimizer: Variable, hooks, auto: Automatic, host_reads, plain: bool):
+def moved_scheduler(
+    draft: Draft, optimizer: Variable, hooks: Sequence[Hook], auto: Automatic, host_reads: set[Variable], plain: bool
+) -> tuple[Made, str] | None:
     """The scheduler that the Trainer can step instead of the script, with its interval."""
     readers = [item for item in draft.around.before if optimizer in usage([item]).reads]
     if len(readers) != 1:
         return None
     inner = small(readers[0].node)
-    if not (isinstance(inner, cst.Assign) and len(inner.targets) == 1 and isinstance(inner.targets[0].target, cst.Name)):
+    if not isinstance(inner, cst.Assign) or len(inner.targets) != 1:
+        return None
+    if not isinstance(inner.targets[0].target, cst.Name):
         return None
     variable = draft.nest.host.variable(inner.targets[0].target.value)
     found = construction(variable, draft.tree)
-    if draft.kinds.of(variable) is not Kind.SCHEDULER or found is None or not may_move(draft, variable, found[0], host_reads):
+    if draft.kinds.of(variable) is not Kind.SCHEDULER or found is None:
+        return None
+    if not may_move(draft, variable, found[0], host_reads):
         return None
     if any(variable in usage([item]).reads for item in draft.around.before):
         return None
     if auto.scheduler is variable:
-        uses = [step for hook in hooks for step in hook.steps if variable in usage([step]).reads]
-        if uses:
+        if any(variable in usage([step]).reads for hook in hooks for step in hook.steps):
             return None
-        draft.fates[draft.scheduler_step.node] = FateNote(Fate.REPLACED, "Trainer: steps the scheduler each batch")  # type: ignore[union-attr]
+        assert isinstance(draft.scheduler_step, Item)
+        draft.fates[draft.scheduler_step.node] = FateNote(Fate.REPLACED, "Trainer: steps the scheduler each batch")
         return Made(variable, found[0], found[1], True), "step"
     uses = [(hook, step) for hook in hooks for step in hook.steps if variable in usage([step]).reads]
     if len(uses) != 1 or uses[0][0].name not in ("on_train_epoch_end", "on_validation_epoch_start") or not plain:
         return None
     step = uses[0][1]
-    used = method_call(_expression(step))
-    if used is None or used[1] != "step" or _expression(step).args:  # type: ignore[union-attr]
+    call = _expression(step)
+    used = method_call(call)
+    if not isinstance(step, Item) or not isinstance(call, cst.Call) or used is None or used[1] != "step" or call.args:
         return None
     if any(isinstance(s, Item) and any(True for _ in exits_of(s.node)) for s in uses[0][0].steps):
         return None
@@ -129,7 +142,7 @@ def moved_scheduler(draft: Draft, optimizer: Variable, hooks, auto: Automatic, h
     return Made(variable, found[0], found[1], True), "epoch"
 
 
-def drop_scheduler_steps(draft: Draft, hooks: list[Hook], schedulers) -> list[Hook]:
+def drop_scheduler_steps(draft: Draft, hooks: list[Hook], schedulers: Sequence[tuple[Made, str]]) -> list[Hook]:
     kept_step = draft.scheduler_step
     result = []
     for hook in hooks:
