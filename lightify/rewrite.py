@@ -338,13 +338,12 @@ class _Rewriter:
         if self.plan.mode != "manual" and not summary:
             return node
         kept = {id(getattr(node, name)) for name in skip if getattr(node, name, None) is not None}
-        own_print = "print" in self.tree.functions
+        logs = summary and "print" not in self.tree.functions
 
         def change(child: cst.CSTNode) -> cst.CSTNode:
             if id(child) in kept:
                 return child
-            prints = isinstance(child, cst.Call) and dotted(child.func) == "print" and not own_print
-            if summary and isinstance(child, cst.Call) and prints and not any(a.keyword is not None for a in child.args):
+            if logs and isinstance(child, cst.Call) and dotted(child.func) == "print" and not _has_keywords(child):
                 child = child.with_changes(func=module_attribute("print"))
             if child in self.sites and self.plan.mode == "manual":
                 receiver, method = method_call(child)  # type: ignore[misc]
@@ -492,6 +491,10 @@ class _Rewriter:
 
 def _truth(test: str) -> str:
     return test if test == "True" else f"bool({test})"
+
+
+def _has_keywords(call: cst.Call) -> bool:
+    return any(arg.keyword is not None for arg in call.args)
 
 
 def _is_import(node: cst.CSTNode) -> bool:

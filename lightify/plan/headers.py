@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import libcst as cst
 
@@ -55,8 +56,15 @@ def _progress(node: cst.BaseExpression) -> cst.BaseExpression:
     return node
 
 
-def _enumerated(iterable: cst.BaseExpression, target: cst.BaseExpression):
-    """(iterable, element target, index target, start) without `enumerate`."""
+class _Enumerated(NamedTuple):
+    iterable: cst.BaseExpression
+    element: cst.BaseExpression
+    number: cst.Name | None = None
+    start: cst.BaseExpression | None = None
+
+
+def _enumerated(iterable: cst.BaseExpression, target: cst.BaseExpression) -> _Enumerated:
+    """What a loop goes over, without `enumerate`."""
     iterable = _progress(iterable)
     if isinstance(iterable, cst.Call) and dotted(iterable.func) == "enumerate":
         given = arguments(iterable)
@@ -67,8 +75,8 @@ def _enumerated(iterable: cst.BaseExpression, target: cst.BaseExpression):
                 start = given.get(1, "start")
                 if isinstance(start, cst.Integer) and start.value == "0":
                     start = None
-                return _progress(inner), element, index, start
-    return iterable, target, None, None
+                return _Enumerated(_progress(inner), element, index, start)
+    return _Enumerated(iterable, target)
 
 
 def epoch_head(loop: Loop) -> EpochHead | str:

@@ -18,9 +18,12 @@ from lightify.plan.types import (
 from lightify.query import is_constant, small
 
 
-def initial_values(draft: Draft, homes: Homes):
+def initial_values(
+    draft: Draft, homes: Homes
+) -> tuple[tuple[tuple[Variable, str], ...], tuple[tuple[str, cst.BaseExpression], ...]]:
     """Moves `best = 0` before the loop into __init__; the rest is handed over."""
-    captured, initial = [], []
+    captured: list[tuple[Variable, str]] = []
+    initial: list[tuple[str, cst.BaseExpression]] = []
     own_block = draft.tree.parents[draft.nest.host_loop]
     for variable, name in homes.captured:
         found = None
@@ -37,7 +40,9 @@ def initial_values(draft: Draft, homes: Homes):
     return tuple(captured), tuple(initial)
 
 
-def constant_start(draft: Draft, variable: Variable, own_block: cst.CSTNode):
+def constant_start(
+    draft: Draft, variable: Variable, own_block: cst.CSTNode
+) -> tuple[cst.BaseStatement, cst.BaseExpression] | None:
     name = variable.name
     statements = [item for item in draft.around.before if variable in usage([item]).writes]
     if len(statements) != 1 or draft.tree.parents.get(statements[0].node) is not own_block:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import NamedTuple
 
 import libcst as cst
 
@@ -54,7 +55,7 @@ def find_nest(tree: Tree, analysis: Analysis, flat: str = "") -> Nest | Refusal:
     Args:
         flat: why the two loops can't be taken apart: the outer one is then the only loop.
     """
-    sites = [fact.call for fact in (*analysis.backwards, *analysis.updates)]
+    sites = [*(fact.call for fact in analysis.backwards), *(fact.call for fact in analysis.updates)]
     if not analysis.backwards:
         return Refusal("LF201", "no training loop found: nothing calls backward()", tree.span(tree.module))
     if not sites:
@@ -97,7 +98,9 @@ def find_nest(tree: Tree, analysis: Analysis, flat: str = "") -> Nest | Refusal:
     return Nest(host, module, None, batch_loop, host, (), tuple(body), (), tuple(opened), tuple(sites), tuple(notes))
 
 
-def _chains(node: cst.CSTNode, tree: Tree, calls, depth: int = 0) -> list[list[cst.CSTNode]]:
+def _chains(
+    node: cst.CSTNode, tree: Tree, calls: Mapping[cst.FunctionDef, list[cst.Call]], depth: int = 0
+) -> list[list[cst.CSTNode]]:
     """Ways from the outermost loop or call down to a node: loops and calls, outermost first."""
     path: list[cst.CSTNode] = []
     below = node
@@ -180,7 +183,9 @@ def _frame_of(node: cst.CSTNode, tree: Tree, module: Frame) -> Frame:
     return frame
 
 
-def _open_nest(epoch_loop: Loop, batch_loop: Loop, sites, tree: Tree, module: Frame) -> Nest | str:
+def _open_nest(
+    epoch_loop: Loop, batch_loop: Loop, sites: Sequence[cst.Call], tree: Tree, module: Frame
+) -> Nest | str:
     host = _frame_of(epoch_loop, tree, module)
     if isinstance(epoch_loop, cst.While):
         return "the epochs are counted by a while loop"
@@ -191,7 +196,7 @@ def _open_nest(epoch_loop: Loop, batch_loop: Loop, sites, tree: Tree, module: Fr
         return found
     before, loop, after, opened = found
     body, more = _open_steps(
-        live([Item(node, loop.frame) for node in block(loop.node.body)], tree), sites, tree, module  # type: ignore[attr-defined]
+        live([Item(node, loop.frame) for node in block(batch_loop.body)], tree), sites, tree, module
     )
     before, early = _open_steps(before, sites, tree, module)
     after, late = _open_steps(after, sites, tree, module)
@@ -204,24 +209,33 @@ def _open_nest(epoch_loop: Loop, batch_loop: Loop, sites, tree: Tree, module: Fr
     )
 
 
-def _trains(step: Item, sites, tree: Tree) -> bool:
+def _trains(step: Item, sites: Sequence[cst.Call], tree: Tree) -> bool:
     for node in live_nodes(step.node, step.frame):
         if any(node is site for site in sites):
             return True
-        if isinstance(node, cst.Call) and (found := callee(node, step.frame, tree)) is not None:
-            if contains(found[0], sites, tree):
-                return True
+        found = callee(node, step.frame, tree) if isinstance(node, cst.Call) else None
+        if found is not None and contains(found[0], sites, tree):
+            return True
     return False
 
 
-def _reach(steps: Sequence[Step], goal: Loop, tree: Tree, module: Frame, depth: int = 0):
+class _Reached(NamedTuple):
+    """The steps around a loop, and the calls opened on the way to it."""
+
+    before: list[Step]
+    loop: Item
+    after: list[Step]
+    opened: list[Opened]
+
+
+def _reach(steps: Sequence[Step], goal: Loop, tree: Tree, module: Frame, depth: int = 0) -> _Reached | str:
     """Splits steps around the loop, opening the calls on the way; a text says what stands in between."""
     for number, step in enumerate(steps):
         if not isinstance(step, Item):
             continue
         before, after = list(steps[:number]), list(steps[number + 1 :])
         if step.node is goal:
-            return before, step, after, []
+            return _Reached(before, step, after, [])
         if isinstance(step.node, cst.For) and any(node is goal for node in walk(step.node)):
             passes = _unrolled(step.node, step, tree)
             if passes:
@@ -236,7 +250,7 @@ def _reach(steps: Sequence[Step], goal: Loop, tree: Tree, module: Frame, depth: 
             inner = _reach(opened.steps, goal, tree, module, depth + 1)
             if isinstance(inner, str):
                 return inner
-            return [*before, *inner[0]], inner[1], [*inner[2], *after], [opened, *inner[3]]
+            return _Reached([*before, *inner.before], inner.loop, [*inner.after, *after], [opened, *inner.opened])
     return "the batch loop is called from inside an expression or another statement"
 
 
@@ -286,7 +300,9 @@ def _reachable(function: cst.FunctionDef, tree: Tree, depth: int = 0) -> frozens
     return frozenset(nodes)
 
 
-def _open_steps(steps: Sequence[Step], sites, tree: Tree, module: Frame, depth: int = 0):
+def _open_steps(
+    steps: Sequence[Step], sites: Sequence[cst.Call], tree: Tree, module: Frame, depth: int = 0
+) -> tuple[list[Step], list[Opened]]:
     """Opens the statements of the batch loop that call a function which trains."""
     result: list[Step] = []
     opened_calls: list[Opened] = []

@@ -17,6 +17,7 @@ from lightify.flow import (
     usage,
 )
 from lightify.ledger import Fate
+from lightify.parse import Tree
 from lightify.plan.draft import Draft
 from lightify.plan.mode import Automatic, construction, exits_of
 from lightify.plan.types import (
@@ -25,7 +26,7 @@ from lightify.plan.types import (
     Local,
     Made,
 )
-from lightify.query import method_call, small
+from lightify.query import dotted, method_call, small
 
 
 def make_optimizers(
@@ -45,7 +46,10 @@ def make_optimizers(
     for variable in ordered:
         if not (variable.frame is nest.host or variable.frame.is_module or "." in repr(variable)):
             continue
-        found = construction(variable, draft.tree) if variable.frame is nest.host else None
+        built = construction(variable, draft.tree)
+        if built is not None and _is_wrapper(built[1], draft.tree):
+            continue
+        found = built if variable.frame is nest.host else None
         movable = found is not None and may_move(draft, variable, found[0], host_reads)
         scheduler = None
         if found is not None and movable and auto is not None and auto.optimizer is variable:
@@ -71,6 +75,14 @@ def make_optimizers(
             made.append(Made(variable, None, None, False))
             extra.reads.add(variable)
     return made, schedulers, extra
+
+
+def _is_wrapper(call: cst.Call, tree: Tree) -> bool:
+    """True for an object of the script's own class that steps an optimizer and is none."""
+    definition = tree.classes.get(dotted(call.func) or "")
+    if definition is None:
+        return False
+    return not any((dotted(base.value) or "object") != "object" for base in definition.bases)
 
 
 def build_position(draft: Draft, variable: Variable) -> tuple[bool, int, str]:
