@@ -36,14 +36,13 @@ def batch_source(draft: Draft, head: BatchHead) -> cst.BaseExpression | None:
     plain = known and not any(isinstance(n, cst.Call) and dotted(n.func) != "range" and dotted(n.func) != "len"
                     and not _is_size(n) for n in walk(head.source))
     written = usage((*nest.epoch_start, *nest.body, *nest.epoch_end)).writes
-    heads = {nest.host.variable(n) for n in (target_names(nest.epoch_loop.target) if isinstance(nest.epoch_loop, cst.For) else ())}
+    counters = target_names(nest.epoch_loop.target) if isinstance(nest.epoch_loop, cst.For) else ()
+    heads = {nest.host.variable(name) for name in counters}
     settled = not (reads & (written | heads))
-    if settled and (plain or (known and nest.epoch_loop is None)) and (host := in_host(draft, head.source, nest.batch_frame)):
-        return host
-    if settled and (host := in_host(draft, head.source, nest.batch_frame)):
+    host = in_host(draft, head.source, nest.batch_frame) if settled else None
+    if host is not None and not plain and not (known and nest.epoch_loop is None):
         draft.lazy = True
-        return host
-    return None
+    return host
 
 
 def is_loader(draft: Draft, source: cst.BaseExpression, frame: Frame) -> bool:

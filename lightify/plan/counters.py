@@ -24,7 +24,8 @@ from lightify.plan.types import (
 from lightify.query import code, is_constant
 
 
-def batch_names(draft: Draft, head: BatchHead, frame: Frame, loop: cst.CSTNode, body: Sequence[Step], later: Sequence[Step]
+def batch_names(
+    draft: Draft, head: BatchHead, frame: Frame, loop: cst.CSTNode, body: Sequence[Step], later: Sequence[Step]
 ) -> list[Step]:
     """What a loop's head binds, bound at the start of the step."""
     first: list[Step] = []

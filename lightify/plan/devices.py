@@ -80,7 +80,9 @@ def strip_moves(steps: Sequence[Step], batch: set[Variable], kinds: Kinds, out: 
     return tuple(result)
 
 
-def _strip(node: cst.BaseStatement, frame: Frame, batch: set[Variable], kinds: Kinds, out: Stripped) -> list[cst.BaseStatement]:
+def _strip(
+    node: cst.BaseStatement, frame: Frame, batch: set[Variable], kinds: Kinds, out: Stripped
+) -> list[cst.BaseStatement]:
     inner = small(node)
     if inner is not None:
         new = _values(inner, frame, batch, kinds)
@@ -90,7 +92,7 @@ def _strip(node: cst.BaseStatement, frame: Frame, batch: set[Variable], kinds: K
             out.fates[inner] = FateNote(Fate.REPLACED, "Trainer: moves the batch")
             return []
         out.origins[new] = inner
-        return [node.with_changes(body=[new])]  # type: ignore[list-item]
+        return [node.with_changes(body=[new])]
     if isinstance(node, (cst.FunctionDef, cst.ClassDef)):
         return [node]
     new_node = _compound(node, frame, batch, kinds, out)
@@ -116,16 +118,17 @@ def _compound(node: cst.CSTNode, frame: Frame, batch: set[Variable], kinds: Kind
 
 
 def _values(node: cst.CSTNode, frame: Frame, batch: set[Variable], kinds: Kinds) -> cst.CSTNode:
+    def holds_batch(name: str) -> bool:
+        return kinds.variable(cst.Name(name), frame) in batch
+
     def change(child: cst.CSTNode) -> cst.CSTNode:
         child = map_children(child, change)
         value = moved(child, frame, kinds)
-        if value is not None and (name := root_name(value)) is not None and "." not in name:
-            if kinds.variable(cst.Name(name), frame) in batch:
-                return value
-        if isinstance(child, (cst.DictComp, cst.ListComp)) and (source := _moved_whole(child, frame, kinds)):
-            if kinds.variable(cst.Name(source), frame) in batch:
-                return cst.Name(source)
-        return child
+        name = root_name(value)
+        if value is not None and name is not None and "." not in name and holds_batch(name):
+            return value
+        source = _moved_whole(child, frame, kinds) if isinstance(child, (cst.DictComp, cst.ListComp)) else None
+        return cst.Name(source) if source and holds_batch(source) else child
 
     return change(node) if not isinstance(node, cst.BaseSuite) else node
 
@@ -162,7 +165,9 @@ class HostMoves:
     again: tuple[str, ...]
 
 
-def host_moves(before: Iterable[Item], used_later: set[Variable], handed: set[Variable], kinds: Kinds, tree: Tree) -> HostMoves:
+def host_moves(
+    before: Iterable[Item], used_later: set[Variable], handed: set[Variable], kinds: Kinds, tree: Tree
+) -> HostMoves:
     """Finds `model.to(device)` in the host for networks that the Trainer gets.
 
     Args:
@@ -179,7 +184,10 @@ def host_moves(before: Iterable[Item], used_later: set[Variable], handed: set[Va
             if variable is not None:
                 removed.append(node)
                 again.extend([code(inner)] if variable in used_later else [])
-        elif isinstance(inner, cst.Assign) and len(inner.targets) == 1 and isinstance(inner.targets[0].target, cst.Name):
+        elif (
+            isinstance(inner, cst.Assign) and len(inner.targets) == 1
+            and isinstance(inner.targets[0].target, cst.Name)
+        ):
             variable = item.frame.variable(inner.targets[0].target.value)
             value = moved(inner.value, item.frame, kinds)
             if value is None or variable not in handed or not kinds.built_here(variable):
@@ -194,7 +202,8 @@ def host_moves(before: Iterable[Item], used_later: set[Variable], handed: set[Va
                 argument = ", ".join(code(arg) for arg in inner.value.args)  # type: ignore[attr-defined]
                 again.append(f"{variable.name}.{inner.value.func.attr.value}({argument})")  # type: ignore[attr-defined]
         elif isinstance(node, cst.If) and node.orelse is None and isinstance(node.test, (cst.Name, cst.Attribute)):
-            moves = [_moved_network(getattr(small(s), "value", None), item.frame, handed, kinds) for s in block(node.body)]
+            values = [getattr(small(s), "value", None) for s in block(node.body)]
+            moves = [_moved_network(value, item.frame, handed, kinds) for value in values]
             if moves and all(variable is not None for variable in moves):
                 removed.append(node)
                 if any(variable in used_later for variable in moves):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import libcst as cst
@@ -97,12 +97,25 @@ def find_evaluation(nest: Nest, kinds: Kinds, analysis: Analysis, tree: Tree) ->
     return _checked(nest, kinds, tree, loop_step, head, before, after, rest, opened, fates)
 
 
-def _checked(nest, kinds: Kinds, tree: Tree, loop_step: Item, head, before, after, rest, opened, fates) -> Evaluation | str:
+def _checked(
+    nest: Nest,
+    kinds: Kinds,
+    tree: Tree,
+    loop_step: Item,
+    head: BatchHead,
+    before: Sequence[Step],
+    after: Sequence[Step],
+    rest: Sequence[Step],
+    opened: Sequence[Opened],
+    fates: dict[cst.CSTNode, FateNote],
+) -> Evaluation | str:
+    loop = loop_step.node
+    assert isinstance(loop, cst.For)
     modules: set[Variable] = set()
     kept_before: list[Step] = []
     for step in before:
         variable = mode_call(step, kinds, "eval")
-        if variable is not None:
+        if isinstance(step, Item) and variable is not None:
             modules.add(variable)
             fates[step.node] = FateNote(Fate.REPLACED, "Trainer: evaluation mode")
             continue
@@ -114,7 +127,7 @@ def _checked(nest, kinds: Kinds, tree: Tree, loop_step: Item, head, before, afte
     for number, part in enumerate((after, rest)):
         for step in part:
             variable = mode_call(step, kinds, "train")
-            if variable is not None and variable in modules:
+            if isinstance(step, Item) and variable is not None and variable in modules:
                 again.add(variable)
                 fates[step.node] = FateNote(Fate.REPLACED, "Trainer: back to training mode")
                 continue
@@ -126,15 +139,17 @@ def _checked(nest, kinds: Kinds, tree: Tree, loop_step: Item, head, before, afte
         return "the network is never put back into training mode"
     called = _called_modules(loop_step, kinds)
     body: list[Step] = []
-    for step in live([Item(node, loop_step.frame) for node in block(loop_step.node.body)], tree):  # type: ignore[attr-defined]
-        if isinstance(step, Item) and isinstance(step.node, cst.With) and gradients(step.node, step.frame, tree) is False:
+    for step in live([Item(node, loop_step.frame) for node in block(loop.body)], tree):
+        within = step.node if isinstance(step, Item) and isinstance(step.node, cst.With) else None
+        if isinstance(step, Item) and within is not None and gradients(within, step.frame, tree) is False:
             fates[step.node] = FateNote(Fate.REPLACED, "Trainer: evaluates without gradients")
-            body.extend(live([Item(node, step.frame) for node in block(step.node.body)], tree))
+            body.extend(live([Item(node, step.frame) for node in block(within.body)], tree))
         else:
             body.append(step)
     if modules and any(not kinds.is_loss(v) for v in called - modules):
         return "not every network is put into evaluation mode"
     for step in body:
+        assert isinstance(step, Item)
         if any(mode_call(Item(s, step.frame), kinds, m) for s in _lines(step.node) for m in ("eval", "train")):
             return "the mode changes inside the evaluation"
         if any(isinstance(n, cst.Attribute) and n.attr.value == "backward" for n in live_nodes(step.node, step.frame)):
@@ -142,12 +157,12 @@ def _checked(nest, kinds: Kinds, tree: Tree, loop_step: Item, head, before, afte
     if not modules and any(v in usage(nest.body).reads for v in called) is False and called:
         return "the evaluation is of another network"
     return Evaluation(
-        loop_step.node, loop_step.frame, head, tuple(kept_before), tuple(body), tuple(kept_after[0]),  # type: ignore[arg-type]
+        loop, loop_step.frame, head, tuple(kept_before), tuple(body), tuple(kept_after[0]),
         tuple(kept_after[1]), frozenset(modules), bool(modules) and modules <= again, tuple(opened), fates,
     )
 
 
-def _lines(node: cst.CSTNode):
+def _lines(node: cst.CSTNode) -> list[cst.SimpleStatementLine]:
     return [part for part in walk(node) if isinstance(part, cst.SimpleStatementLine)]
 
 
@@ -173,20 +188,21 @@ def mode_call(step: Step, kinds: Kinds, mode: str) -> Variable | None:
     """The network that `net.eval()` or `net.train()` is called on, as a statement of its own."""
     call = expression_of(step.node) if isinstance(step, Item) else None
     used = method_call(call)
-    if used is None:
+    if not isinstance(step, Item) or not isinstance(call, cst.Call) or used is None:
         return None
-    argument = dotted(call.args[0].value) if len(call.args) == 1 else None  # type: ignore[union-attr]
+    argument = dotted(call.args[0].value) if len(call.args) == 1 else None
     fits = {"eval": (("eval", None), ("train", "False")), "train": (("train", None), ("train", "True"))}[mode]
-    if not any(used[1] == name and argument == value and (value is not None or not call.args) for name, value in fits):  # type: ignore[union-attr]
+    if not any(used[1] == name and argument == value and (value is not None or not call.args) for name, value in fits):
         return None
-    variable = kinds.variable(used[0], step.frame)  # type: ignore[union-attr]
+    variable = kinds.variable(used[0], step.frame)
     return variable if variable is not None and kinds.of(variable) is Kind.MODULE else None
 
 
 def uses_modules(step: Step, kinds: Kinds) -> bool:
     """True when a step may run a network or hand it to something that does."""
     if not isinstance(step, Item):
-        return any(isinstance(node, cst.Name) and kinds.kind(node, step.value_frame) is Kind.MODULE for node in walk(step.value))
+        names = [node for node in walk(step.value) if isinstance(node, cst.Name)]
+        return any(kinds.kind(node, step.value_frame) is Kind.MODULE for node in names)
     quiet = ("state_dict", "parameters", "named_parameters", "zero_grad")
     saved = set()
     for node in live_nodes(step.node, step.frame):
@@ -200,13 +216,15 @@ def uses_modules(step: Step, kinds: Kinds) -> bool:
     return False
 
 
-_CALM = {"print", "len", "float", "int", "range", "list", "dict", "str", "enumerate", "zip", "sum", "max", "min", "round",
-         "abs", "time", "time.time", "time.perf_counter", "sys.stdout.write", "torch.no_grad"}
+_CALM = {
+    "print", "len", "float", "int", "range", "list", "dict", "str", "enumerate", "zip", "sum", "max", "min", "round",
+    "abs", "time", "time.time", "time.perf_counter", "sys.stdout.write", "torch.no_grad",
+}
 _CALM_METHODS = set(
     """format item append extend step time write flush update train close set_description set_postfix add_scalar info
-    double float long int half bool mean sum cpu cuda to numpy detach clone size dim max min argmax argmin eq ne gt lt div
-    mul add sub sqrt pow exp log abs view view_as reshape squeeze unsqueeze flatten tolist items keys values get copy
-    strftime total_seconds join split strip""".split()
+    double float long int half bool mean sum cpu cuda to numpy detach clone size dim max min argmax argmin eq ne gt lt
+    div mul add sub sqrt pow exp log abs view view_as reshape squeeze unsqueeze flatten tolist items keys values get
+    copy strftime total_seconds join split strip""".split()  # noqa: SIM905, a list of words
 )
 
 

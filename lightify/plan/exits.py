@@ -51,9 +51,8 @@ def ends_early(draft: Draft, head: BatchHead) -> bool:
     ]
     if not found:
         return False
-    if len(found) == 1 and draft.nest.epoch_loop is not None and limits_batches(draft, found[0][0], head):
-        return False
-    return True
+    limited = len(found) == 1 and draft.nest.epoch_loop is not None and limits_batches(draft, found[0][0], head)
+    return not limited
 
 
 def limits_batches(draft: Draft, number: int, head: BatchHead) -> bool:
@@ -73,7 +72,9 @@ def limits_batches(draft: Draft, number: int, head: BatchHead) -> bool:
         return False
     written = usage((*draft.nest.epoch_start, *draft.nest.body, *draft.nest.epoch_end)).writes
     used = expression_usage(node.test, step.frame).reads
-    if used & written or not in_host(draft, node.test, step.frame) or any(isinstance(n, cst.Call) for n in walk(node.test)):
+    if used & written or not in_host(draft, node.test, step.frame):
+        return False
+    if any(isinstance(n, cst.Call) for n in walk(node.test)):
         return False
     if head.index is not None and step.frame.resolve(head.index.value) in used:
         return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import libcst as cst
@@ -33,7 +33,9 @@ from lightify.plan.validation import validation_hooks
 from lightify.query import children, dotted, method_call, small, walk
 
 
-def make_hooks(draft: Draft, head: BatchHead, epochs: EpochHead | None, auto: Automatic | None, endable: bool) -> list[Hook]:
+def make_hooks(
+    draft: Draft, head: BatchHead, epochs: EpochHead | None, auto: Automatic | None, endable: bool
+) -> list[Hook]:
     nest = draft.nest
     batch, batch_idx = draft.generated.variable("batch"), draft.generated.variable("batch_idx")
     draft.forced[batch], draft.forced[batch_idx] = Local("batch"), Local("batch_idx")
@@ -128,8 +130,10 @@ def notices_step(draft: Draft, step: Step, made_before: set[Variable], auto: Aut
         for part in remaining(draft, node):
             if isinstance(part, (cst.Break, cst.Continue, cst.FunctionDef, cst.ClassDef, cst.Del, cst.Try)):
                 return True
-            if isinstance(part, cst.AugAssign) and frame.resolve(getattr(part.target, "value", "") if isinstance(part.target, cst.Name) else "_") in made_before:
-                return True
+            if isinstance(part, cst.AugAssign):
+                changed = part.target.value if isinstance(part.target, cst.Name) else "_"
+                if frame.resolve(changed) in made_before:
+                    return True
             if isinstance(part, (cst.AssignTarget,)) and not isinstance(part.target, (cst.Name, cst.Tuple)):
                 return True
             if isinstance(part, cst.Name) and holds_weights(part, frame, draft.kinds):
@@ -141,7 +145,7 @@ def notices_step(draft: Draft, step: Step, made_before: set[Variable], auto: Aut
     return False
 
 
-def remaining(draft: Draft, node: cst.CSTNode):
+def remaining(draft: Draft, node: cst.CSTNode) -> Iterator[cst.CSTNode]:
     """A node and all below it without statements that are gone."""
     stack = [node]
     while stack:
@@ -152,8 +156,10 @@ def remaining(draft: Draft, node: cst.CSTNode):
         stack.extend(children(current))
 
 
-_HARMLESS = {"sum", "len", "max", "min", "float", "int", "str", "list", "time.time", "time.perf_counter", "datetime.now",
-             "datetime.datetime.now", "range", "round", "abs"}
+_HARMLESS = {
+    "sum", "len", "max", "min", "float", "int", "str", "list", "time.time", "time.perf_counter", "datetime.now",
+    "datetime.datetime.now", "range", "round", "abs",
+}
 
 
 def _does_nothing_else(value: cst.BaseExpression) -> bool:

@@ -24,7 +24,7 @@ from lightify.plan.draft import Draft
 from lightify.plan.evaluation import uses_modules
 from lightify.plan.headers import BatchHead
 from lightify.plan.homes import Homes
-from lightify.plan.metrics import log_statement, metrics_of, printed
+from lightify.plan.metrics import Metric, log_statement, metrics_of, printed
 from lightify.plan.nest import Nest
 from lightify.plan.options import device_text
 from lightify.plan.types import (
@@ -75,16 +75,20 @@ def logged(draft: Draft, body: Sequence[Step], head: BatchHead, batch: set[Varia
     return tuple(result)
 
 
-def in_place(draft: Draft, step: Item, index: Variable | None, written: set[Variable], sure: set[Variable]) -> list:
+def in_place(
+    draft: Draft, step: Item, index: Variable | None, written: set[Variable], sure: set[Variable]
+) -> list[cst.BaseStatement]:
     """The statements that take a step's place: itself, logs, or itself with logs for prints."""
-    guarded = isinstance(step.node, cst.If) and step.node.orelse is None and constant(step.node.test, step.frame) is None
-    inside = list(block(step.node.body)) if guarded else [step.node]  # type: ignore[union-attr]
+    guard = step.node if isinstance(step.node, cst.If) and step.node.orelse is None else None
+    if guard is not None and constant(guard.test, step.frame) is not None:
+        guard = None
+    inside = list(block(guard.body)) if guard is not None else [step.node]
     new: list[cst.BaseStatement] = []
     logged = False
     for node in inside:
         call = printed(node, draft.tree)
         metrics = metrics_of(call, step.frame, draft.kinds) if call is not None else ()
-        if not metrics or not shows_only(draft, call, step.frame, metrics, written, index):
+        if call is None or not metrics or not shows_only(draft, call, step.frame, metrics, written, index):
             new.append(node)
             continue
         logged = True
@@ -96,16 +100,23 @@ def in_place(draft: Draft, step: Item, index: Variable | None, written: set[Vari
         return [step.node]
     only_logs = all(node not in inside for node in new)
     values = {m for node in new for m in usage([Item(node, step.frame)]).reads if m in written}
-    if not guarded or (only_logs and values <= sure):
-        if guarded:
+    if guard is None or (only_logs and values <= sure):
+        if guard is not None:
             draft.fates[step.node] = FateNote(Fate.REPLACED, "Trainer: shows progress on a clock")
         return new
-    changed = step.node.with_changes(body=step.node.body.with_changes(body=new))  # type: ignore[union-attr]
+    changed = guard.with_changes(body=guard.body.with_changes(body=new))
     draft.stripped.origins[changed] = step.node
     return [changed]
 
 
-def shows_only(draft: Draft, call, frame: Frame, metrics, written: set[Variable], index: Variable | None) -> bool:
+def shows_only(
+    draft: Draft,
+    call: cst.Call,
+    frame: Frame,
+    metrics: Sequence[Metric],
+    written: set[Variable],
+    index: Variable | None,
+) -> bool:
     """True when a print shows nothing that was computed in the body but the metrics and the batch's number."""
     if draft.settings.style == "idiomatic":
         return True
@@ -113,10 +124,11 @@ def shows_only(draft: Draft, call, frame: Frame, metrics, written: set[Variable]
     return not (expression_usage(call, frame).reads & written) - shown - {index}
 
 
-def take_host_moves(draft: Draft, homes: Homes):
+def take_host_moves(draft: Draft, homes: Homes) -> tuple[tuple[str, ...], dict[cst.CSTNode, cst.CSTNode]]:
     """Takes `model.to(device)` out of the host; says again after fit what is needed there."""
     handed = {v for v, _ in homes.captured if draft.kinds.of(v) is Kind.MODULE}
-    later = {v for v in handed if any(v in usage([i]).reads and uses_modules(i, draft.kinds) for i in draft.around.after)}
+    running = [usage([item]).reads for item in draft.around.after if uses_modules(item, draft.kinds)]
+    later = {v for v in handed if any(v in reads for reads in running)}
     ran = [item for item in draft.around.before if runs_network(draft, item, handed)]
     if ran or device_text(draft) is None:
         return (), {}
@@ -134,7 +146,9 @@ def runs_network(draft: Draft, item: Item, handed: set[Variable]) -> bool:
             if isinstance(node.func, cst.Name) and draft.kinds.variable(node.func, item.frame) in handed:
                 return True
             full = draft.tree.qualified(node.func) or ""
-            if any(draft.kinds.variable(a.value, item.frame) in handed for a in node.args) and full not in ("print", "len"):
+            if full in ("print", "len"):
+                continue
+            if any(draft.kinds.variable(a.value, item.frame) in handed for a in node.args):
                 return True
     return False
 

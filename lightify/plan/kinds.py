@@ -65,7 +65,8 @@ class Kinds:
     def is_loss(self, variable: Variable) -> bool:
         """True for a criterion of torch.nn, whose result does not depend on its mode."""
         keys = self._lookup(variable)
-        values = [fact.node.value for fact in self._named if (fact.scope, fact.name) in keys and isinstance(fact.node, cst.Assign)]
+        facts = [fact for fact in self._named if (fact.scope, fact.name) in keys]
+        values = [fact.node.value for fact in facts if isinstance(fact.node, cst.Assign)]
         names = [self.tree.qualified(_innermost(value)) or "" for value in values]
         return bool(names) and all(name.startswith("torch.nn.") and name.endswith("Loss") for name in names)
 
@@ -94,6 +95,10 @@ class Kinds:
 
 def _innermost(value: cst.BaseExpression) -> cst.BaseExpression | None:
     """`nn.MSELoss` for `nn.MSELoss().to(device)`."""
-    while isinstance(value, cst.Call) and isinstance(value.func, cst.Attribute) and isinstance(value.func.value, cst.Call):
+    while (
+        isinstance(value, cst.Call)
+        and isinstance(value.func, cst.Attribute)
+        and isinstance(value.func.value, cst.Call)
+    ):
         value = value.func.value
     return value.func if isinstance(value, cst.Call) else None

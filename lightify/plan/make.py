@@ -112,7 +112,9 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest) -> Pla
         lazy=draft.lazy,
         sized_lazily=plain and draft.settings.runtime == "lightning" and start_draws(draft),
         interruptible=interruptible(draft),
-        validation_source=in_host(draft, draft.evaluation.head.source, draft.evaluation.frame) if draft.evaluation else None,
+        validation_source=(
+            in_host(draft, draft.evaluation.head.source, draft.evaluation.frame) if draft.evaluation else None
+        ),
         after_fit=(*again, *modes_after_fit(draft)),
         keeps_batch=draft.keeps_batch,
         host_edits=host_edits,

@@ -41,14 +41,14 @@ def metrics_of(call: cst.Call, frame: Frame, kinds: Kinds) -> tuple[Metric, ...]
 
     for part in walk(call):
         used = method_call(part)
-        if used is not None and used[1] == "item" and not part.args:  # type: ignore[attr-defined]
+        if isinstance(part, cst.Call) and used is not None and used[1] == "item" and not part.args:
             add(used[0])
         elif isinstance(part, cst.FormattedStringExpression) and isinstance(part.expression, cst.Name):
             spec = "".join(getattr(piece, "value", "") for piece in part.format_spec or ())
             if spec[-1:] in ("f", "e", "g"):
                 add(part.expression)
-        elif used is not None and used[1] == "format" and isinstance(used[0], (cst.SimpleString, cst.ConcatenatedString)):
-            for value in _by_format(used[0], [arg.value for arg in part.args if arg.keyword is None]):  # type: ignore[attr-defined]
+        elif isinstance(part, cst.Call) and used is not None and used[1] == "format":
+            for value in _by_format(used[0], [arg.value for arg in part.args if arg.keyword is None]):
                 add(value)
         elif isinstance(part, cst.BinaryOperation) and isinstance(part.operator, cst.Modulo):
             values = [e.value for e in part.right.elements] if isinstance(part.right, cst.Tuple) else [part.right]

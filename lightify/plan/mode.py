@@ -28,6 +28,8 @@ from lightify.query import (
     walk,
 )
 
+Clip = tuple[cst.BaseExpression, Frame, str]
+
 
 @dataclass(frozen=True, eq=False)
 class Automatic:
@@ -47,7 +49,7 @@ class Automatic:
     middle: tuple[Step, ...]
     after: tuple[Step, ...]
     optimizer: Variable
-    clip: tuple[cst.BaseExpression, Frame, str] | None
+    clip: Clip | None
     scheduler: Variable | None
     fates: Mapping[cst.CSTNode, FateNote] = field(default_factory=dict)
     start: tuple[Step, ...] = ()  # with a closure: what runs once a batch, before the step
@@ -73,9 +75,11 @@ def automatic(nest: Nest, kinds: Kinds, tree: Tree) -> Automatic | str:
         elif reason := _hides_training(step, nest, tree):
             return reason
     if len(backwards) != 1:
-        return f"{len(backwards)} backward passes in the batch loop" if backwards else "backward() is not called in the loop's own body"
+        none = "backward() is not called in the loop's own body"
+        return f"{len(backwards)} backward passes in the batch loop" if backwards else none
     if len(updates) != 1:
-        return f"{len(updates)} optimizer steps in the batch loop" if updates else "no optimizer steps in the loop's own body"
+        none = "no optimizer steps in the loop's own body"
+        return f"{len(updates)} optimizer steps in the batch loop" if updates else none
     if len(zeros) != 1:
         return "gradients are zeroed more than once" if zeros else "gradients are not zeroed in the batch loop"
     zero, backward, update = zeros[0], backwards[0], updates[0]
@@ -118,15 +122,18 @@ def automatic(nest: Nest, kinds: Kinds, tree: Tree) -> Automatic | str:
             variable = kinds.variable(used[0], after[0].frame)  # type: ignore[union-attr]
             if variable is not None and kinds.of(variable) is Kind.SCHEDULER:
                 scheduler = variable
-    loss_call = _call(steps[backward])
-    assert loss_call is not None
+    loss_step = steps[backward]
+    loss = method_call(_call(loss_step))
+    assert isinstance(loss_step, Item) and loss is not None
     for number, target in ((zero, "Trainer: zeroes gradients"), (backward, "Trainer: backward of the returned loss"),
                            (update, "Trainer: steps the optimizer")):
-        fates[steps[number].node] = FateNote(Fate.REPLACED, target, "automatic optimization")  # type: ignore[union-attr]
+        replaced = steps[number]
+        assert isinstance(replaced, Item)
+        fates[replaced.node] = FateNote(Fate.REPLACED, target, "automatic optimization")
     before = tuple(step for number, step in enumerate(steps[:backward]) if number != zero)
     after = [step for step in after if step is not steps[zero]]
     return Automatic(
-        before, method_call(loss_call)[0], steps[backward].frame, tuple(early), tuple(middle), tuple(after),  # type: ignore[index,union-attr]
+        before, loss[0], loss_step.frame, tuple(early), tuple(middle), tuple(after),
         optimizer, clip, scheduler, fates,
     )
 
@@ -137,9 +144,9 @@ def _closure(nest: Nest, kinds: Kinds) -> Automatic | None:
     for number, step in enumerate(steps):
         call = _call(step)
         used = method_call(call)
-        if used is None or call not in nest.sites or used[1] != "step" or len(call.args) != 1:  # type: ignore[union-attr]
+        if used is None or call not in nest.sites or used[1] != "step" or len(call.args) != 1:
             continue
-        name = dotted(call.args[0].value)  # type: ignore[union-attr]
+        name = dotted(call.args[0].value)
         found = [s for s in steps[:number] if isinstance(s, Item) and isinstance(s.node, cst.FunctionDef)
                  and s.node.name.value == name]
         optimizer = kinds.variable(used[0], step.frame)  # type: ignore[union-attr]
@@ -165,8 +172,12 @@ def _closure(nest: Nest, kinds: Kinds) -> Automatic | None:
             or usage(others).writes & usage([s for s in steps if s is not found[0]]).reads
         ):
             return None
-        replaced = FateNote(Fate.REPLACED, "Trainer: steps the optimizer with the training step as closure", "automatic optimization")
-        fates: dict[cst.CSTNode, FateNote] = {inside[zero].node: replaced, inside[backward].node: replaced, step.node: replaced}  # type: ignore[union-attr]
+        replaced = FateNote(
+            Fate.REPLACED, "Trainer: steps the optimizer with the training step as closure", "automatic optimization"
+        )
+        assert isinstance(step, Item)
+        fates: dict[cst.CSTNode, FateNote] = {}
+        fates.update(dict.fromkeys((inside[zero].node, inside[backward].node, step.node), replaced))
         fates[result] = FateNote(Fate.MOVED, "training_step")
         before = tuple(s for s in steps[:number] if s is not found[0])
         return Automatic(
@@ -176,7 +187,9 @@ def _closure(nest: Nest, kinds: Kinds) -> Automatic | None:
     return None
 
 
-def _between(steps: Sequence[Step], optimizer: Variable, kinds: Kinds, tree: Tree):
+def _between(
+    steps: Sequence[Step], optimizer: Variable, kinds: Kinds, tree: Tree
+) -> tuple[Clip | None, list[Step] | None, dict[cst.CSTNode, FateNote]]:
     """What stands between backward and step: (clipping, statements that gradients don't concern, fates).
 
     The statements are None when one of them may touch gradients: then all run right before the step.
@@ -186,9 +199,11 @@ def _between(steps: Sequence[Step], optimizer: Variable, kinds: Kinds, tree: Tre
     fates: dict[cst.CSTNode, FateNote] = {}
     for step in steps:
         clipped = _clip(step, optimizer, kinds, tree)
-        if clipped is not None and clip is None:
+        if isinstance(step, Item) and clipped is not None and clip is None:
             clip = clipped
-            fates[step.node] = FateNote(Fate.REPLACED, "Trainer(gradient_clip_val=...)", "clipped between backward and step")  # type: ignore[union-attr]
+            fates[step.node] = FateNote(
+                Fate.REPLACED, "Trainer(gradient_clip_val=...)", "clipped between backward and step"
+            )
         elif isinstance(step, Item) and not touches_weights(step, kinds, tree):
             calm.append(step)
         else:
@@ -244,7 +259,9 @@ def calls_out(call: cst.Call, frame: Frame, tree: Tree) -> bool:
     if isinstance(head, Variable) and head.frame.is_module and head.name in tree.functions:
         return True
     full = tree.qualified(call.func) or name
-    return full in ("torch.save", "sys.exit", "exit", "quit") or (head.frame.name != "" and name == head.name if isinstance(head, Variable) else True)
+    if full in ("torch.save", "sys.exit", "exit", "quit") or not isinstance(head, Variable):
+        return True
+    return head.frame.name != "" and name == head.name
 
 
 def _call(step: Step) -> cst.Call | None:
@@ -289,7 +306,7 @@ def _hides_training(step: Step, nest: Nest, tree: Tree) -> str:
     return ""
 
 
-def exits_of(node: cst.CSTNode):
+def exits_of(node: cst.CSTNode) -> Iterator[cst.Break | cst.Continue | cst.Return]:
     """Exits of a statement that leave the loop around it."""
     wrapper = cst.While(test=cst.Name("True"), body=cst.IndentedBlock([node]))  # type: ignore[list-item]
     return own_exits(wrapper)
@@ -334,8 +351,9 @@ def _bindings(owner: cst.CSTNode) -> tuple[dict[str, list[tuple[cst.BaseStatemen
     for node in scope_nodes(owner):
         inner = small(node)
         if isinstance(inner, cst.Assign) and len(inner.targets) == 1 and isinstance(inner.value, cst.Call):
-            if isinstance(inner.targets[0].target, cst.Name):
-                calls.setdefault(inner.targets[0].target.value, []).append((node, inner.value))  # type: ignore[arg-type]
+            target = inner.targets[0].target
+            if isinstance(node, cst.BaseStatement) and isinstance(target, cst.Name):
+                calls.setdefault(target.value, []).append((node, inner.value))
         if isinstance(node, (cst.AssignTarget, cst.For, cst.AugAssign, cst.AnnAssign, cst.NamedExpr)):
             names = target_names(node.target)
         elif isinstance(node, cst.AsName):
@@ -357,12 +375,13 @@ def _reads_gradients(steps: Sequence[Step], tree: Tree) -> bool:
     for step in steps:
         if isinstance(step, Item):
             for node in walk(step.node):
-                if isinstance(node, cst.Attribute) and node.attr.value == "grad" and tree.qualified(node) != "torch.autograd.grad":
+                named = isinstance(node, cst.Attribute) and node.attr.value == "grad"
+                if named and tree.qualified(node) != "torch.autograd.grad":
                     return True
     return False
 
 
-def _clip(step: Step, optimizer: Variable, kinds: Kinds, tree: Tree) -> tuple[cst.BaseExpression, Frame, str] | None:
+def _clip(step: Step, optimizer: Variable, kinds: Kinds, tree: Tree) -> Clip | None:
     call = _call(step)
     if call is None or not isinstance(step, Item):
         return None

@@ -36,7 +36,8 @@ def departures(draft: Draft, hooks: Sequence[Hook]) -> tuple[str, ...]:
 
 def trainer_options(draft: Draft, epochs: EpochHead | None, auto: Automatic | None) -> None:
     host = draft.nest.host
-    options = [TrainerOption("max_epochs", epochs.count, host) if epochs is not None else TrainerOption("max_epochs", "1")]
+    one = TrainerOption("max_epochs", "1")
+    options = [TrainerOption("max_epochs", epochs.count, host) if epochs is not None else one]
     options.extend(device_options(draft))
     if auto is not None and auto.clip is not None:
         value, frame, algorithm = auto.clip
@@ -92,7 +93,8 @@ def device_variable(draft: Draft) -> Variable | None:
     """The host's `torch.device(...)` that the script chose by a condition."""
     for item in draft.around.before:
         for variable in usage([item]).writes:
-            if draft.kinds.of(variable) is Kind.DEVICE and (variable.frame is draft.nest.host or variable.frame.is_module):
+            of_host = variable.frame is draft.nest.host or variable.frame.is_module
+            if draft.kinds.of(variable) is Kind.DEVICE and of_host:
                 found = construction(variable, draft.tree)
                 owner = variable.frame.function or draft.tree.module
                 values = [
@@ -100,7 +102,8 @@ def device_variable(draft: Draft) -> Variable | None:
                     and any(isinstance(t.target, cst.Name) and t.target.value == variable.name for t in n.targets)
                 ]
                 calls = [draft.tree.qualified(v.func) for v in values if isinstance(v, cst.Call)]
-                if len(calls) == len(values) and set(calls) <= {"torch.device", "torch.accelerator.current_accelerator"}:
+                devices = {"torch.device", "torch.accelerator.current_accelerator"}
+                if len(calls) == len(values) and set(calls) <= devices:
                     fixed = found is not None and all(isinstance(a.value, cst.SimpleString) for a in found[1].args)
                     if not fixed or len(values) > 1:
                         return variable
@@ -110,12 +113,12 @@ def device_variable(draft: Draft) -> Variable | None:
 def class_name(draft: Draft) -> str:
     """After the script's only network class, else after the file."""
     own = [name for name, node in draft.tree.classes.items() if is_module_class(node, draft.tree)]
-    trained = [n for n in own if any(
-        isinstance(f.node, cst.Assign) and f.kind is Kind.MODULE and n in {dotted(c.func) for c in walk(f.node.value) if isinstance(c, cst.Call)}
-        for f in draft.analysis.named
-    )]
+    networks = [f.node.value for f in draft.analysis.named if f.kind is Kind.MODULE and isinstance(f.node, cst.Assign)]
+    called = {dotted(call.func) for value in networks for call in walk(value) if isinstance(call, cst.Call)}
+    trained = [name for name in own if name in called]
     path = PurePath(draft.tree.source.path)
-    word = path.stem if path.stem not in ("main", "train", "-", "run", "pytorch", "input") else (path.parent.name or "Model")
+    plain = path.stem in ("main", "train", "-", "run", "pytorch", "input")
+    word = (path.parent.name or "Model") if plain else path.stem
     camel = trained[0] if len(trained) == 1 else "".join(part[:1].upper() + part[1:] for part in _words(word))
     name = f"Lit{camel or 'Model'}"
     while name in draft.tree.classes or name in draft.tree.functions or name in draft.tree.imports:

@@ -56,7 +56,7 @@ def surroundings(nest: Nest, tree: Tree, more: tuple[Step, ...] = ()) -> Surroun
         elif isinstance(outer, (cst.Try, cst.TryStar)):
             for part in (*outer.handlers, outer.orelse, outer.finalbody):
                 if part is not None:
-                    after.extend(Item(node, nest.host) for node in block(part.body))  # type: ignore[union-attr]
+                    after.extend(Item(node, nest.host) for node in block(part.body))
         if isinstance(outer, cst.FunctionDef):
             break
         if isinstance(outer, (cst.For, cst.While)):
@@ -65,7 +65,8 @@ def surroundings(nest: Nest, tree: Tree, more: tuple[Step, ...] = ()) -> Surroun
         inner = outer
     removed = _removed(nest, tree)
     kept = [node for node in tree.parents if isinstance(node, (cst.FunctionDef, cst.ClassDef)) and node not in removed]
-    moved = {node for step in (*nest.epoch_start, *nest.body, *nest.epoch_end, *more) if isinstance(step, Item) for node in walk(step.node)}
+    run = (*nest.epoch_start, *nest.body, *nest.epoch_end, *more)
+    moved = {node for step in run if isinstance(step, Item) for node in walk(step.node)}
     reads: set[str] = set()
     for node in kept:
         if node in moved or node is nest.host.function:
@@ -74,7 +75,10 @@ def surroundings(nest: Nest, tree: Tree, more: tuple[Step, ...] = ()) -> Surroun
             continue
         reads |= free_names(node)
     plain = [item for item in before if not isinstance(item.node, (cst.FunctionDef, cst.ClassDef))]
-    after = [item for item in after if not isinstance(item.node, (cst.FunctionDef, cst.ClassDef)) and item.node is not nest.host_loop]
+    after = [
+        item for item in after
+        if not isinstance(item.node, (cst.FunctionDef, cst.ClassDef)) and item.node is not nest.host_loop
+    ]
     return Surroundings(tuple(plain), tuple(after), removed, frozenset(reads), repeated)
 
 
@@ -108,7 +112,8 @@ def _named_elsewhere(function: cst.FunctionDef, nest: Nest, gone: set[cst.Functi
         around = list(tree.ancestors(node))
         if any(a is function or a in gone for a in around):
             continue
-        if any(isinstance(a, cst.FunctionDef) and name in local_names(a) and a is not _holder(function, tree) for a in around):
+        inside = [a for a in around if isinstance(a, cst.FunctionDef)]
+        if any(name in local_names(a) and a is not _holder(function, tree) for a in inside):
             continue
         in_run = any(a is nest.host_loop for a in around) or any(a in {o.function for o in nest.opened} for a in around)
         if isinstance(parent, cst.Call) and node is parent.func and in_run and _was_opened(parent, nest):

@@ -49,7 +49,7 @@ def evaluation_of(draft: Draft, plain: bool, optimizer: Variable | None) -> Eval
     body = []
     for step in found.body:
         used = method_call(expression_of(step.node)) if isinstance(step, Item) else None
-        if used is not None and used[1] == "zero_grad" and optimizer is not None and (
+        if isinstance(step, Item) and used is not None and used[1] == "zero_grad" and optimizer is not None and (
             draft.kinds.variable(used[0], found.frame) is optimizer
         ):
             draft.fates[step.node] = FateNote(Fate.REPLACED, "Trainer: zeroes gradients", "no backward comes before it")
@@ -90,7 +90,7 @@ def modes_after_fit(draft: Draft) -> tuple[str, ...]:
     for variable in sorted(found.modules, key=lambda v: v.name):
         name = f"{variable.owner.name}.{variable.name}" if isinstance(variable, Field) else variable.name
         used_later = variable in usage(draft.around.after).reads or variable.name in draft.around.kept_reads
-        if used_later and (variable.frame is draft.nest.host or variable.frame.is_module or isinstance(variable, Field)):
-            if any(uses_modules(item, draft.kinds) for item in draft.around.after):
-                lines.append(f"{name}.eval()")
+        of_host = variable.frame is draft.nest.host or variable.frame.is_module or isinstance(variable, Field)
+        if used_later and of_host and any(uses_modules(item, draft.kinds) for item in draft.around.after):
+            lines.append(f"{name}.eval()")
     return tuple(lines)
