@@ -1,0 +1,149 @@
+"""Where each name lives: a local of a hook, an attribute, a global, or computed."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.converter.scripts import SETUP, STEP, converted, methods, script
+
+LOCALS = {
+    "set and read in one batch": script(f"{STEP}\nn = len(x)\nprint(n)"),
+    "set in each batch before it is read": script(f"n = 0\nn += 1\nprint(n)\n{STEP}"),
+    "the loop variable of an inner loop": script(f"{STEP}\nfor n in range(3):\n    print(n)"),
+}
+
+ATTRIBUTES = {
+    "carried from batch to batch": script(f"{STEP}\nn += 1", before="n = 0\n", after="print(n)"),
+    "set at the epoch's start": script(f"{STEP}\nn += 1", start="n = 0", end="print(n)"),
+    "read after the batches": script(f"{STEP}\nn = len(x)", end="print(n)"),
+    "read after the run": script(f"{STEP}\nn = len(x)", after="print(n)"),
+    "set only under a condition": script(f"{STEP}\nif len(x) < 8:\n    n = len(x)", before="n = 0\n", after="print(n)"),
+}
+
+
+@pytest.mark.parametrize("text", LOCALS.values(), ids=LOCALS)
+def test_what_a_batch_keeps_to_itself_stays_local(text: str) -> None:
+    assert "self.n" not in "".join(methods(converted(text).text).values())
+
+
+@pytest.mark.parametrize("text", ATTRIBUTES.values(), ids=ATTRIBUTES)
+def test_what_outlives_a_batch_becomes_an_attribute(text: str) -> None:
+    assert "self.n " in "".join(body + " " for body in methods(converted(text).text).values())
+
+
+def test_a_result_exists_after_the_run_under_its_name() -> None:
+    text = converted(script(f"{STEP}\nn = len(x)", after="print(n)")).text
+    assert text is not None and "\nn = module.n\n" in text
+
+
+def test_a_result_that_may_stay_unset_starts_with_its_old_value() -> None:
+    done = converted(ATTRIBUTES["set only under a condition"])
+    assert "self.n = " in methods(done.text)["__init__"]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "shown"),
+    [("range(3)", "self.current_epoch"), ("range(1, 4)", "self.current_epoch + 1"), ("range(first, 4)", "epoch")],
+    ids=["from zero", "from one", "from a name"],
+)
+def test_the_epoch_is_computed(epochs: str, shown: str) -> None:
+    text = script(end="print('epoch', epoch)", epochs=f"for epoch in {epochs}:", before="first = 1\n")
+    assert shown in methods(converted(text).text)["on_train_epoch_end"]
+
+
+def test_the_batch_number_is_batch_idx() -> None:
+    text = script(f"{STEP}\nif i == 2:\n    print(i)", batches="for i, (x, y) in enumerate(train_loader):")
+    assert "batch_idx" in methods(converted(text).text)["training_step"]
+
+
+def test_a_name_that_the_module_has_already_is_not_hidden() -> None:
+    text = script(f"{STEP}\nglobal_step += 1", before="global_step = 0\n", after="print(global_step)")
+    assert "self.global_step = " not in "".join(methods(converted(text).text).values())
+
+
+def test_a_global_that_a_kept_function_reads_stays_global() -> None:
+    text = script(f"{STEP}\ncount += 1", before="count = 0\n\ndef report():\n    print(count)\n", end="report()")
+    assert "global count" in methods(converted(text).text)["training_step"]
+
+
+CLASS = """
+class Runner:
+    def __init__(self, model, loader):
+        self.model, self.loader = model, loader
+        self.optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        self.stop = False
+
+    def run(self, callbacks):
+        for epoch in range(3):
+            for x, y in self.loader:
+                self.optimizer.zero_grad()
+                loss = criterion(self.model(x), y)
+                loss.backward()
+                self.optimizer.step()
+            for callback in callbacks:
+                callback(self)
+            if self.stop:
+                break
+
+
+def halt(runner):
+    runner.stop = True
+
+
+Runner(model, train_loader).run([halt])
+"""
+
+
+def test_a_field_that_others_assign_is_asked_of_its_object() -> None:
+    end = methods(converted(script("pass", epochs="if True:", batches="if True:", after=CLASS)).text)["on_train_epoch_end"]
+    assert "if self.owner.stop:" in end
+    assert "self.trainer.should_stop = True" in end
+
+
+COUNTER = """
+def main():
+    step = 0
+
+    def run_epoch():
+        nonlocal step
+        for x, y in train_loader:
+            optimizer.zero_grad()
+            loss = criterion(model(x), y)
+            loss.backward()
+            optimizer.step()
+            step += 1
+
+    for epoch in range(3):
+        run_epoch()
+        print(step)
+
+
+main()
+"""
+
+
+def test_nonlocal_names_of_moved_code_become_attributes() -> None:
+    done = converted(script("pass", epochs="if True:", batches="if True:", after=COUNTER))
+    assert done.text is not None and "nonlocal" not in done.text
+    assert "self.step += 1" in methods(done.text)["training_step"]
+
+
+OUTER = """
+for fold in range(2):
+    for epoch in range(3):
+        for x, y in train_loader:
+            optimizer.zero_grad()
+            loss = criterion(model(x), y)
+            loss.backward()
+            optimizer.step()
+    print(fold)
+"""
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["built before the outer loop", "built in it"])
+def test_an_optimizer_keeps_its_state_from_run_to_run(inside: bool) -> None:
+    build = "optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)\n"
+    outer = OUTER.replace("    for epoch", f"    {build}    for epoch") if inside else build + OUTER
+    text = script("pass", epochs="if True:", batches="if True:", after=outer, setup=SETUP.replace(build, ""))
+    made = methods(converted(text).text)["configure_optimizers"]
+    assert ("SGD" in made) == inside

@@ -1,0 +1,78 @@
+"""What the Trainer does instead of the script: moves, progress prints; and imports that nothing needs."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.converter.scripts import STEP, converted, methods, script
+
+DEVICE = "device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')\nmodel.to(device)\n"
+
+GONE = {
+    "a pair": "x, y = x.to(device), y.to(device)",
+    "one by one": "x = x.to(device)\ny = y.to(device, non_blocking=True)",
+    "cuda": "x, y = x.cuda(), y.cuda()",
+    "guarded": "if torch.cuda.is_available():\n    x, y = x.cuda(), y.cuda()",
+}
+STAYS = {
+    "only part of the batch moves": "x = x.to(device)",
+    "a change of type": "x, y = x.to(torch.float64).float(), y",
+}
+
+
+@pytest.mark.parametrize("move", GONE.values(), ids=GONE)
+def test_moves_of_the_whole_batch_go(move: str) -> None:
+    done = converted(script(f"{move}\n{STEP}", before=DEVICE))
+    step = methods(done.text)["training_step"]
+    assert ".to(" not in step and "cuda" not in step
+    assert "transfer_batch_to_device" not in methods(done.text)
+
+
+@pytest.mark.parametrize("move", STAYS.values(), ids=STAYS)
+def test_other_moves_stay_and_the_trainer_moves_nothing(move: str) -> None:
+    hooks = methods(converted(script(f"{move}\n{STEP}", before=DEVICE)).text)
+    assert ".to(" in hooks["training_step"]
+    assert hooks["transfer_batch_to_device"] == "return batch"
+
+
+NUMBERED = "for i, (x, y) in enumerate(train_loader):"
+LOGGED = {
+    "an f-string": "print(f'loss {loss.item():.4f}')",
+    "format": "print('loss {:.4f}'.format(loss.item()))",
+    "percent": "print('loss %f' % loss.item())",
+    "every k batches": "if i % 2 == 0:\n    print(i, loss.item())",
+}
+PRINTED = {
+    "a shape": "print(x.shape)",
+    "something made in the body": "best = loss.argmax()\nprint(best, loss.item())",
+    "a text": "print('next')",
+}
+
+
+@pytest.mark.parametrize("line", LOGGED.values(), ids=LOGGED)
+def test_prints_of_numbers_are_logged(line: str) -> None:
+    step = methods(converted(script(f"{STEP}\n{line}", batches=NUMBERED)).text)["training_step"]
+    assert "self.log('loss', loss, prog_bar=True)" in step and "print" not in step
+
+
+@pytest.mark.parametrize("line", PRINTED.values(), ids=PRINTED)
+def test_other_prints_stay(line: str) -> None:
+    body = "".join(methods(converted(script(f"{STEP}\n{line}", batches=NUMBERED)).text).values())
+    assert "print(" in body
+
+
+def test_summaries_of_an_epoch_are_printed_once() -> None:
+    hooks = methods(converted(script(f"{STEP}\ntotal = loss.item()", end="print(epoch, total)")).text)
+    assert "self.print(" in hooks["on_train_epoch_end"]
+
+
+def test_imports_that_only_the_loop_used_go() -> None:
+    text = script(before="from tqdm import tqdm\n", batches="for x, y in tqdm(train_loader):")
+    done = converted(text)
+    assert done.text is not None and "tqdm" not in done.text
+    assert [e.reason for e in done.ledger.entries if "tqdm import" in e.text] == ["nothing uses it any more"]
+
+
+def test_imports_that_were_unused_before_stay() -> None:
+    done = converted("import os\n" + script())
+    assert done.text is not None and "import os\n" in done.text

@@ -1,0 +1,137 @@
+"""Which loops are found, what their heads say, and which calls are opened on the way."""
+
+from __future__ import annotations
+
+from textwrap import indent
+
+import pytest
+
+from lightify.errors import Refusal
+from tests.converter.scripts import FORWARD, PROLOGUE, SETUP, STEP, converted, methods, planned, script
+
+REFUSED = {
+    "nothing trains": (PROLOGUE + SETUP, "LF201"),
+    "one step, no loop": (f"{PROLOGUE}{SETUP}x, y = data[:8]\n{STEP}\n", "LF203"),
+    "the loop yields": (
+        f"{PROLOGUE}{SETUP}def train():\n    for x, y in train_loader:\n{indent(STEP, ' ' * 8)}\n        yield loss\n"
+        "for loss in train():\n    print(loss)\n",
+        "LF220",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "code"), REFUSED.values(), ids=REFUSED)
+def test_what_has_no_loop_to_convert_is_refused(text: str, code: str) -> None:
+    done = converted(text)
+    assert done.text is None
+    assert [refusal.code for refusal in done.refusals] == [code]
+
+
+EPOCHS = {
+    "range(n)": ("range(3)", "max_epochs=3"),
+    "range(a, b)": ("range(1, 4)", "max_epochs=3"),
+    "range(start, n + start)": ("range(first, n + first)", "max_epochs=n,"),
+    "names": ("range(first, n)", "max_epochs=n - first"),
+    "a bar": ("tqdm(range(n))", "max_epochs=n,"),
+    "trange": ("trange(n)", "max_epochs=n,"),
+}
+
+
+@pytest.mark.parametrize(("iterable", "option"), EPOCHS.values(), ids=EPOCHS)
+def test_epochs_are_counted(iterable: str, option: str) -> None:
+    text = script(epochs=f"for epoch in {iterable}:", before="from tqdm import tqdm, trange\nfirst, n = 1, 4\n")
+    assert option in (converted(text).text or "")
+
+
+BATCHES = {
+    "a loader": "for x, y in train_loader:",
+    "numbered": "for i, (x, y) in enumerate(train_loader):",
+    "numbered from one": "for i, (x, y) in enumerate(train_loader, 1):",
+    "a bar": "for x, y in tqdm(train_loader):",
+    "a bar around numbers": "for i, (x, y) in tqdm(enumerate(train_loader), total=4):",
+    "numbers around a bar": "for i, (x, y) in enumerate(tqdm(train_loader)):",
+}
+
+
+@pytest.mark.parametrize("head", BATCHES.values(), ids=BATCHES)
+def test_the_loader_is_handed_to_fit(head: str) -> None:
+    done = converted(script(batches=head, before="from tqdm import tqdm\n"))
+    assert done.text is not None and ".fit(module, train_loader)" in done.text
+    assert methods(done.text)["training_step"].startswith("x, y = batch")
+
+
+NOT_LOADERS = {
+    "a list": "for x, y in batches:",
+    "a generator": "for x, y in draw():",
+    "two loaders": "for (x, y), _ in zip(train_loader, val_loader):",
+}
+
+
+@pytest.mark.parametrize("head", NOT_LOADERS.values(), ids=NOT_LOADERS)
+def test_other_sources_are_made_anew_each_pass(head: str) -> None:
+    before = "batches = [data[:8], data[8:16]]\ndef draw():\n    yield data[:8]\n    yield data[8:16]\n\n"
+    source = head.partition(" in ")[2].rstrip(":")
+    assert f"Passes(lambda: {source}, module)" in (converted(script(batches=head, before=before)).text or "")
+
+
+def function(parameters: str, body: str = STEP, result: str = "") -> str:
+    lines = f"for x, y in train_loader:\n{indent(body, '    ')}\n{result}"
+    return f"def train({parameters}):\n{indent(lines, '    ')}\n\n"
+
+
+OPENED = {
+    "no parameters": (function(""), "train()"),
+    "by position": (function("model, optimizer"), "train(model, optimizer)"),
+    "by keyword": (function("net, opt", STEP.replace("model(", "net(").replace("optimizer.", "opt.")), "train(opt=optimizer, net=model)"),
+    "a default": (function("model, scale=2.0", STEP.replace("y)", "y) * scale", 1)), "train(model)"),
+    "a result": (function("", result="return loss.item()"), "last = train()"),
+    "two results": (function("", result="return loss.item(), len(x)"), "last, n = train()"),
+    "an early default": (function("epoch"), "train(epoch)"),
+}
+KEPT = {
+    "returns from its middle": (function("", f"{FORWARD}\nif loss > 9:\n    return\n{STEP}"), "train()"),
+    "decorated": ("def twice(f):\n    return f\n\n@twice\n" + function(""), "train()"),
+    "variable arguments": (function("*parts"), "train(1, 2)"),
+    "called inside an expression": (function("", result="return 1"), "print(train())"),
+}
+
+
+def in_epochs(define: str, call: str) -> str:
+    return f"{PROLOGUE}{SETUP}{define}for epoch in range(3):\n    {call}\nprint('done')\n"
+
+
+@pytest.mark.parametrize(("define", "call"), OPENED.values(), ids=OPENED)
+def test_a_call_that_runs_the_loop_is_opened(define: str, call: str) -> None:
+    done = converted(in_epochs(define, call))
+    assert done.text is not None
+    assert "max_epochs=3" in done.text and "def train(" not in done.text
+
+
+@pytest.mark.parametrize(("define", "call"), KEPT.values(), ids=KEPT)
+def test_other_calls_are_not_opened(define: str, call: str) -> None:
+    tree, plan = planned(in_epochs(define, call))
+    assert isinstance(plan, Refusal) or not plan.nest.opened or plan.nest.epoch_loop is None
+
+
+def test_parameters_take_their_arguments_names() -> None:
+    define = function("net, opt", STEP.replace("model(", "net(").replace("optimizer.", "opt."))
+    step = methods(converted(in_epochs(define, "train(model, optimizer)")).text)["training_step"]
+    assert "self.model(x)" in step and "net" not in step
+
+
+def test_a_loop_that_only_warms_up_stays() -> None:
+    warm = f"for x, y in train_loader:\n{indent(STEP, '    ')}\n"
+    done = converted(script(before=warm))
+    assert done.text is not None and "loss.backward()" in done.text and "max_epochs=3" in done.text
+    assert "other loops that train stay as they are" in done.reasons[0]
+
+
+def test_the_test_of_a_while_loop_reads_what_the_body_wrote() -> None:
+    text = script(
+        f"{STEP}\ncount += 1\nif count == 5:\n    done = True\n    break",
+        epochs="while not done:",
+        before="count, done = 0, False\n",
+    )
+    hooks = methods(converted(text).text)
+    assert hooks["goes_on"] == "return bool(not self.done)"
+    assert "self.done = True" in hooks["training_step"]
