@@ -1,0 +1,119 @@
+"""Shapes that once trained differently, or not at all, after conversion: now bit for bit as before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lightify.verify import Outcome, verify
+from tests.converter.scripts import STEP, converted, script
+from tests.converter.test_evaluation import EVALUATE
+from tests.converter.test_homes import COUNTER, OUTER
+
+AVERAGE = """
+class Average:
+    def __init__(self, model):
+        self.model = model
+        self.shadow = [p.detach().clone() for p in model.parameters()]
+
+    def update(self):
+        for kept, now in zip(self.shadow, self.model.parameters()):
+            kept.mul_(0.9).add_(now.detach(), alpha=0.1)
+
+    def swap(self):
+        for kept, now in zip(self.shadow, self.model.parameters()):
+            kept.data, now.data = now.data, kept.data
+
+"""
+RUNNER = """
+class Runner:
+    def __init__(self, model, callbacks):
+        self.model, self.callbacks = model, callbacks
+        self.optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        self.epoch, self.stop = 0, False
+
+    def train_step(self, x, y):
+        self.optimizer.zero_grad()
+        loss = criterion(self.model(x), y)
+        loss.backward()
+        self.optimizer.step()
+        return loss.item()
+
+    def run(self, epochs):
+        for epoch in range(epochs):
+            self.epoch = epoch
+            losses = [self.train_step(x, y) for x, y in train_loader]
+            for callback in self.callbacks:
+                callback(self, sum(losses))
+            if self.stop:
+                break
+
+
+def halt(runner, loss):
+    runner.stop = runner.epoch == 1
+
+
+Runner(model, [halt]).run(5)
+"""
+ELSEWHERE = {"epochs": "if True:", "batches": "if True:"}
+PHASES = """\
+for phase in ('train', 'val'):
+    model.train(phase == 'train')
+    total = 0.0
+    for x, y in loaders[phase]:
+        optimizer.zero_grad()
+        with torch.set_grad_enabled(phase == 'train'):
+            loss = criterion(model(x), y)
+            if phase == 'train':
+                loss.backward()
+                optimizer.step()
+        total += loss.item()
+    if phase == 'val' and total < best:
+        best, weights = total, copy.deepcopy(model.state_dict())
+"""
+
+SCRIPTS = {
+    "examples drawn by Python's random": script(
+        f"x, y = data[random.sample(range(30), 8)]\n{STEP}",
+        before="import random\nrandom.seed(0)\n", epochs="if True:", batches="for step in range(8):",
+    ),
+    "an average of the weights": script(
+        f"{STEP}\nema.update()", define=AVERAGE, before="ema = Average(model)\n",
+        end=f"ema.swap()\n{EVALUATE}model.train()\nema.swap()",
+    ),
+    "a trainer whose callbacks stop it": script("pass", after=RUNNER, **ELSEWHERE),
+    "a flag ends both loops": script(
+        f"{STEP}\ncount += 1\nif count == 6:\n    done = True\n    break",
+        epochs="while not done:", before="count, done = 0, False\n", after="print(count)",
+    ),
+    "momentum outlives an outer loop": script("pass", after=OUTER, **ELSEWHERE),
+    "nonlocal state": script("pass", after=COUNTER, **ELSEWHERE),
+    "phases": script(
+        "pass", before="loaders = {'train': train_loader, 'val': val_loader}\nbest, weights = 9e9, None\n",
+        after=f"for epoch in range(3):\n{PHASES}\nmodel.load_state_dict(weights)".replace("\n", "\n    ").replace(
+            "\n    \n    model", "\nmodel"), **ELSEWHERE,
+    ),
+    "a result set only sometimes": script(
+        f"{STEP}\nif loss.item() < low:\n    low, kept = loss.item(), copy.deepcopy(model.state_dict())",
+        before="low, kept = -1.0, copy.deepcopy(model.state_dict())\n", end="scale = 0.5",
+        after="model.load_state_dict(kept)\nwith torch.no_grad():\n    print(model(data[:8][0]).sum() * scale)",
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", SCRIPTS.values(), ids=SCRIPTS)
+def test_it_trains_identically(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = converted(text)
+    assert done.text is not None, done.refusals
+    (tmp_path / "old.py").write_text(text, encoding="utf-8")
+    (tmp_path / "new.py").write_text(done.text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    verdict = verify(tmp_path / "old.py", tmp_path / "new.py", timeout_s=200)
+    assert verdict.outcome is Outcome.IDENTICAL, f"{verdict.sentence}\n{verdict.new.stderr_tail}"
+
+
+def test_each_is_converted() -> None:
+    for text in SCRIPTS.values():
+        assert ".fit(" in (converted(text).text or "")
