@@ -343,4 +343,12 @@ def _alias(value: cst.BaseExpression, frame: Frame) -> Variable | Expression | N
         return Expression(value, frame)
     if isinstance(value, cst.Attribute) and dotted(value) is not None:
         return Expression(value, frame)
+    if isinstance(value, cst.Subscript) and dotted(value.value) is not None and _fixed_index(value):
+        return Expression(value, frame)
     return None
+
+
+def _fixed_index(node: cst.Subscript) -> bool:
+    """True for `loaders["train"]`."""
+    index = node.slice[0].slice if len(node.slice) == 1 else None
+    return isinstance(index, cst.Index) and isinstance(index.value, cst.SimpleString)

@@ -22,6 +22,7 @@ class Kind(Enum):
     NAMESPACE = "arguments"
     SCALER = "gradient scaler"
     TENSOR_TYPE = "tensor type"
+    OBJECT = "object of the script"
 
 
 @dataclass(frozen=True, eq=False)

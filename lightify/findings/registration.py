@@ -12,7 +12,8 @@ from lightify.facts import Kind
 from lightify.findings.base import Rule, call_name
 from lightify.findings.script import Script
 from lightify.query import dotted, method_call, walk
-from lightify.recognisers.modules import builds_module, is_module_class
+from lightify.recognisers.base import is_module_class
+from lightify.recognisers.modules import builds_module
 
 IN_LIST = Rule(
     "LF460",

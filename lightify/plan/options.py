@@ -20,7 +20,7 @@ from lightify.plan.types import (
     TrainerOption,
 )
 from lightify.query import code, dotted, small, walk
-from lightify.recognisers.modules import is_module_class
+from lightify.recognisers.base import is_module_class
 
 
 def departures(draft: Draft, hooks: Sequence[Hook]) -> tuple[str, ...]:
@@ -90,24 +90,31 @@ def _chooses_by_name(value: cst.BaseExpression) -> bool:
 
 
 def device_variable(draft: Draft) -> Variable | None:
-    """The host's `torch.device(...)` that the script chose by a condition."""
-    for item in draft.around.before:
-        for variable in usage([item]).writes:
-            of_host = variable.frame is draft.nest.host or variable.frame.is_module
-            if draft.kinds.of(variable) is Kind.DEVICE and of_host:
-                found = construction(variable, draft.tree)
-                owner = variable.frame.function or draft.tree.module
-                values = [
-                    n.value for n in scope_nodes(owner) if isinstance(n, cst.Assign)
-                    and any(isinstance(t.target, cst.Name) and t.target.value == variable.name for t in n.targets)
-                ]
-                calls = [draft.tree.qualified(v.func) for v in values if isinstance(v, cst.Call)]
-                devices = {"torch.device", "torch.accelerator.current_accelerator"}
-                if len(calls) == len(values) and set(calls) <= devices:
-                    fixed = found is not None and all(isinstance(a.value, cst.SimpleString) for a in found[1].args)
-                    if not fixed or len(values) > 1:
-                        return variable
+    """The host's or the module's `torch.device(...)` that the script chose by a condition."""
+    candidates = [variable for item in draft.around.before for variable in sorted(usage([item]).writes, key=repr)]
+    if not draft.nest.host.is_module:
+        names = [fact.name for fact in draft.analysis.named if fact.kind is Kind.DEVICE and fact.scope is None]
+        candidates += [draft.nest.module.variable(name) for name in names if "." not in name]
+    for variable in candidates:
+        of_host = variable.frame is draft.nest.host or variable.frame.is_module
+        if draft.kinds.of(variable) is Kind.DEVICE and of_host and _chosen(variable, draft):
+            return variable
     return None
+
+
+def _chosen(variable: Variable, draft: Draft) -> bool:
+    """True when a name is always a `torch.device(...)`, and which one is not fixed."""
+    owner = variable.frame.function or draft.tree.module
+    values = [
+        node.value for node in scope_nodes(owner) if isinstance(node, cst.Assign)
+        and any(isinstance(t.target, cst.Name) and t.target.value == variable.name for t in node.targets)
+    ]
+    calls = [draft.tree.qualified(value.func) for value in values if isinstance(value, cst.Call)]
+    if len(calls) != len(values) or not set(calls) <= {"torch.device", "torch.accelerator.current_accelerator"}:
+        return False
+    found = construction(variable, draft.tree)
+    fixed = found is not None and all(isinstance(arg.value, cst.SimpleString) for arg in found[1].args)
+    return not fixed or len(values) > 1
 
 
 def class_name(draft: Draft) -> str:

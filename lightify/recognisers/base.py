@@ -35,3 +35,14 @@ def named(node: cst.CSTNode, scope: Scope, kind: Kind, *, sure: bool = True) -> 
     """One fact for each name that the assignment binds."""
     for name in assigned_names(node):
         yield Named(scope, name, kind, node, sure)
+
+
+def is_module_class(definition: cst.ClassDef, tree: Tree, depth: int = 0) -> bool:
+    """True when a class derives from `torch.nn.Module`, directly or through classes of the file."""
+    for base in definition.bases:
+        full = tree.qualified(base.value) or ""
+        if full.startswith("torch.nn.") or full.endswith("nn.Module"):
+            return True
+        if full in tree.classes and depth < 8 and is_module_class(tree.classes[full], tree, depth + 1):
+            return True
+    return False

@@ -9,7 +9,7 @@ import libcst as cst
 from lightify.facts import Fact, Kind, Named, Scope
 from lightify.parse import Tree
 from lightify.query import arguments, dotted, method_call
-from lightify.recognisers.base import assigned_value, named
+from lightify.recognisers.base import assigned_value, is_module_class, named
 
 _USED_AS_MODULE = {
     "parameters", "named_parameters", "state_dict", "load_state_dict", "train", "eval", "zero_grad", "requires_grad_",
@@ -47,14 +47,3 @@ def builds_module(value: cst.BaseExpression, tree: Tree) -> bool:
     if full.startswith("torchvision.models.") and not full.rpartition(".")[2].startswith("get_"):
         return True
     return full in tree.classes and is_module_class(tree.classes[full], tree)
-
-
-def is_module_class(definition: cst.ClassDef, tree: Tree, depth: int = 0) -> bool:
-    """True when a class derives from `torch.nn.Module`, directly or through classes of the file."""
-    for base in definition.bases:
-        full = tree.qualified(base.value) or ""
-        if full.startswith("torch.nn.") or full.endswith("nn.Module"):
-            return True
-        if full in tree.classes and depth < 8 and is_module_class(tree.classes[full], tree, depth + 1):
-            return True
-    return False

@@ -9,7 +9,7 @@ import libcst as cst
 from lightify.facts import Fact, Kind, Named, Scope
 from lightify.parse import Tree
 from lightify.query import dotted, method_call
-from lightify.recognisers.base import assigned_value, named
+from lightify.recognisers.base import assigned_value, is_module_class, named
 
 _NOT_OPTIMIZERS = ("torch.optim.lr_scheduler.", "torch.optim.swa_utils.")
 
@@ -25,6 +25,11 @@ def recognise(node: cst.CSTNode, scope: Scope, tree: Tree) -> Iterable[Fact]:
             yield from named(node, scope, Kind.OPTIMIZER)
         elif full.endswith("GradScaler"):
             yield from named(node, scope, Kind.SCALER)
+        elif full in tree.classes and not (
+            _is_optimizer_class(tree.classes[full], tree) or is_module_class(tree.classes[full], tree)
+        ):
+            # a schedule that wraps an optimizer steps like one, but is none
+            yield from named(node, scope, Kind.OBJECT)
     used = method_call(node)
     if used is not None:
         name = dotted(used[0])
@@ -36,3 +41,7 @@ def recognise(node: cst.CSTNode, scope: Scope, tree: Tree) -> Iterable[Fact]:
         name = dotted(node.value)
         if name is not None:
             yield Named(scope, name, Kind.OPTIMIZER, node)
+
+
+def _is_optimizer_class(definition: cst.ClassDef, tree: Tree) -> bool:
+    return any((tree.qualified(base.value) or "").startswith("torch.optim.") for base in definition.bases)

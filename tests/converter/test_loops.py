@@ -82,7 +82,10 @@ def function(parameters: str, body: str = STEP, result: str = "") -> str:
 OPENED = {
     "no parameters": (function(""), "train()"),
     "by position": (function("model, optimizer"), "train(model, optimizer)"),
-    "by keyword": (function("net, opt", STEP.replace("model(", "net(").replace("optimizer.", "opt.")), "train(opt=optimizer, net=model)"),
+    "by keyword": (
+        function("net, opt", STEP.replace("model(", "net(").replace("optimizer.", "opt.")),
+        "train(opt=optimizer, net=model)",
+    ),
     "a default": (function("model, scale=2.0", STEP.replace("y)", "y) * scale", 1)), "train(model)"),
     "a result": (function("", result="return loss.item()"), "last = train()"),
     "two results": (function("", result="return loss.item(), len(x)"), "last, n = train()"),
