@@ -18,7 +18,9 @@ print(f'{right / 30:.3f}')
 INLINE = {
     "there is none": script(),
     "the network never goes back to training": script(end=EVALUATE),
-    "left early": script(start="model.train()", end=EVALUATE.replace("right +=", "if right > 9:\n            break\n        right +=")),
+    "left early": script(
+        start="model.train()", end=EVALUATE.replace("right +=", "if right > 9:\n            break\n        right +=")
+    ),
     "every k batches": script(
         f"{STEP}\nif i % 3 == 0:\n" + "".join(f"    {line}\n" for line in EVALUATE.splitlines()) + "    model.train()",
         batches="for i, (x, y) in enumerate(train_loader):",
@@ -38,11 +40,15 @@ INLINE = {
 HOOKS = {
     "eval, then train at the next epoch's start": script(start="model.train()", end=EVALUATE),
     "eval and train around it": script(end=f"{EVALUATE}model.train()"),
-    "train(False) is eval": script(start="model.train(True)", end=EVALUATE.replace("model.eval()", "model.train(False)")),
+    "train(False) is eval": script(
+        start="model.train(True)", end=EVALUATE.replace("model.eval()", "model.train(False)")
+    ),
     "in a function": script(
         start="model.train()",
         end="right = evaluate()\nprint(right)",
-        before="def evaluate():\n" + "".join(f"    {line}\n" for line in EVALUATE.splitlines()) + "    return right\n\n",
+        before="def evaluate():\n"
+        + "".join(f"    {line}\n" for line in EVALUATE.splitlines())
+        + "    return right\n\n",
     ),
     "in a decorated function": script(
         start="model.train()",

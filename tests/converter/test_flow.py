@@ -42,8 +42,10 @@ def test_liveness(text: str, exposed: str, must: str) -> None:
     found = usage([Item(node, frame) for node in cst.parse_module(text).body])  # type: ignore[arg-type]
     names = {variable.name for variable in found.exposed}
     assert names - {"int"} == set(exposed.split()) - {"int"}
-    assert {variable.name for variable in found.must or ()} >= set(must.split()) - {"a"} if "del" in text else (
-        {variable.name for variable in found.must or ()} == set(must.split())
+    assert (
+        {variable.name for variable in found.must or ()} >= set(must.split()) - {"a"}
+        if "del" in text
+        else ({variable.name for variable in found.must or ()} == set(must.split()))
     )
 
 

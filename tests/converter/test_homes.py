@@ -95,7 +95,9 @@ Runner(model, train_loader).run([halt])
 
 
 def test_a_field_that_others_assign_is_asked_of_its_object() -> None:
-    end = methods(converted(script("pass", epochs="if True:", batches="if True:", after=CLASS)).text)["on_train_epoch_end"]
+    end = methods(converted(script("pass", epochs="if True:", batches="if True:", after=CLASS)).text)[
+        "on_train_epoch_end"
+    ]
     assert "if self.owner.stop:" in end
     assert "self.trainer.should_stop = True" in end
 

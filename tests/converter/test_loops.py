@@ -112,7 +112,7 @@ def test_a_call_that_runs_the_loop_is_opened(define: str, call: str) -> None:
 
 @pytest.mark.parametrize(("define", "call"), KEPT.values(), ids=KEPT)
 def test_other_calls_are_not_opened(define: str, call: str) -> None:
-    tree, plan = planned(in_epochs(define, call))
+    _, plan = planned(in_epochs(define, call))
     assert isinstance(plan, Refusal) or not plan.nest.opened or plan.nest.epoch_loop is None
 
 

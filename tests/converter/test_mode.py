@@ -55,7 +55,9 @@ MANUAL = {
         "2 optimizer steps in the batch loop",
     ),
     "a bad batch is left before its step": (
-        script(f"{FORWARD}\nif torch.isnan(loss):\n    continue\noptimizer.zero_grad()\nloss.backward()\noptimizer.step()"),
+        script(
+            f"{FORWARD}\nif torch.isnan(loss):\n    continue\noptimizer.zero_grad()\nloss.backward()\noptimizer.step()"
+        ),
         "the body may be left before the optimizer steps",
     ),
     "the optimizer is made anew each epoch": (
@@ -63,7 +65,9 @@ MANUAL = {
         "the optimizer is made anew in the loop",
     ),
     "weights updated by hand": (
-        script(f"{FORWARD}\nmodel.zero_grad()\nloss.backward()\nfor p in model.parameters():\n    p.data -= 0.1 * p.grad"),
+        script(
+            f"{FORWARD}\nmodel.zero_grad()\nloss.backward()\nfor p in model.parameters():\n    p.data -= 0.1 * p.grad"
+        ),
         "no optimizer steps in the loop's own body",
     ),
     "gradients from autograd.grad": (
@@ -84,19 +88,21 @@ AUTOMATIC = {
     "zeroed before the forward": script(f"optimizer.zero_grad()\n{FORWARD}\nloss.backward()\noptimizer.step()"),
     "zeroed right before backward": script(),
     "zeroed after the step": script(f"{FORWARD}\nloss.backward()\noptimizer.step()\noptimizer.zero_grad()"),
-    "zeroed on the network that the optimizer owns": script(f"{FORWARD}\nmodel.zero_grad()\nloss.backward()\noptimizer.step()"),
+    "zeroed on the network that the optimizer owns": script(
+        f"{FORWARD}\nmodel.zero_grad()\nloss.backward()\noptimizer.step()"
+    ),
     "a scheduler each batch": script(f"{STEP}\nscheduler.step()", before=SCHEDULER),
     "a scheduler each epoch": script(end="scheduler.step()", before=SCHEDULER),
     "rates written by hand": script(start="for group in optimizer.param_groups:\n    group['lr'] = 0.1 / (epoch + 1)"),
-    "one loop of steps": script(
-        "x, y = data[:8]\n" + STEP, epochs="if True:", batches="for step in range(10):"
-    ),
+    "one loop of steps": script("x, y = data[:8]\n" + STEP, epochs="if True:", batches="for step in range(10):"),
     "a closure": script(
         "def closure():\n    optimizer.zero_grad()\n    loss = criterion(model(x), y)\n    loss.backward()\n"
         "    return loss\noptimizer.step(closure)",
         setup=SETUP.replace("SGD", "LBFGS").replace(", momentum=0.9", ""),
     ),
-    "in a function of its own": script("train_step(x, y)", before="def train_step(x, y):\n" + indent(STEP, "    ") + "\n"),
+    "in a function of its own": script(
+        "train_step(x, y)", before="def train_step(x, y):\n" + indent(STEP, "    ") + "\n"
+    ),
 }
 
 
@@ -129,9 +135,7 @@ def test_clipping_of_some_weights_stays_before_the_step() -> None:
 
 
 def test_a_wrapper_of_an_optimizer_is_no_optimizer() -> None:
-    text = script(
-        STEP.replace("optimizer.", "warm."), define=WRAPPER, before="warm = Warm(optimizer)\n"
-    )
+    text = script(STEP.replace("optimizer.", "warm."), define=WRAPPER, before="warm = Warm(optimizer)\n")
     done = converted(text)
     assert "warm" not in methods(done.text)["configure_optimizers"]
 
@@ -147,8 +151,11 @@ def test_a_wrapper_of_an_optimizer_is_no_optimizer() -> None:
     ids=["a number only", "an object built from the network", "prints weights", "saves weights"],
 )
 def test_what_sees_updated_weights_waits_for_them(after_step: str, hook: str) -> None:
-    text = script(f"{STEP}\n{after_step}", before="total = 0\nema = Average(model)\n",
-                  define="class Average:\n    def __init__(self, model):\n        self.model = model\n\n"
-                         "    def update(self):\n        self.shadow = copy.deepcopy(self.model)\n")
+    text = script(
+        f"{STEP}\n{after_step}",
+        before="total = 0\nema = Average(model)\n",
+        define="class Average:\n    def __init__(self, model):\n        self.model = model\n\n"
+        "    def update(self):\n        self.shadow = copy.deepcopy(self.model)\n",
+    )
     word = after_step.partition("(")[0].partition(" ")[0].rpartition(".")[2]
     assert word in methods(converted(text).text)[hook]

@@ -21,16 +21,25 @@ TEXTS = {path.parent.name: path.read_text(encoding="utf-8") for path in sorted(F
 QUICK = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 
 BATCH_LINES = (
-    "n = len(x)", "total += loss.item()", "if len(x) < 8:\n    n = 1", "last = loss.detach()",
-    "print(f'loss {loss.item():.3f}')", "history.append(float(loss))", "for group in optimizer.param_groups:\n    n = group['lr']",
+    "n = len(x)",
+    "total += loss.item()",
+    "if len(x) < 8:\n    n = 1",
+    "last = loss.detach()",
+    "print(f'loss {loss.item():.3f}')",
+    "history.append(float(loss))",
+    "for group in optimizer.param_groups:\n    n = group['lr']",
 )
 EPOCH_LINES = ("total = 0.0", "model.train()", "history = []", "print(epoch)", "# a comment of the user\nn = 0")
 END_LINES = (
-    "print(total / len(train_loader))", "scheduler.step()", "best = max(best, total)",
+    "print(total / len(train_loader))",
+    "scheduler.step()",
+    "best = max(best, total)",
     "model.eval()\nwith torch.no_grad():\n    for a, b in val_loader:\n        print(model(a).sum())\nmodel.train()",
     "if epoch == 1:\n    break",
 )
-BEFORE = "total, n, best, history, last = 0.0, 0, 0.0, [], None\nscheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)\n"
+BEFORE = (
+    "total, n, best, history, last = 0.0, 0, 0.0, [], None\nscheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)\n"
+)
 
 
 @st.composite
@@ -40,7 +49,14 @@ def scripts(draw: st.DrawFn) -> str:
 
     head = draw(st.sampled_from(("for x, y in train_loader:", "for i, (x, y) in enumerate(train_loader):")))
     after = draw(st.sampled_from(("", "print(total, n)", "print(last, history, best)")))
-    return script(f"{STEP}\n{some(BATCH_LINES)}", before=BEFORE, start=some(EPOCH_LINES), batches=head, end=some(END_LINES), after=after)
+    return script(
+        f"{STEP}\n{some(BATCH_LINES)}",
+        before=BEFORE,
+        start=some(EPOCH_LINES),
+        batches=head,
+        end=some(END_LINES),
+        after=after,
+    )
 
 
 def check(text: str, done: Conversion) -> None:
@@ -83,9 +99,11 @@ def test_a_name_does_not_decide(text: str, name: str) -> None:
 @QUICK
 @given(scripts())
 def test_the_way_of_importing_does_not_decide(text: str) -> None:
-    changed = text.replace("from torch import nn\n", "import torch.nn as nn\n").replace(
-        "torch.optim.SGD", "SGD"
-    ).replace("import copy\n", "from torch.optim import SGD\n")
+    changed = (
+        text.replace("from torch import nn\n", "import torch.nn as nn\n")
+        .replace("torch.optim.SGD", "SGD")
+        .replace("import copy\n", "from torch.optim import SGD\n")
+    )
     one, other = converted(text), converted(changed)
     assert (one.mode, one.reasons) == (other.mode, other.reasons)
     assert sorted(methods(one.text)) == sorted(methods(other.text))
@@ -102,16 +120,16 @@ def test_comments_of_kept_and_moved_statements_stay(text: str, place: int) -> No
     done = converted("\n".join(lines) + "\n")
     entry = next((e for e in done.ledger.entries if e.span.line == number + 2), None)
     assert entry is not None and done.text is not None
-    if entry.fate.value == "kept" or (entry.fate.value == "moved" and entry.target in methods(done.text)):
-        if entry.target not in ("configure_optimizers", "__init__"):
-            assert "# the user's own words" in done.text
+    to_a_hook = entry.fate.value == "moved" and entry.target.startswith(("on_", "training", "validation"))
+    if entry.fate.value == "kept" or to_a_hook:
+        assert "# the user's own words" in done.text
 
 
 @pytest.mark.parametrize("case", TEXTS)
 def test_fixtures(case: str) -> None:
     try:
         done = converted(TEXTS[case])
-    except Exception as error:  # noqa: BLE001  only a clear message may stop a conversion
+    except Exception as error:  # only a clear message may stop a conversion
         pytest.fail(f"{type(error).__name__}: {error}")
     check(TEXTS[case], done)
 

@@ -76,27 +76,37 @@ for phase in ('train', 'val'):
 SCRIPTS = {
     "examples drawn by Python's random": script(
         f"x, y = data[random.sample(range(30), 8)]\n{STEP}",
-        before="import random\nrandom.seed(0)\n", epochs="if True:", batches="for step in range(8):",
+        before="import random\nrandom.seed(0)\n",
+        epochs="if True:",
+        batches="for step in range(8):",
     ),
     "an average of the weights": script(
-        f"{STEP}\nema.update()", define=AVERAGE, before="ema = Average(model)\n",
+        f"{STEP}\nema.update()",
+        define=AVERAGE,
+        before="ema = Average(model)\n",
         end=f"ema.swap()\n{EVALUATE}model.train()\nema.swap()",
     ),
     "a trainer whose callbacks stop it": script("pass", after=RUNNER, **ELSEWHERE),
     "a flag ends both loops": script(
         f"{STEP}\ncount += 1\nif count == 6:\n    done = True\n    break",
-        epochs="while not done:", before="count, done = 0, False\n", after="print(count)",
+        epochs="while not done:",
+        before="count, done = 0, False\n",
+        after="print(count)",
     ),
     "momentum outlives an outer loop": script("pass", after=OUTER, **ELSEWHERE),
     "nonlocal state": script("pass", after=COUNTER, **ELSEWHERE),
     "phases": script(
-        "pass", before="loaders = {'train': train_loader, 'val': val_loader}\nbest, weights = 9e9, None\n",
+        "pass",
+        before="loaders = {'train': train_loader, 'val': val_loader}\nbest, weights = 9e9, None\n",
         after=f"for epoch in range(3):\n{PHASES}\nmodel.load_state_dict(weights)".replace("\n", "\n    ").replace(
-            "\n    \n    model", "\nmodel"), **ELSEWHERE,
+            "\n    \n    model", "\nmodel"
+        ),
+        **ELSEWHERE,
     ),
     "a result set only sometimes": script(
         f"{STEP}\nif loss.item() < low:\n    low, kept = loss.item(), copy.deepcopy(model.state_dict())",
-        before="low, kept = -1.0, copy.deepcopy(model.state_dict())\n", end="scale = 0.5",
+        before="low, kept = -1.0, copy.deepcopy(model.state_dict())\n",
+        end="scale = 0.5",
         after="model.load_state_dict(kept)\nwith torch.no_grad():\n    print(model(data[:8][0]).sum() * scale)",
     ),
 }
