@@ -191,7 +191,7 @@ def test_crash_shows_the_scripts_own_words(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_time_over_and_never_trained(tmp_path: Path) -> None:
-    stuck = check(tmp_path, BASE, BASE.replace("model.eval()", "while True: pass"), timeout_s=6)
+    stuck = check(tmp_path, BASE, BASE.replace("model.eval()", "while True: pass"), timeout_s=20)
     assert stuck.outcome is Outcome.TIMED_OUT
     assert stuck.new.timed_out and not stuck.old.timed_out
     idle = check(tmp_path, "print('nothing')", BASE)
