@@ -151,10 +151,11 @@ def test_a_signal_to_one_process_ends_all_after_the_same_batch(rank: int, tmp_pa
     }  # fmt: skip
     process = subprocess.Popen(command(case), env=clean_environment(), stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + TIMEOUT_S
-    while not (tmp_path / "pid1").exists() and time.monotonic() < deadline:
+    files = [tmp_path / "pid0", tmp_path / "pid1"]
+    while not all(file.exists() and file.read_text() for file in files) and time.monotonic() < deadline:
         time.sleep(0.1)
     time.sleep(1)
-    os.kill(int((tmp_path / f"pid{rank}").read_text()), signal.SIGTERM)
+    os.kill(int(files[rank].read_text()), signal.SIGTERM)
     _, error = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 128 + signal.SIGTERM, error
     saved = list(tmp_path.glob("*.ckpt"))
