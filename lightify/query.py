@@ -73,17 +73,6 @@ def walk(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
         stack.extend(reversed(list(children(current))))
 
 
-def walk_scope(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
-    """Like `walk`, without the bodies of functions, lambdas and classes below `node`."""
-    stack = list(reversed(list(children(node))))
-    yield node
-    while stack:
-        current = stack.pop()
-        yield current
-        if not isinstance(current, (cst.FunctionDef, cst.ClassDef, cst.Lambda)):
-            stack.extend(reversed(list(children(current))))
-
-
 def map_children(node: cst.CSTNode, change: Callable[[cst.CSTNode], cst.CSTNode]) -> cst.CSTNode:
     """Returns the node with `change` applied to each direct child; the node itself when nothing changed."""
     changes: dict[str, object] = {}

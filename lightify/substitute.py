@@ -7,7 +7,7 @@ from collections.abc import Callable
 import libcst as cst
 
 from lightify.flow import local_names
-from lightify.query import children, map_children, target_names
+from lightify.query import map_children, target_names
 
 #: Gets a name; returns what to put in its place, or None to leave it.
 NameMap = Callable[[str], cst.BaseExpression | None]
@@ -94,13 +94,6 @@ class _Substitution:
 
 def _without_parentheses(node: cst.BaseExpression) -> cst.BaseExpression:
     return node.with_changes(lpar=[], rpar=[]) if node.lpar else node
-
-
-def uses_name(node: cst.CSTNode, name: str) -> bool:
-    """True when a name node with this text is anywhere below."""
-    if isinstance(node, cst.Name) and node.value == name:
-        return True
-    return any(uses_name(child, name) for child in children(node))
 
 
 _LITERALS = (cst.SimpleString, cst.Integer)

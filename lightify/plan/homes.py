@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import libcst as cst
 
 from lightify.facts import Kind
-from lightify.flow import Binding, Field, Frame, Item, Usage, Variable, expression_usage, local_names, usage
+from lightify.flow import Binding, Field, Frame, Item, Usage, Variable, expression_usage, usage
 from lightify.parse import Tree
 from lightify.plan.kinds import Kinds
 from lightify.plan.nest import Nest
@@ -225,8 +225,3 @@ def _separate_locals(homes: dict[Variable, Home], per_hook: Sequence[Usage]) -> 
             holder = names.setdefault(home.name, variable)
             if holder is not variable and isinstance(home, Local):
                 homes[variable] = Local(f"{variable.frame.name or 'script'}_{variable.name}")
-
-
-def module_names(frame: Frame) -> frozenset[str]:
-    """Names that a host function owns."""
-    return local_names(frame.function) if frame.function is not None else frozenset()
