@@ -13,9 +13,17 @@ from lightify.query import children, dotted
 from lightify.recognisers import REGISTRY
 
 #: A name that is used as several things is the first of these.
-_PRECEDENCE = (Kind.SCALER, Kind.SCHEDULER, Kind.OPTIMIZER, Kind.MODULE, Kind.LOADER, Kind.NAMESPACE, Kind.DEVICE,
-               Kind.TENSOR_TYPE,
-               Kind.OBJECT)
+_PRECEDENCE = (
+    Kind.SCALER,
+    Kind.SCHEDULER,
+    Kind.OPTIMIZER,
+    Kind.MODULE,
+    Kind.LOADER,
+    Kind.NAMESPACE,
+    Kind.DEVICE,
+    Kind.TENSOR_TYPE,
+    Kind.OBJECT,
+)
 
 
 def analyze(tree: Tree) -> Analysis:

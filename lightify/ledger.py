@@ -44,9 +44,7 @@ class Ledger:
         return {fate.value: sum(entry.fate is fate for entry in self.entries) for fate in Fate}
 
 
-def missing_and_double(
-    ledger: Ledger, statements: Iterable[SourceSpan]
-) -> tuple[list[SourceSpan], list[SourceSpan]]:
+def missing_and_double(ledger: Ledger, statements: Iterable[SourceSpan]) -> tuple[list[SourceSpan], list[SourceSpan]]:
     """Returns the statements without a fate and those with more than one; both empty when the fates partition."""
     seen: dict[SourceSpan, int] = {}
     for entry in ledger.entries:

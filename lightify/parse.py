@@ -108,8 +108,7 @@ def parse(source: Source) -> Tree:
         place = SourceSpan(source.path, 1)
         raise LightifyError(Diagnostic("LF102", "the code is nested too deeply to be read", place)) from None
     if any(
-        isinstance(node, cst.SimpleStatementSuite)
-        or (isinstance(node, cst.SimpleStatementLine) and len(node.body) > 1)
+        isinstance(node, cst.SimpleStatementSuite) or (isinstance(node, cst.SimpleStatementLine) and len(node.body) > 1)
         for node in walk(module)
     ):
         module = module.visit(_OneStatementPerLine())
@@ -176,9 +175,7 @@ def _places(syntax: ast.Module, path: str) -> Iterator[SourceSpan]:
             body = getattr(node, "body", None)
             end = (node.lineno, 0) if body else (node.end_lineno or node.lineno, node.end_col_offset or 0)
             yield SourceSpan(path, node.lineno, node.col_offset, *end)
-        stack.extend(
-            reversed([child for child in ast.iter_child_nodes(node) if not isinstance(child, ast.expr)])
-        )
+        stack.extend(reversed([child for child in ast.iter_child_nodes(node) if not isinstance(child, ast.expr)]))
 
 
 def _top_level(module: cst.Module) -> Iterator[cst.CSTNode]:

@@ -8,9 +8,29 @@ from functools import cache
 
 import libcst as cst
 
-_WHITESPACE_FIELDS = {"leading_lines", "lines_after_decorators", "header", "footer", "lpar", "rpar", "semicolon",
-                      "lbracket", "rbracket", "lbrace", "rbrace", "comma", "equal", "dot", "colon", "star",
-                      "trailing_whitespace", "indent", "asynchronous", "default_indent", "default_newline"}
+_WHITESPACE_FIELDS = {
+    "leading_lines",
+    "lines_after_decorators",
+    "header",
+    "footer",
+    "lpar",
+    "rpar",
+    "semicolon",
+    "lbracket",
+    "rbracket",
+    "lbrace",
+    "rbrace",
+    "comma",
+    "equal",
+    "dot",
+    "colon",
+    "star",
+    "trailing_whitespace",
+    "indent",
+    "asynchronous",
+    "default_indent",
+    "default_newline",
+}
 
 _EMPTY = cst.Module(body=[])
 

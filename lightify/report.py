@@ -97,10 +97,7 @@ def outcomes_to_sarif(outcomes: Sequence[Outcome]) -> Json:
     driver: Json = {
         "name": "lightify",
         "version": __version__,
-        "rules": [
-            {"id": code, "helpUri": _page(code), "shortDescription": {"text": code}}
-            for code in codes
-        ],
+        "rules": [{"id": code, "helpUri": _page(code), "shortDescription": {"text": code}} for code in codes],
     }
     results = [
         {

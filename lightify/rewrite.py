@@ -184,8 +184,13 @@ class _Rewriter:
 
     def _renames_batch(self, step: Step, hook: Hook) -> str | None:
         """The parameter's name when a step only names the batch."""
-        if not (isinstance(step, Binding) and isinstance(step.value, cst.Name) and step.value.value == "batch"
-                and step.value_frame.name == "hook" and isinstance(step.target, cst.Name)):
+        if not (
+            isinstance(step, Binding)
+            and isinstance(step.value, cst.Name)
+            and step.value.value == "batch"
+            and step.value_frame.name == "hook"
+            and isinstance(step.target, cst.Name)
+        ):
             return None
         if step.target.value == "_":
             return "batch"
@@ -527,7 +532,13 @@ def _filled(suite: cst.IndentedBlock) -> cst.IndentedBlock:
 def _atom(node: cst.BaseExpression) -> cst.BaseExpression:
     """Puts parentheses around what would not bind tightly."""
     loose = (
-        cst.BinaryOperation, cst.BooleanOperation, cst.Comparison, cst.IfExp, cst.UnaryOperation, cst.Lambda, cst.Tuple,
+        cst.BinaryOperation,
+        cst.BooleanOperation,
+        cst.Comparison,
+        cst.IfExp,
+        cst.UnaryOperation,
+        cst.Lambda,
+        cst.Tuple,
     )
     if isinstance(node, loose) and not node.lpar:
         return node.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
@@ -552,5 +563,3 @@ def _indented(statements: Iterable[cst.BaseStatement]) -> str:
     )
     text = cst.Module([wrapped]).code
     return text.split("\n", 2)[2]
-
-

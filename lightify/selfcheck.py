@@ -114,9 +114,7 @@ def _unbound(scope: _Scope, module: _Scope) -> Iterator[_Problem]:
                 continue
             yield from _early(name, places, scope)
         elif home is None and not (module.starred or name in BUILTINS or name in CLASS_NAMES):
-            yield from (
-                _Problem("LF902", name, place.line, place.column) for place in places if not place.guarded
-            )
+            yield from (_Problem("LF902", name, place.line, place.column) for place in places if not place.guarded)
 
 
 def _early(name: str, reads: Sequence[_Place], scope: _Scope) -> Iterator[_Problem]:
@@ -338,9 +336,7 @@ class _NameReader(ast.NodeVisitor):
     def visit_Lambda(self, node: ast.Lambda) -> None:
         self._function(node, node.args)
 
-    def _function(
-        self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, args: ast.arguments
-    ) -> None:
+    def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, args: ast.arguments) -> None:
         self._visit_all([*args.defaults, *args.kw_defaults])
         scope = self._open("function")
         outer, self.scope = self.scope, scope

@@ -35,9 +35,7 @@ class Settings:
             wrong = value not in allowed if allowed else type(value) is not hints[field.name]
             if wrong or (field.name == "line_length" and not 40 <= value <= 400):
                 expected = " or ".join(map(repr, allowed)) if allowed else f"a {hints[field.name].__name__}"
-                raise LightifyError(
-                    Diagnostic("LF002", f"setting {field.name} is {value!r}", hint=f"give {expected}")
-                )
+                raise LightifyError(Diagnostic("LF002", f"setting {field.name} is {value!r}", hint=f"give {expected}"))
 
         if self.vendor and self.runtime != "bundled":
             message = "only the bundled runtime can be copied beside a script"

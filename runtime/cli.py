@@ -196,9 +196,7 @@ class SaveConfigCallback(Callback):
             )
         if trainer.is_global_zero:
             files.makedirs(log_dir, exist_ok=True)
-            self.parser.save(
-                self.config, path, skip_none=False, overwrite=self.overwrite, multifile=self.multifile
-            )
+            self.parser.save(self.config, path, skip_none=False, overwrite=self.overwrite, multifile=self.multifile)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Override it to save the configuration somewhere else too; called on rank zero only."""
@@ -419,9 +417,7 @@ class LightningCLI:
         return self.parser if self.subcommand is None else self._subcommand_parsers[self.subcommand]
 
     @staticmethod
-    def configure_optimizers(
-        lightning_module: LightningModule, optimizer: Optimizer, lr_scheduler: Any = None
-    ) -> Any:
+    def configure_optimizers(lightning_module: LightningModule, optimizer: Optimizer, lr_scheduler: Any = None) -> Any:
         """Returns what the module's ``configure_optimizers`` returns; override it to change that."""
         if lr_scheduler is None:
             return optimizer

@@ -183,9 +183,7 @@ def seconds_of(interval: Interval, name: str = "val_check_interval") -> float:
         return timedelta(**interval).total_seconds()
     parts = interval.split(":")
     if len(parts) != 4:
-        raise MisconfigurationException(
-            f"Invalid time format for `{name}`: {interval!r}. Expected 'DD:HH:MM:SS'."
-        )
+        raise MisconfigurationException(f"Invalid time format for `{name}`: {interval!r}. Expected 'DD:HH:MM:SS'.")
     try:
         days, hours, minutes, seconds = map(int, parts)
     except ValueError:

@@ -45,9 +45,7 @@ class LightningDataModule(DataHooks, HyperparametersMixin):
 
         def loader(dataset: Dataset[Any], shuffle: bool) -> DataLoader[Any]:
             shuffle = shuffle and not isinstance(dataset, IterableDataset)
-            return DataLoader(
-                dataset, batch_size=batch_size, shuffle=shuffle, num_workers=num_workers, pin_memory=True
-            )
+            return DataLoader(dataset, batch_size=batch_size, shuffle=shuffle, num_workers=num_workers, pin_memory=True)
 
         def loaders(datasets: Any, shuffle: bool = False) -> Any:
             if isinstance(datasets, Mapping):

@@ -566,9 +566,7 @@ class LightningModule(DataHooks, HyperparametersMixin, torch.nn.Module):
 
     def on_validation_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None: ...
 
-    def on_validation_batch_end(
-        self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None: ...
+    def on_validation_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None: ...
 
     def on_validation_model_zero_grad(self) -> None:
         """Called before validation inside fit, so that it may free the gradients' memory; leaves them by default."""
@@ -668,9 +666,7 @@ class LightningModule(DataHooks, HyperparametersMixin, torch.nn.Module):
             weights_only: False allows pickled objects; needed for checkpoints that hold such.
             **kwargs: arguments of ``__init__`` that are not saved, or that replace saved ones.
         """
-        module: Self = load_module(
-            cls, checkpoint_path, map_location, hparams_file, strict, weights_only, **kwargs
-        )
+        module: Self = load_module(cls, checkpoint_path, map_location, hparams_file, strict, weights_only, **kwargs)
         return module
 
     def to_torchscript(

@@ -87,9 +87,7 @@ def normal_form(configured: Any, module: LightningModule) -> tuple[list[Any], li
         MisconfigurationException: the value has none of the documented forms.
     """
     if configured is None:
-        rank_zero_warn(
-            "`LightningModule.configure_optimizers` returned `None`, this fit will run with no optimizer"
-        )
+        rank_zero_warn("`LightningModule.configure_optimizers` returned `None`, this fit will run with no optimizer")
         configured = NoOptimizer()
     optimizers, schedulers, monitor = _split(configured)
     # The user may hand back what `self.optimizers()` gave.

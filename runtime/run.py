@@ -248,9 +248,7 @@ class TrainingRun:
             return
         source = request(trainer, RunningStage.TRAINING)
         self.strategy.barrier("train_dataloader()")
-        loaders = prepare_loaders(
-            trainer, RunningStage.TRAINING, source, trainer.limit_train_batches, "max_size_cycle"
-        )
+        loaders = prepare_loaders(trainer, RunningStage.TRAINING, source, trainer.limit_train_batches, "max_size_cycle")
         if loaders.is_sequential:
             raise ValueError(
                 'Training does not support the `CombinedLoader(mode="sequential")` mode.'

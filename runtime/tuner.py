@@ -109,9 +109,7 @@ class Tuner:
         if method != "fit":
             raise MisconfigurationException("method='fit' is the only valid configuration to run lr finder.")
         _check_loaders(train_dataloaders, val_dataloaders, dataloaders, method)
-        finder = LearningRateFinder(
-            min_lr, max_lr, num_training, mode, early_stop_threshold, update_attr, attr_name
-        )
+        finder = LearningRateFinder(min_lr, max_lr, num_training, mode, early_stop_threshold, update_attr, attr_name)
         self._run(finder, method, model, train_dataloaders, val_dataloaders, dataloaders, datamodule)
         return finder.optimal_lr
 

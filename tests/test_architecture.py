@@ -178,7 +178,9 @@ def test_the_package_itself_imports_nothing() -> None:
 )
 def test_what_an_import_loads(module: str, unwanted: set[str]) -> None:
     code = f"import sys, {module}; print(*sys.modules)"
-    loaded = set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+    loaded = set(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    )
     assert not loaded & unwanted
 
 

@@ -146,9 +146,13 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("command", [["convert"], ["convert", "--in-place"], ["convert", "-o", "new/x.py"], ["inspect"]])
+@pytest.mark.parametrize(
+    "command", [["convert"], ["convert", "--in-place"], ["convert", "-o", "new/x.py"], ["inspect"]]
+)
 @pytest.mark.parametrize(("data", "line"), BAD.values(), ids=BAD)
-def test_bad_input_is_one_line_and_changes_nothing(folder: Path, command: list[str], data: bytes | None, line: str) -> None:
+def test_bad_input_is_one_line_and_changes_nothing(
+    folder: Path, command: list[str], data: bytes | None, line: str
+) -> None:
     if data is None:
         (folder / "train.py").unlink()
     else:
@@ -348,7 +352,9 @@ def real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("options", [[], ["--runtime", "lightning"], ["--vendor"], ["--style", "idiomatic"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "options", [[], ["--runtime", "lightning"], ["--vendor"], ["--style", "idiomatic"]], ids=" ".join
+)
 def test_a_result_is_not_converted_again(real: Path, options: list[str]) -> None:
     assert run("convert", "train.py", *options).exit_code == 0
     before = files(real)

@@ -144,7 +144,9 @@ def test_every_inherited_attribute_exists(library: str) -> None:
                 if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
                 for match in made.finditer(ast.unparse(node))
             }
-            parameters = {arg.arg for node in ast.walk(definition) if isinstance(node, ast.arguments) for arg in node.args}
+            parameters = {
+                arg.arg for node in ast.walk(definition) if isinstance(node, ast.arguments) for arg in node.args
+            }
             for node in ast.walk(definition):
                 if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
                     name = chain(node)

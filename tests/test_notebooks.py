@@ -26,9 +26,15 @@ CELLS = [
 
 
 def notebook(cells: list[tuple[str, str]] = CELLS) -> bytes:
-    made = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "x", "language": "python"}})
+    made = nbformat.v4.new_notebook(
+        metadata={"kernelspec": {"name": "python3", "display_name": "x", "language": "python"}}
+    )
     for kind, source in cells:
-        make = {"markdown": nbformat.v4.new_markdown_cell, "code": nbformat.v4.new_code_cell, "raw": nbformat.v4.new_raw_cell}
+        make = {
+            "markdown": nbformat.v4.new_markdown_cell,
+            "code": nbformat.v4.new_code_cell,
+            "raw": nbformat.v4.new_raw_cell,
+        }
         cell = make[kind](source)
         if kind == "code":
             cell.execution_count, cell.outputs = 1, [nbformat.v4.new_output("stream", text="old")]
@@ -62,7 +68,9 @@ def test_an_unchanged_script_gives_the_same_notebook() -> None:
 
 
 def test_new_moved_and_changed_code() -> None:
-    script, text = script_of_notebook(notebook([("markdown", "A"), ("code", "a = 1"), ("code", "b = 2"), ("code", "c = 3")]), "x")
+    script, text = script_of_notebook(
+        notebook([("markdown", "A"), ("code", "a = 1"), ("code", "b = 2"), ("code", "c = 3")]), "x"
+    )
     changed = '"""Made."""\nimport lightify.runtime as L\n\n' + script.replace("b = 2", "    # gone").replace(
         "# %% [cell 3]\n    # gone\n\n", "class M:\n    # %% [cell 3]\n    b = 2\n\n\n"
     )
@@ -113,7 +121,10 @@ def test_a_notebook_is_converted_for_real(tmp_path: Path) -> None:
     cells = [
         ("markdown", "# Title"),
         ("code", "%matplotlib inline\nimport torch\nfrom torch import nn"),
-        ("code", "x = torch.randn(8, 2)\nmodel = nn.Linear(2, 1)\nopt = torch.optim.SGD(model.parameters(), lr=0.1)\n!ls"),
+        (
+            "code",
+            "x = torch.randn(8, 2)\nmodel = nn.Linear(2, 1)\nopt = torch.optim.SGD(model.parameters(), lr=0.1)\n!ls",
+        ),
         ("markdown", "Training"),
         (
             "code",

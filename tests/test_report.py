@@ -54,9 +54,13 @@ CONVERTED = Outcome(
 REFUSED = Outcome(
     "b.py",
     Status.REFUSED,
-    conversion=Conversion(Source("b.py", "x"), None, refusals=(Refusal("LF203", "async loop", SourceSpan("b.py", 3), "no"),)),
+    conversion=Conversion(
+        Source("b.py", "x"), None, refusals=(Refusal("LF203", "async loop", SourceSpan("b.py", 3), "no"),)
+    ),
 )
-FAILED = Outcome("c.py", Status.FAILED, problem=Diagnostic("LF003", "no such file or folder", SourceSpan("c.py", 1), "look"))
+FAILED = Outcome(
+    "c.py", Status.FAILED, problem=Diagnostic("LF003", "no such file or folder", SourceSpan("c.py", 1), "look")
+)
 ALL = [CONVERTED, REFUSED, FAILED]
 MESSAGES = ["LF402", "no zero_grad", "add it", "LF203", "async loop", "LF003", "no such file or folder"]
 
@@ -116,7 +120,12 @@ SARIF = {  # what SARIF 2.1.0 demands of the parts that we use
                                                     "region": {
                                                         "properties": {
                                                             name: {"type": "integer", "minimum": 1}
-                                                            for name in ("startLine", "startColumn", "endLine", "endColumn")
+                                                            for name in (
+                                                                "startLine",
+                                                                "startColumn",
+                                                                "endLine",
+                                                                "endColumn",
+                                                            )
                                                         }
                                                     },
                                                 }

@@ -194,8 +194,7 @@ def _optimizes_beside(script: Script, name: str) -> bool:
 
 def _is_target(script: Script, node: cst.CSTNode) -> bool:
     return isinstance(script.tree.parents.get(node), (cst.AssignTarget, cst.Attribute)) and not (
-        isinstance(script.tree.parents.get(node), cst.Attribute)
-        and script.tree.parents[node].value is node  # type: ignore[attr-defined]
+        isinstance(script.tree.parents.get(node), cst.Attribute) and script.tree.parents[node].value is node  # type: ignore[attr-defined]
     )
 
 

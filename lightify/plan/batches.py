@@ -33,8 +33,10 @@ def batch_source(draft: Draft, head: BatchHead) -> cst.BaseExpression | None:
         return None
     reads = expression_usage(head.source, nest.batch_frame).reads
     known = is_loader(draft, head.source, nest.batch_frame)
-    plain = known and not any(isinstance(n, cst.Call) and dotted(n.func) != "range" and dotted(n.func) != "len"
-                    and not _is_size(n) for n in walk(head.source))
+    plain = known and not any(
+        isinstance(n, cst.Call) and dotted(n.func) != "range" and dotted(n.func) != "len" and not _is_size(n)
+        for n in walk(head.source)
+    )
     written = usage((*nest.epoch_start, *nest.body, *nest.epoch_end)).writes
     counters = target_names(nest.epoch_loop.target) if isinstance(nest.epoch_loop, cst.For) else ()
     heads = {nest.host.variable(name) for name in counters}

@@ -142,8 +142,13 @@ def _moved_whole(node: cst.DictComp | cst.ListComp, frame: Frame, kinds: Kinds) 
         value, source = moved(node.value, frame, kinds), method_call(loop.iter)
         names = target_names(loop.target)
         fits = (
-            source is not None and source[1] == "items" and len(names) == 2 and isinstance(value, cst.Name)
-            and value.value == names[1] and isinstance(node.key, cst.Name) and node.key.value == names[0]
+            source is not None
+            and source[1] == "items"
+            and len(names) == 2
+            and isinstance(value, cst.Name)
+            and value.value == names[1]
+            and isinstance(node.key, cst.Name)
+            and node.key.value == names[0]
         )
         return dotted(source[0]) if fits and source is not None else None
     value = moved(node.elt, frame, kinds)
@@ -185,8 +190,7 @@ def host_moves(
                 removed.append(node)
                 again.extend([code(inner)] if variable in used_later else [])
         elif (
-            isinstance(inner, cst.Assign) and len(inner.targets) == 1
-            and isinstance(inner.targets[0].target, cst.Name)
+            isinstance(inner, cst.Assign) and len(inner.targets) == 1 and isinstance(inner.targets[0].target, cst.Name)
         ):
             variable = item.frame.variable(inner.targets[0].target.value)
             value = moved(inner.value, item.frame, kinds)
@@ -216,5 +220,3 @@ def _moved_network(node: cst.CSTNode | None, frame: Frame, handed: set[Variable]
     value = moved(node, frame, kinds) if node is not None else None
     variable = kinds.variable(value, frame) if isinstance(value, cst.Name) and "." not in value.value else None
     return variable if variable in handed else None
-
-

@@ -67,8 +67,11 @@ def find_evaluation(nest: Nest, kinds: Kinds, analysis: Analysis, tree: Tree) ->
     for number, step in enumerate(steps):
         if own_end is not None and number == own_end:
             own_end = len(flat)
-        if isinstance(step, Item) and isinstance(step.node, cst.With) and _holds_loop(step, analysis) and (
-            gradients(step.node, step.frame, tree) is False
+        if (
+            isinstance(step, Item)
+            and isinstance(step.node, cst.With)
+            and _holds_loop(step, analysis)
+            and (gradients(step.node, step.frame, tree) is False)
         ):
             fates[step.node] = FateNote(Fate.REPLACED, "Trainer: evaluates without gradients")
             flat.extend(Item(node, step.frame) for node in block(step.node.body))
@@ -76,8 +79,14 @@ def find_evaluation(nest: Nest, kinds: Kinds, analysis: Analysis, tree: Tree) ->
             flat.append(step)
     if opened and (own_end is None or own_end > len(flat) or own_end == len(steps)):
         own_end = len(flat)
-    place = next((n for n, s in enumerate(flat) if isinstance(s, Item) and isinstance(s.node, cst.For)
-                  and is_over_data(s.node, analysis)), None)
+    place = next(
+        (
+            n
+            for n, s in enumerate(flat)
+            if isinstance(s, Item) and isinstance(s.node, cst.For) and is_over_data(s.node, analysis)
+        ),
+        None,
+    )
     if place is None:
         return "no loop over evaluation data stands at the epoch's end"
     loop_step = flat[place]
@@ -157,8 +166,17 @@ def _checked(
     if not modules and any(v in usage(nest.body).reads for v in called) is False and called:
         return "the evaluation is of another network"
     return Evaluation(
-        loop, loop_step.frame, head, tuple(kept_before), tuple(body), tuple(kept_after[0]),
-        tuple(kept_after[1]), frozenset(modules), bool(modules) and modules <= again, tuple(opened), fates,
+        loop,
+        loop_step.frame,
+        head,
+        tuple(kept_before),
+        tuple(body),
+        tuple(kept_after[0]),
+        tuple(kept_after[1]),
+        frozenset(modules),
+        bool(modules) and modules <= again,
+        tuple(opened),
+        fates,
     )
 
 
@@ -217,8 +235,26 @@ def uses_modules(step: Step, kinds: Kinds) -> bool:
 
 
 _CALM = {
-    "print", "len", "float", "int", "range", "list", "dict", "str", "enumerate", "zip", "sum", "max", "min", "round",
-    "abs", "time", "time.time", "time.perf_counter", "sys.stdout.write", "torch.no_grad",
+    "print",
+    "len",
+    "float",
+    "int",
+    "range",
+    "list",
+    "dict",
+    "str",
+    "enumerate",
+    "zip",
+    "sum",
+    "max",
+    "min",
+    "round",
+    "abs",
+    "time",
+    "time.time",
+    "time.perf_counter",
+    "sys.stdout.write",
+    "torch.no_grad",
 }
 _CALM_METHODS = set(
     """format item append extend step time write flush update train close set_description set_postfix add_scalar info

@@ -33,7 +33,8 @@ def unsupported(draft: Draft) -> Flatten | None:
         for leaving in exits_of(step.node):
             if isinstance(leaving, cst.Return):
                 return Flatten(
-                    "the function returns from inside the training loop", draft.tree.span(leaving),
+                    "the function returns from inside the training loop",
+                    draft.tree.span(leaving),
                     "leave the loop with break and return after it",
                 )
     for step in draft.nest.epoch_start:
@@ -46,8 +47,11 @@ def ends_early(draft: Draft, head: BatchHead) -> bool:
     """True when the source of batches must be ended from inside the step."""
     body = draft.nest.body
     found = [
-        (number, leaving) for number, step in enumerate(body) if isinstance(step, Item)
-        for leaving in exits_of(step.node) if isinstance(leaving, cst.Break)
+        (number, leaving)
+        for number, step in enumerate(body)
+        if isinstance(step, Item)
+        for leaving in exits_of(step.node)
+        if isinstance(leaving, cst.Break)
     ]
     if not found:
         return False
@@ -67,8 +71,12 @@ def limits_batches(draft: Draft, number: int, head: BatchHead) -> bool:
         node = inner[-1]
         if any(True for statement in inner[:-1] for _ in exits_of(statement)):
             return False
-    if not (isinstance(node, cst.If) and node.orelse is None and len(block(node.body)) == 1
-            and isinstance(small(block(node.body)[0]), cst.Break)):
+    if not (
+        isinstance(node, cst.If)
+        and node.orelse is None
+        and len(block(node.body)) == 1
+        and isinstance(small(block(node.body)[0]), cst.Break)
+    ):
         return False
     written = usage((*draft.nest.epoch_start, *draft.nest.body, *draft.nest.epoch_end)).writes
     used = expression_usage(node.test, step.frame).reads
@@ -92,12 +100,20 @@ def limits_batches(draft: Draft, number: int, head: BatchHead) -> bool:
 
 def is_first_batch(draft: Draft, test: cst.BaseExpression, head: BatchHead) -> bool:
     """`i % k == 0`, true for batch 0 whatever k is."""
-    if not (isinstance(test, cst.Comparison) and isinstance(test.left, cst.BinaryOperation)
-            and isinstance(test.left.operator, cst.Modulo) and head.index is not None and head.start is None):
+    if not (
+        isinstance(test, cst.Comparison)
+        and isinstance(test.left, cst.BinaryOperation)
+        and isinstance(test.left.operator, cst.Modulo)
+        and head.index is not None
+        and head.start is None
+    ):
         return False
     left, target = test.left.left, test.comparisons[0]
     return (
-        isinstance(left, cst.Name) and left.value == head.index.value and len(test.comparisons) == 1
-        and isinstance(target.operator, cst.Equal) and isinstance(target.comparator, cst.Integer)
+        isinstance(left, cst.Name)
+        and left.value == head.index.value
+        and len(test.comparisons) == 1
+        and isinstance(target.operator, cst.Equal)
+        and isinstance(target.comparator, cst.Integer)
         and target.comparator.value == "0"
     )

@@ -110,7 +110,8 @@ def difference(stop: cst.BaseExpression, start: cst.BaseExpression) -> cst.BaseE
     if isinstance(stop, cst.Integer) and isinstance(start, cst.Integer):
         return cst.Integer(str(int(stop.value) - int(start.value)))
     if (
-        isinstance(stop, cst.BinaryOperation) and isinstance(stop.operator, cst.Add)
+        isinstance(stop, cst.BinaryOperation)
+        and isinstance(stop.operator, cst.Add)
         and not isinstance(start, cst.BinaryOperation)
     ):
         if code(stop.right) == code(start):

@@ -59,7 +59,12 @@ class Homes:
 
 
 def assign_homes(
-    nest: Nest, hooks: Sequence[Hook], forced: Mapping[Variable, Home], around: Surroundings, kinds: Kinds, tree: Tree,
+    nest: Nest,
+    hooks: Sequence[Hook],
+    forced: Mapping[Variable, Home],
+    around: Surroundings,
+    kinds: Kinds,
+    tree: Tree,
     extra: Usage,
 ) -> Homes:
     """Gives each variable of the moved code a home.

@@ -55,23 +55,47 @@ def make_hooks(
         hooks = [
             Hook("on_train_epoch_start", (), tuple(start)),
             Hook("on_train_batch_start", ("batch", "batch_idx"), (*first, *auto.start) if auto.closure else ()),
-            Hook("training_step", ("batch", "batch_idx"), tuple(body), result=(auto.loss, auto.loss_frame),
-                 on_break=leave, on_continue=()),
+            Hook(
+                "training_step",
+                ("batch", "batch_idx"),
+                tuple(body),
+                result=(auto.loss, auto.loss_frame),
+                on_break=leave,
+                on_continue=(),
+            ),
             Hook("on_before_optimizer_step", ("optimizer",), auto.middle),
-            Hook("on_train_batch_end", ("outputs", "batch", "batch_idx"), tuple(late), on_break=(*leave, "return"),
-                 on_continue=("return",)),
+            Hook(
+                "on_train_batch_end",
+                ("outputs", "batch", "batch_idx"),
+                tuple(late),
+                on_break=(*leave, "return"),
+                on_continue=("return",),
+            ),
         ]
     else:
         hooks = [
             Hook("on_train_epoch_start", (), tuple(start)),
-            Hook("training_step", ("batch", "batch_idx"), (*first, *nest.body),
-                 on_break=("self.pass_ended = True", "return"), on_continue=("return",)),
+            Hook(
+                "training_step",
+                ("batch", "batch_idx"),
+                (*first, *nest.body),
+                on_break=("self.pass_ended = True", "return"),
+                on_continue=("return",),
+            ),
         ]
     hooks.extend(with_summaries(draft, hook) for hook in validation_hooks(draft))
-    hooks.append(with_summaries(draft,
-        Hook("on_train_epoch_end", (), nest.epoch_end, on_break=("self.trainer.should_stop = True", "return"),
-             on_continue=("return",))
-    ))
+    hooks.append(
+        with_summaries(
+            draft,
+            Hook(
+                "on_train_epoch_end",
+                (),
+                nest.epoch_end,
+                on_break=("self.trainer.should_stop = True", "return"),
+                on_continue=("return",),
+            ),
+        )
+    )
     return hooks
 
 
@@ -88,8 +112,12 @@ def without_dead_values(draft: Draft, hook: Hook, hooks: Sequence[Hook]) -> Hook
         changed = False
         for step in reversed(steps):
             inner = small(step.node) if isinstance(step, Item) else None
-            if not (isinstance(inner, cst.Assign) and len(inner.targets) == 1
-                    and isinstance(inner.targets[0].target, cst.Name) and _does_nothing_else(inner.value)):
+            if not (
+                isinstance(inner, cst.Assign)
+                and len(inner.targets) == 1
+                and isinstance(inner.targets[0].target, cst.Name)
+                and _does_nothing_else(inner.value)
+            ):
                 continue
             variable = step.frame.variable(inner.targets[0].target.value)  # type: ignore[union-attr]
             if isinstance(variable, Field):
@@ -157,8 +185,21 @@ def remaining(draft: Draft, node: cst.CSTNode) -> Iterator[cst.CSTNode]:
 
 
 _HARMLESS = {
-    "sum", "len", "max", "min", "float", "int", "str", "list", "time.time", "time.perf_counter", "datetime.now",
-    "datetime.datetime.now", "range", "round", "abs",
+    "sum",
+    "len",
+    "max",
+    "min",
+    "float",
+    "int",
+    "str",
+    "list",
+    "time.time",
+    "time.perf_counter",
+    "datetime.now",
+    "datetime.datetime.now",
+    "range",
+    "round",
+    "abs",
 }
 
 

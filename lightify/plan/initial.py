@@ -29,8 +29,10 @@ def initial_values(
         found = None
         if variable in homes.written:
             found = constant_start(draft, variable, own_block)
-        if found is not None and isinstance(homes.of[variable], Attribute) and (
-            variable not in usage(draft.around.after).exposed - set(homes.results)
+        if (
+            found is not None
+            and isinstance(homes.of[variable], Attribute)
+            and (variable not in usage(draft.around.after).exposed - set(homes.results))
         ):
             initial.append((name, found[1]))
             draft.removed.add(found[0])
@@ -48,8 +50,13 @@ def constant_start(
     if len(statements) != 1 or draft.tree.parents.get(statements[0].node) is not own_block:
         return None
     inner = small(statements[0].node)
-    if not (isinstance(inner, cst.Assign) and len(inner.targets) == 1 and isinstance(inner.targets[0].target, cst.Name)
-            and inner.targets[0].target.value == name and is_constant(inner.value)):
+    if not (
+        isinstance(inner, cst.Assign)
+        and len(inner.targets) == 1
+        and isinstance(inner.targets[0].target, cst.Name)
+        and inner.targets[0].target.value == name
+        and is_constant(inner.value)
+    ):
         return None
     if any(variable in usage([item]).reads for item in draft.around.before):
         return None

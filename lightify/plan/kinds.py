@@ -96,9 +96,7 @@ class Kinds:
 def _innermost(value: cst.BaseExpression) -> cst.BaseExpression | None:
     """`nn.MSELoss` for `nn.MSELoss().to(device)`."""
     while (
-        isinstance(value, cst.Call)
-        and isinstance(value.func, cst.Attribute)
-        and isinstance(value.func.value, cst.Call)
+        isinstance(value, cst.Call) and isinstance(value.func, cst.Attribute) and isinstance(value.func.value, cst.Call)
     ):
         value = value.func.value
     return value.func if isinstance(value, cst.Call) else None

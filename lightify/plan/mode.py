@@ -125,16 +125,27 @@ def automatic(nest: Nest, kinds: Kinds, tree: Tree) -> Automatic | str:
     loss_step = steps[backward]
     loss = method_call(_call(loss_step))
     assert isinstance(loss_step, Item) and loss is not None
-    for number, target in ((zero, "Trainer: zeroes gradients"), (backward, "Trainer: backward of the returned loss"),
-                           (update, "Trainer: steps the optimizer")):
+    for number, target in (
+        (zero, "Trainer: zeroes gradients"),
+        (backward, "Trainer: backward of the returned loss"),
+        (update, "Trainer: steps the optimizer"),
+    ):
         replaced = steps[number]
         assert isinstance(replaced, Item)
         fates[replaced.node] = FateNote(Fate.REPLACED, target, "automatic optimization")
     before = tuple(step for number, step in enumerate(steps[:backward]) if number != zero)
     after = [step for step in after if step is not steps[zero]]
     return Automatic(
-        before, loss[0], loss_step.frame, tuple(early), tuple(middle), tuple(after),
-        optimizer, clip, scheduler, fates,
+        before,
+        loss[0],
+        loss_step.frame,
+        tuple(early),
+        tuple(middle),
+        tuple(after),
+        optimizer,
+        clip,
+        scheduler,
+        fates,
     )
 
 
@@ -147,8 +158,11 @@ def _closure(nest: Nest, kinds: Kinds) -> Automatic | None:
         if used is None or call not in nest.sites or used[1] != "step" or len(call.args) != 1:
             continue
         name = dotted(call.args[0].value)
-        found = [s for s in steps[:number] if isinstance(s, Item) and isinstance(s.node, cst.FunctionDef)
-                 and s.node.name.value == name]
+        found = [
+            s
+            for s in steps[:number]
+            if isinstance(s, Item) and isinstance(s.node, cst.FunctionDef) and s.node.name.value == name
+        ]
         optimizer = kinds.variable(used[0], step.frame)  # type: ignore[union-attr]
         if len(found) != 1 or optimizer is None or kinds.of(optimizer) is not Kind.OPTIMIZER:
             return None
@@ -165,9 +179,13 @@ def _closure(nest: Nest, kinds: Kinds) -> Automatic | None:
         loss = calls[backward][0]  # type: ignore[index]
         others = [s for n, s in enumerate(inside) if n not in (zero, backward, len(inside) - 1)]
         if (
-            kinds.variable(calls[zero][0], frame) is not optimizer or _call(inside[backward]).args  # type: ignore[index,union-attr]
-            or backward < zero or any(n > backward for n in range(len(inside) - 1) if n not in (zero, backward))
-            or result.value is None or dotted(result.value) != dotted(loss) or dotted(loss) is None
+            kinds.variable(calls[zero][0], frame) is not optimizer
+            or _call(inside[backward]).args  # type: ignore[index,union-attr]
+            or backward < zero
+            or any(n > backward for n in range(len(inside) - 1) if n not in (zero, backward))
+            or result.value is None
+            or dotted(result.value) != dotted(loss)
+            or dotted(loss) is None
             or any(site is not call and site is not _call(inside[backward]) for site in nest.sites)
             or usage(others).writes & usage([s for s in steps if s is not found[0]]).reads
         ):
@@ -181,8 +199,18 @@ def _closure(nest: Nest, kinds: Kinds) -> Automatic | None:
         fates[result] = FateNote(Fate.MOVED, "training_step")
         before = tuple(s for s in steps[:number] if s is not found[0])
         return Automatic(
-            tuple(others), loss, frame, (), (), tuple(steps[number + 1 :]), optimizer, None, None, fates,
-            start=before, closure=function,
+            tuple(others),
+            loss,
+            frame,
+            (),
+            (),
+            tuple(steps[number + 1 :]),
+            optimizer,
+            None,
+            None,
+            fates,
+            start=before,
+            closure=function,
         )
     return None
 
@@ -331,7 +359,9 @@ def _owns_all(optimizer: Variable, module: Variable, kinds: Kinds, tree: Tree) -
     given = arguments(found[1]).get(0, "params")
     used = method_call(given)
     return (
-        used is not None and used[1] == "parameters" and isinstance(used[0], cst.Name)
+        used is not None
+        and used[1] == "parameters"
+        and isinstance(used[0], cst.Name)
         and kinds.variable(used[0], optimizer.frame) is module
     )
 

@@ -65,16 +65,16 @@ def find_nest(tree: Tree, analysis: Analysis, flat: str = "") -> Nest | Refusal:
     looped = [loops for chain in chains if (loops := [node for node in chain if isinstance(node, Loop)])]
     if not looped:
         return Refusal(
-            "LF203", "backward() is called once, in no loop", tree.span(sites[0]),
+            "LF203",
+            "backward() is called once, in no loop",
+            tree.span(sites[0]),
             hint="a Trainer repeats a step; a single step needs none",
         )
     outermost = list(dict.fromkeys(loops[0] for loops in looped))
     notes = [flat] if flat else []
     if len(outermost) > 1:
         main = _main_loop(outermost, chains)
-        sites = [site for site in sites if any(
-            main in chain for chain in _chains(site, tree, calls)
-        )]
+        sites = [site for site in sites if any(main in chain for chain in _chains(site, tree, calls))]
         looped = [loops for loops in looped if loops[0] is main]
         others = ", ".join(str(tree.span(loop).line) for loop in outermost if loop is not main)
         notes.append(f"other loops that train stay as they are (line {others})")
@@ -111,9 +111,7 @@ def _chains(
             sites = [call for call in calls.get(ancestor, ()) if not _inside(call, ancestor, tree)]
             if sites and depth < 6:
                 inner = list(reversed(path))
-                return [
-                    [*outer, call, *inner] for call in sites for outer in _chains(call, tree, calls, depth + 1)
-                ]
+                return [[*outer, call, *inner] for call in sites for outer in _chains(call, tree, calls, depth + 1)]
             if not any(isinstance(a, (cst.FunctionDef, Loop)) for a in tree.ancestors(ancestor)):
                 break
         below = ancestor
@@ -183,15 +181,11 @@ def _frame_of(node: cst.CSTNode, tree: Tree, module: Frame) -> Frame:
     return frame
 
 
-def _open_nest(
-    epoch_loop: Loop, batch_loop: Loop, sites: Sequence[cst.Call], tree: Tree, module: Frame
-) -> Nest | str:
+def _open_nest(epoch_loop: Loop, batch_loop: Loop, sites: Sequence[cst.Call], tree: Tree, module: Frame) -> Nest | str:
     host = _frame_of(epoch_loop, tree, module)
     if isinstance(epoch_loop, cst.While):
         return "the epochs are counted by a while loop"
-    found = _reach(
-        [Item(node, host) for node in block(epoch_loop.body)], batch_loop, tree, module
-    )
+    found = _reach([Item(node, host) for node in block(epoch_loop.body)], batch_loop, tree, module)
     if isinstance(found, str):
         return found
     before, loop, after, opened = found
@@ -204,8 +198,16 @@ def _open_nest(
         if isinstance(step, Item) and _trains(step, sites, tree):
             return "parameters are updated outside the batch loop, too"
     return Nest(
-        host, module, epoch_loop, batch_loop, loop.frame, tuple(before), tuple(body), tuple(after),
-        (*opened, *more, *early, *late), tuple(sites),
+        host,
+        module,
+        epoch_loop,
+        batch_loop,
+        loop.frame,
+        tuple(before),
+        tuple(body),
+        tuple(after),
+        (*opened, *more, *early, *late),
+        tuple(sites),
     )
 
 

@@ -158,8 +158,15 @@ def drop_scheduler_steps(draft: Draft, hooks: list[Hook], schedulers: Sequence[t
     kept_step = draft.scheduler_step
     result = []
     for hook in hooks:
-        steps = [s for s in hook.steps if not (isinstance(s, Item) and s.node in draft.fates
-                 and draft.fates[s.node].target.startswith("Trainer: steps the scheduler each epoch"))]
+        steps = [
+            s
+            for s in hook.steps
+            if not (
+                isinstance(s, Item)
+                and s.node in draft.fates
+                and draft.fates[s.node].target.startswith("Trainer: steps the scheduler each epoch")
+            )
+        ]
         if hook.name == "on_train_batch_end" and kept_step is not None and not any(i == "step" for _, i in schedulers):
             steps.insert(0, kept_step)
         result.append(replace(hook, steps=tuple(steps)))

@@ -70,9 +70,11 @@ def device_text(draft: Draft) -> str | None:
         inner = small(item.node)
         if isinstance(inner, cst.Assign) and len(inner.targets) == 1 and isinstance(inner.targets[0].target, cst.Name):
             names = [draft.tree.qualified(n.func) for n in walk(inner.value) if isinstance(n, cst.Call)]
-            if "torch.cuda.is_available" in names and isinstance(
-                inner.value, (cst.IfExp, cst.Call, cst.BooleanOperation)
-            ) and (not isinstance(inner.value, cst.IfExp) or code(inner.value.body) == "True"):
+            if (
+                "torch.cuda.is_available" in names
+                and isinstance(inner.value, (cst.IfExp, cst.Call, cst.BooleanOperation))
+                and (not isinstance(inner.value, cst.IfExp) or code(inner.value.body) == "True")
+            ):
                 if isinstance(inner.value, cst.Call) and len(names) > 1:
                     continue
                 return f'"cuda" if {inner.targets[0].target.value} else "cpu"'
@@ -106,7 +108,9 @@ def _chosen(variable: Variable, draft: Draft) -> bool:
     """True when a name is always a `torch.device(...)`, and which one is not fixed."""
     owner = variable.frame.function or draft.tree.module
     values = [
-        node.value for node in scope_nodes(owner) if isinstance(node, cst.Assign)
+        node.value
+        for node in scope_nodes(owner)
+        if isinstance(node, cst.Assign)
         and any(isinstance(t.target, cst.Name) and t.target.value == variable.name for t in node.targets)
     ]
     calls = [draft.tree.qualified(value.func) for value in values if isinstance(value, cst.Call)]

@@ -76,7 +76,8 @@ def surroundings(nest: Nest, tree: Tree, more: tuple[Step, ...] = ()) -> Surroun
         reads |= free_names(node)
     plain = [item for item in before if not isinstance(item.node, (cst.FunctionDef, cst.ClassDef))]
     after = [
-        item for item in after
+        item
+        for item in after
         if not isinstance(item.node, (cst.FunctionDef, cst.ClassDef)) and item.node is not nest.host_loop
     ]
     return Surroundings(tuple(plain), tuple(after), removed, frozenset(reads), repeated)

@@ -49,8 +49,12 @@ def evaluation_of(draft: Draft, plain: bool, optimizer: Variable | None) -> Eval
     body = []
     for step in found.body:
         used = method_call(expression_of(step.node)) if isinstance(step, Item) else None
-        if isinstance(step, Item) and used is not None and used[1] == "zero_grad" and optimizer is not None and (
-            draft.kinds.variable(used[0], found.frame) is optimizer
+        if (
+            isinstance(step, Item)
+            and used is not None
+            and used[1] == "zero_grad"
+            and optimizer is not None
+            and (draft.kinds.variable(used[0], found.frame) is optimizer)
         ):
             draft.fates[step.node] = FateNote(Fate.REPLACED, "Trainer: zeroes gradients", "no backward comes before it")
         else:

@@ -28,7 +28,9 @@ def recognise(node: cst.CSTNode, scope: Scope, tree: Tree) -> Iterable[Fact]:
                 yield Foreign(node, "LF202", f"{node.name.value} is a LightningModule already: nothing to convert")
     elif isinstance(node, cst.Call) and (method_call(node) or ("", ""))[1] == "share_memory":
         yield Foreign(
-            node, "LF215", "several processes train one network in shared memory (Hogwild)",
+            node,
+            "LF215",
+            "several processes train one network in shared memory (Hogwild)",
             "train in one process, or with DistributedDataParallel",
         )
     elif isinstance(node, (cst.Import, cst.ImportFrom)) and scope is None:

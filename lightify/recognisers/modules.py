@@ -12,8 +12,16 @@ from lightify.query import arguments, dotted, method_call
 from lightify.recognisers.base import assigned_value, is_module_class, named
 
 _USED_AS_MODULE = {
-    "parameters", "named_parameters", "state_dict", "load_state_dict", "train", "eval", "zero_grad", "requires_grad_",
-    "named_modules", "children",
+    "parameters",
+    "named_parameters",
+    "state_dict",
+    "load_state_dict",
+    "train",
+    "eval",
+    "zero_grad",
+    "requires_grad_",
+    "named_modules",
+    "children",
 }
 _WRAPPERS = ("DataParallel", "DistributedDataParallel", "compile")
 _IN_PLACE = {"cuda", "to", "cpu", "double", "half", "float", "apply", "train", "eval"}

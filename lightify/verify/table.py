@@ -39,16 +39,12 @@ def render(verdict: Verdict, console: Console, *, max_rows: int = 12) -> None:
     for note in verdict.notes:
         console.print(f"note: {escape(note)}", highlight=False)
     colour = _COLOURS.get(verdict.outcome, "yellow")
-    console.print(
-        f"[{colour}]{verdict.outcome.value}[/]: {escape(verdict.sentence)}", highlight=False, soft_wrap=True
-    )
+    console.print(f"[{colour}]{verdict.outcome.value}[/]: {escape(verdict.sentence)}", highlight=False, soft_wrap=True)
     for run in (verdict.old, verdict.new):
         if run.failed and run.stderr_tail:
             console.print(f"last lines of {escape(run.path)}:\n{escape(run.stderr_tail)}", highlight=False)
     if verdict.outcome is Outcome.DIFFERS:
-        hint = (
-            f"hint: `lightify verify {verdict.old.path} {verdict.old.path}` tells whether it repeats itself"
-        )
+        hint = f"hint: `lightify verify {verdict.old.path} {verdict.old.path}` tells whether it repeats itself"
         console.print(escape(hint), highlight=False, soft_wrap=True)
 
 

@@ -59,11 +59,7 @@ class LRFinderResult:
             skip_end: Steps to leave out at the end.
         """
         count = len(self.results["loss"])
-        used = [
-            index
-            for index in range(count)[skip_begin:-skip_end]
-            if math.isfinite(self.results["loss"][index])
-        ]
+        used = [index for index in range(count)[skip_begin:-skip_end] if math.isfinite(self.results["loss"][index])]
         if len(used) < 2:
             log.error(
                 "Failed to compute suggestion for learning rate because there are not enough points. Increase the loop"

@@ -32,9 +32,7 @@ class WeightAveraging(Callback):
         **kwargs: For ``AveragedModel``: ``avg_fn`` or ``multi_avg_fn``.
     """
 
-    def __init__(
-        self, device: torch.device | str | int | None = None, use_buffers: bool = True, **kwargs: Any
-    ) -> None:
+    def __init__(self, device: torch.device | str | int | None = None, use_buffers: bool = True, **kwargs: Any) -> None:
         self._device = torch.device(device) if isinstance(device, str) else device
         self._use_buffers = use_buffers
         self._kwargs = kwargs
@@ -134,9 +132,7 @@ class WeightAveraging(Callback):
         checkpoint["state_dict"] = {
             name.removeprefix(_PREFIX): value for name, value in state.items() if name.startswith(_PREFIX)
         }
-        checkpoint["averaging_state"] = {
-            name: value for name, value in state.items() if not name.startswith(_PREFIX)
-        }
+        checkpoint["averaging_state"] = {name: value for name, value in state.items() if not name.startswith(_PREFIX)}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         if self._average_model is None:

@@ -21,9 +21,7 @@ class SimpleProfiler(Profiler):
         extended: Adds the number of calls and the share of the whole time.
     """
 
-    def __init__(
-        self, dirpath: str | Path | None = None, filename: str | None = None, extended: bool = True
-    ) -> None:
+    def __init__(self, dirpath: str | Path | None = None, filename: str | None = None, extended: bool = True) -> None:
         super().__init__(dirpath=dirpath, filename=filename)
         self.extended = extended
         self.current_actions: dict[str, float] = {}

@@ -262,9 +262,7 @@ class Strategy(ABC):
         for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"]):
             self.load_optimizer_state(optimizer, state)
 
-    def save_checkpoint(
-        self, checkpoint: Checkpoint, filepath: str | Path, storage_options: Any | None = None
-    ) -> None:
+    def save_checkpoint(self, checkpoint: Checkpoint, filepath: str | Path, storage_options: Any | None = None) -> None:
         if self.is_global_zero:
             self.checkpoint_io.save_checkpoint(checkpoint, filepath, storage_options=storage_options)
 

@@ -219,5 +219,3 @@ class ParallelStrategy(Strategy):
 def _leave() -> None:
     if dist.is_initialized():
         dist.destroy_process_group()
-
-

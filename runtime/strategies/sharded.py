@@ -87,9 +87,7 @@ class ShardedStrategy(ParallelStrategy):
         state = get_optimizer_state_dict(self.model, optimizer, options=self._options())
         return state if self.saves_shards or not state else shards.by_index(state)
 
-    def save_checkpoint(
-        self, checkpoint: Checkpoint, filepath: str | Path, storage_options: Any | None = None
-    ) -> None:
+    def save_checkpoint(self, checkpoint: Checkpoint, filepath: str | Path, storage_options: Any | None = None) -> None:
         if storage_options is not None:
             raise TypeError(
                 f"`{type(self).__name__}.save_checkpoint(..., storage_options=...)` is not supported because"

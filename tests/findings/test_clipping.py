@@ -24,14 +24,16 @@ NOOP = {
             scaler.update()
         """,
     },
-    "clipped on a condition": {"batch": f"""
+    "clipped on a condition": {
+        "batch": f"""
             optimizer.zero_grad()
             loss = criterion(model(x), y)
             if i > 3:
                 {CLIP}
             loss.backward()
             optimizer.step()
-        """},
+        """
+    },
     "a list of parameters read twice": {
         "optimizer": "params = list(model.parameters())\noptimizer = torch.optim.SGD(params, lr=0.1)",
         "batch": """
@@ -57,20 +59,24 @@ FOUND = {
             scaler.update()
         """,
     },
-    "clipped before backward": {"batch": f"""
+    "clipped before backward": {
+        "batch": f"""
             optimizer.zero_grad()
             loss = criterion(model(x), y)
             {CLIP}  # <- LF406
             loss.backward()
             optimizer.step()
-        """},
-    "clipped after the step": {"batch": f"""
+        """
+    },
+    "clipped after the step": {
+        "batch": f"""
             optimizer.zero_grad()
             loss = criterion(model(x), y)
             loss.backward()
             optimizer.step()
             {CLIP}  # <- LF406
-        """},
+        """
+    },
     "a generator of parameters read twice": {
         "optimizer": "params = model.parameters()\noptimizer = torch.optim.SGD(params, lr=0.1)",
         "batch": """

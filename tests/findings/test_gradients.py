@@ -13,13 +13,15 @@ NOOP = {
     "zeroed on the network": {
         "batch": "model.zero_grad()\nloss = criterion(model(x), y)\nloss.backward()\noptimizer.step()"
     },
-    "zeroed by hand": {"batch": """
+    "zeroed by hand": {
+        "batch": """
             for p in model.parameters():
                 p.grad = None
             loss = criterion(model(x), y)
             loss.backward()
             optimizer.step()
-        """},
+        """
+    },
     "code that is not seen may zero them": {
         "setup": "import tools",
         "batch": "tools.clear(optimizer)\nloss = criterion(model(x), y)\nloss.backward()\noptimizer.step()",
@@ -28,13 +30,15 @@ NOOP = {
         "setup": "def clear():\n    optimizer.zero_grad()",
         "batch": "clear()\nloss = criterion(model(x), y)\nloss.backward()\noptimizer.step()",
     },
-    "accumulation": {"batch": """
+    "accumulation": {
+        "batch": """
             loss = criterion(model(x), y)
             loss.backward()
             if (i + 1) % 4 == 0:
                 optimizer.step()
                 optimizer.zero_grad()
-        """},
+        """
+    },
     "one step for each pass over the data": {
         "epoch_start": "optimizer.zero_grad()",
         "batch": "loss = criterion(model(x), y)\nloss.backward()",
@@ -54,13 +58,15 @@ NOOP = {
                 other_optimizer.step()
         """,
     },
-    "stepped on a condition that counts nothing": {"batch": """
+    "stepped on a condition that counts nothing": {
+        "batch": """
             optimizer.zero_grad()
             loss = criterion(model(x), y)
             loss.backward()
             if torch.isfinite(loss):
                 optimizer.step()
-        """},
+        """
+    },
 }
 
 FOUND = {
@@ -85,13 +91,15 @@ FOUND = {
     "zeroed between backward and step": {
         "batch": "loss = criterion(model(x), y)\nloss.backward()\noptimizer.zero_grad()  # <- LF403\noptimizer.step()"
     },
-    "accumulation by name only": {"batch": """
+    "accumulation by name only": {
+        "batch": """
             optimizer.zero_grad()  # <- LF404
             loss = criterion(model(x), y)
             loss.backward()
             if (i + 1) % 4 == 0:
                 optimizer.step()
-        """},
+        """
+    },
 }
 
 

@@ -5,7 +5,8 @@ import pytest
 from lightify.findings.graphs import RULES
 from tests.findings.scripts import check, script
 
-TWO = {"setup": """
+TWO = {
+    "setup": """
         class Maker(nn.Module):
             def __init__(self):
                 super().__init__()
@@ -17,7 +18,8 @@ TWO = {"setup": """
 
         maker = Maker()
         maker_optimizer = torch.optim.SGD(maker.parameters(), lr=0.1)
-    """}
+    """
+}
 START = """
 z = torch.randn(len(x), 2)
 fake = maker(z)
@@ -55,7 +57,9 @@ NOOP = {
     | {"batch": f"{START}fake = maker(z)\nd_loss = model(fake).mean()\nd_loss.backward()\noptimizer.step()"},
     "only its shape is used": TWO
     | {"batch": f"{START}d_loss = model(torch.ones(fake.size(0), 4)).mean()\nd_loss.backward()\noptimizer.step()"},
-    "both backward passes before the steps": TWO | {"batch": """
+    "both backward passes before the steps": TWO
+    | {
+        "batch": """
             fake = maker(torch.randn(len(x), 2))
             g_loss = model(fake).mean()
             g_loss.backward(retain_graph=True)
@@ -65,7 +69,8 @@ NOOP = {
             optimizer.step()
             optimizer.zero_grad()
             maker_optimizer.zero_grad()
-        """},
+        """
+    },
     "rebound on a condition": TWO
     | {"batch": f"{START}if len(x):\n    fake = x\nd_loss = model(fake).mean()\nd_loss.backward()\noptimizer.step()"},
     "a new state for each batch": {"network": RECURRENT, "batch": f"hidden = torch.zeros(len(x), 8){RECURRENT_STEP}"},
@@ -124,7 +129,9 @@ def test_the_silent_ones_run(parts: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("parts", FOUND.values(), ids=FOUND)
 def test_the_found_ones_do_not_run(parts: dict[str, str]) -> None:
-    with pytest.raises(RuntimeError, match=r"modified by an inplace operation|backward through the graph a second time"):
+    with pytest.raises(
+        RuntimeError, match=r"modified by an inplace operation|backward through the graph a second time"
+    ):
         run(script(**parts))
 
 

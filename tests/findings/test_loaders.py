@@ -13,10 +13,12 @@ train_loader = DataLoader(data, batch_size=8, sampler=sampler)
 
 NOOP = {
     "training shuffled, validation not": {},
-    "a sampler of its own": {"loaders": """
+    "a sampler of its own": {
+        "loaders": """
             order = torch.utils.data.RandomSampler(data)
             train_loader = DataLoader(data, batch_size=8, sampler=order)
-        """},
+        """
+    },
     "order chosen on purpose": {"loaders": "train_loader = DataLoader(data, batch_size=8, shuffle=False)"},
     "options behind a star": {
         "loaders": "options = {'shuffle': True}\ntrain_loader = DataLoader(data, batch_size=8, **options)"
@@ -35,15 +37,19 @@ NOOP = {
 }
 
 FOUND = {
-    "validation shuffled": {"loaders": """
+    "validation shuffled": {
+        "loaders": """
             train_loader = DataLoader(data, batch_size=8, shuffle=True)
             val_loader = DataLoader(data, batch_size=8, shuffle=True)  # <- LF440
-        """},
-    "test shuffled by position": {"loaders": """
+        """
+    },
+    "test shuffled by position": {
+        "loaders": """
             train_loader = DataLoader(data, 8, True)
             testloader_small = DataLoader(data, 8, True)
             test_loader = DataLoader(data, 8, True)  # <- LF440
-        """},
+        """
+    },
     "training in order": {"loaders": "train_loader = DataLoader(data, batch_size=8)  # <- LF441"},
     "set_epoch is not called": {
         "loaders": SAMPLED.replace("rank=0)", "rank=0)  # <- LF442"),

@@ -16,14 +16,17 @@ NOOP = {
     "a number is summed": {"epoch_start": "total = 0.0", "batch": f"{STEP}total += loss.item()"},
     "a detached tensor is summed": {"epoch_start": "total = 0.0", "batch": f"{STEP}total += loss.detach()"},
     "the sum is started in each batch": {"batch": f"{STEP}total = 0.0\ntotal += loss"},
-    "the sum gets the backward": {"batch": """
+    "the sum gets the backward": {
+        "batch": """
             optimizer.zero_grad()
             loss = criterion(model(x), y)
             loss += model.one.weight.norm()
             loss.backward()
             optimizer.step()
-        """},
-    "a list of parts that is made in each batch": {"batch": """
+        """
+    },
+    "a list of parts that is made in each batch": {
+        "batch": """
             optimizer.zero_grad()
             parts = []
             loss = criterion(model(x), y)
@@ -31,7 +34,8 @@ NOOP = {
             loss = sum(parts)
             loss.backward()
             optimizer.step()
-        """},
+        """
+    },
     "summed without gradients": {
         "epoch_start": "total = 0.0",
         "batch": f"{STEP}with torch.no_grad():\n    total += loss",
@@ -39,21 +43,25 @@ NOOP = {
     "overwritten after it was read": {
         "batch": f"{STEP}print(loss.item())\nloss = criterion(model(x), y)\nprint(loss.item())"
     },
-    "the second value is made of the first": {"batch": """
+    "the second value is made of the first": {
+        "batch": """
             optimizer.zero_grad()
             loss = criterion(model(x), y)
             loss = loss + model.one.weight.norm()
             loss.backward()
             optimizer.step()
-        """},
-    "overwritten on a condition only": {"batch": """
+        """
+    },
+    "overwritten on a condition only": {
+        "batch": """
             optimizer.zero_grad()
             loss = criterion(model(x), y)
             if i > 3:
                 loss = criterion(2 * model(x), y)
             loss.backward()
             optimizer.step()
-        """},
+        """
+    },
     "the parts of a shown sum get their own backward": GAN
     | {
         "batch": f"""{STEP}
@@ -63,9 +71,7 @@ NOOP = {
             d_loss = 2 * real_loss
             optimizer_d.step()
             print(d_loss.item())
-        """.replace(
-            "            ", ""
-        )
+        """.replace("            ", "")
     },
     "shown only, but nothing trains beside it": {"batch": f"{STEP}x_loss = F.l1_loss(x, x)\nprint(x_loss.item())"},
 }
@@ -74,14 +80,17 @@ FOUND = {
     "the loss is summed": {"epoch_start": "total = 0.0", "batch": f"{STEP}total += loss  # <- LF420"},
     "the weighted loss is summed": {"epoch_start": "total = 0.0", "batch": f"{STEP}total += loss * len(x)  # <- LF420"},
     "the loss goes into a list": {"epoch_start": "history = []", "batch": f"{STEP}history.append(loss)  # <- LF420"},
-    "overwritten": {"batch": """
+    "overwritten": {
+        "batch": """
             optimizer.zero_grad()
             loss = criterion(model(x), 1 - y)  # <- LF423
             loss = criterion(model(x), y)
             loss.backward()
             optimizer.step()
-        """},
-    "both branches overwritten": {"batch": """
+        """
+    },
+    "both branches overwritten": {
+        "batch": """
             optimizer.zero_grad()
             if epoch > 1:
                 loss = criterion(model(x), 1 - y)
@@ -90,7 +99,8 @@ FOUND = {
             loss = criterion(model(x), y)
             loss.backward()
             optimizer.step()
-        """},
+        """
+    },
     "shown only": GAN
     | {
         "batch": f"""{STEP}
@@ -100,9 +110,7 @@ FOUND = {
             penalty.backward()
             optimizer_d.step()
             print(d_loss.item())
-        """.replace(
-            "            ", ""
-        )
+        """.replace("            ", "")
     },
 }
 

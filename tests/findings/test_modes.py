@@ -102,12 +102,14 @@ FOUND = {
         """,
         "epoch_end": "evaluate(model, val_loader)",
     },
-    "evaluation builds graphs": {"epoch_end": """
+    "evaluation builds graphs": {
+        "epoch_end": """
             model.eval()
             for a, b in val_loader:  # <- LF412
                 right = (model(a).argmax(1) == b).sum()
             model.train()
-        """},
+        """
+    },
     "functional dropout without a mode": {
         "network": NETWORK.replace(
             "return self.two(torch.relu(self.one(x)))", "return self.two(F.dropout(self.one(x), 0.5))  # <- LF413"

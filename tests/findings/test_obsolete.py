@@ -14,7 +14,8 @@ NOOP = {
         "setup": "import sys\nif sys.version_info[0] < 3:\n    range = xrange"
     },
     "a Python 2 name in try": {"setup": "try:\n    text = unicode\nexcept NameError:\n    text = str"},
-    "names of comprehensions, handlers and matches": {"setup": """
+    "names of comprehensions, handlers and matches": {
+        "setup": """
             try:
                 values = {k: v for k, v in [(1, 2)]}
             except ValueError as error:
@@ -22,7 +23,8 @@ NOOP = {
             match values:
                 case {1: found, **rest}:
                     print(found, rest)
-        """},
+        """
+    },
     "keywords and attributes are no names": {"setup": "print('a', end='')\nmodel.extra = 1\nprint(model.extra)"},
     "the elements of a list": {"setup": "losses = [torch.ones(2)]\nprint(losses[0], losses[0].data[0])"},
     "a method named next": {"setup": "class Reader:\n    def next(self):\n        return 1\nReader().next()"},
@@ -36,13 +38,15 @@ FOUND = {
     "a Python 2 name": {"epoch_end": "for k in xrange(3):  # <- LF480\n    print(k)"},
     "reported once": {"epoch_end": "print(lose)  # <- LF480\nprint(lose)"},
     "loss.data[0]": {"batch": f"{STEP}print(loss.data[0])  # <- LF481"},
-    "data[0] of a loss in a function": {"setup": """
+    "data[0] of a loss in a function": {
+        "setup": """
             def evaluate(net, loader):
                 total = 0
                 for a, b in loader:
                     total += F.cross_entropy(net(a), b).data[0]  # <- LF481
                 return total
-        """},
+        """
+    },
     "iter(...).next()": {"setup": "images = iter(train_loader).next()  # <- LF481"},
     "an iterator's next()": {"setup": "batches = iter(train_loader)\nfirst = batches.next()  # <- LF481"},
     "dict.iteritems": {"setup": "for k, v in {}.iteritems():  # <- LF481\n    print(k, v)"},

@@ -27,13 +27,16 @@ NOOP = {
 
 FOUND = {
     "stepped before the epoch": BUILT | {"epoch_start": "scheduler.step()  # <- LF450"},
-    "stepped before the optimizer": BUILT | {"batch": """
+    "stepped before the optimizer": BUILT
+    | {
+        "batch": """
             optimizer.zero_grad()
             loss = criterion(model(x), y)
             loss.backward()
             scheduler.step()  # <- LF450
             optimizer.step()
-        """},
+        """
+    },
     "never stepped": {"setup": BUILT["setup"] + "  # <- LF451"},
     "read but never stepped": {"setup": BUILT["setup"] + "  # <- LF451", "epoch_end": "print(scheduler.get_last_lr())"},
 }

@@ -17,13 +17,15 @@ NOOP = {
 }
 
 FOUND = {
-    "step without parentheses": {"batch": """
+    "step without parentheses": {
+        "batch": """
             optimizer.zero_grad()
             loss = criterion(model(x), y)
             loss.backward()
             optimizer.step()
             model.eval  # <- LF470
-        """},
+        """
+    },
     "zero_grad without parentheses": {"batch": f"optimizer.zero_grad  # <- LF470\n{STEP}"},
     "a batch that stays where it is": {"batch": f"x.to('cpu')  # <- LF471\n{STEP}"},
     "no_grad as a statement": {"epoch_end": "torch.no_grad()  # <- LF471"},

@@ -12,7 +12,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 def data(samples: int = 32) -> TensorDataset:
     generator = torch.Generator().manual_seed(0)
-    return TensorDataset(torch.randn(samples, 4, generator=generator), torch.randint(2, (samples,), generator=generator))
+    return TensorDataset(
+        torch.randn(samples, 4, generator=generator), torch.randint(2, (samples,), generator=generator)
+    )
 
 
 class Classifier(L.LightningModule):

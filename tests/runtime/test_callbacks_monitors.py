@@ -73,9 +73,7 @@ def test_flops_are_counted_on_the_meta_device() -> None:
     assert measure_flops(layer, lambda: layer(x), torch.Tensor.sum) > 2 * 3 * 4 * 2
 
 
-def test_throughput_of_a_run_leaves_validation_out_of_training(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_throughput_of_a_run_leaves_validation_out_of_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from lightify.runtime.callbacks import throughput_monitor
 
     now = 0.0

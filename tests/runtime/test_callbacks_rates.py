@@ -124,7 +124,12 @@ def test_accumulation_by_epoch(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("scheduling", "error"),
-    [({}, TypeError), ({-1: 2}, MisconfigurationException), ({0: 0}, MisconfigurationException), ({"1": 2}, MisconfigurationException)],
+    [
+        ({}, TypeError),
+        ({-1: 2}, MisconfigurationException),
+        ({0: 0}, MisconfigurationException),
+        ({"1": 2}, MisconfigurationException),
+    ],
 )
 def test_wrong_schedules_are_refused(scheduling: Any, error: type[Exception]) -> None:
     with pytest.raises(error):
@@ -235,7 +240,15 @@ class Stops(L.Callback):
 
 @pytest.mark.parametrize(
     "options",
-    [{"swa_lrs": -1.0}, {"swa_lrs": 1}, {"swa_lrs": [0.1, 0.0]}, {"swa_epoch_start": 0}, {"swa_epoch_start": 1.5}, {"avg_fn": 1}, {"device": 3}],
+    [
+        {"swa_lrs": -1.0},
+        {"swa_lrs": 1},
+        {"swa_lrs": [0.1, 0.0]},
+        {"swa_epoch_start": 0},
+        {"swa_epoch_start": 1.5},
+        {"avg_fn": 1},
+        {"device": 3},
+    ],
 )
 def test_swa_refuses_wrong_arguments(options: dict[str, Any]) -> None:
     with pytest.raises(MisconfigurationException):

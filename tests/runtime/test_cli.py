@@ -79,7 +79,9 @@ def test_a_dictionary_does_as_well() -> None:
 
 
 def test_the_saved_configuration_repeats_the_run(tmp_path: Path) -> None:
-    first = run(tmp_path, "fit", "--trainer.logger=lightify.runtime.loggers.CSVLogger", f"--trainer.logger.save_dir={tmp_path}")
+    first = run(
+        tmp_path, "fit", "--trainer.logger=lightify.runtime.loggers.CSVLogger", f"--trainer.logger.save_dir={tmp_path}"
+    )
     saved = Path(first.trainer.log_dir) / "config.yaml"
     config = yaml.safe_load(saved.read_text())
     assert isinstance(config["seed_everything"], int) and not isinstance(config["seed_everything"], bool)
@@ -118,7 +120,12 @@ def test_optimizer_and_scheduler_by_name_replace_the_modules_own() -> None:
 
 
 def test_a_plateau_scheduler_takes_its_metric() -> None:
-    words = ["--optimizer=SGD", "--optimizer.lr=0.1", "--lr_scheduler=lightify.runtime.cli.ReduceLROnPlateau", "--lr_scheduler.monitor=val_loss"]
+    words = [
+        "--optimizer=SGD",
+        "--optimizer.lr=0.1",
+        "--lr_scheduler=lightify.runtime.cli.ReduceLROnPlateau",
+        "--lr_scheduler.monitor=val_loss",
+    ]
     with pytest.warns(UserWarning, match="will be overridden"):
         made = cli.LightningCLI(Classifier, Data, args=words, run=False)
     assert made.model.configure_optimizers()["lr_scheduler"]["monitor"] == "val_loss"

@@ -182,7 +182,9 @@ def test_torchmetrics_objects_and_collections() -> None:
         def __init__(self) -> None:
             super().__init__()
             self.mean = torchmetrics.MeanMetric()
-            self.several = torchmetrics.MetricCollection({"low": torchmetrics.MinMetric(), "sum": torchmetrics.SumMetric()})
+            self.several = torchmetrics.MetricCollection(
+                {"low": torchmetrics.MinMetric(), "sum": torchmetrics.SumMetric()}
+            )
 
         def validation_step(self, batch: Any, batch_idx: int) -> None:
             self.mean(batch[0])

@@ -158,9 +158,7 @@ def raw_loop(
         pytest.param(with_plateau, True, None, lambda s, metric: s.step(metric), id="scheduler with metric"),
     ],
 )
-def test_automatic_optimization(
-    make: Any, validate: bool, after_step: Any, after_epoch: Any, workers: int
-) -> None:
+def test_automatic_optimization(make: Any, validate: bool, after_step: Any, after_epoch: Any, workers: int) -> None:
     torch.manual_seed(1)
     raw = raw_loop(make, workers, validate, after_step, after_epoch)
     torch.manual_seed(1)
@@ -247,7 +245,9 @@ def test_lbfgs() -> None:
 
 def test_manual_optimization_of_two_networks() -> None:
     def networks() -> tuple[nn.Module, nn.Module]:
-        return nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 6)), nn.Sequential(nn.Linear(6, 8), nn.Dropout(0.2), nn.Linear(8, 1))
+        return nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 6)), nn.Sequential(
+            nn.Linear(6, 8), nn.Dropout(0.2), nn.Linear(8, 1)
+        )
 
     def optimizers(g: nn.Module, d: nn.Module) -> tuple[Any, Any]:
         return torch.optim.Adam(g.parameters(), lr=0.01), torch.optim.RMSprop(d.parameters(), lr=0.01)

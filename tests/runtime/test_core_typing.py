@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = '''
+SCRIPT = """
 import torch
 import lightify.runtime as L
 from torch import Tensor
@@ -52,7 +52,7 @@ trainer = L.Trainer(max_epochs=2, callbacks=[Watch(), L.EarlyStopping("val")])
 trainer.fit(Module(), [torch.ones(1)])
 loaded: Module = Module.load_from_checkpoint("last.ckpt")
 score: float = trainer.validate(loaded)[0]["val"]
-'''
+"""
 
 
 @pytest.mark.slow

@@ -78,9 +78,7 @@ STARTS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("start", STARTS)
-def test_two_processes_train_as_one_with_the_doubled_batch(
-    start: str, tmp_path: Path, one: dict[str, Any]
-) -> None:
+def test_two_processes_train_as_one_with_the_doubled_batch(start: str, tmp_path: Path, one: dict[str, Any]) -> None:
     launcher, case = STARTS[start]
     result = run(tmp_path, launcher, devices=2, batch_size=4, clip=1.0, **case)
     assert_same_training(result, one)

@@ -53,7 +53,9 @@ def fit(library: Any, folder: Path, max_epochs: int = 1, ckpt_path: str | None =
     return module, trainer.checkpoint_callback.best_model_path
 
 
-@pytest.mark.parametrize(("writer", "reader"), [(ours, lightning), (lightning, ours)], ids=["theirs reads", "ours reads"])
+@pytest.mark.parametrize(
+    ("writer", "reader"), [(ours, lightning), (lightning, ours)], ids=["theirs reads", "ours reads"]
+)
 def test_model_hyperparameters_and_a_further_epoch(writer: Any, reader: Any, tmp_path: Path) -> None:
     module, path = fit(writer, tmp_path / "first")
     content = torch.load(path, weights_only=True)

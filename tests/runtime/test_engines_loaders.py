@@ -240,7 +240,9 @@ CUSTOM = {
 def test_a_sampler_of_the_users_own_decides_what_all_processes_see(name: str) -> None:
     sampler = CUSTOM[name](Numbers())
     parts = shares(DataLoader(Numbers(), sampler=sampler))
-    interleaved = [index for pair in zip(*([index for batch in part for index in batch] for part in parts)) for index in pair]
+    interleaved = [
+        index for pair in zip(*([index for batch in part for index in batch] for part in parts)) for index in pair
+    ]
     assert len(interleaved) == len(sampler)
     if name == "custom":
         assert interleaved == list(range(9, -1, -1))

@@ -108,9 +108,7 @@ def fit(
     return model.seen, model.state_dict()
 
 
-def assert_resumed_equals_whole(
-    folder: Path, make_loader: Any, cuts: list[tuple[str, int]], **options: Any
-) -> None:
+def assert_resumed_equals_whole(folder: Path, make_loader: Any, cuts: list[tuple[str, int]], **options: Any) -> None:
     L.seed_everything(1, verbose=False)
     whole, weights = fit(folder, make_loader(), **options)
     L.seed_everything(1, verbose=False)

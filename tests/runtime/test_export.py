@@ -153,7 +153,9 @@ def test_human_readable_counts(number: float, text: str) -> None:
 
 
 @pytest.mark.parametrize("callback", [ModelSummary, RichModelSummary])
-def test_the_callbacks_print_it_when_fit_starts(tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: Any, callback: Any) -> None:
+def test_the_callbacks_print_it_when_fit_starts(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: Any, callback: Any
+) -> None:
     with caplog.at_level("INFO"):
         trainer(tmp_path, callback(max_depth=1), max_epochs=1, enable_model_summary=True).fit(WithDropout())
     captured = capfd.readouterr()

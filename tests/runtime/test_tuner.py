@@ -175,7 +175,9 @@ class Hungry(Classifier):
         return super().training_step(batch, batch_idx)
 
 
-@pytest.mark.parametrize(("mode", "margin", "expected"), [("power", 0.05, 8), ("binsearch", 0.0, 12), ("binsearch", 0.1, 10)])
+@pytest.mark.parametrize(
+    ("mode", "margin", "expected"), [("power", 0.05, 8), ("binsearch", 0.0, 12), ("binsearch", 0.1, 10)]
+)
 def test_the_batch_size_follows_the_memory(tmp_path: Path, mode: str, margin: float, expected: int) -> None:
     run, tuner = make(tmp_path)
     model = Hungry()

@@ -19,9 +19,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 class Net(L.LightningModule):
     def __init__(self, manual: bool = False, fail_on_rank: int | None = None, batch_norm: bool = False) -> None:
         super().__init__()
-        self.net = torch.nn.Sequential(
-            torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 1)
-        )
+        self.net = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 1))
         if batch_norm:
             self.net[0].bias = None  # a normalised bias has no gradient but noise, which Adam would blow up
             self.net.insert(1, torch.nn.BatchNorm1d(16))
@@ -73,9 +71,7 @@ def main(case: dict[str, Any]) -> None:
     data = TensorDataset(x, x.sum(1, keepdim=True))
     strategy: Any = case["strategy"]
     if strategy == "fsdp":
-        strategy = FSDPStrategy(
-            state_dict_type=case.get("state_dict_type", "full"), auto_wrap_policy={torch.nn.Linear}
-        )
+        strategy = FSDPStrategy(state_dict_type=case.get("state_dict_type", "full"), auto_wrap_policy={torch.nn.Linear})
     if strategy == "ddp" and case.get("find_unused_parameters"):
         strategy = DDPStrategy(find_unused_parameters=True)
     model = Net(case.get("manual", False), case.get("fail_on_rank"), case.get("batch_norm", False))
