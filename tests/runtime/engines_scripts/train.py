@@ -35,7 +35,8 @@ class Net(L.LightningModule):
         x, y = batch
         loss = torch.nn.functional.mse_loss(self(x), y)
         if self.pause_s:
-            Path(self.trainer.default_root_dir, f"pid{self.global_rank}").write_text(str(os.getpid()))
+            if self.trainer.global_step == 0:  # once: rewriting it would leave it empty for a moment
+                Path(self.trainer.default_root_dir, f"pid{self.global_rank}").write_text(str(os.getpid()))
             time.sleep(self.pause_s)
         if self.fail_on_rank == self.global_rank and batch_idx == 2:
             raise ValueError("the user's own error")
