@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from .datahooks import DataHooks
 from .hooks import is_overridden
 from .loaders import (
     CombinedLoader,
@@ -39,18 +40,22 @@ PREFIXES = {
 class DataSource:
     """What `fit(...)` and its siblings were given: loaders by prefix, a datamodule, the module behind them."""
 
-    def __init__(self) -> None:
-        self.passed: dict[str, Any] = {}
-        self.datamodule: Any = None
-        self.module: Any = None
+    def __init__(self, passed: dict[str, Any] | None = None, module: Any = None, datamodule: Any = None) -> None:
+        self.passed, self.module, self.datamodule = passed or {}, module, datamodule
 
-    def owner(self, prefix: str, module_base: type, datamodule_base: type) -> Any:
-        """Who defines ``<prefix>_dataloader``: the datamodule if it does, else the module, else nobody."""
-        name = f"{prefix}_dataloader"
-        if self.datamodule is not None and is_overridden(name, self.datamodule, datamodule_base):
-            return self.datamodule
-        if self.module is not None and is_overridden(name, self.module, module_base):
-            return self.module
+    def has(self, prefix: str) -> bool:
+        """Whether anyone gives data of this kind."""
+        return self.passed.get(prefix) is not None or self.owner(prefix) is not None
+
+    def owner(self, prefix: str) -> Any:
+        """Who defines ``<prefix>_dataloader``, or None."""
+        return self.overriding(f"{prefix}_dataloader")
+
+    def overriding(self, name: str) -> Any:
+        """Who has its own method of this name: the datamodule if it does, else the module, else None."""
+        for owner in (self.datamodule, self.module):
+            if owner is not None and is_overridden(name, owner, DataHooks):
+                return owner
         return None
 
 
@@ -153,7 +158,7 @@ def _check_iterable(loader: Any, prefix: str, trainer: Trainer) -> None:
     if hasattr(type(loader), "__iter__") or hasattr(type(loader), "__getitem__"):
         return
     if trainer._data.passed.get(prefix) is None:
-        owner = type(trainer._data_owner(prefix)).__name__
+        owner = type(trainer._data.owner(prefix)).__name__
         raise TypeError(f"An invalid dataloader was returned from `{owner}.{prefix}_dataloader()`. Found {loader}.")
     raise TypeError(f"{_passed(trainer, prefix)} Found {loader}.")
 
@@ -184,7 +189,7 @@ def request(trainer: Trainer, stage: RunningStage) -> Any:
     passed = trainer._data.passed.get(prefix)
     if passed is not None:
         return passed
-    owner = trainer._data_owner(prefix)
+    owner = trainer._data.owner(prefix)
     name = f"{prefix}_dataloader"
     if owner is None:
         raise no_loader(trainer, prefix)
@@ -201,7 +206,7 @@ def device_mover(trainer: Trainer, dataloader_idx: int = 0) -> Callable[[Any], A
     module, datamodule = trainer.lightning_module, trainer.datamodule
     device, precision = trainer.strategy.root_device, trainer.precision_plugin
     names = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
-    owners = {name: trainer._batch_hook_owner(name) for name in names}
+    owners = {name: trainer._data.overriding(name) for name in names}
     convert = precision.convert_input if precision.needs_input_conversion else None
     if all(owner is None for owner in owners.values()):
         if device.type == "cpu":

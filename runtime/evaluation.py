@@ -14,13 +14,15 @@ import torch
 from .data import Loaders, device_mover, prepare_loaders, request
 from .errors import MisconfigurationException
 from .fetching import BatchIterator, is_wanted
-from .hooks import Hooks, is_overridden
+from .hooks import Hooks, accepts, is_overridden
 from .loaders import set_epoch, track_indices
-from .module import LightningModule, accepts
+from .logged import store_pending, write_metrics
+from .module import LightningModule
 from .results import Results
 from .state import RunningStage, TrainerFn
 from .strategies.launch import SpawnLauncher
 from .transfer import move_data_to_device
+from .validation_checks import validates_in_epoch
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -63,7 +65,7 @@ class EvaluationRun:
             self.stem != "predict" and not is_overridden(f"{self.stem}_step", self.module, LightningModule)
         ):
             return
-        if not trainer.sanity_checking or trainer._validates_in_epoch(epoch):
+        if not trainer.sanity_checking or validates_in_epoch(trainer, epoch):
             self.last_reload = epoch
         source = request(trainer, self.stage)
         trainer.strategy.barrier(f"{prefix}_dataloader()")
@@ -104,8 +106,9 @@ class EvaluationRun:
         """The step with its precision and profile; arguments that it does not take are left out."""
         name = f"{self.stem}_step"
         own = getattr(self.module, name)
-        step = self.trainer._profiled("[Strategy]", name, self.trainer.strategy.wrap_step(self.module, name))
-        precision = self.trainer.precision_plugin
+        strategy, precision = self.trainer.strategy, self.trainer.precision_plugin
+        label = f"[Strategy]{type(strategy).__name__}.{name}"
+        step = self.trainer.profiler.measured(label, strategy.wrap_step(self.module, name))
         if precision.needs_forward_context:
             step = in_context(precision.forward_context, step)
         if not accepts(own, "batch_idx", at_least=2) and not is_wanted(own):
@@ -224,14 +227,15 @@ def _evaluate(run: EvaluationRun) -> list[dict[str, Any]]:
                 batch_idx, batch = run.iterator.batch_idx, run.iterator.batch
                 place = (index,) if several else ()
             if results.pending:
-                trainer._store_pending(results)
+                store_pending(run.module, results)
             if end_hooks:
                 state.hook = end_name
                 for hook in end_hooks:
                     hook(output, batch, batch_idx, *place)
             state.hook = results.batch = None
             _write_step_metrics(run, index)
-            trainer._act_on_signals()
+            if trainer._signals is not None:
+                trainer._signals.act()
         if not trainer.sanity_checking:
             trainer._board.fold(results)  # the last batch's values stay visible
         results.in_batches = False
@@ -245,7 +249,7 @@ def _evaluate(run: EvaluationRun) -> list[dict[str, Any]]:
     for metrics in per_loader:
         metrics.update(last)
     if not trainer.sanity_checking:
-        trainer._write_metrics(merged)
+        write_metrics(trainer, merged)
         state.validated = trainer.state.fn is TrainerFn.FITTING  # a checkpoint saved in the next hook is after it
     hooks.call(f"on_{stem}_end")
     results.reset()
@@ -265,7 +269,7 @@ def _write_step_metrics(run: EvaluationRun, index: int) -> None:
     run.seen[index] = step + 1
     # Asked of the entries first: a pass that logs nothing per step reads no value.
     if trainer.loggers and any(entry.on_step for entry in results.entries.values()):
-        trainer._write_metrics(results.read().log, step=step)
+        write_metrics(trainer, results.read().log, step=step)
 
 
 class PredictionRun(EvaluationRun):
@@ -350,7 +354,8 @@ def _predict(run: PredictionRun) -> None:
             hooks.call("on_predict_batch_end", output, batch, batch_idx, *place)
             if run.keeps_outputs:
                 run.outputs[index].append(move_data_to_device(output, torch.device("cpu")))
-            trainer._act_on_signals()
+            if trainer._signals is not None:
+                trainer._signals.act()
     hooks.call("on_predict_epoch_end")
     hooks.call("on_predict_end")
     for part, training in modes:

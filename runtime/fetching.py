@@ -6,6 +6,9 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from . import outputs
+from .position import start_pass
+
 if TYPE_CHECKING:
     from .run import TrainingRun
 
@@ -56,7 +59,7 @@ class BatchIterator:
 def train_epoch(run: TrainingRun) -> None:
     """`loops.train_epoch` for such a step: one call per step, until the batches are used up."""
     state, results, hooks = run.state, run.results, run.hooks
-    iterator = BatchIterator(run.start_pass(), run.num_batches, run.to_device)
+    iterator = BatchIterator(start_pass(run), run.num_batches, run.to_device)
     iterator.fetched = state.batches_done
     while not iterator.done:
         results.start_batch(iterator.batch)
@@ -68,13 +71,14 @@ def train_epoch(run: TrainingRun) -> None:
         except StopIteration:
             break
         state.batch_idx = iterator.batch_idx
-        run.update_step_schedulers()
+        if run.schedulers.per_step and run.closes:
+            run.schedulers.update("step")
         state.batches_done = iterator.fetched
         state.total_batches += 1
         state.hook = "on_train_batch_end"
-        outputs = run.outputs(output)
+        given = outputs.for_hooks(run, output)
         for hook in hooks["on_train_batch_end"]:
-            hook(outputs, iterator.batch, iterator.batch_idx)
+            hook(given, iterator.batch, iterator.batch_idx)
         state.hook = results.batch = None
         if run.closes:
             if run.logs_steps and ((state.logged_steps + 1) % run.log_every == 0 or state.should_stop):

@@ -1,10 +1,56 @@
-"""Figures of gradients, for logging."""
+"""Gradients: how they are clipped, and figures of them for logging."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import Module
+
+from .errors import MisconfigurationException
+from .optim import GradClipAlgorithmType
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+
+def clip_settings(
+    trainer: Trainer, value: int | float | None, algorithm: str | None
+) -> tuple[int | float, GradClipAlgorithmType]:
+    """What to clip by: as given, or as the Trainer was told.
+
+    Raises:
+        MisconfigurationException: both say it, and not the same.
+        TypeError: the value is no number.
+    """
+    chosen_value, chosen_algorithm = trainer.gradient_clip_val, trainer.gradient_clip_algorithm
+    if value is None:
+        value = chosen_value or 0.0
+    elif chosen_value is not None and chosen_value != value:
+        raise MisconfigurationException(
+            f"You have set `Trainer(gradient_clip_val={chosen_value!r})`"
+            f" and have passed `clip_gradients(gradient_clip_val={value!r})`."
+            " Please use only one of them."
+        )
+    if algorithm is None:
+        algorithm = chosen_algorithm or "norm"
+    else:
+        algorithm = algorithm.lower()
+        if chosen_algorithm is not None and chosen_algorithm != algorithm:
+            raise MisconfigurationException(
+                f"You have set `Trainer(gradient_clip_algorithm={str(chosen_algorithm.value)!r})`"
+                f" and have passed `clip_gradients(gradient_clip_algorithm={algorithm!r})`"
+                " Please use only one of them."
+            )
+    if not isinstance(value, (int, float)):
+        raise TypeError(f"`gradient_clip_val` should be an int or a float. Got {value}.")
+    if not GradClipAlgorithmType.supported_type(algorithm.lower()):
+        raise MisconfigurationException(
+            f"`gradient_clip_algorithm` {algorithm} is invalid."
+            f" Allowed algorithms: {GradClipAlgorithmType.supported_types()}."
+        )
+    return value, GradClipAlgorithmType(algorithm.lower())
 
 
 def grad_norm(module: Module, norm_type: float | str, group_separator: str = "/") -> dict[str, Tensor]:

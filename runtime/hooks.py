@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -61,6 +62,16 @@ def is_overridden(name: str, instance: object, base: type) -> bool:
     return own is not None and own is not getattr(base, name, None)
 
 
+def accepts(function: Callable[..., Any], name: str, at_least: int | None = None) -> bool:
+    """Whether a hook takes an argument of this name, or so many that it must be meant, or anything."""
+    params = inspect.signature(function).parameters.values()
+    return (
+        any(p.name == name for p in params)
+        or (at_least is not None and len([p for p in params if p.kind is not p.VAR_KEYWORD]) >= at_least)
+        or any(p.kind is p.VAR_POSITIONAL for p in params)
+    )
+
+
 def warn_of_near_misses(instance: object, base: type) -> None:
     """Warns of methods whose names are almost a hook's, as they are never called."""
     known = [name for name in dir(base) if not name.startswith("_")]
@@ -103,12 +114,12 @@ class Hooks:
         callback_base: type,
         module_base: type,
         after_module: tuple[type, ...] = (),
-        profile: Callable[[str, Callable[..., Any]], Callable[..., Any]] | None = None,
+        measured: Callable[[str, Callable[..., Any]], Callable[..., Any]] | None = None,
     ) -> None:
         self.state = state
         self._trainer, self._module, self._callbacks = trainer, module, callbacks
         self._callback_base, self._module_base = callback_base, module_base
-        self._after_module, self._profile = after_module, profile
+        self._after_module, self._measured = after_module, measured
         self.bound: dict[str, Bound] = {name: self._bind(name) for name in HOOKS}
 
     def _bind(self, name: str) -> Bound:
@@ -128,14 +139,14 @@ class Hooks:
 
     def _of_callback(self, name: str, callback: Any) -> Callable[..., Any]:
         hook = functools.partial(getattr(callback, name), self._trainer, self._module)
-        return hook if self._profile is None else self._profile(f"[Callback]{callback.state_key}.{name}", hook)
+        return hook if self._measured is None else self._measured(f"[Callback]{callback.state_key}.{name}", hook)
 
     def _of_module(self, name: str) -> Bound:
         if self._module is None or not is_overridden(name, self._module, self._module_base):
             return ()
         hook = getattr(self._module, name)
-        if self._profile is not None:
-            hook = self._profile(f"[LightningModule]{type(self._module).__name__}.{name}", hook)
+        if self._measured is not None:
+            hook = self._measured(f"[LightningModule]{type(self._module).__name__}.{name}", hook)
         return (hook,)
 
     def __getitem__(self, name: str) -> Bound:

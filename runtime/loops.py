@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from . import outputs
+from .position import start_pass
+
 if TYPE_CHECKING:
     from .run import TrainingRun
 
@@ -31,7 +34,7 @@ def train_epoch(run: TrainingRun) -> None:
     """One pass over the training data, or what is left of it."""
     state, results, take_step, to_device = run.state, run.results, run.take_step, run.to_device
     start_hooks, end_hooks = run.hooks["on_train_batch_start"], run.hooks["on_train_batch_end"]
-    batches = run.start_pass()
+    batches = start_pass(run)
     results.in_batches = True
     for batch_idx, batch in enumerate(batches, state.batches_done):
         state.batch_idx = batch_idx
@@ -46,15 +49,15 @@ def train_epoch(run: TrainingRun) -> None:
             output = take_step(run, batch, batch_idx)
         if results.pending:
             run.store_compiled_logs()
-        if run.step_schedulers:
-            run.update_step_schedulers()
+        if run.schedulers.per_step and run.closes:
+            run.schedulers.update("step")
         state.batches_done = batch_idx + 1
         state.total_batches += 1
         if end_hooks:
             state.hook = "on_train_batch_end"
-            outputs = run.outputs(output)
+            given = outputs.for_hooks(run, output)
             for hook in end_hooks:
-                hook(outputs, batch, batch_idx)
+                hook(given, batch, batch_idx)
         state.hook = results.batch = None
         if run.closes:
             if run.logs_steps and ((state.logged_steps + 1) % run.log_every == 0 or state.should_stop):
@@ -75,7 +78,7 @@ def automatic_step(run: TrainingRun, batch: Any, batch_idx: int) -> Any:
     state = run.state
     state.hook = "training_step"
     output = run.training_step(batch, batch_idx)
-    loss = output if type(output) is Tensor and run.window == 1 else run.read_loss(output)
+    loss = output if type(output) is Tensor and run.window == 1 else outputs.read_loss(run, output)
     if run.opens:
         run.zero_grad()
     if loss is not None:
@@ -113,7 +116,7 @@ def closure_step(run: TrainingRun, batch: Any, batch_idx: int) -> Any:
         was_called = True
         run.state.hook = "training_step"
         output = run.training_step(batch, batch_idx)
-        loss = run.read_loss(output)
+        loss = outputs.read_loss(run, output)
         if run.opens:
             run.zero_grad()
         if loss is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
@@ -15,10 +14,12 @@ from torch.optim import Optimizer
 
 from .datahooks import DataHooks
 from .errors import MisconfigurationException, rank_zero_deprecation, rank_zero_warn
+from .gradients import clip_settings
 from .hparams import HyperparametersMixin
 from .loading import ClassOnly, load_module
-from .optim import GradClipAlgorithmType, LightningOptimizer
-from .results import Entry, is_metric, logging_levels
+from .logged import is_metric_collection, take_in
+from .modelhooks import ModelHooks
+from .optim import LightningOptimizer
 
 if TYPE_CHECKING:
     from .callbacks.base import Callback
@@ -29,7 +30,7 @@ Self = TypeVar("Self", bound="LightningModule")
 STEP_OUTPUT = Tensor | Mapping[str, Any] | None
 
 
-class LightningModule(DataHooks, HyperparametersMixin, torch.nn.Module):
+class LightningModule(ModelHooks, DataHooks, HyperparametersMixin, torch.nn.Module):
     """An `nn.Module` that also says how it is trained, evaluated and optimized."""
 
     __jit_unused_properties__: ClassVar[list[str]] = [
@@ -252,89 +253,7 @@ class LightningModule(DataHooks, HyperparametersMixin, torch.nn.Module):
             if entry is not None and entry.options == options and not isinstance(value, Mapping):
                 entry.add(value, batch_size, results)
                 return
-        self._log_first(name, value, options, batch_size, metric_attribute)
-
-    def _log_first(
-        self, name: str, value: Any, options: tuple[Any, ...], batch_size: int | None, metric_attribute: str | None
-    ) -> None:
-        """Checks and takes in a name that is logged for the first time in this loop."""
-        prog_bar, logger, on_step, on_epoch, reduce_fx, enable_graph, sync_dist, group, add_idx, rank_zero = options
-        _check_loggable(name, value)
-        trainer = self._trainer
-        if trainer is None:
-            rank_zero_warn(
-                "You are trying to `self.log()` but the `self.trainer` reference is not registered on the model yet."
-                " This is most likely because the model hasn't been passed to the `Trainer`"
-            )
-            return
-        if trainer.barebones:
-            rank_zero_warn(
-                "You are trying to `self.log()` but `Trainer(barebones=True)` is configured."
-                " Logging can impact raw speed so it is disabled under this setting."
-            )
-            return
-        results, hook = trainer._results, trainer.run.hook
-        if results is None:
-            raise MisconfigurationException(
-                "You are trying to `self.log()` but the loop's result collection is not registered"
-                " yet. This is most likely because you are trying to log in a `predict` hook,"
-                " but it doesn't support logging"
-            )
-        if hook is None:
-            raise MisconfigurationException(
-                "You are trying to `self.log()` but it is not managed by the `Trainer` control flow"
-            )
-        on_step, on_epoch = logging_levels(hook, on_step, on_epoch)
-        if add_idx and "/dataloader_idx_" in name:
-            raise MisconfigurationException(
-                f"You called `self.log` with the key `{name}`"
-                " but it should not contain information about `dataloader_idx` when `add_dataloader_idx=True`"
-            )
-        if isinstance(value, Mapping):
-            raise ValueError(f"`self.log({name}, {value})` was called, but a dict is logged with `self.log_dict`")
-        if is_metric(value):
-            metric_attribute = self._name_of_metric(name, value, metric_attribute)
-        if logger and trainer.logger is None:
-            rank_zero_warn(
-                f"You called `self.log({name!r}, ..., logger=True)` but have no logger configured. You can enable one"
-                " by doing `Trainer(logger=ALogger(...))`"
-            )
-        index = results.dataloader_idx
-        suffix = f"/dataloader_idx_{index}" if add_idx and index is not None else ""
-        entry = Entry(
-            hook,
-            name,
-            options,
-            prog_bar=prog_bar,
-            logger=logger is None or logger,
-            on_step=on_step,
-            on_epoch=on_epoch,
-            reduce_fx=reduce_fx,
-            enable_graph=enable_graph,
-            dataloader_idx=index,
-            suffix=suffix,
-            sync=trainer._sync_of(reduce_fx, group) if sync_dist and not rank_zero else None,
-            metric=value if is_metric(value) else None,
-            attribute=metric_attribute,
-        )
-        results.declare(entry, (hook, name, index if add_idx else None)).add(value, batch_size, results)
-
-    def _name_of_metric(self, name: str, metric: Any, attribute: str | None) -> str:
-        if attribute is not None:
-            return attribute
-        if self._metric_names is None:
-            self._metric_names = {id(module): name for name, module in self.named_modules() if is_metric(module)}
-        message = "Could not find the `LightningModule` attribute for the `torchmetrics.Metric` logged."
-        if not self._metric_names:
-            raise MisconfigurationException(
-                f"{message} You can fix this by setting an attribute for the metric in your `LightningModule`."
-            )
-        if id(metric) not in self._metric_names:
-            raise MisconfigurationException(
-                f"{message} You can fix this by calling `self.log({name}, ..., metric_attribute=name)` where `name` is"
-                f" one of {list(self._metric_names.values())}"
-            )
-        return self._metric_names[id(metric)]
+        take_in(self, name, value, options, batch_size, metric_attribute)
 
     def log_dict(
         self,
@@ -425,7 +344,12 @@ class LightningModule(DataHooks, HyperparametersMixin, torch.nn.Module):
         if any(isinstance(argument, (Optimizer, LightningOptimizer)) for argument in args):
             rank_zero_deprecation("`manual_backward(loss, optimizer)` is Lightning 1.x; write `manual_backward(loss)`.")
             args = ()
-        self.trainer._backward(loss, *args, **kwargs)
+        training = self.trainer._training
+        assert training is not None
+        if training.backward is None:
+            loss.backward(*args, **kwargs)  # type: ignore[no-untyped-call]
+        else:
+            training.backward(loss, *args, **kwargs)
 
     def _require_manual(self, name: str) -> None:
         if self.automatic_optimization:
@@ -476,35 +400,9 @@ class LightningModule(DataHooks, HyperparametersMixin, torch.nn.Module):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clips the gradients of an optimizer's parameters, by norm or by value."""
-        chosen_val, chosen_algorithm = self.trainer.gradient_clip_val, self.trainer.gradient_clip_algorithm
-        if gradient_clip_val is None:
-            gradient_clip_val = chosen_val or 0.0
-        elif chosen_val is not None and chosen_val != gradient_clip_val:
-            raise MisconfigurationException(
-                f"You have set `Trainer(gradient_clip_val={chosen_val!r})`"
-                f" and have passed `clip_gradients(gradient_clip_val={gradient_clip_val!r})`."
-                " Please use only one of them."
-            )
-        if gradient_clip_algorithm is None:
-            gradient_clip_algorithm = chosen_algorithm or "norm"
-        else:
-            gradient_clip_algorithm = gradient_clip_algorithm.lower()
-            if chosen_algorithm is not None and chosen_algorithm != gradient_clip_algorithm:
-                raise MisconfigurationException(
-                    f"You have set `Trainer(gradient_clip_algorithm={str(chosen_algorithm.value)!r})`"
-                    f" and have passed `clip_gradients(gradient_clip_algorithm={gradient_clip_algorithm!r})`"
-                    " Please use only one of them."
-                )
-        if not isinstance(gradient_clip_val, (int, float)):
-            raise TypeError(f"`gradient_clip_val` should be an int or a float. Got {gradient_clip_val}.")
-        if not GradClipAlgorithmType.supported_type(gradient_clip_algorithm.lower()):
-            raise MisconfigurationException(
-                f"`gradient_clip_algorithm` {gradient_clip_algorithm} is invalid."
-                f" Allowed algorithms: {GradClipAlgorithmType.supported_types()}."
-            )
-        self.trainer.precision_plugin.clip_gradients(
-            optimizer, gradient_clip_val, GradClipAlgorithmType(gradient_clip_algorithm.lower())
-        )
+        trainer = self.trainer
+        value, algorithm = clip_settings(trainer, gradient_clip_val, gradient_clip_algorithm)
+        trainer.precision_plugin.clip_gradients(optimizer, value, algorithm)
 
     def configure_gradient_clipping(
         self,
@@ -536,40 +434,7 @@ class LightningModule(DataHooks, HyperparametersMixin, torch.nn.Module):
         else:
             scheduler.step(metric)
 
-    # ---------------------------------------------------------------- hooks of a run
-
-    def on_fit_start(self) -> None: ...
-
-    def on_fit_end(self) -> None: ...
-
-    def on_train_start(self) -> None: ...
-
-    def on_train_end(self) -> None: ...
-
-    def on_train_epoch_start(self) -> None: ...
-
-    def on_train_epoch_end(self) -> None: ...
-
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> int | None:
-        """Returns -1 to skip the rest of the epoch."""
-        return None
-
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None: ...
-
-    def on_validation_start(self) -> None: ...
-
-    def on_validation_end(self) -> None: ...
-
-    def on_validation_epoch_start(self) -> None: ...
-
-    def on_validation_epoch_end(self) -> None: ...
-
-    def on_validation_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None: ...
-
-    def on_validation_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None: ...
-
-    def on_validation_model_zero_grad(self) -> None:
-        """Called before validation inside fit, so that it may free the gradients' memory; leaves them by default."""
+    # ---------------------------------------------------------------- modes of evaluation
 
     def on_validation_model_eval(self) -> None:
         """Puts the module into the mode that validation runs in."""
@@ -579,58 +444,18 @@ class LightningModule(DataHooks, HyperparametersMixin, torch.nn.Module):
         """Puts the module back; each submodule gets its own mode back unless this is overridden."""
         self._run_model().train()
 
-    def _run_model(self) -> torch.nn.Module:
-        """This module as it is run: inside the strategy's wrapper, if there is one."""
-        return self.trainer.model or self
-
-    def on_test_start(self) -> None: ...
-
-    def on_test_end(self) -> None: ...
-
-    def on_test_epoch_start(self) -> None: ...
-
-    def on_test_epoch_end(self) -> None: ...
-
-    def on_test_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None: ...
-
-    def on_test_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None: ...
-
     def on_test_model_eval(self) -> None:
         self._run_model().eval()
 
     def on_test_model_train(self) -> None:
         self._run_model().train()
 
-    def on_predict_start(self) -> None: ...
-
-    def on_predict_end(self) -> None: ...
-
-    def on_predict_epoch_start(self) -> None: ...
-
-    def on_predict_epoch_end(self) -> None: ...
-
-    def on_predict_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None: ...
-
-    def on_predict_batch_end(
-        self, outputs: Any | None, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None: ...
-
     def on_predict_model_eval(self) -> None:
         self._run_model().eval()
 
-    def on_before_backward(self, loss: Tensor) -> None: ...
-
-    def on_after_backward(self) -> None: ...
-
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None: ...
-
-    def on_before_zero_grad(self, optimizer: Optimizer) -> None: ...
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """May add to the checkpoint before it is written."""
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """May read or change the checkpoint before it is restored."""
+    def _run_model(self) -> torch.nn.Module:
+        """This module as it is run: inside the strategy's wrapper, if there is one."""
+        return self.trainer.model or self
 
     # ---------------------------------------------------------------- the module itself
 
@@ -690,32 +515,5 @@ class LightningModule(DataHooks, HyperparametersMixin, torch.nn.Module):
         return to_onnx(self, file_path, input_sample, **kwargs)
 
 
-def is_metric_collection(value: object) -> bool:
-    """Whether a value is a torchmetrics MetricCollection, asked without importing torchmetrics."""
-    return isinstance(value, torch.nn.ModuleDict) and hasattr(value, "compute") and hasattr(value, "keys")
-
-
 def _params(optimizer: Any) -> list[Tensor]:
     return [param for group in optimizer.param_groups for param in group["params"]]
-
-
-def _check_loggable(name: str, value: Any) -> None:
-    if isinstance(value, Mapping):
-        if any(isinstance(part, Mapping) for part in value.values()):
-            raise ValueError(f"`self.log({name}, {value})` was called, but nested dictionaries cannot be logged")
-        for part in value.values():
-            _check_loggable(name, part)
-    elif not isinstance(value, (int, float, Tensor)) and not hasattr(value, "__float__") and not is_metric(value):
-        raise ValueError(
-            f"`self.log({name}, {value})` was called, but `{type(value).__name__}` values cannot be logged"
-        )
-
-
-def accepts(function: Callable[..., Any], name: str, at_least: int | None = None) -> bool:
-    """Whether a hook takes an argument of this name, or so many that it must be meant, or anything."""
-    params = inspect.signature(function).parameters.values()
-    return (
-        any(p.name == name for p in params)
-        or (at_least is not None and len([p for p in params if p.kind is not p.VAR_KEYWORD]) >= at_least)
-        or any(p.kind is p.VAR_POSITIONAL for p in params)
-    )

@@ -260,9 +260,10 @@ class LightningOptimizer:
         """Steps the optimizer; with a closure, the hooks before the step run after the closure did."""
         if closure is not None and not callable(closure):
             raise MisconfigurationException("When `optimizer.step(closure)` is called, the closure should be callable")
-        if self._trainer is None:
+        training = self._trainer._training if self._trainer is not None else None
+        if training is None:
             return self._optimizer.step(closure, **kwargs) if closure else self._optimizer.step(**kwargs)
-        return self._trainer._step_optimizer(self._optimizer, closure, **kwargs)
+        return training.optimization.step(self._optimizer, closure, **kwargs)
 
     @contextmanager
     def toggle_model(self, sync_grad: bool = True) -> Generator[None, None, None]:

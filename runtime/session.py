@@ -6,14 +6,16 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from . import legacy
+from .call import Call, take
 from .callbacks.base import Callback
 from .callbacks.checkpoint import Checkpoint
+from .callbacks.early_stopping import EarlyStopping
+from .ckpt_path import next_hpc_path
 from .data import no_loader
 from .datamodule import LightningDataModule
 from .errors import (
@@ -26,11 +28,12 @@ from .errors import (
     rank_zero_warn,
 )
 from .evaluation import EvaluationRun, PredictionRun, evaluate
-from .hooks import is_overridden, warn_of_near_misses
+from .hooks import Hooks, is_overridden, warn_of_near_misses
 from .hparams import clean_namespace
 from .loggers import WandbLogger
 from .module import LightningModule
 from .optim import LightningOptimizer, check_schedulers, normal_form
+from .parts import in_order
 from .randomness import isolate_rng
 from .run import TrainingRun
 from .signals import Signals, requeue_job
@@ -40,21 +43,15 @@ from .state import RunningStage, TrainerFn, TrainerStatus
 if TYPE_CHECKING:
     from .trainer import Trainer
 
-STAGES = {
-    TrainerFn.FITTING: RunningStage.TRAINING,
-    TrainerFn.VALIDATING: RunningStage.VALIDATING,
-    TrainerFn.TESTING: RunningStage.TESTING,
-    TrainerFn.PREDICTING: RunningStage.PREDICTING,
-}
-
 
 @contextmanager
-def session(trainer: Trainer, ckpt_path: Any, weights_only: bool | None) -> Iterator[None]:
+def session(trainer: Trainer, call: Call) -> Iterator[None]:
     """Everything around the loop of one call. Errors close the run in order and go on to the caller."""
+    ckpt_path = take(trainer, call)
     try:
         introduce(trainer)
         with legacy.adapted(trainer, trainer.lightning_module):
-            begin(trainer, ckpt_path, weights_only)
+            begin(trainer, ckpt_path, call.weights_only)
             detects = trainer._detect_anomaly and trainer.state.fn is TrainerFn.FITTING
             with signals_of(trainer), torch.autograd.set_detect_anomaly(detects):
                 yield
@@ -104,7 +101,7 @@ def begin(trainer: Trainer, ckpt_path: Any, weights_only: bool | None) -> None:
     if not strategy.restore_checkpoint_after_setup:
         restorer.module_and_callbacks(Callback)
     trainer._board.clear()
-    trainer._bind_hooks()
+    bind_hooks(trainer)
     make_runs(trainer)
     strategy.setup(trainer)
     if fn is TrainerFn.FITTING:
@@ -128,18 +125,25 @@ def begin(trainer: Trainer, ckpt_path: Any, weights_only: bool | None) -> None:
         trainer._results = trainer._training.results if trainer._training is not None else None
 
 
+def bind_hooks(trainer: Trainer) -> None:
+    """Finds out who overrides which hook; each call of one is measured if there is a profiler."""
+    module, late, measured = trainer.lightning_module, (EarlyStopping, Checkpoint), trainer.profiler.measured
+    trainer._hooks = Hooks(trainer, module, trainer.callbacks, trainer.run, Callback, LightningModule, late, measured)
+
+
 def make_runs(trainer: Trainer) -> None:
     """The bound parts of the loop that this call runs."""
-    fn, hooks = trainer.state.fn, trainer._hooks
+    call, fn, hooks = trainer._call, trainer.state.fn, trainer._hooks
+    assert call is not None
     trainer._results = None
     if fn is TrainerFn.FITTING:
         trainer._training = TrainingRun(trainer, hooks)
         trainer._results = trainer._training.results
     elif fn is TrainerFn.PREDICTING:
-        trainer.predict_loop = PredictionRun(trainer, hooks, trainer._return_predictions)
+        trainer.predict_loop = PredictionRun(trainer, hooks, call.return_predictions)
     else:
         stage = RunningStage.VALIDATING if fn is TrainerFn.VALIDATING else RunningStage.TESTING
-        run = EvaluationRun(trainer, hooks, stage, verbose=trainer._verbose)
+        run = EvaluationRun(trainer, hooks, stage, verbose=call.verbose)
         trainer._evaluations[stage] = run
         trainer._results = run.results
 
@@ -163,7 +167,7 @@ def attach_module_callbacks(trainer: Trainer) -> None:
             "The following callbacks returned in `LightningModule.configure_callbacks` will override"
             f" existing callbacks passed to Trainer: {', '.join(sorted(kind.__name__ for kind in replaced))}"
         )
-    trainer.callbacks = trainer._ordered([c for c in trainer.callbacks if type(c) not in replaced] + own)
+    trainer.callbacks = in_order([c for c in trainer.callbacks if type(c) not in replaced] + own)
 
 
 def check_module(trainer: Trainer) -> None:
@@ -185,7 +189,7 @@ def check_module(trainer: Trainer) -> None:
                     f"No `{name}()` method defined. Lightning `Trainer` expects as minimum a"
                     " `training_step()`, `train_dataloader()` and `configure_optimizers()` to be defined."
                 )
-        has_loader = trainer._has_loader("val")
+        has_loader = trainer._data.has("val")
         if has_loader and not has["validation_step"]:
             rank_zero_warn("You passed in a `val_dataloader` but have no `validation_step`. Skipping val loop.")
         if has["validation_step"] and not has_loader:
@@ -205,7 +209,7 @@ def check_module(trainer: Trainer) -> None:
             raise MisconfigurationException(f"No `{step}()` method defined to run `Trainer.{method}`.")
     prefixes = {TrainerFn.FITTING: "train", TrainerFn.VALIDATING: "val", TrainerFn.TESTING: "test"}
     prefix = prefixes.get(fn, "predict")  # type: ignore[arg-type]
-    if not trainer._has_loader(prefix):
+    if not trainer._data.has(prefix):
         raise no_loader(trainer, prefix)
     kind = type(module)
     if (
@@ -298,7 +302,9 @@ def configure_model(trainer: Trainer) -> None:
 def configure_optimizers(trainer: Trainer) -> None:
     module = trainer.lightning_module
     trainer.run.hook = "configure_optimizers"
-    configured = trainer._profiled("[LightningModule]", "configure_optimizers", module.configure_optimizers)()
+    configured = trainer.profiler.measured(
+        f"[LightningModule]{type(module).__name__}.configure_optimizers", module.configure_optimizers
+    )()
     trainer.run.hook = None
     optimizers, configs = normal_form(configured, module)
     parts = [part for part in configured if isinstance(part, dict)] if isinstance(configured, (list, tuple)) else []
@@ -400,7 +406,7 @@ def signals_of(trainer: Trainer) -> Signals:
             trainer._training.wants_out = True
 
     def requeue() -> None:
-        trainer.save_checkpoint(Path(trainer.default_root_dir) / f"hpc_ckpt_{trainer._next_hpc_version()}.ckpt")
+        trainer.save_checkpoint(next_hpc_path(trainer))
         for logger in trainer.loggers:
             logger.finalize("finished")
         requeue_job()

@@ -14,6 +14,7 @@ import torch
 from . import randomness
 from .errors import MisconfigurationException, rank_zero_info, rank_zero_warn
 from .hooks import is_overridden
+from .position import position
 from .state import TrainerFn
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def _dump_run(trainer: Trainer) -> dict[str, Any]:
     saved: dict[str, Any] = {"format": FORMAT, "run": state.state_dict()}
     if run is None or run.loaders is None:
         return {**saved, "random": randomness.capture()}
-    own = {**run.position(), "results": run.results.state_dict()}
+    own = {**position(run), "results": run.results.state_dict()}
     saved.update(own)
     if trainer.world_size > 1:
         saved["ranks"] = trainer.strategy.gather_object(own)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from . import loops
+from .call import STAGES
 from .callbacks.base import Callback
 from .evaluation import evaluate, predict
 from .loggers import DummyLogger
 from .randomness import isolate_rng
 from .results import Board
-from .session import STAGES, configure_optimizers, make_runs
+from .session import bind_hooks, configure_optimizers, make_runs
 from .state import RunState, TrainerFn
 
 if TYPE_CHECKING:
@@ -25,9 +27,9 @@ _KEPT = (
     "run", "callbacks", "loggers", "optimizers", "lr_scheduler_configs", "max_steps", "min_steps", "min_epochs",
     "limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches", "val_check_batch",
     "val_check_interval", "accumulate_grad_batches", "log_every_n_steps", "predict_loop", "_lightning_optimizers",
-    "_board", "_results", "_training", "_hooks", "_verbose",
+    "_board", "_results", "_training", "_hooks", "_call",
 )  # fmt: skip
-_QUIET = {"min_steps": None, "min_epochs": 0, "log_every_n_steps": 0, "_verbose": False}
+_QUIET = {"min_steps": None, "min_epochs": 0, "log_every_n_steps": 0}
 
 
 @contextmanager
@@ -56,6 +58,8 @@ def trial(
         trainer.loggers = [DummyLogger()] if kept["loggers"] else []
         for name, value in {**_QUIET, **settings}.items():
             setattr(trainer, name, value)
+        assert trainer._call is not None
+        trainer._call = replace(trainer._call, verbose=False)
         with isolate_rng():
             yield lambda prepare=None: _run(trainer, prepare)
     finally:
@@ -79,7 +83,7 @@ def _run(trainer: Trainer, prepare: Callable[[], None] | None) -> None:
     fn = trainer.state.fn
     assert fn is not None
     trainer.run, trainer._board = RunState(), Board()
-    trainer._bind_hooks()
+    bind_hooks(trainer)
     make_runs(trainer)
     trainer.state.stage = STAGES[fn]
     if fn is TrainerFn.FITTING:

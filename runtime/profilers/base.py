@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..module import LightningModule
@@ -51,6 +52,16 @@ class Profiler(ABC):
             yield action_name
         finally:
             self.stop(action_name)
+
+    def measured(self, action_name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A function of which each call is measured."""
+
+        @functools.wraps(function, assigned=("__name__",), updated=())
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with self.profile(action_name):
+                return function(*args, **kwargs)
+
+        return call
 
     def summary(self) -> str:
         """Returns the report as text; an empty text is not written."""
@@ -106,3 +117,6 @@ class PassThroughProfiler(Profiler):
 
     def stop(self, action_name: str) -> None:
         pass
+
+    def measured(self, action_name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        return function

@@ -1,0 +1,168 @@
+"""The way of a logged value: taken in when its name comes first, brought from a compiled step, sent to the loggers."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from .entries import REDUCTIONS, Entry, is_metric, logging_levels
+from .errors import MisconfigurationException, rank_zero_warn
+from .results import Results
+
+if TYPE_CHECKING:
+    from .module import LightningModule
+    from .trainer import Trainer
+
+SECONDS_BETWEEN_SAVES = 2.0  # of what loggers hold in memory
+
+
+def take_in(
+    module: LightningModule,
+    name: str,
+    value: Any,
+    options: tuple[Any, ...],
+    batch_size: int | None,
+    metric_attribute: str | None,
+) -> None:
+    """Checks a name that is logged for the first time in a loop, and keeps its value."""
+    prog_bar, logger, on_step, on_epoch, reduce_fx, enable_graph, sync_dist, group, add_idx, rank_zero = options
+    _check_loggable(name, value)
+    trainer = module._trainer
+    if trainer is None:
+        rank_zero_warn(
+            "You are trying to `self.log()` but the `self.trainer` reference is not registered on the model yet."
+            " This is most likely because the model hasn't been passed to the `Trainer`"
+        )
+        return
+    if trainer.barebones:
+        rank_zero_warn(
+            "You are trying to `self.log()` but `Trainer(barebones=True)` is configured."
+            " Logging can impact raw speed so it is disabled under this setting."
+        )
+        return
+    results, hook = trainer._results, trainer.run.hook
+    if results is None:
+        raise MisconfigurationException(
+            "You are trying to `self.log()` but the loop's result collection is not registered"
+            " yet. This is most likely because you are trying to log in a `predict` hook,"
+            " but it doesn't support logging"
+        )
+    if hook is None:
+        raise MisconfigurationException(
+            "You are trying to `self.log()` but it is not managed by the `Trainer` control flow"
+        )
+    on_step, on_epoch = logging_levels(hook, on_step, on_epoch)
+    if add_idx and "/dataloader_idx_" in name:
+        raise MisconfigurationException(
+            f"You called `self.log` with the key `{name}`"
+            " but it should not contain information about `dataloader_idx` when `add_dataloader_idx=True`"
+        )
+    if isinstance(value, Mapping):
+        raise ValueError(f"`self.log({name}, {value})` was called, but a dict is logged with `self.log_dict`")
+    if is_metric(value):
+        metric_attribute = _name_of_metric(module, name, value, metric_attribute)
+    if logger and trainer.logger is None:
+        rank_zero_warn(
+            f"You called `self.log({name!r}, ..., logger=True)` but have no logger configured. You can enable one"
+            " by doing `Trainer(logger=ALogger(...))`"
+        )
+    index = results.dataloader_idx
+    suffix = f"/dataloader_idx_{index}" if add_idx and index is not None else ""
+    entry = Entry(
+        hook,
+        name,
+        options,
+        prog_bar=prog_bar,
+        logger=logger is None or logger,
+        on_step=on_step,
+        on_epoch=on_epoch,
+        reduce_fx=reduce_fx,
+        enable_graph=enable_graph,
+        dataloader_idx=index,
+        suffix=suffix,
+        sync=_sync_of(trainer, reduce_fx, group) if sync_dist and not rank_zero else None,
+        metric=value if is_metric(value) else None,
+        attribute=metric_attribute,
+    )
+    results.declare(entry, (hook, name, index if add_idx else None)).add(value, batch_size, results)
+
+
+def _name_of_metric(module: LightningModule, name: str, metric: Any, attribute: str | None) -> str:
+    if attribute is not None:
+        return attribute
+    if module._metric_names is None:
+        module._metric_names = {id(module): name for name, module in module.named_modules() if is_metric(module)}
+    message = "Could not find the `LightningModule` attribute for the `torchmetrics.Metric` logged."
+    if not module._metric_names:
+        raise MisconfigurationException(
+            f"{message} You can fix this by setting an attribute for the metric in your `LightningModule`."
+        )
+    if id(metric) not in module._metric_names:
+        raise MisconfigurationException(
+            f"{message} You can fix this by calling `self.log({name}, ..., metric_attribute=name)` where `name` is"
+            f" one of {list(module._metric_names.values())}"
+        )
+    return module._metric_names[id(metric)]
+
+
+def _check_loggable(name: str, value: Any) -> None:
+    if isinstance(value, Mapping):
+        if any(isinstance(part, Mapping) for part in value.values()):
+            raise ValueError(f"`self.log({name}, {value})` was called, but nested dictionaries cannot be logged")
+        for part in value.values():
+            _check_loggable(name, part)
+    elif not isinstance(value, (int, float, Tensor)) and not hasattr(value, "__float__") and not is_metric(value):
+        raise ValueError(
+            f"`self.log({name}, {value})` was called, but `{type(value).__name__}` values cannot be logged"
+        )
+
+
+def _sync_of(trainer: Trainer, reduce_fx: Any, group: Any) -> Callable[[Tensor], Tensor] | None:
+    if trainer.world_size == 1:
+        return None
+    return functools.partial(trainer.strategy.reduce, group=group, reduce_op=REDUCTIONS[reduce_fx])
+
+
+def store_pending(module: LightningModule, results: Results) -> None:
+    """Takes in what a compiled step logged."""
+    pending, results.pending = results.pending, []
+    for name, value, options, batch_size in pending:
+        prog_bar, logger, on_step, on_epoch, reduce_fx, graph, sync, group, add_idx, rank_zero = options
+        module.log(
+            name, value, prog_bar, logger, on_step, on_epoch, reduce_fx, graph, sync, group, add_idx,
+            batch_size,  # type: ignore[arg-type]
+            rank_zero_only=rank_zero,
+        )  # fmt: skip
+
+
+def write_metrics(trainer: Trainer, metrics: dict[str, Tensor], step: int | None = None) -> None:
+    """Sends metrics to the loggers; a metric called `step` is the x axis."""
+    if not trainer.loggers or not metrics:
+        return
+    trainer._board.logged.update(metrics)
+    scalars: dict[str, Any] = {name: value.item() for name, value in metrics.items()}
+    if step is None:
+        given = scalars.pop("step", None)
+        if given is None:
+            scalars.setdefault("epoch", trainer.current_epoch)
+            step = trainer.run.logged_steps
+        else:
+            step = int(given)
+    now = time.monotonic()
+    saves = now >= trainer._next_save  # writing to disk costs more than a step; `finalize` writes the rest
+    for logger in trainer.loggers:
+        logger.log_metrics(metrics=scalars, step=step)
+        if saves:
+            logger.save()
+    if saves:
+        trainer._next_save = now + SECONDS_BETWEEN_SAVES
+
+
+def is_metric_collection(value: object) -> bool:
+    """Whether a value is a torchmetrics MetricCollection, asked without importing torchmetrics."""
+    return isinstance(value, torch.nn.ModuleDict) and hasattr(value, "compute") and hasattr(value, "keys")
