@@ -15,6 +15,7 @@ from lightify.flow import (
 from lightify.plan.draft import Draft
 from lightify.plan.evaluation import may_draw, mode_call
 from lightify.plan.headers import BatchHead
+from lightify.plan.samplers import train_order_changes
 from lightify.plan.surroundings import interrupt_handler
 from lightify.query import dotted, method_call, root_name, target_names, walk
 from lightify.substitute import substitute
@@ -42,7 +43,8 @@ def batch_source(draft: Draft, head: BatchHead) -> cst.BaseExpression | None:
     heads = {nest.host.variable(name) for name in counters}
     settled = not (reads & (written | heads))
     host = in_host(draft, head.source, nest.batch_frame) if settled else None
-    if host is not None and not plain and not (known and nest.epoch_loop is None):
+    remade = not plain and not (known and nest.epoch_loop is None)
+    if host is not None and (remade or train_order_changes(draft)):
         draft.lazy = True
     return host
 

@@ -19,6 +19,7 @@ from lightify.plan.draft import Draft
 from lightify.plan.evaluation import Evaluation, find_evaluation, uses_modules
 from lightify.plan.idiom import strippable
 from lightify.plan.kinds import Kinds
+from lightify.plan.samplers import evaluation_order_changes
 from lightify.plan.types import (
     FateNote,
     Hook,
@@ -34,7 +35,7 @@ def evaluation_of(draft: Draft, plain: bool, optimizer: Variable | None) -> Eval
     Args:
         optimizer: what the Trainer steps; it zeroes the gradients before each backward, so the evaluation need not.
     """
-    if not plain:
+    if not plain or evaluation_order_changes(draft):
         return None
     found = find_evaluation(draft.nest, draft.kinds, draft.analysis, draft.tree)
     if isinstance(found, str):

@@ -1,0 +1,47 @@
+"""A Trainer calls `set_epoch` on any sampler that has it; the script's order stays what it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lightify.verify import Outcome, verify
+from tests.converter.scripts import STEP, converted, script
+from tests.converter.test_evaluation import EVALUATE
+
+SAMPLED = """\
+from torch.utils.data import DistributedSampler
+sampler = DistributedSampler(data, num_replicas=1, rank=0{})
+train_loader = DataLoader(data, batch_size=8, sampler=sampler)
+"""
+BOTH = "val_loader = DataLoader(data, batch_size=8, sampler=DistributedSampler(data, num_replicas=1, rank=0))\n"
+HANDED_OVER = "trainer.fit(module, train_loader"
+VALIDATES = "trainer.fit(module, train_loader, val_loader)"
+
+#: (before, start of the epoch, what stands in the result)
+ROWS = {
+    "told by the script": (SAMPLED.format(""), "sampler.set_epoch(epoch)", VALIDATES),
+    "not shuffled": (SAMPLED.format(", shuffle=False"), "", VALIDATES),
+    "never told": (SAMPLED.format(""), "", "Passes(lambda: train_loader, module)"),
+    "only the training sampler is told": (SAMPLED.format("") + BOTH, "sampler.set_epoch(epoch)", f"{HANDED_OVER})"),
+}
+
+
+def text_of(before: str, start: str) -> str:
+    return script(STEP, before=before, start=f"model.train()\n{start}", end=EVALUATE)
+
+
+@pytest.mark.parametrize(("before", "start", "expected"), ROWS.values(), ids=ROWS)
+def test_what_the_trainer_gets(before: str, start: str, expected: str) -> None:
+    assert expected in (converted(text_of(before, start)).text or "")
+
+
+@pytest.mark.slow
+def test_a_sampler_that_is_never_told_repeats_its_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = text_of(SAMPLED.format("") + BOTH, "")
+    (tmp_path / "old.py").write_text(text, encoding="utf-8")
+    (tmp_path / "new.py").write_text(converted(text).text or "", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    verdict = verify(tmp_path / "old.py", tmp_path / "new.py", timeout_s=200)
+    assert verdict.outcome is Outcome.IDENTICAL, f"{verdict.sentence}\n{verdict.new.stderr_tail}"
