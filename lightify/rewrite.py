@@ -451,6 +451,7 @@ class _Rewriter:
                         body.append(_slot(CLASS_SLOT))
                     if statement in removed:
                         continue
+                    body.extend(_statement(f"{name} = None") for name in self.plan.unset.get(statement, ()))
                     statement = self.plan.host_edits.get(statement, statement)  # type: ignore[assignment]
                     if statement is loop:
                         leading = list(statement.leading_lines)

@@ -34,7 +34,11 @@ def batch_names(
     if head.index is None:
         return first
     variable = frame.variable(head.index.value)
-    if only_read(draft, variable, body) and (head.start is None or is_constant(head.start)):
+    if (
+        variable not in usage(later).exposed
+        and only_read(draft, variable, body)
+        and (head.start is None or is_constant(head.start))
+    ):
         draft.forced[variable] = Computed(_plus("batch_idx", head.start))
     elif needed(draft, variable, body, later):
         value: cst.BaseExpression = cst.Name("batch_idx")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 
 import libcst as cst
 
@@ -50,10 +51,17 @@ RESERVED = frozenset(
 
 @dataclass(frozen=True, eq=False)
 class Homes:
-    """The homes and what follows from them."""
+    """The homes and what follows from them.
+
+    Attributes:
+        captured: variables handed to the module, with the parameter's name.
+        unset: names that some paths of the host leave unbound, by the first statement that may bind them.
+        results: variables that the host reads back.
+    """
 
     of: Mapping[Variable, Home]
     captured: tuple[tuple[Variable, str], ...]
+    unset: Mapping[cst.CSTNode, tuple[str, ...]]
     results: tuple[Variable, ...]
     written: frozenset[Variable]
 
@@ -74,6 +82,7 @@ def assign_homes(
         extra: what else is read in the module (the construction of optimizers).
     """
     per_hook = [hook_usage(hook) for hook in hooks]
+    run = _run_usage(hooks)
     written = {v for use in per_hook for v in use.writes} - forced.keys()
     mentioned = {v for use in per_hook for v in use.reads | use.writes} | extra.reads
     across = {v for use in per_hook for v in use.exposed} | extra.exposed
@@ -102,7 +111,7 @@ def assign_homes(
                 continue
             if read_after:
                 results.append(variable)
-            if variable in before and (variable in across or variable not in surely):
+            if variable in before and (variable in run.exposed | extra.exposed or variable not in surely):
                 captured.append(variable)
         elif variable is hyperparameters and (of_host or nest.host.is_module):
             homes[variable] = Computed("self.hparams")
@@ -138,7 +147,20 @@ def assign_homes(
     order = {v: n for n, v in enumerate(sorted(before, key=lambda v: v.name))}
     captured.sort(key=lambda v: (kinds.of(v) is not Kind.MODULE, order.get(v, -1)))
     names = [(v, home.name if isinstance(home := homes[v], Attribute) else v.name) for v in captured]
-    return Homes(homes, tuple(names), tuple(results), frozenset(written))
+    return Homes(homes, tuple(names), _unset(captured, around, nest.host), tuple(results), frozenset(written))
+
+
+def _unset(captured: Sequence[Variable], around: Surroundings, host: Frame) -> dict[cst.CSTNode, tuple[str, ...]]:
+    """Names that are handed over although the host may not have bound them: the script reads them only when it did."""
+    bound = around.surely_set(host)
+    found: dict[cst.CSTNode, tuple[str, ...]] = {}
+    for variable in captured:
+        if variable in bound or variable.frame is not host or isinstance(variable, Field):
+            continue
+        first = next((item.node for item in around.before if variable in usage([item]).writes), None)
+        if first is not None:
+            found[first] = (*found.get(first, ()), variable.name)
+    return found
 
 
 _TRAINED = (Kind.MODULE, Kind.OPTIMIZER, Kind.SCHEDULER, Kind.SCALER)
@@ -189,6 +211,22 @@ def hook_usage(hook: Hook) -> Usage:
     if hook.result is not None:
         total += expression_usage(*hook.result)
     return total
+
+
+def _run_usage(hooks: Sequence[Hook]) -> Usage:
+    """What the hooks read and write in the order of a run."""
+    run = Usage()
+    for in_batch, group in groupby(hooks, _in_batch):
+        part = Usage()
+        for hook in group:
+            use = hook_usage(hook)
+            part += replace(use, must=use.must or set())
+        run += replace(part, must=set()) if in_batch else part  # there may be no batch
+    return run
+
+
+def _in_batch(hook: Hook) -> bool:
+    return hook.name.endswith("_step") or "batch" in hook.parameters
 
 
 def _encloses(frame: Frame, host: Frame) -> bool:

@@ -99,6 +99,7 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest) -> Pla
         homes=homes.of,
         captured=captured,
         initial=initial,
+        unset=homes.unset,
         results=homes.results,
         optimizers=tuple(optimizers),
         schedulers=tuple(schedulers),

@@ -31,10 +31,15 @@ class Surroundings:
 
     def set_before(self, host: Frame) -> set[Variable]:
         """Variables that the host may have set when the loop is reached."""
-        found = usage(self.before).writes
-        if host.function is not None:
-            found |= {host.variable(p.name.value) for p in parameters(host.function)}
-        return found
+        return usage(self.before).writes | _given(host)
+
+    def surely_set(self, host: Frame) -> set[Variable]:
+        """Variables that the host has set on every path to the loop."""
+        return (usage(self.before).must or set()) | _given(host)
+
+
+def _given(host: Frame) -> set[Variable]:
+    return {host.variable(p.name.value) for p in parameters(host.function)} if host.function is not None else set()
 
 
 def surroundings(nest: Nest, tree: Tree, more: tuple[Step, ...] = ()) -> Surroundings:

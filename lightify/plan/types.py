@@ -102,6 +102,7 @@ class Plan:
     homes: Mapping[Variable, Home]
     captured: tuple[tuple[Variable, str], ...]  # variables handed to __init__, with the parameter's name
     initial: tuple[tuple[str, cst.BaseExpression], ...]  # attributes that start with a constant
+    unset: Mapping[cst.CSTNode, tuple[str, ...]]  # names to bind to None before a statement of the host
     results: tuple[Variable, ...]  # variables that the host reads back after fit
     optimizers: tuple[Made, ...]
     schedulers: tuple[tuple[Made, str], ...]  # with the interval at which the Trainer steps them

@@ -94,6 +94,13 @@ SCRIPTS = {
         after="print(count)",
     ),
     "momentum outlives an outer loop": script("pass", after=OUTER, **ELSEWHERE),
+    "names that only some paths bind": script(
+        f"if resumed and not step:\n    print(best)\n{STEP}\nif step % 2:\n    print(epoch, step)",
+        before="resumed = start = len(data) - len(data)\nif resumed:\n    best = 3.0\nfor epoch in range(start):\n    print(epoch)\n",
+        epochs="for epoch in range(start, 2):",
+        batches="for step, (x, y) in enumerate(train_loader):",
+        end="print(epoch, loss.item() / (step + 1))",
+    ),
     "nonlocal state": script("pass", after=COUNTER, **ELSEWHERE),
     "phases": script(
         "pass",
