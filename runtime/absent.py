@@ -10,18 +10,22 @@ from typing import Any, ClassVar
 from .checkpoint_io import TorchCheckpointIO
 from .errors import MisconfigurationException
 from .precision import Precision
+from .profilers import PassThroughProfiler
 from .strategies.absent import DeepSpeedStrategy, SingleDeviceXLAStrategy, XLAStrategy
 from .strategies.environment import LightningEnvironment
+from .summary import ModelSummary
 
 __all__ = [
     "BitsandbytesPrecision",
     "DeepSpeedPrecision",
     "DeepSpeedStrategy",
+    "DeepSpeedSummary",
     "SingleDeviceXLAStrategy",
     "TransformerEnginePrecision",
     "XLACheckpointIO",
     "XLAEnvironment",
     "XLAPrecision",
+    "XLAProfiler",
     "XLAStrategy",
     "convert_zero_checkpoint_to_fp32_state_dict",
 ]
@@ -64,6 +68,14 @@ class XLAEnvironment(_Absent, LightningEnvironment):
     @staticmethod
     def detect() -> bool:
         return False
+
+
+class XLAProfiler(_Absent, PassThroughProfiler):
+    instead = NO_TPU
+
+
+class DeepSpeedSummary(_Absent, ModelSummary):
+    instead = SHARDING
 
 
 def convert_zero_checkpoint_to_fp32_state_dict(*args: Any, **kwargs: Any) -> None:

@@ -251,6 +251,14 @@ class LightningOptimizer:
         self._optimizer = optimizer
         self._trainer = trainer
 
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """The optimizer's class, so that `isinstance` finds what torch's schedulers and scripts ask for."""
+        return type(self._optimizer)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LightningOptimizer, (self._optimizer,)  # a copy belongs to no run
+
     @property
     def optimizer(self) -> Optimizer:
         """The optimizer itself."""

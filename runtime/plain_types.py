@@ -28,7 +28,10 @@ def loadable(value: Any, place: str = "checkpoint") -> Any:
     if isinstance(value, Tensor):
         return _loadable_tensor(value, place)
     if type(value) in (dict, OrderedDict):
-        items = {loadable(key, place): loadable(item, f"{place}[{key!r}]") for key, item in value.items()}
+        keys = [loadable(key, place) for key in value]
+        if any(map(is_pickled, keys)):
+            return _pickled(value, place)  # what stands for an object can be no key
+        items = {key: loadable(item, f"{place}[{key!r}]") for key, item in zip(keys, value.values())}
         if type(value) is dict:
             return items
         ordered = OrderedDict(items)
@@ -36,7 +39,10 @@ def loadable(value: Any, place: str = "checkpoint") -> Any:
             ordered._metadata = value._metadata  # type: ignore[attr-defined]
         return ordered
     if type(value) in (list, tuple, set):
-        return type(value)(loadable(item, f"{place}[{index}]") for index, item in enumerate(value))
+        members = [loadable(item, f"{place}[{index}]") for index, item in enumerate(value)]
+        if type(value) is set and any(map(is_pickled, members)):
+            return _pickled(value, place)
+        return type(value)(members)
     return _loadable_other(value, place)
 
 

@@ -227,7 +227,7 @@ class Restorer:
         state = trainer.run
         max_epochs, max_steps = trainer.max_epochs, trainer.max_steps
         if max_epochs is not None and max_epochs != -1 and state.epoch > max_epochs:
-            raise _too_far("epoch", state.epoch, "max_epochs", max_epochs)
+            raise _too_far("current_epoch", state.epoch, "max_epochs", max_epochs)
         if max_steps != -1 and state.global_step > max_steps:
             raise _too_far("global_step", state.global_step, "max_steps", max_steps)
 

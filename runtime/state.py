@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Any
 
 
-class _Name(str, Enum):
+class LightningEnum(str, Enum):
     """A string enum that compares without regard to case, as its values are written by hand in scripts."""
 
     def __str__(self) -> str:
@@ -22,7 +22,7 @@ class _Name(str, Enum):
         return hash(self.value.lower())
 
 
-class TrainerStatus(_Name):
+class TrainerStatus(LightningEnum):
     INITIALIZING = "initializing"
     RUNNING = "running"
     FINISHED = "finished"
@@ -33,14 +33,14 @@ class TrainerStatus(_Name):
         return self in (TrainerStatus.FINISHED, TrainerStatus.INTERRUPTED)
 
 
-class TrainerFn(_Name):
+class TrainerFn(LightningEnum):
     FITTING = "fit"
     VALIDATING = "validate"
     TESTING = "test"
     PREDICTING = "predict"
 
 
-class RunningStage(_Name):
+class RunningStage(LightningEnum):
     TRAINING = "train"
     SANITY_CHECKING = "sanity_check"
     VALIDATING = "validate"

@@ -40,8 +40,8 @@ class LayerSummary:
 
     def _note_sizes(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         inputs = (*args, *kwargs.values())
-        self._in_size = shape_of(inputs[0] if len(inputs) == 1 else inputs)
-        self._out_size = shape_of(out)
+        self._in_size = parse_batch_shape(inputs[0] if len(inputs) == 1 else inputs)
+        self._out_size = parse_batch_shape(out)
         self.detach_hook()  # a layer that is called twice shows its first call
 
     def detach_hook(self) -> None:
@@ -237,12 +237,12 @@ def summarize(lightning_module: LightningModule, max_depth: int = 1) -> ModelSum
     return ModelSummary(lightning_module, max_depth=max_depth)
 
 
-def shape_of(value: Any) -> str | list[Any]:
+def parse_batch_shape(value: Any) -> str | list[Any]:
     """Returns the shape of anything that has one, of lists and tuples item by item, and ``?`` for the rest."""
     if hasattr(value, "shape"):
         return list(value.shape)
     if isinstance(value, (list, tuple)):
-        return [shape_of(item) for item in value]
+        return [parse_batch_shape(item) for item in value]
     return UNKNOWN_SIZE
 
 

@@ -24,6 +24,7 @@ from .progress import (
 )
 from .pruning import ModelPruning
 from .rich_model_summary import RichModelSummary, default_model_summary
+from .spike import SpikeDetection
 from .stochastic_weight_avg import StochasticWeightAveraging
 from .throughput_monitor import ThroughputMonitor
 from .timer import Timer
@@ -53,6 +54,7 @@ __all__ = [
     "RichModelSummary",
     "RichProgressBar",
     "RichProgressBarTheme",
+    "SpikeDetection",
     "StochasticWeightAveraging",
     "TQDMProgressBar",
     "ThroughputMonitor",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import statistics
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -85,3 +86,26 @@ def _fits_json(value: Any) -> bool:
 def add_prefix(metrics: Mapping[str, Any], prefix: str, separator: str = "-") -> Mapping[str, Any]:
     """Puts ``prefix`` and ``separator`` before each name, if there is a prefix."""
     return {f"{prefix}{separator}{name}": value for name, value in metrics.items()} if prefix else metrics
+
+
+def merge_dicts(
+    dicts: Sequence[Mapping[str, Any]],
+    agg_key_funcs: Mapping[str, Any] | None = None,
+    default_func: Callable[[Sequence[float]], float] = statistics.mean,
+) -> dict[str, Any]:
+    """Joins dictionaries of numbers, nested ones too: ``[{"a": 1}, {"a": 3}]`` becomes ``{"a": 2}``.
+
+    Args:
+        dicts: What to join.
+        agg_key_funcs: A function of the list of values for a key; a dict of such for a nested key.
+        default_func: The function for all other keys.
+    """
+    functions = agg_key_funcs or {}
+    merged: dict[str, Any] = {}
+    for key in dict.fromkeys(key for one in dicts for key in one):
+        values = [one[key] for one in dicts if one.get(key) is not None]
+        if isinstance(values[0], Mapping):
+            merged[key] = merge_dicts(values, functions.get(key), default_func)
+        else:
+            merged[key] = functions.get(key, default_func)(values)
+    return merged

@@ -48,6 +48,8 @@ def hand_over(leftovers: Leftovers, trainer: Trainer, module: Any) -> None:
     for callback in trainer.callbacks:
         own = leftovers.callbacks.get(callback.state_key)
         if own:
+            if "dirpath" in own and hasattr(callback, "dirpath"):
+                callback.dirpath = own["dirpath"]  # resolved in the run; another one would part it from its files
             callback.load_state_dict(own)
     trainer.run.load_state_dict(leftovers.counters)
     trainer.state.fn, trainer.state.status, trainer.state.stage = leftovers.status

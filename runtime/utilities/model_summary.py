@@ -1,5 +1,6 @@
 """The summary of a model; the callback of the same name is in ``callbacks``."""
 
+from ..absent import DeepSpeedSummary
 from ..summary import (
     LEFTOVER_PARAMS_NAME,
     NOT_APPLICABLE,
@@ -7,6 +8,7 @@ from ..summary import (
     LayerSummary,
     ModelSummary,
     get_human_readable_count,
+    parse_batch_shape,
     summarize,
 )
 
@@ -14,8 +16,10 @@ __all__ = [
     "LEFTOVER_PARAMS_NAME",
     "NOT_APPLICABLE",
     "UNKNOWN_SIZE",
+    "DeepSpeedSummary",
     "LayerSummary",
     "ModelSummary",
     "get_human_readable_count",
+    "parse_batch_shape",
     "summarize",
 ]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypedDict
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
@@ -17,13 +17,42 @@ LRSchedulerTypeTuple = (LRScheduler, ReduceLROnPlateau)
 LRSchedulerTypeUnion = LRScheduler | ReduceLROnPlateau
 LRSchedulerPLType = LRSchedulerTypeUnion
 LRSchedulerType = type[LRScheduler] | type[ReduceLROnPlateau]
-OptimizerConfig = Mapping[str, Any]
+
+
+class OptimizerConfig(TypedDict):
+    optimizer: Optimizer
+
+
+class _SchedulerOptions(TypedDict, total=False):
+    name: str | None
+    interval: str
+    frequency: int
+    reduce_on_plateau: bool
+    monitor: str | None
+    strict: bool
+
+
+class LRSchedulerConfigType(_SchedulerOptions):
+    scheduler: LRSchedulerTypeUnion
+
+
+class _Monitored(TypedDict, total=False):
+    monitor: str
+
+
+class OptimizerLRSchedulerConfig(_Monitored):
+    optimizer: Optimizer
+    lr_scheduler: LRSchedulerTypeUnion | LRSchedulerConfigType
+
+
 OptimizerLRScheduler = (
     Optimizer
     | Sequence[Optimizer]
     | tuple[Sequence[Optimizer], Sequence[LRScheduler | ReduceLROnPlateau | LRSchedulerConfig]]
     | OptimizerConfig
+    | OptimizerLRSchedulerConfig
     | Sequence[OptimizerConfig]
+    | Sequence[OptimizerLRSchedulerConfig]
     | None
 )
 
@@ -32,10 +61,12 @@ __all__ = [
     "STEP_OUTPUT",
     "TRAIN_DATALOADERS",
     "LRSchedulerConfig",
+    "LRSchedulerConfigType",
     "LRSchedulerPLType",
     "LRSchedulerType",
     "LRSchedulerTypeTuple",
     "LRSchedulerTypeUnion",
     "OptimizerConfig",
     "OptimizerLRScheduler",
+    "OptimizerLRSchedulerConfig",
 ]

@@ -1,0 +1,7 @@
+"""Several loaders as one."""
+
+from ..combined import CombinedLoader
+
+__all__ = [
+    "CombinedLoader",
+]

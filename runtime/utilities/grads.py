@@ -1,0 +1,7 @@
+"""Norms of gradients."""
+
+from ..gradients import grad_norm
+
+__all__ = [
+    "grad_norm",
+]
