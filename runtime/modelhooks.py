@@ -8,6 +8,16 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 
+class CheckpointHooks:
+    """What a module adds to a checkpoint, and takes from it."""
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """May add to the checkpoint before it is written."""
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """May read or change the checkpoint before it is restored."""
+
+
 class ModelHooks:
     """Hooks of a run, in about the order in which they are called."""
 
@@ -77,9 +87,3 @@ class ModelHooks:
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None: ...
 
     def on_before_zero_grad(self, optimizer: Optimizer) -> None: ...
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """May add to the checkpoint before it is written."""
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """May read or change the checkpoint before it is restored."""

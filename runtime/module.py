@@ -18,7 +18,7 @@ from .gradients import clip_settings
 from .hparams import HyperparametersMixin
 from .loading import ClassOnly, load_module
 from .logged import is_metric_collection, take_in
-from .modelhooks import ModelHooks
+from .modelhooks import CheckpointHooks, ModelHooks
 from .optim import LightningOptimizer
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ Self = TypeVar("Self", bound="LightningModule")
 STEP_OUTPUT = Tensor | Mapping[str, Any] | None
 
 
-class LightningModule(ModelHooks, DataHooks, HyperparametersMixin, torch.nn.Module):
+class LightningModule(ModelHooks, CheckpointHooks, DataHooks, HyperparametersMixin, torch.nn.Module):
     """An `nn.Module` that also says how it is trained, evaluated and optimized."""
 
     __jit_unused_properties__: ClassVar[list[str]] = [

@@ -29,7 +29,7 @@ def loadable(value: Any, place: str = "checkpoint") -> Any:
         return _loadable_tensor(value, place)
     if type(value) in (dict, OrderedDict):
         keys = [loadable(key, place) for key in value]
-        if any(map(is_pickled, keys)):
+        if not all(map(_is_hashable, keys)):
             return _pickled(value, place)  # what stands for an object can be no key
         items = {key: loadable(item, f"{place}[{key!r}]") for key, item in zip(keys, value.values())}
         if type(value) is dict:
@@ -40,7 +40,7 @@ def loadable(value: Any, place: str = "checkpoint") -> Any:
         return ordered
     if type(value) in (list, tuple, set):
         members = [loadable(item, f"{place}[{index}]") for index, item in enumerate(value)]
-        if type(value) is set and any(map(is_pickled, members)):
+        if type(value) is set and not all(map(_is_hashable, members)):
             return _pickled(value, place)
         return type(value)(members)
     return _loadable_other(value, place)
@@ -70,6 +70,14 @@ def _loadable_other(value: Any, place: str) -> Any:
     if isinstance(value, Mapping) and _is_dict_in_disguise(value):
         return loadable(dict(value), place)
     return _pickled(value, place)
+
+
+def _is_hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
 
 
 def _is_dict_in_disguise(value: Mapping[Any, Any]) -> bool:
