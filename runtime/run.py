@@ -362,6 +362,7 @@ class TrainingRun:
         trainer, state = self.trainer, self.state
         hook, state.hook = state.hook, None
         trainer._board.fold(self.results)
+        self.strategy.share_buffers()
         if is_overridden("on_validation_model_zero_grad", self.module, LightningModule):
             self.module.on_validation_model_zero_grad()
         trainer.state.stage = RunningStage.VALIDATING

@@ -10,6 +10,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from .checkpoints import TEMPORARY_NAME, Checkpoint, CheckpointDamaged
 
 META = "meta.pt"
 DIGESTS = "lightify_digests"
+FRESH = "lightify_fresh_optimizers"  # the states of optimizers that have none yet, which makes no shard
 REPLACED_NAME = ".lightify-checkpoint.old"  # holds a folder while another takes its name
 
 
@@ -94,9 +96,19 @@ def load_whole(path: Path, map_location: Any = None, weights_only: bool | None =
         dcp_to_torch_save(path, file)
         shards = torch.load(file, map_location=map_location, weights_only=True)
     checkpoint["state_dict"] = shards.pop("model")
-    names = sorted(shards, key=lambda name: int(name.rpartition("_")[2]))
-    checkpoint["optimizer_states"] = [by_index(shards[name]) for name in names]
+    states = {int(name.rpartition("_")[2]): by_index(state) for name, state in shards.items()}
+    states |= checkpoint.pop(FRESH, {})
+    checkpoint["optimizer_states"] = [states[index] for index in sorted(states)]
     return checkpoint
+
+
+def count_optimizers(path: Path, fresh: Mapping[int, Any]) -> int:
+    """How many optimizers a folder holds the states of."""
+    from torch.distributed.checkpoint.filesystem import FileSystemReader
+
+    keys = FileSystemReader(path).read_metadata().state_dict_metadata
+    sharded = {key.partition(".")[0] for key in keys if key.startswith("optimizer_")}
+    return len(sharded) + len(fresh)
 
 
 def load_any(path: str | Path, map_location: Any = None, weights_only: bool | None = None) -> Checkpoint:

@@ -10,12 +10,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from . import randomness
 from .errors import MisconfigurationException, rank_zero_info, rank_zero_warn
 from .hooks import is_overridden
 from .position import position
 from .state import TrainerFn
+from .strategies.base import Gradients
 
 if TYPE_CHECKING:
     from .callbacks.base import Callback
@@ -115,6 +117,10 @@ def _dump_run(trainer: Trainer) -> dict[str, Any]:
     if run is None or run.loaders is None:
         return {**saved, "random": randomness.capture()}
     own = {**position(run), "results": run.results.state_dict()}
+    # In automatic optimization a closed window's gradients are never read again.
+    if not run.closes or not module.automatic_optimization:
+        gradients = trainer.strategy.gradients()
+        own |= {"gradients": gradients.own, "common_gradients": gradients.common}
     saved.update(own)
     if trainer.world_size > 1:
         saved["ranks"] = trainer.strategy.gather_object(own)
@@ -122,12 +128,6 @@ def _dump_run(trainer: Trainer) -> dict[str, Any]:
         saved["run"]["logged_steps"] += 1  # counted after this hook, which will not be called again
     saved["metrics"] = dict(trainer.callback_metrics)
     saved["closes"] = run.closes
-    # In automatic optimization a closed window's gradients are never read again.
-    if not run.closes or not module.automatic_optimization:
-        # In an open window each process has summed up its own; their mean leads to the same exchanged gradient.
-        saved["gradients"] = {
-            name: trainer.strategy.reduce(p.grad) for name, p in module.named_parameters() if p.grad is not None
-        }
     return saved
 
 
@@ -218,12 +218,14 @@ class Restorer:
             self._foreign_loops()
         else:
             ranks = own.get("ranks", [])
+            gradients, common = own.get("gradients", {}), own.get("common_gradients", {})
             if len(ranks) == trainer.world_size:
                 own = {**own, **ranks[trainer.global_rank]}
+                gradients = own.get("gradients", {})
+            elif ranks:
+                gradients = _mean([rank.get("gradients", {}) for rank in ranks])
             run.take_up(own)
-            params = dict(trainer.lightning_module.named_parameters())
-            for name, grad in own.get("gradients", {}).items():
-                params[name].grad = grad.to(params[name].device)
+            trainer.strategy.load_gradients(Gradients(gradients, common))
         state = trainer.run
         max_epochs, max_steps = trainer.max_epochs, trainer.max_steps
         if max_epochs is not None and max_epochs != -1 and state.epoch > max_epochs:
@@ -252,6 +254,12 @@ class Restorer:
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.empty_cache()
         self.trainer.strategy.barrier("checkpoint restored")
+
+
+def _mean(gradients: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Of as many processes as there were; each of those that there are now starts from it."""
+    names = dict.fromkeys(name for each in gradients for name in each)
+    return {name: sum(each[name] for each in gradients if name in each) / len(gradients) for name in names}  # type: ignore[misc]
 
 
 def _name(key: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,6 +26,14 @@ if TYPE_CHECKING:
     from ..trainer import Trainer
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """Of an accumulation window, by parameter: what is this process's alone, and what all processes have together."""
+
+    own: dict[str, Tensor]
+    common: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Launcher(ABC):
@@ -184,6 +193,9 @@ class Strategy(ABC):
         """The context of a backward pass whose gradients are not exchanged yet."""
         return nullcontext()
 
+    def share_buffers(self) -> None:
+        """Gives the first process's buffers to all, which evaluate with them."""
+
     def pre_backward(self, loss: Tensor) -> None:
         """Runs before each backward pass that the loop or `manual_backward` makes through its hooks."""
 
@@ -218,7 +230,7 @@ class Strategy(ABC):
         return obj
 
     def gather_object(self, obj: T) -> list[T]:
-        """The objects of all processes, in the order of their ranks."""
+        """In the first process, the objects of all, in the order of their ranks; nothing in the others."""
         return [obj]
 
     def reduce_boolean_decision(self, decision: bool, all: bool = True) -> bool:
@@ -261,6 +273,17 @@ class Strategy(ABC):
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"]):
             self.load_optimizer_state(optimizer, state)
+
+    def gradients(self) -> Gradients:
+        """What this process has summed up for a step that is still to come."""
+        named = self.lightning_module.named_parameters()
+        return Gradients({name: parameter.grad.cpu() for name, parameter in named if parameter.grad is not None})
+
+    def load_gradients(self, gradients: Gradients) -> None:
+        """Gives back what `gradients` returned; `own` is of this process, `common` of all together."""
+        parameters = dict(self.lightning_module.named_parameters())
+        for name, gradient in {**gradients.own, **gradients.common}.items():
+            parameters[name].grad = gradient.to(parameters[name].device)
 
     def save_checkpoint(self, checkpoint: Checkpoint, filepath: str | Path, storage_options: Any | None = None) -> None:
         if self.is_global_zero:

@@ -99,6 +99,11 @@ class DDPStrategy(ParallelStrategy):
     def block_backward_sync(self) -> AbstractContextManager[Any]:
         return self.model.no_sync() if isinstance(self.model, DistributedDataParallel) else nullcontext()
 
+    def share_buffers(self) -> None:
+        if isinstance(self.model, DistributedDataParallel) and self.model.will_sync_module_buffers():
+            with torch.no_grad():
+                self.model._sync_buffers()  # as its own forward does, also in evaluation
+
     def pre_backward(self, loss: Tensor) -> None:
         """Readies the exchange for a backward pass of manual optimization: DDP itself expects one per forward."""
         wrapped = self.model

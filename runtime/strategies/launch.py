@@ -61,6 +61,8 @@ class SubprocessLauncher(Launcher):
         for local_rank in range(1, self.num_processes):
             own = {**shared, "LOCAL_RANK": str(local_rank)}
             self.processes.append(subprocess.Popen(command, env=environment.child_environment(own), cwd=os.getcwd()))
+        # A later Trainer of this script finds its processes running.
+        environment.publish("LOCAL_RANK", "0")
         watcher = threading.Thread(target=self._watch, name="lightify-process-watch", daemon=True)
         watcher.start()
         atexit.register(self._farewell)

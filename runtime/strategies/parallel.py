@@ -15,7 +15,7 @@ from ..checkpoint_io import CheckpointIO
 from ..errors import rank_zero_info, rank_zero_only
 from ..precision import Precision
 from . import environment
-from .base import Strategy
+from .base import Gradients, Strategy
 from .environment import ClusterEnvironment, LightningEnvironment
 from .launch import SpawnLauncher, SubprocessLauncher
 from .layer_sync import LayerSync
@@ -207,9 +207,29 @@ class ParallelStrategy(Strategy):
     def gather_object(self, obj: T) -> list[T]:
         if not dist.is_initialized():
             return [obj]
-        objects: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(objects, obj)
+        objects: list[Any] = [None] * dist.get_world_size() if self.is_global_zero else []
+        dist.gather_object(obj, objects or None)
         return objects
+
+    def gradients(self) -> Gradients:
+        held = super().gradients()
+        if not self._hold_the_same(held.own):
+            return held
+        return Gradients({}, held.own if self.is_global_zero else {})  # exchanged already: once is enough
+
+    def _hold_the_same(self, tensors: dict[str, Tensor]) -> bool:
+        if not dist.is_initialized():
+            return False
+        names: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(names, list(tensors))
+        if any(each != names[0] for each in names):
+            return False
+        same = True
+        for tensor in tensors.values():
+            of_first = tensor.to(self.root_device, copy=True)
+            dist.broadcast(of_first, 0)
+            same = same and torch.equal(of_first.cpu(), tensor)
+        return self.reduce_boolean_decision(same)
 
     def reduce_boolean_decision(self, decision: bool, all: bool = True) -> bool:
         votes = int(self.reduce(torch.tensor(int(decision), device=self.root_device), reduce_op="sum"))

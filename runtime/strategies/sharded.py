@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
 from torch.nn import Module
 from torch.optim import Optimizer
 
 from .. import checkpoints, shards
 from ..checkpoints import Checkpoint
+from .base import Gradients
 from .parallel import ParallelStrategy
 
 if TYPE_CHECKING:
@@ -84,6 +86,8 @@ class ShardedStrategy(ParallelStrategy):
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
 
+        if not optimizer.state:
+            return optimizer.state_dict()  # to fill it, torch's function would take a step
         state = get_optimizer_state_dict(self.model, optimizer, options=self._options())
         return state if self.saves_shards or not state else shards.by_index(state)
 
@@ -107,8 +111,9 @@ class ShardedStrategy(ParallelStrategy):
         from torch.distributed.checkpoint.state_dict_saver import save
 
         state = {"model": checkpoint.pop("state_dict")}
-        for index, optimizer_state in enumerate(checkpoint.pop("optimizer_states", [])):
-            state[f"optimizer_{index}"] = optimizer_state
+        states = dict(enumerate(checkpoint.pop("optimizer_states", [])))
+        checkpoint[shards.FRESH] = {index: own for index, own in states.items() if not own["state"]}
+        state |= {f"optimizer_{index}": own for index, own in states.items() if own["state"]}
         if self.is_global_zero:
             shards.temporary_folder(path)
         self.barrier("the folder is there")
@@ -125,8 +130,10 @@ class ShardedStrategy(ParallelStrategy):
             return super().load_checkpoint(path, weights_only)
         checkpoint = shards.load_meta(path, map_location="cpu", weights_only=weights_only)
         checkpoint["state_dict"] = Shards(path, "model")
+        fresh = checkpoint.pop(shards.FRESH, {})
         checkpoint["optimizer_states"] = [
-            Shards(path, f"optimizer_{index}") for index in range(max(1, len(checkpoint.get("lr_schedulers", []))))
+            fresh.get(index, Shards(path, f"optimizer_{index}"))
+            for index in range(shards.count_optimizers(path, fresh))
         ]
         return checkpoint
 
@@ -147,10 +154,7 @@ class ShardedStrategy(ParallelStrategy):
             set_model_state_dict(self.model, source, options=StateDictOptions(full_state_dict=True, strict=strict))
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
-        states = checkpoint["optimizer_states"]
-        if states and isinstance(states[0], Shards):
-            states = [Shards(states[0].folder, f"optimizer_{index}") for index in range(len(self.optimizers))]
-        for optimizer, state in zip(self.optimizers, states):
+        for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"]):
             self.load_optimizer_state(optimizer, state)
 
     def load_optimizer_state(self, optimizer: Optimizer, state: Any) -> None:
@@ -166,11 +170,57 @@ class ShardedStrategy(ParallelStrategy):
             load(own, checkpoint_id=state.folder)
             set_optimizer_state_dict(self.model, optimizer, own[state.key])
             return
+        if not state["state"]:
+            optimizer.load_state_dict(state)
+            return
         named = {id(parameter): name for name, parameter in self.model.named_parameters()}
         names = [named[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
         set_optimizer_state_dict(
             self.model, optimizer, shards.by_name(state, names), options=StateDictOptions(full_state_dict=True)
         )
+
+    def gradients(self) -> Gradients:
+        from torch.distributed.tensor import DTensor
+
+        held = {name: p.grad for name, p in self.model.named_parameters() if p.grad is not None}
+        common = {name: grad.full_tensor().cpu() for name, grad in held.items() if isinstance(grad, DTensor)}
+        own = {name: grad.cpu() for name, grad in held.items() if not isinstance(grad, DTensor)}
+        # Not yet exchanged, so whole and different in each process; kept by FSDP, not in the parameters.
+        own |= {name: grad.cpu() for name, part in _managed(self.model) if (grad := _unexchanged(part)) is not None}
+        return Gradients(own, common if self.is_global_zero else {})
+
+    def load_gradients(self, gradients: Gradients) -> None:
+        from torch.distributed.tensor import DTensor, distribute_tensor
+
+        parts, parameters = dict(_managed(self.model)), dict(self.model.named_parameters())
+        for name, grad in gradients.common.items():
+            parameter = parameters[name]
+            assert isinstance(parameter, DTensor)
+            there = grad.to(self.root_device)
+            parameter.grad = distribute_tensor(there, parameter.device_mesh, parameter.placements)
+        for name, grad in gradients.own.items():
+            if name in parts:
+                parts[name].unsharded_accumulated_grad = grad.to(self.root_device)
+            else:
+                parameters[name].grad = grad.to(parameters[name].device)
+
+
+def _managed(model: Module) -> Iterator[tuple[str, Any]]:
+    """FSDP's own records of the parameters that it shards, by the parameters' names."""
+    names = {id(part): f"{name}." if name else "" for name, part in model.named_modules()}
+    for part in model.modules():
+        # There is no public way to gradients that are not exchanged yet.
+        state = part._get_fsdp_state() if hasattr(part, "_get_fsdp_state") else None  # type: ignore[operator]
+        groups = getattr(state, "_fsdp_param_groups", None) or [getattr(state, "_fsdp_param_group", None)]
+        for record in (record for group in groups if group is not None for record in group.fsdp_params):
+            yield names[id(record._module_info.module)] + record._module_info.param_name, record
+
+
+def _unexchanged(record: Any) -> Tensor | None:
+    if record.unsharded_accumulated_grad is not None:
+        return record.unsharded_accumulated_grad
+    unsharded = getattr(record, "_unsharded_param", None)
+    return None if unsharded is None else unsharded.grad
 
 
 class StepThroughForward:

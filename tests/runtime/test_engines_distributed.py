@@ -1,4 +1,7 @@
-"""Several real processes over gloo: against one process, started in each way, in trouble, and their checkpoints."""
+"""Several real processes over gloo: against one process, started in each way, in trouble, and their checkpoints.
+
+Starting processes takes longer than anything they do here, so that one start serves many checks.
+"""
 
 from __future__ import annotations
 
@@ -17,45 +20,57 @@ import torch
 from lightify.runtime import shards
 from lightify.runtime.strategies.environment import free_port
 
+from tests.runtime.engines_scripts.train import train
+
 pytestmark = [pytest.mark.distributed, pytest.mark.slow]
 
-SCRIPT = str(Path(__file__).parent / "engines_scripts" / "train.py")
-TIMEOUT_S = 150
+SCRIPT = Path(__file__).parent / "engines_scripts" / "train.py"
+ROOT = str(Path(__file__).parents[2])
+TIMEOUT_S = 250
 
 # Two processes add the halves of a batch in another order than one adds the whole.
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-6}
 
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+Case = dict[str, Any]
 
-def command(case: dict[str, Any], launcher: tuple[str, ...] = ()) -> list[str]:
-    return [sys.executable, *launcher, SCRIPT, json.dumps(case)]
+
+def command(cases: list[Case], launcher: tuple[str, ...] = ()) -> list[str]:
+    return [sys.executable, "-W", "ignore", *launcher, str(SCRIPT), json.dumps(cases)]
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
     ours = ("MASTER_", "WORLD_SIZE", "LOCAL_RANK", "NODE_RANK", "RANK", "PL_", "TORCHELASTIC")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    return {**kept, "OMP_NUM_THREADS": "1", **extra}
+    return {**kept, "OMP_NUM_THREADS": "1", "PYTHONPATH": ROOT, **extra}
 
 
-def run(folder: Path, launcher: tuple[str, ...] = (), **case: Any) -> dict[str, Any]:
-    """Runs the script and returns its result with the weights of its checkpoint."""
-    case = {"strategy": "auto", "devices": 1, "batch_size": 8, "folder": str(folder), **case}
+def run(folder: Path, cases: dict[str, Case], launcher: tuple[str, ...] = (), **common: Any) -> dict[str, Any]:
+    """Runs all cases in one start; their results by name, those of all processes where a check was run."""
+    full = []
+    for name, case in cases.items():
+        (folder / name).mkdir(parents=True)
+        full.append({"devices": 2, "batch_size": 4, "folder": str(folder / name), **common, **case})
     done = subprocess.run(
-        command(case, launcher), env=clean_environment(), capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        command(full, launcher), env=clean_environment(), capture_output=True, text=True, timeout=TIMEOUT_S, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return result_of(folder)
+    return {name: result_of(folder / name, is_check="check" in case) for name, case in cases.items()}
 
 
-def result_of(folder: Path) -> dict[str, Any]:
-    result = json.loads((folder / "result.json").read_text())
-    result["weights"] = shards.load_any(result["checkpoint"])["state_dict"]
-    return result
+def result_of(folder: Path, is_check: bool = False) -> Any:
+    results = json.loads((folder / "result.json").read_text())
+    return results if is_check else with_weights(results[0])
 
 
-@pytest.fixture(scope="module")
-def one(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """One process with the doubled batch."""
-    return run(tmp_path_factory.mktemp("one"), clip=1.0)
+def with_weights(result: dict[str, Any]) -> dict[str, Any]:
+    return {**result, "weights": shards.load_any(result["checkpoint"])["state_dict"]}
+
+
+def in_one_process(folder: Path, case: Case) -> dict[str, Any]:
+    """The same case with the doubled batch, here."""
+    alone = {"ddp": None, "strategy": "auto", "state_dict_type": None, "devices": 1, "batch_size": 8}
+    return with_weights(train({**case, **alone, "folder": str(folder)}))
 
 
 def assert_same_training(result: dict[str, Any], expected: dict[str, Any]) -> None:
@@ -65,77 +80,174 @@ def assert_same_training(result: dict[str, Any], expected: dict[str, Any]) -> No
     torch.testing.assert_close(dict(result["weights"]), dict(expected["weights"]), **TOLERANCE)
 
 
-TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+# --- as one process --------------------------------------------------------------------------------------------------
 
-STARTS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
-    "own launch": ((), {"strategy": "ddp"}),
-    "torchrun": (TORCHRUN, {"strategy": "ddp"}),
-    "spawn": ((), {"strategy": "ddp_spawn"}),
-    "fork": ((), {"strategy": "ddp_fork"}),
-    "own launch, fsdp": ((), {"strategy": "fsdp"}),
-    "torchrun, fsdp in shards": (TORCHRUN, {"strategy": "fsdp", "state_dict_type": "sharded"}),
+DDP, FSDP = {"strategy": "ddp"}, {"strategy": "fsdp"}
+IN_SHARDS = {**FSDP, "state_dict_type": "sharded"}
+
+TRAINED: dict[str, Case] = {
+    "ddp": {**DDP, "clip": 1.0},
+    "ddp, accumulating": {**DDP, "clip": 1.0, "accumulate": 4, "samples": 80},
+    "ddp, manual with two backward passes": {**DDP, "manual": True},
+    "ddp, batch normalisation over all": {**DDP, "batch_norm": "sync"},
+    "ddp, arguments of torch's own": {**DDP, "ddp": {"find_unused_parameters": True, "gradient_as_bucket_view": True}},
+    "ddp, static graph": {**DDP, "ddp": {"static_graph": True, "process_group_backend": "gloo"}},
+    "fsdp": {**FSDP, "clip": 1.0},
+    "fsdp, accumulating": {**FSDP, "clip": 1.0, "accumulate": 4, "samples": 80},
+    "fsdp, in shards": {**IN_SHARDS, "clip": 1.0},
+}
+UNEVEN: dict[str, Case] = {
+    "65 samples": {**DDP, "samples": 65},
+    "62 samples": {**DDP, "samples": 62},
+    "more batches in one process": {**DDP, "uneven": True},
+}
+WINDOW = {"check": "cut", "accumulate": 4, "samples": 88, "dropout": 0.3, "shuffle": True, "max_epochs": 2}
+CUT: dict[str, Case] = {
+    "inside a window": {**WINDOW, **DDP, "cuts": [2]},
+    "inside two windows": {**WINDOW, **DDP, "cuts": [3, 5, 13]},
+    "inside a window, gradients in buckets": {**WINDOW, **DDP, "cuts": [6], "ddp": {"gradient_as_bucket_view": True}},
+    "manual, gradients live on": {**WINDOW, **DDP, "cuts": [4], "accumulate": 1, "accumulates_itself": True},
+    "at a window's end": {**WINDOW, **DDP, "cuts": [4]},
+    "inside a window, fsdp": {**WINDOW, **FSDP, "cuts": [2, 7], "clip": 0.5},
+    "inside a window, fsdp in shards": {**WINDOW, **IN_SHARDS, "cuts": [3]},
+    "inside a window, fsdp in 16 bits": {**WINDOW, **FSDP, "cuts": [3], "precision": "bf16-mixed"},
+    "manual, gradients live on, fsdp": {**WINDOW, **FSDP, "cuts": [4], "accumulate": 1, "accumulates_itself": True},
+}
+OTHER: dict[str, Case] = {
+    "by hand": {"check": "by_hand"},
+    "by hand, gradients in buckets": {"check": "by_hand", "ddp": {"gradient_as_bucket_view": True}},
+    "samplers": {"check": "samplers", **DDP},
+    "talk": {"check": "talk", **DDP},
 }
 
 
-@pytest.mark.parametrize("start", STARTS)
-def test_two_processes_train_as_one_with_the_doubled_batch(start: str, tmp_path: Path, one: dict[str, Any]) -> None:
-    launcher, case = STARTS[start]
-    result = run(tmp_path, launcher, devices=2, batch_size=4, clip=1.0, **case)
-    assert_same_training(result, one)
+@pytest.fixture(scope="module")
+def own_launch(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Everything that two processes, started by the runtime, came to; `by hand` last: it makes the group itself."""
+    return run(tmp_path_factory.mktemp("own launch"), {**TRAINED, **UNEVEN, **CUT, **OTHER})
 
 
-def test_two_nodes_of_one_process_each(tmp_path: Path, one: dict[str, Any]) -> None:
-    case = {"strategy": "ddp", "devices": 1, "num_nodes": 2, "batch_size": 4, "clip": 1.0, "folder": str(tmp_path)}
+@pytest.fixture(scope="module")
+def under_torchrun(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    cases = {"by hand": OTHER["by hand"], "ddp": TRAINED["ddp"], "fsdp, in shards": TRAINED["fsdp, in shards"]}
+    return run(tmp_path_factory.mktemp("torchrun"), cases, TORCHRUN)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_two_processes_train_as_one_with_the_doubled_batch(
+    name: str, tmp_path: Path, own_launch: dict[str, Any]
+) -> None:
+    assert_same_training(own_launch[name], in_one_process(tmp_path, TRAINED[name]))
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp, in shards"])
+def test_under_torchrun(name: str, under_torchrun: dict[str, Any], own_launch: dict[str, Any]) -> None:
+    assert_same_training(under_torchrun[name], own_launch[name])
+
+
+@pytest.mark.parametrize("strategy", ["ddp_spawn", "ddp_fork"])
+def test_in_processes_of_this_one(strategy: str, tmp_path: Path, own_launch: dict[str, Any]) -> None:
+    result = run(tmp_path, {"ddp": {**TRAINED["ddp"], "strategy": strategy}})
+    assert_same_training(result["ddp"], own_launch["ddp"])
+
+
+def test_two_nodes_of_one_process_each(tmp_path: Path, own_launch: dict[str, Any]) -> None:
+    case = {**TRAINED["ddp"], "devices": 1, "num_nodes": 2, "batch_size": 4, "folder": str(tmp_path)}
     port = str(free_port())
     nodes = [
         subprocess.Popen(
-            command(case),
+            command([case]),
             env=clean_environment(MASTER_ADDR="127.0.0.1", MASTER_PORT=port, NODE_RANK=str(node), LOCAL_RANK="0"),
         )
         for node in range(2)
     ]
     assert [node.wait(TIMEOUT_S) for node in nodes] == [0, 0]
-    assert_same_training(result_of(tmp_path), one)
+    assert_same_training(result_of(tmp_path), own_launch["ddp"])
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_accumulated_gradients_are_exchanged_once_and_are_the_same(strategy: str, tmp_path: Path) -> None:
-    expected = run(tmp_path / "one", accumulate=4, clip=1.0, samples=80)
-    result = run(tmp_path / "two", strategy=strategy, devices=2, batch_size=4, accumulate=4, clip=1.0, samples=80)
-    assert_same_training(result, expected)
+def test_an_uneven_last_batch_does_not_hang(own_launch: dict[str, Any]) -> None:
+    for samples in (65, 62):
+        steps_per_epoch = math.ceil(math.ceil(samples / 2) / 4)
+        assert own_launch[f"{samples} samples"]["global_step"] == 2 * steps_per_epoch
 
 
-def test_manual_optimization_with_two_backward_passes(tmp_path: Path) -> None:
-    expected = run(tmp_path / "one", manual=True)
-    result = run(tmp_path / "two", manual=True, strategy="ddp", devices=2, batch_size=4)
-    assert_same_training(result, expected)
+def test_uneven_numbers_of_batches_do_not_hang(own_launch: dict[str, Any]) -> None:
+    assert own_launch["more batches in one process"]["global_step"] == 2 * 2  # two epochs of the shorter share
 
 
-def test_batch_normalisation_sees_the_batches_of_all_processes(tmp_path: Path) -> None:
-    expected = run(tmp_path / "one", batch_norm=True)
-    result = run(tmp_path / "two", batch_norm=True, strategy="ddp", devices=2, batch_size=4)
-    assert_same_training(result, expected)
+# --- bit for bit -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("samples", [65, 62])
-def test_an_uneven_last_batch_does_not_hang(samples: int, tmp_path: Path) -> None:
-    result = run(tmp_path, strategy="ddp", devices=2, batch_size=4, samples=samples)
-    assert result["global_step"] == 2 * math.ceil(math.ceil(samples / 2) / 4)
+@pytest.mark.parametrize("name", CUT)
+def test_cut_and_taken_up_bit_for_bit_in_each_process(name: str, own_launch: dict[str, Any]) -> None:
+    results = own_launch[name]
+    assert len(results) == 2
+    for result in results:
+        assert result["resumed"] == result["whole"]
 
 
-def test_uneven_numbers_of_batches_do_not_hang(tmp_path: Path) -> None:
-    result = run(tmp_path, strategy="ddp", devices=2, batch_size=4, uneven=True)
-    assert result["global_step"] == 2 * 2  # two epochs of the shorter share
+@pytest.mark.parametrize("start", ["own launch", "torchrun"])
+def test_ddp_is_a_loop_written_by_hand_around_torchs_ddp(
+    start: str, own_launch: dict[str, Any], under_torchrun: dict[str, Any]
+) -> None:
+    results = [under_torchrun["by hand"]] if start == "torchrun" else [
+        own_launch["by hand"], own_launch["by hand, gradients in buckets"]
+    ]  # fmt: skip
+    for of_processes in results:
+        assert len(of_processes) == 2
+        for result in of_processes:
+            assert result["seen"] == result["expected"]
+            assert result["group kept"]
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-@pytest.mark.parametrize("start", ["own launch", "torchrun", "spawn"])
+# --- samplers and talk -----------------------------------------------------------------------------------------------
+
+
+def test_samplers_share_what_they_would_yield(own_launch: dict[str, Any]) -> None:
+    first, second = own_launch["samplers"]
+    for name in ("shuffled", "distributed", "backwards", "sequential"):
+        for epoch in range(2):
+            assert sorted(first[name][epoch] + second[name][epoch]) == list(range(12)), name
+    assert first["backwards"] == [list(range(11, 0, -2))] * 2
+    assert first["sequential"] == [list(range(0, 12, 2))] * 2
+    for name in ("shuffled", "weighted", "distributed"):
+        assert first[name][0] != first[name][1], name
+    assert len(first["weighted"][0]) == 6 and len({*first["weighted"][0], *second["weighted"][0]}) < 12
+    assert first["epochs told"] == second["epochs told"] == [0, 1]
+
+
+def test_collective_calls(own_launch: dict[str, Any]) -> None:
+    first, second = own_launch["talk"]
+    expected = {
+        "mean": [1.5, 2.5], "sum": [3.0, 5.0], "min": [1.0, 2.0], "max": [2.0, 3.0], "product": [2.0, 6.0],
+        "mean of whole numbers": 0.5, "broadcast": {"from": 1}, "all": False, "any": True,
+        "gathered": [[1.0, 2.0], [2.0, 3.0]], "kept": "text",
+        "log_mean": 1.5, "log_sum": 3.0, "log_min": 1.0, "log_max": 2.0, "wrote": False,
+    }  # fmt: skip
+    for rank, answers in enumerate((first, second)):
+        # The gradient of what all gathered: every process's share of it.
+        own = {"own": [1.0 + rank, 2.0 + rank], "log_own": rank + 1.0, "wrote": rank == 0, "kept": "kept"}
+        own["gradient"] = [4 * value for value in own["own"]]
+        assert answers == {**expected, **own}
+
+
+# --- trouble ---------------------------------------------------------------------------------------------------------
+
+STARTS: dict[str, tuple[tuple[str, ...], str]] = {
+    "own launch": ((), "ddp"),
+    "torchrun": (TORCHRUN, "ddp"),
+    "spawn": ((), "ddp_spawn"),
+}
+
+
+@pytest.mark.parametrize(("start", "rank"), [("own launch", 0), ("own launch", 1), ("torchrun", 1), ("spawn", 0)])
 def test_a_rank_that_fails_ends_the_others_with_its_error(start: str, rank: int, tmp_path: Path) -> None:
     launcher, strategy = STARTS[start]
-    case = {"devices": 2, "batch_size": 4, "folder": str(tmp_path), "fail_on_rank": rank, **strategy}
+    case = {"devices": 2, "batch_size": 4, "folder": str(tmp_path), "fail_on_rank": rank, "strategy": strategy}
     done = subprocess.run(
-        command(case, launcher), env=clean_environment(), capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-    )
+        command([case], launcher), env=clean_environment(), capture_output=True, text=True, timeout=TIMEOUT_S,
+        check=False,
+    )  # fmt: skip
     assert done.returncode != 0
     assert "ValueError: the user's own error" in done.stderr
     left = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, text=True, check=False)
@@ -144,10 +256,8 @@ def test_a_rank_that_fails_ends_the_others_with_its_error(start: str, rank: int,
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_signal_to_one_process_ends_all_after_the_same_batch(rank: int, tmp_path: Path) -> None:
-    case = {
-        "strategy": "ddp", "devices": 2, "batch_size": 4, "folder": str(tmp_path), "pause_s": 0.01, "max_epochs": 1000
-    }  # fmt: skip
-    process = subprocess.Popen(command(case), env=clean_environment(), stderr=subprocess.PIPE, text=True)
+    case = {**DDP, "devices": 2, "batch_size": 4, "folder": str(tmp_path), "pause_s": 0.01, "max_epochs": 1000}
+    process = subprocess.Popen(command([case]), env=clean_environment(), stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + TIMEOUT_S
     files = [tmp_path / "pid0", tmp_path / "pid1"]
     while not all(file.exists() and file.read_text() for file in files) and time.monotonic() < deadline:
@@ -160,20 +270,20 @@ def test_a_signal_to_one_process_ends_all_after_the_same_batch(rank: int, tmp_pa
     assert saved and all(shards.load_any(path)["global_step"] > 0 for path in saved)
 
 
-def test_shards_load_at_other_numbers_of_processes(tmp_path: Path) -> None:
-    expected = run(tmp_path / "whole", max_epochs=2)
-    first = run(
-        tmp_path / "two", TORCHRUN, strategy="fsdp", state_dict_type="sharded", devices=2, batch_size=4, max_epochs=1
-    )
-    assert Path(first["checkpoint"]).is_dir()
-    for name, case in {
-        "three": {"strategy": "fsdp", "devices": 1},
-        "plain": {},
-    }.items():
-        result = run(tmp_path / name, ckpt_path=first["checkpoint"], max_epochs=2, **case)
-        torch.testing.assert_close(dict(result["weights"]), dict(expected["weights"]), **TOLERANCE)
-    back = run(
-        tmp_path / "back", strategy="fsdp", devices=2, batch_size=4, max_epochs=2,
-        ckpt_path=run(tmp_path / "one", max_epochs=1)["checkpoint"],
+# --- checkpoints of other numbers of processes -----------------------------------------------------------------------
+
+
+def test_checkpoints_load_at_other_numbers_of_processes(tmp_path: Path) -> None:
+    of_one = train({"folder": str(tmp_path / "one"), "batch_size": 8, "max_epochs": 1})["checkpoint"]
+    expected = in_one_process(tmp_path / "whole", {})
+    first = {"shards": {**IN_SHARDS, "max_epochs": 1}, "from one": {**FSDP, "ckpt_path": of_one}}
+    of_two = run(tmp_path / "two", first, TORCHRUN)
+    path = of_two["shards"]["checkpoint"]
+    assert Path(path).is_dir()
+    one = run(
+        tmp_path / "again",
+        {"fsdp": {**FSDP, "ckpt_path": path}, "plain": {"ckpt_path": path}},
+        devices=1, batch_size=8,
     )  # fmt: skip
-    torch.testing.assert_close(dict(back["weights"]), dict(expected["weights"]), **TOLERANCE)
+    for result in (of_two["from one"], *one.values()):
+        torch.testing.assert_close(dict(result["weights"]), dict(expected["weights"]), **TOLERANCE)
