@@ -33,6 +33,7 @@ from lightify.substitute import substitute
 CLASS_SLOT = "__lightify_class__"
 FIT_SLOT = "__lightify_fit__"
 IMPORT_SLOT = "__lightify_import__"
+_NOTHING = "        pass\n"
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ class _Rewriter:
         plan = self.plan
         module_name, trainer_name = self._fresh("module", "lit_module"), self._fresh("trainer", "lit_trainer")
         methods = [self._method(hook) for hook in plan.hooks]
+        methods = [method for method in methods if method.body != _NOTHING or method.name.endswith("_step")]
         if plan.steps_while is not None:
             test = self._expression(plan.steps_while, plan.nest.batch_frame, {})
             methods.append(Method("goes_on", (), _indented([_statement(f"return {_truth(code(test))}")])))
@@ -554,7 +556,7 @@ def _indented(statements: Iterable[cst.BaseStatement]) -> str:
     """The text of statements as they stand in a method; strings over several lines stay as they are."""
     body = list(statements)
     if not body:
-        return "        pass\n"
+        return _NOTHING
     leading = list(body[0].leading_lines)  # type: ignore[attr-defined]
     while leading and leading[0].comment is None:
         del leading[0]

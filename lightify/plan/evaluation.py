@@ -19,6 +19,8 @@ from lightify.plan.nest import Nest, is_over_data
 from lightify.plan.types import FateNote
 from lightify.query import block, dotted, expression_of, method_call, walk
 
+EVALUATES = ("Trainer: evaluation mode", "Trainer: back to training mode")
+
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
@@ -126,7 +128,7 @@ def _checked(
         variable = mode_call(step, kinds, "eval")
         if isinstance(step, Item) and variable is not None:
             modules.add(variable)
-            fates[step.node] = FateNote(Fate.REPLACED, "Trainer: evaluation mode")
+            fates[step.node] = FateNote(Fate.REPLACED, EVALUATES[0])
             continue
         if uses_modules(step, kinds) or may_draw(step):
             return "what runs before the evaluation may notice its mode"
@@ -138,7 +140,7 @@ def _checked(
             variable = mode_call(step, kinds, "train")
             if isinstance(step, Item) and variable is not None and variable in modules:
                 again.add(variable)
-                fates[step.node] = FateNote(Fate.REPLACED, "Trainer: back to training mode")
+                fates[step.node] = FateNote(Fate.REPLACED, EVALUATES[1])
                 continue
             if modules - again and uses_modules(step, kinds):
                 return "what follows the evaluation uses the network in evaluation mode"

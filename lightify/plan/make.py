@@ -22,6 +22,7 @@ from lightify.plan.nest import Nest, find_nest
 from lightify.plan.optimizers import drop_scheduler_steps, make_optimizers
 from lightify.plan.options import class_name, departures, device_variable, trainer_options
 from lightify.plan.surroundings import surroundings
+from lightify.plan.training_mode import without_training_calls
 from lightify.plan.types import (
     Computed,
     Hook,
@@ -76,7 +77,7 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest) -> Pla
         )
         draft.kinds = Kinds(nest, draft.analysis, tree)
         draft.around = surroundings(nest, tree, draft.whole())
-    hooks = make_hooks(draft, head, epochs, auto, endable)
+    hooks = without_training_calls(draft, make_hooks(draft, head, epochs, auto, endable))
     hooks = [without_dead_values(draft, hook, hooks) for hook in hooks]
     if source is None and head.while_test is None:
         hooks.insert(1, Hook("train_batches", (), (), result=(head.source, nest.batch_frame)))

@@ -179,7 +179,7 @@ def _closure(nest: Nest, kinds: Kinds) -> Automatic | None:
         loss = calls[backward][0]  # type: ignore[index]
         others = [s for n, s in enumerate(inside) if n not in (zero, backward, len(inside) - 1)]
         if (
-            kinds.variable(calls[zero][0], frame) is not optimizer
+            kinds.variable(calls[zero][0], frame) is not optimizer  # type: ignore[index]
             or _call(inside[backward]).args  # type: ignore[index,union-attr]
             or backward < zero
             or any(n > backward for n in range(len(inside) - 1) if n not in (zero, backward))
@@ -368,9 +368,15 @@ def _owns_all(optimizer: Variable, module: Variable, kinds: Kinds, tree: Tree) -
 
 def construction(variable: Variable, tree: Tree) -> tuple[cst.BaseStatement, cst.Call] | None:
     """The only assignment of a variable in its frame, when that is a plain call."""
+    found = bound_values(variable, tree)
+    return found[0] if found is not None and len(found) == 1 else None
+
+
+def bound_values(variable: Variable, tree: Tree) -> list[tuple[cst.BaseStatement, cst.Call]] | None:
+    """The assignments of a variable in its frame; None when some are not plain calls, or there are none."""
     calls, bound = _bindings(variable.frame.function or tree.module)
     found = calls.get(variable.name, [])
-    return found[0] if len(found) == 1 and bound.get(variable.name) == 1 else None
+    return found if found and bound.get(variable.name) == len(found) else None
 
 
 @lru_cache(maxsize=64)

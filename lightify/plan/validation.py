@@ -82,7 +82,12 @@ def validation_hooks(draft: Draft) -> list[Hook]:
         Hook("on_validation_epoch_end", (), found.after),
     ]
     if not found.modules:
-        hooks.insert(0, Hook("on_validation_model_eval", (), (), last=("pass",)))
+        hooks.insert(
+            0,
+            Hook(
+                "on_validation_model_eval", (), (), last=("pass  # the loop evaluates in the mode that it trains in",)
+            ),
+        )
     return hooks
 
 

@@ -76,3 +76,44 @@ def test_imports_that_only_the_loop_used_go() -> None:
 def test_imports_that_were_unused_before_stay() -> None:
     done = converted("import os\n" + script())
     assert done.text is not None and "import os\n" in done.text
+
+
+MODE = (
+    "model.eval()\nwith torch.no_grad():\n    for a, b in val_loader:\n        print(criterion(model(a), b).item())\n"
+)
+ALWAYS_TRAINING = {
+    "no evaluation": script(start="model.train()"),
+    "the Trainer evaluates": script(start="model.train()", end=MODE),
+    "evaluated once, after the run": script(start="model.train()", after=MODE),
+    "in the batch loop": script(f"model.train()\n{STEP}", end=MODE),
+    "moved": script(start="model.train()", end=MODE, before="model = model.to('cpu')\n"),
+}
+MODE_MAY_DIFFER = {
+    "evaluated before the run": script(start="model.train()", before=MODE),
+    "an evaluation that stays in a hook": script(start="model.train()", end=MODE + "print(model(data[:2][0]))"),
+    "a function that evaluates runs before, too": script(
+        start="model.train()",
+        end="check()",
+        before="def check():\n    model.eval()\n    for a, b in val_loader:\n        print(model(a).sum())\n\ncheck()\n",
+    ),
+    "built to evaluate": script(start="model.train()", before="model = nn.Linear(4, 2).eval()\n"),
+    "a part of it is frozen": script(start="model.train()", before="model[1].eval()\n"),
+    "a mode set by hand": script(start="model.train()", before="model.training = False\n"),
+    "handed to unknown code": script(start="model.train()", before="from there import prepare\nprepare(model)\n"),
+    "loaded": script(start="model.train()", before="model = torch.load('net.pt', weights_only=False)\n"),
+    "an outer loop keeps it": script(start="model.train()", end=MODE, epochs="for epoch in range(3):").replace(
+        "\nfor epoch in range(3):", "\nfor fold in range(2):\n  for epoch in range(3):"
+    ),
+}
+
+
+@pytest.mark.parametrize("text", ALWAYS_TRAINING.values(), ids=ALWAYS_TRAINING)
+def test_train_goes_where_the_network_is_in_training_mode_already(text: str) -> None:
+    done = converted(text)
+    assert done.text is not None and ".train()" not in "".join(methods(done.text).values())
+    assert "the network is in training mode here already" in [e.reason for e in done.ledger.entries]
+
+
+@pytest.mark.parametrize("text", MODE_MAY_DIFFER.values(), ids=MODE_MAY_DIFFER)
+def test_train_stays_where_the_mode_may_differ(text: str) -> None:
+    assert "self.model.train()" in "".join(methods(converted(text).text).values())
