@@ -2,30 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import libcst as cst
 
 from lightify.flow import Item
 from lightify.ledger import Fate, Ledger, LedgerEntry
 from lightify.parse import Tree
-from lightify.plan.types import FateNote, Plan
+from lightify.plan.types import FateNote, Plan, Plans
 from lightify.query import small, walk
 
 _Statement = (cst.BaseSmallStatement, cst.BaseCompoundStatement)
 
 
-def account(tree: Tree, plan: Plan, dropped_imports: frozenset[cst.CSTNode] = frozenset()) -> Ledger:
-    """Reads from the plan what becomes of each statement; what it does not mention is kept."""
+def account(tree: Tree, plans: Plans, dropped_imports: frozenset[cst.CSTNode] = frozenset()) -> Ledger:
+    """Reads from the plans what becomes of each statement; what they do not mention is kept."""
     fates: dict[cst.CSTNode, FateNote] = {}
+    for plan in plans.runs:
+        _account_run(tree, plan, fates)
+    for node in dropped_imports:
+        _note(fates, node, FateNote(Fate.DROPPED, "", "nothing uses it any more"))
+    for function in plans.removed:
+        if isinstance(function, cst.FunctionDef):
+            _note(fates, function, FateNote(Fate.DROPPED, "", "its body moved to the hooks"))
+    for plan in plans.runs:
+        for step in (*plan.nest.epoch_start, *plan.nest.body, *plan.nest.epoch_end):
+            if isinstance(step, Item):
+                _note(fates, step.node, FateNote(Fate.DROPPED, "", "not needed by the Trainer"), plan.origins)
+    lines = tree.source.text.splitlines()
+    entries = []
+    for node, span in tree.spans.items():
+        fate = fates.get(node) or FateNote(Fate.KEPT)
+        text = lines[span.line - 1][:200].strip() if span.line <= len(lines) else ""
+        entries.append(LedgerEntry(span, text, fate.fate, fate.target, fate.reason))
+    return Ledger(tuple(sorted(entries, key=lambda entry: entry.span)))
 
+
+def _account_run(tree: Tree, plan: Plan, fates: dict[cst.CSTNode, FateNote]) -> None:
     def note(node: cst.CSTNode, fate: FateNote, *, below: bool = True) -> None:
-        for part in walk(node) if below else (small(node) or node,):
-            if isinstance(part, _Statement):
-                fates.setdefault(plan.origins.get(part, part), fate)
+        _note(fates, node, fate, plan.origins, below=below)
 
     for node, fate in plan.fates.items():
         note(node, fate, below=fate.fate is not Fate.KEPT and not isinstance(node, cst.FunctionDef))
-    for node in dropped_imports:
-        note(node, FateNote(Fate.DROPPED, "", "nothing uses it any more"))
     nest = plan.nest
     for loop in filter(None, (nest.epoch_loop, nest.batch_loop)):
         note(loop, FateNote(Fate.REPLACED, "Trainer.fit", "the Trainer runs the loop"), below=False)
@@ -41,16 +59,20 @@ def account(tree: Tree, plan: Plan, dropped_imports: frozenset[cst.CSTNode] = fr
         note(statement, FateNote(Fate.REPLACED, "hooks", reason), below=False)
     for node in plan.host_edits:
         note(node, FateNote(Fate.REPLACED, "Trainer(accelerator=...)", "the Trainer moves the network"))
-    for function in plan.removed:
-        if isinstance(function, cst.FunctionDef):
-            note(function, FateNote(Fate.DROPPED, "", "its body moved to the hooks"))
-    for step in (*nest.epoch_start, *nest.body, *nest.epoch_end):
-        if isinstance(step, Item):
-            note(step.node, FateNote(Fate.DROPPED, "", "not needed by the Trainer"))
-    lines = tree.source.text.splitlines()
-    entries = []
-    for node, span in tree.spans.items():
-        fate = fates.get(node) or FateNote(Fate.KEPT)
-        text = lines[span.line - 1][:200].strip() if span.line <= len(lines) else ""
-        entries.append(LedgerEntry(span, text, fate.fate, fate.target, fate.reason))
-    return Ledger(tuple(sorted(entries, key=lambda entry: entry.span)))
+
+
+_NO_ORIGINS: Mapping[cst.CSTNode, cst.CSTNode] = {}
+
+
+def _note(
+    fates: dict[cst.CSTNode, FateNote],
+    node: cst.CSTNode,
+    fate: FateNote,
+    origins: Mapping[cst.CSTNode, cst.CSTNode] = _NO_ORIGINS,
+    *,
+    below: bool = True,
+) -> None:
+    """Notes a statement's fate, and that of those in it, where none is known yet."""
+    for part in walk(node) if below else (small(node) or node,):
+        if isinstance(part, _Statement):
+            fates.setdefault(origins.get(part, part), fate)

@@ -11,8 +11,9 @@ from lightify.errors import Diagnostic, LightifyError, Refusal
 from lightify.findings import find
 from lightify.inventory import Found, inventory
 from lightify.ledger import Ledger
-from lightify.parse import parse
-from lightify.plan.make import make_plan
+from lightify.parse import Tree, parse
+from lightify.plan.make import make_plans
+from lightify.plan.types import Plans
 from lightify.render import render
 from lightify.rewrite import rewrite
 from lightify.selfcheck import self_check
@@ -43,23 +44,30 @@ def convert(source: Source, settings: Settings) -> Conversion:
     """
     tree = parse(source)
     analysis = analyze(tree)
-    plan = make_plan(tree, analysis, settings)
-    if isinstance(plan, Refusal):
-        return Conversion(source, text=None, refusals=(plan,))
-    pieces = rewrite(tree, plan, settings)
+    plans = make_plans(tree, analysis, settings)
+    if isinstance(plans, Refusal):
+        return Conversion(source, text=None, refusals=(plans,))
+    pieces = rewrite(tree, plans, settings)
     text = render(pieces, settings.runtime_module(source.neighbours), settings.line_length)
     problems = self_check(text, source.text, source.path)
     for problem in problems:
         if problem.severity == "error":
             raise LightifyError(problem)
-    ledger = account(tree, plan, pieces.dropped_imports)
     return Conversion(
         source,
         text,
-        plan.mode,
-        plan.reasons,
-        found=inventory(tree, analysis, plan),
-        ledger=ledger,
-        findings=(*find(tree, analysis, plan), *problems),
-        departures=plan.departures,
+        "automatic" if all(plan.mode == "automatic" for plan in plans.runs) else "manual",
+        _reasons(tree, plans),
+        found=inventory(tree, analysis, plans),
+        ledger=account(tree, plans, pieces.dropped_imports),
+        findings=(*plans.left, *find(tree, analysis, plans), *problems),
+        departures=tuple(dict.fromkeys(departure for plan in plans.runs for departure in plan.departures)),
     )
+
+
+def _reasons(tree: Tree, plans: Plans) -> tuple[str, ...]:
+    """Why each run is not converted in a better way; of several runs, with the line of the loop."""
+    if len(plans.runs) == 1:
+        return plans.runs[0].reasons
+    found = ((tree.span(plan.nest.host_loop).line, reason) for plan in plans.runs for reason in plan.reasons)
+    return tuple(f"{reason} (loop in line {line})" for line, reason in found)

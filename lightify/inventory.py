@@ -11,7 +11,7 @@ from lightify.errors import SourceSpan
 from lightify.facts import Analysis, Kind
 from lightify.ledger import Fate
 from lightify.parse import Tree
-from lightify.plan.types import Plan
+from lightify.plan.types import Plan, Plans
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,12 @@ class Found:
     detail: str = ""
 
 
-def inventory(tree: Tree, analysis: Analysis, plan: Plan) -> tuple[Found, ...]:
+def inventory(tree: Tree, analysis: Analysis, plans: Plans) -> tuple[Found, ...]:
     """Lists models, optimizers, loaders and loops in source order."""
-    return tuple(sorted(_found(tree, analysis, plan), key=lambda found: found.span or SourceSpan("", 0)))
+    return tuple(sorted(_found(tree, analysis, plans), key=lambda found: found.span or SourceSpan("", 0)))
 
 
-def _found(tree: Tree, analysis: Analysis, plan: Plan) -> Iterator[Found]:
+def _found(tree: Tree, analysis: Analysis, plans: Plans) -> Iterator[Found]:
     seen: set[tuple[str, str, SourceSpan]] = set()
     for fact in analysis.named:
         span = tree.span(fact.node)
@@ -38,16 +38,21 @@ def _found(tree: Tree, analysis: Analysis, plan: Plan) -> Iterator[Found]:
         if (fact.kind.value, fact.name, span) not in seen:
             seen.add((fact.kind.value, fact.name, span))
             yield Found(fact.kind.value, fact.name, span)
+    for plan in plans.runs:
+        yield from _found_in(tree, plan)
+    for backward in analysis.backwards:
+        yield Found("backward", "", tree.span(backward.call))
+    for update in analysis.updates:
+        yield Found("optimizer step", "", tree.span(update.call))
+
+
+def _found_in(tree: Tree, plan: Plan) -> Iterator[Found]:
     nest = plan.nest
     if nest.epoch_loop is not None:
         yield Found("epoch loop", nest.host.name or "script", tree.span(nest.epoch_loop))
     yield Found("batch loop", nest.batch_frame.name or "script", tree.span(nest.batch_loop))
     for opened in nest.opened:
         yield Found("opened call", opened.function.name.value, tree.span(opened.call), "its body runs in the hooks")
-    for backward in analysis.backwards:
-        yield Found("backward", "", tree.span(backward.call))
-    for update in analysis.updates:
-        yield Found("optimizer step", "", tree.span(update.call))
     for node, fate in plan.fates.items():
         if isinstance(node, cst.For) and fate.fate is Fate.REPLACED:
             yield Found("validation loop", "", tree.span(node))

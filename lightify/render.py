@@ -7,7 +7,8 @@ from functools import cache
 import jinja2
 
 from lightify.formatting import format_text
-from lightify.rewrite import CLASS_SLOT, FIT_SLOT, IMPORT_SLOT, Pieces
+from lightify.remainder import IMPORT_SLOT, class_slot, fit_slot
+from lightify.rewrite import Pieces, RunPieces
 
 
 @cache
@@ -24,54 +25,72 @@ def _environment() -> jinja2.Environment:
 
 def render(pieces: Pieces, runtime_module: str, line_length: int) -> str:
     """Puts the script together; only generated code is formatted, the rest keeps its layout."""
-    environment = _environment()
-    definition = environment.get_template("module.jinja").render(
-        name=pieces.class_name,
-        parameters=pieces.parameters,
-        init=pieces.init,
-        manual=pieces.manual,
-        hyperparameters=pieces.hyperparameters,
-        keeps_batch=pieces.keeps_batch,
-        keeps_gradients=pieces.keeps_gradients,
-        size=pieces.size,
-        about=pieces.about,
-        data_module=pieces.data_module,
-        validation=pieces.validation,
-        methods=pieces.methods,
-        passes=pieces.passes,
-    )
-    run = environment.get_template("fit.jinja").render(
-        module=pieces.module_name,
-        trainer=pieces.trainer_name,
-        name=pieces.class_name,
-        arguments=pieces.arguments,
-        options=pieces.options,
-        passes=pieces.passes,
-        data_module=pieces.data_module,
-        size=pieces.size,
-        guarded=pieces.guarded,
-        source=pieces.source,
-        validation=pieces.validation,
-        results=pieces.results,
-        after_fit=pieces.after_fit,
-    )
-    definition, run = format_text(definition, line_length), format_text(run, line_length)
+    slots = {IMPORT_SLOT: [f"import {runtime_module} as L"]}
+    needs_passes = [number for number, run in enumerate(pieces.runs) if run.passes]
+    for number, run in enumerate(pieces.runs):
+        slots[class_slot(number)] = _definition(run, line_length, with_passes=number in needs_passes[:1])
+        slots[fit_slot(number)] = _fit(run, line_length)
+    classes = {class_slot(number) for number in range(len(pieces.runs))}
     lines: list[str] = []
     after_class = False
     for line in pieces.script.split("\n"):
-        if after_class and not line.strip():
+        text = line.strip()
+        if after_class and not text:
             continue
-        after_class = False
+        after_class = text in classes
         indent = line[: len(line) - len(line.lstrip())]
-        if line.strip() == CLASS_SLOT:
+        if text in classes:
             while lines and not lines[-1].strip():
                 lines.pop()
-            lines.extend(["", "", *definition.rstrip("\n").split("\n"), "", ""])
-            after_class = True
-        elif line.strip() == IMPORT_SLOT:
-            lines.append(f"import {runtime_module} as L")
-        elif line.strip() == FIT_SLOT:
-            lines.extend(indent + part if part else part for part in run.rstrip("\n").split("\n"))
+            lines.extend(["", "", *slots[text], "", ""])
+        elif text in slots:
+            lines.extend(indent + part if part else part for part in slots[text])
         else:
             lines.append(line)
     return "\n".join(lines)
+
+
+def _definition(run: RunPieces, line_length: int, *, with_passes: bool) -> list[str]:
+    text = (
+        _environment()
+        .get_template("module.jinja")
+        .render(
+            name=run.class_name,
+            parameters=run.parameters,
+            init=run.init,
+            manual=run.manual,
+            hyperparameters=run.hyperparameters,
+            keeps_batch=run.keeps_batch,
+            keeps_gradients=run.keeps_gradients,
+            size=run.size,
+            about=run.about,
+            data_module=run.data_module,
+            validation=run.validation,
+            methods=run.methods,
+            passes=with_passes,
+        )
+    )
+    return format_text(text, line_length).rstrip("\n").split("\n")
+
+
+def _fit(run: RunPieces, line_length: int) -> list[str]:
+    text = (
+        _environment()
+        .get_template("fit.jinja")
+        .render(
+            module=run.module_name,
+            trainer=run.trainer_name,
+            name=run.class_name,
+            arguments=run.arguments,
+            options=run.options,
+            passes=run.passes,
+            data_module=run.data_module,
+            size=run.size,
+            guarded=run.guarded,
+            source=run.source,
+            validation=run.validation,
+            results=run.results,
+            after_fit=run.after_fit,
+        )
+    )
+    return format_text(text, line_length).rstrip("\n").split("\n")

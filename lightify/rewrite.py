@@ -9,30 +9,25 @@ from pathlib import PurePath
 import libcst as cst
 
 from lightify.flow import Binding, Expression, Field, Frame, Item, Step, Variable, bound_names, constant, live_nodes
-from lightify.imports import drop_unused_imports
 from lightify.parse import Tree
 from lightify.plan.homes import hook_usage
-from lightify.plan.surroundings import interrupt_handler
-from lightify.plan.types import Attribute, Computed, Global, Hook, Local, Made, Plan, TrainerOption
+from lightify.plan.types import Attribute, Computed, Global, Hook, Local, Made, Plan, Plans, TrainerOption
 from lightify.query import (
     MODULE_SELF,
     FieldName,
     block,
     code,
     dotted,
-    is_docstring,
     map_children,
     method_call,
     module_attribute,
     name_node,
     small,
 )
+from lightify.remainder import script_around
 from lightify.settings import Settings
 from lightify.substitute import substitute
 
-CLASS_SLOT = "__lightify_class__"
-FIT_SLOT = "__lightify_fit__"
-IMPORT_SLOT = "__lightify_import__"
 _NOTHING = "        pass\n"
 
 
@@ -44,15 +39,13 @@ class Method:
 
 
 @dataclass(frozen=True)
-class Pieces:
-    """Text for the templates.
+class RunPieces:
+    """One run as text for the templates.
 
     Attributes:
-        script: the script without what moved, with a line for the class and one for the run.
         init: (attribute, value) in order; parameters: of `__init__`.
     """
 
-    script: str
     class_name: str
     parameters: tuple[str, ...]
     init: tuple[tuple[str, str], ...]
@@ -74,12 +67,34 @@ class Pieces:
     validation: str
     after_fit: tuple[str, ...]
     results: tuple[tuple[str, str], ...]
+
+    @property
+    def code(self) -> Iterable[str]:
+        """All user code in it, as statements."""
+        init = (value for _, value in (*self.options, *self.init))
+        yield from filter(None, (*self.arguments, self.source, self.validation, *init))
+        yield from (f"if 1:\n  if 1:\n{method.body}" for method in self.methods)
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Text for the templates.
+
+    Attributes:
+        script: the script without what moved, with a line for each class and one for each run.
+    """
+
+    script: str
+    runs: tuple[RunPieces, ...]
     dropped_imports: frozenset[cst.CSTNode]
 
 
-def rewrite(tree: Tree, plan: Plan, settings: Settings) -> Pieces:
+def rewrite(tree: Tree, plans: Plans, settings: Settings) -> Pieces:
     """Cuts the script into the pieces of its conversion."""
-    return _Rewriter(tree, plan, settings).pieces()
+    runs = tuple(_Rewriter(tree, plan, settings).pieces() for plan in plans.runs)
+    generated = [text for run in runs for text in run.code]
+    script, dropped = script_around(tree, plans, generated, on_lightning=settings.runtime == "lightning")
+    return Pieces(script, runs, dropped)
 
 
 class _Rewriter:
@@ -91,7 +106,7 @@ class _Rewriter:
         self.sites = set(plan.nest.sites)
         self.used_names = {node.value for node in tree.parents if isinstance(node, cst.Name)}
 
-    def pieces(self) -> Pieces:
+    def pieces(self) -> RunPieces:
         plan = self.plan
         module_name, trainer_name = self._fresh("module", "lit_module"), self._fresh("trainer", "lit_trainer")
         methods = [self._method(hook) for hook in plan.hooks]
@@ -114,10 +129,7 @@ class _Rewriter:
         arguments = tuple(_host_text(variable) for variable, _ in plan.captured)
         options = tuple(self._option(option) for option in plan.options)
         validation = code(plan.validation_source) if plan.validation_source is not None else ""
-        expressions = [*arguments, source, *([validation] if validation else []), *(v for _, v in (*options, *init))]
-        script, dropped = self._script([m.body for m in methods], expressions)
-        return Pieces(
-            script=script,
+        return RunPieces(
             class_name=plan.class_name,
             parameters=tuple(name for _, name in plan.captured),
             init=tuple(init),
@@ -143,7 +155,6 @@ class _Rewriter:
                 for variable in plan.results
                 if isinstance(home := plan.homes[variable], Attribute)
             ),
-            dropped_imports=dropped,
         )
 
     def _about(self) -> str:
@@ -436,66 +447,6 @@ class _Rewriter:
         home = self.plan.homes[made.variable]
         return f"self.{home.name}" if isinstance(home, Attribute) else made.variable.name
 
-    # -- the script around --------------------------------------------------------------------------------------
-
-    def _script(self, bodies: Sequence[str], expressions: Sequence[str]) -> tuple[str, frozenset[cst.CSTNode]]:
-        removed, loop = self.plan.removed, self.plan.nest.host_loop
-        handler = interrupt_handler(loop, self.tree) if self.on_lightning else None
-        top, last_import = self._class_place(), self._last_import()
-
-        def change(node: cst.CSTNode) -> cst.CSTNode:
-            if isinstance(node, (cst.IndentedBlock, cst.Module)):
-                body: list[cst.BaseStatement] = []
-                if last_import is None and node is self.tree.module:
-                    body.append(_slot(IMPORT_SLOT))
-                for statement in node.body:
-                    if statement is top:
-                        body.append(_slot(CLASS_SLOT))
-                    if statement in removed:
-                        continue
-                    body.extend(_statement(f"{name} = None") for name in self.plan.unset.get(statement, ()))
-                    statement = self.plan.host_edits.get(statement, statement)  # type: ignore[assignment]
-                    if statement is loop:
-                        leading = list(statement.leading_lines)
-                        body.append(_slot(FIT_SLOT).with_changes(leading_lines=leading))
-                    else:
-                        body.append(change(statement))  # type: ignore[arg-type]
-                    if statement is last_import:
-                        body.append(_slot(IMPORT_SLOT))
-                changed_block = node.with_changes(body=body)
-                return _filled(changed_block) if isinstance(changed_block, cst.IndentedBlock) else changed_block
-            if isinstance(node, (cst.BaseSmallStatement, cst.SimpleStatementLine, cst.BaseExpression)):
-                return node
-            changed = map_children(node, change)
-            if node is handler:  # Lightning leaves fit by SystemExit after Ctrl-C
-                return changed.with_changes(type=cst.parse_expression("(KeyboardInterrupt, SystemExit)"))
-            return changed
-
-        script: cst.Module = change(self.tree.module)  # type: ignore[assignment]
-        generated = "\n".join([*expressions, *("if 1:\n  if 1:\n" + body for body in bodies)])
-        return drop_unused_imports(script, generated, self.tree)
-
-    def _last_import(self) -> cst.CSTNode | None:
-        """The last import of the file's first group of imports."""
-        last = None
-        for node in self.tree.module.body:
-            if _is_import(node):
-                last = node
-            elif not is_docstring(node):
-                break
-        return last
-
-    def _class_place(self) -> cst.CSTNode:
-        """The top-level statement that the class goes before: the run's, or the first after the last definition."""
-        body = list(self.tree.module.body)
-        around = [self.plan.nest.host_loop, *self.tree.ancestors(self.plan.nest.host_loop)]
-        end = next(i for i, node in enumerate(body) if any(node is a for a in around))
-        place = end
-        for number in range(end):
-            if isinstance(body[number], (cst.FunctionDef, cst.ClassDef)) or _is_import(body[number]):
-                place = number + 1
-        return body[place] if place < len(body) else body[end]
-
 
 def _truth(test: str) -> str:
     return test if test == "True" else f"bool({test})"
@@ -503,14 +454,6 @@ def _truth(test: str) -> str:
 
 def _has_keywords(call: cst.Call) -> bool:
     return any(arg.keyword is not None for arg in call.args)
-
-
-def _is_import(node: cst.CSTNode) -> bool:
-    return isinstance(small(node), (cst.Import, cst.ImportFrom))
-
-
-def _slot(name: str) -> cst.SimpleStatementLine:
-    return cst.SimpleStatementLine([cst.Expr(cst.Name(name))])
 
 
 def _statement(text: str) -> cst.BaseStatement:

@@ -26,7 +26,7 @@ from lightify.findings.base import Finding, Rule
 from lightify.findings.script import Script
 from lightify.ignore import unknown_codes, without_ignored
 from lightify.parse import Tree
-from lightify.plan.types import Plan
+from lightify.plan.types import Plans
 
 _FAMILIES = (
     gradients,
@@ -49,11 +49,11 @@ REGISTRY: tuple[Finding, ...] = tuple(family.find for family in _FAMILIES)
 RULES: dict[str, Rule] = {rule.code: rule for family in _FAMILIES for rule in family.RULES}
 
 
-def find(tree: Tree, analysis: Analysis, plan: Plan) -> tuple[Diagnostic, ...]:
+def find(tree: Tree, analysis: Analysis, plans: Plans) -> tuple[Diagnostic, ...]:
     """Returns the findings of a script in the order of its lines, without those that a comment silences."""
-    script = Script(tree, analysis, plan)
+    scripts = [Script(tree, analysis, plan) for plan in plans.runs]
     text = tree.source.text
-    found = {diagnostic: None for finding in REGISTRY for diagnostic in finding(script)}
+    found = {diagnostic: None for script in scripts for finding in REGISTRY for diagnostic in finding(script)}
     ordered = sorted(found, key=lambda diagnostic: (diagnostic.span or tree.span(tree.module), diagnostic.code))
     return (*_merged(without_ignored(ordered, text)), *unknown_codes(text, tree.source.path, RULES))
 

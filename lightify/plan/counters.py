@@ -80,7 +80,7 @@ def only_read(draft: Draft, variable: Variable, steps: Sequence[Step]) -> bool:
         return False
     if variable.frame.is_module and variable.name in draft.around.kept_reads:
         return False
-    if (variable.frame is nest.host or variable.frame.is_module) and variable in usage(draft.around.after).reads:
+    if (variable.frame is nest.host or variable.frame.is_module) and variable in usage(draft.around.after).exposed:
         return False
     return variable in usage(steps).reads or variable not in usage(whole).reads
 

@@ -15,7 +15,8 @@ from lightify.parse import Tree
 from lightify.plan.headers import BatchHead, batch_head
 from lightify.plan.kinds import Kinds
 from lightify.plan.mode import calls_out
-from lightify.plan.nest import Nest, is_over_data
+from lightify.plan.nest import Nest
+from lightify.plan.runs import is_over_data
 from lightify.plan.types import FateNote
 from lightify.query import block, dotted, expression_of, method_call, walk
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import libcst as cst
 
-from lightify.plan.nest import Loop
+from lightify.plan.runs import Loop
 from lightify.query import arguments, code, dotted
 
 

@@ -102,7 +102,7 @@ def assign_homes(
             if isinstance(variable, Field):
                 captured.append(variable.owner)
                 continue
-            if of_module and variable.name in around.kept_reads:
+            if of_module and (variable.name in around.kept_reads or not nest.host.is_module):
                 homes[variable] = Global(variable.name)
                 continue
             read_after = (of_host or of_module) and variable in after.exposed

@@ -96,6 +96,8 @@ def make_hooks(
             ),
         )
     )
+    if auto is not None and auto.end:
+        hooks.append(Hook("on_train_end", (), auto.end))
     return hooks
 
 

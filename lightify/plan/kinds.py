@@ -22,6 +22,7 @@ class Kinds:
         self._sure = analysis.sure
         self.tree = tree
         self._nest = nest
+        self.host_loop = nest.host_loop
         self._named = analysis.named
         self._keys: dict[Variable, list[tuple[Scope, str]]] = {}
         for opened in nest.opened:

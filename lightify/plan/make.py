@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lightify.errors import Refusal
+import libcst as cst
+
+from lightify.analyze import scope_of
+from lightify.errors import Diagnostic, Refusal
 from lightify.facts import Analysis
 from lightify.flow import expression_usage, usage
 from lightify.parse import Tree
@@ -18,33 +21,67 @@ from lightify.plan.idiom import idiom, take_host_moves
 from lightify.plan.initial import initial_values
 from lightify.plan.kinds import Kinds
 from lightify.plan.mode import Automatic, automatic
-from lightify.plan.nest import Nest, find_nest
+from lightify.plan.naming import class_names
+from lightify.plan.nest import Nest, open_nest
 from lightify.plan.optimizers import drop_scheduler_steps, make_optimizers
-from lightify.plan.options import class_name, departures, device_variable, trainer_options
-from lightify.plan.surroundings import surroundings
+from lightify.plan.options import departures, device_variable, trainer_options
+from lightify.plan.runs import Loop, Run, find_runs
+from lightify.plan.surroundings import removed_functions, surroundings
 from lightify.plan.training_mode import without_training_calls
 from lightify.plan.types import (
     Computed,
     Hook,
     Plan,
+    Plans,
 )
 from lightify.plan.validation import evaluation_of, modes_after_fit
 from lightify.settings import Settings
 
 
-def make_plan(tree: Tree, analysis: Analysis, settings: Settings) -> Plan | Refusal:
-    """Decides everything, or refuses."""
+def make_plans(tree: Tree, analysis: Analysis, settings: Settings) -> Plans | Refusal:
+    """Decides everything, or refuses; of several runs those that can't be converted stay as they are."""
     if analysis.foreign:
         found = analysis.foreign[0]
         return Refusal(found.code, found.reason, tree.span(found.node), found.hint)
-    nest = find_nest(tree, analysis)
-    if isinstance(nest, Refusal):
-        return nest
+    runs = find_runs(tree, analysis)
+    if isinstance(runs, Refusal):
+        return runs
+    plans: dict[Loop, Plan] = {}  # a function that several loops call holds one run
+    refusals: list[tuple[Run, Refusal]] = []
+    for run in runs:
+        plan = _plan_of(run, tree, analysis, settings)
+        if isinstance(plan, Refusal):
+            refusals.append((run, plan))
+        else:
+            plans.setdefault(plan.nest.host_loop, plan)
+    if not plans:
+        return max(refusals, key=lambda refused: len(refused[0].loops))[1]
+    names = class_names(tuple(plans.values()), tree, analysis)
+    named = tuple(replace(plan, class_name=name) for plan, name in zip(plans.values(), names))
+    left = tuple(
+        Diagnostic(
+            "LF221",
+            f"this loop trains, too, and stays as it is: {refusal.message}",
+            tree.span(run.loops[0]),
+            refusal.hint,
+            "note",
+        )
+        for run, refusal in refusals
+    )
+    statements = {
+        node
+        for plan in named
+        for node in plan.removed
+        if scope_of(node, tree) is plan.nest.host.function and not isinstance(node, cst.FunctionDef)
+    }
+    return Plans(named, removed_functions([plan.nest for plan in named], tree) | statements, left)
+
+
+def _plan_of(run: Run, tree: Tree, analysis: Analysis, settings: Settings) -> Plan | Refusal:
+    nest = open_nest(run, tree, analysis)
     plan = _plan(tree, analysis, settings, nest)
     if isinstance(plan, Flatten):
-        nest = find_nest(tree, analysis, flat=plan.reason)
-        if isinstance(nest, Refusal):
-            return nest
+        nest = open_nest(run, tree, analysis, flat=plan.reason)
         plan = _plan(tree, analysis, settings, nest)
     if isinstance(plan, Flatten):
         return Refusal("LF220", plan.reason, plan.span or tree.span(nest.host_loop), plan.hint)
@@ -63,7 +100,7 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest) -> Pla
     if problem is not None:
         return problem
     nest = draft.nest = idiom(draft, head)
-    read = automatic(nest, draft.kinds, tree)
+    read = automatic(nest, draft.kinds, tree, analysis)
     auto = read if isinstance(read, Automatic) else None
     reasons = (*nest.notes, read) if isinstance(read, str) else nest.notes
     endable = ends_early(draft, head)
@@ -108,7 +145,7 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest) -> Pla
         train_source=source,
         fates=draft.fates,
         removed=frozenset(draft.removed | draft.around.removed),
-        class_name=class_name(draft),
+        class_name="",
         endable=endable,
         steps_while=head.while_test,
         lazy=draft.lazy,

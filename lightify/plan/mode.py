@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 import libcst as cst
 
-from lightify.facts import Kind
-from lightify.flow import Field, Frame, Item, Step, Variable, live_nodes, own_exits, same_scope, usage
+from lightify.analyze import scope_of
+from lightify.facts import Analysis, Kind
+from lightify.flow import Field, Frame, Item, Step, Variable, live_nodes, own_exits, usage
 from lightify.ledger import Fate
 from lightify.parse import Tree
+from lightify.plan.constructions import construction
 from lightify.plan.kinds import Kinds
 from lightify.plan.nest import Nest, contains
 from lightify.plan.types import FateNote
@@ -19,12 +20,10 @@ from lightify.query import (
     MODULE_SELF,
     arguments,
     block,
-    children,
     dotted,
     expression_of,
     method_call,
     small,
-    target_names,
     walk,
 )
 
@@ -54,9 +53,10 @@ class Automatic:
     fates: Mapping[cst.CSTNode, FateNote] = field(default_factory=dict)
     start: tuple[Step, ...] = ()  # with a closure: what runs once a batch, before the step
     closure: cst.FunctionDef | None = None
+    end: tuple[Step, ...] = ()  # what leaves no gradients behind, where someone may notice
 
 
-def automatic(nest: Nest, kinds: Kinds, tree: Tree) -> Automatic | str:
+def automatic(nest: Nest, kinds: Kinds, tree: Tree, analysis: Analysis) -> Automatic | str:
     """Reads the body as one zero_grad, one backward and one step; a text says why it is not that."""
     closure = _closure(nest, kinds)
     if closure is not None:
@@ -101,6 +101,12 @@ def automatic(nest: Nest, kinds: Kinds, tree: Tree) -> Automatic | str:
     early_reads = (*nest.epoch_start, *steps[: backward + 1])
     if _reads_gradients(steps if zero > update else early_reads, tree) or _reads_gradients(nest.epoch_end, tree):
         return "gradients are read or written by the script itself"
+    run = (*nest.epoch_start, *steps, *nest.epoch_end)
+    own = {part for step in run if isinstance(step, Item) for part in walk(step.node)}
+    others = [fact.call for fact in analysis.backwards if fact.call not in own]
+    if zero > update and (left := [call for call in others if _may_leave_gradients(call, nest.host_loop, tree)]):
+        line = tree.span(left[0]).line
+        return f"gradients are zeroed after the step, and may be left from another backward pass (line {line})"
     for step in steps[: update + 1]:
         if isinstance(step, Item) and any(True for _ in exits_of(step.node)):
             return "the body may be left before the optimizer steps"
@@ -146,6 +152,7 @@ def automatic(nest: Nest, kinds: Kinds, tree: Tree) -> Automatic | str:
         clip,
         scheduler,
         fates,
+        end=(steps[zero],) if zero > update and (others or _names_gradients(tree.module, tree)) else (),
     )
 
 
@@ -265,7 +272,7 @@ def holds_weights(node: cst.Name, frame: Frame, kinds: Kinds) -> bool:
         return variable is not None
     if variable in kinds.assigned_in_loops or isinstance(variable, Field):
         return False
-    found = construction(variable, kinds.tree)
+    found = construction(variable, kinds.tree, kinds.host_loop)
     return found is not None and any(
         isinstance(part, cst.Name) and kinds.kind(part, variable.frame) in _WEIGHTS for part in walk(found[1])
     )
@@ -353,7 +360,7 @@ def _zeroed_elsewhere(step: Step, optimizer: Variable, kinds: Kinds, nest: Nest,
 
 def _owns_all(optimizer: Variable, module: Variable, kinds: Kinds, tree: Tree) -> bool:
     """True when the optimizer is built from exactly `module.parameters()`."""
-    found = construction(optimizer, tree)
+    found = construction(optimizer, tree, kinds.host_loop)
     if found is None:
         return False
     given = arguments(found[1]).get(0, "params")
@@ -366,55 +373,32 @@ def _owns_all(optimizer: Variable, module: Variable, kinds: Kinds, tree: Tree) -
     )
 
 
-def construction(variable: Variable, tree: Tree) -> tuple[cst.BaseStatement, cst.Call] | None:
-    """The only assignment of a variable in its frame, when that is a plain call."""
-    found = bound_values(variable, tree)
-    return found[0] if found is not None and len(found) == 1 else None
-
-
-def bound_values(variable: Variable, tree: Tree) -> list[tuple[cst.BaseStatement, cst.Call]] | None:
-    """The assignments of a variable in its frame; None when some are not plain calls, or there are none."""
-    calls, bound = _bindings(variable.frame.function or tree.module)
-    found = calls.get(variable.name, [])
-    return found if found and bound.get(variable.name) == len(found) else None
-
-
-@lru_cache(maxsize=64)
-def _bindings(owner: cst.CSTNode) -> tuple[dict[str, list[tuple[cst.BaseStatement, cst.Call]]], dict[str, int]]:
-    """In a function or module: the plain `name = call(...)` statements, and how often each name is bound at all."""
-    calls: dict[str, list[tuple[cst.BaseStatement, cst.Call]]] = {}
-    bound: dict[str, int] = {}
-    for node in scope_nodes(owner):
-        inner = small(node)
-        if isinstance(inner, cst.Assign) and len(inner.targets) == 1 and isinstance(inner.value, cst.Call):
-            target = inner.targets[0].target
-            if isinstance(node, cst.BaseStatement) and isinstance(target, cst.Name):
-                calls.setdefault(target.value, []).append((node, inner.value))
-        if isinstance(node, (cst.AssignTarget, cst.For, cst.AugAssign, cst.AnnAssign, cst.NamedExpr)):
-            names = target_names(node.target)
-        elif isinstance(node, cst.AsName):
-            names = target_names(node.name)
-        else:
-            continue
-        for name in names:
-            bound[name] = bound.get(name, 0) + 1
-    return calls, bound
-
-
-def scope_nodes(owner: cst.CSTNode) -> Iterator[cst.CSTNode]:
-    """Nodes of a function's or module's own scope."""
-    body = owner.body if isinstance(owner, cst.FunctionDef) else owner
-    return same_scope(list(children(body)))
-
-
 def _reads_gradients(steps: Sequence[Step], tree: Tree) -> bool:
-    for step in steps:
-        if isinstance(step, Item):
-            for node in walk(step.node):
-                named = isinstance(node, cst.Attribute) and node.attr.value == "grad"
-                if named and tree.qualified(node) != "torch.autograd.grad":
-                    return True
-    return False
+    return any(isinstance(step, Item) and _names_gradients(step.node, tree) for step in steps)
+
+
+def _names_gradients(node: cst.CSTNode, tree: Tree) -> bool:
+    """True when `.grad` of something stands in a node."""
+    return any(
+        isinstance(part, cst.Attribute) and part.attr.value == "grad" and tree.qualified(part) != "torch.autograd.grad"
+        for part in walk(node)
+    )
+
+
+def _may_leave_gradients(call: cst.Call, loop: cst.CSTNode, tree: Tree) -> bool:
+    """True when a backward pass outside the run may come before it and is not followed by step and zero_grad."""
+    top = [loop, *tree.ancestors(loop)][-2]
+    if scope_of(call, tree) is scope_of(loop, tree) is None and tree.span(call) > tree.span(top):
+        return any(node is top for node in tree.ancestors(call))
+    statement: cst.CSTNode = call
+    for outer in tree.ancestors(call):
+        if isinstance(outer, (cst.IndentedBlock, cst.Module)):
+            body = block(outer)
+            used = [method_call(expression_of(node)) for node in body[body.index(statement) + 1 :]]  # type: ignore[arg-type]
+            methods = [method for _, method in filter(None, used)]
+            return "step" not in methods or "zero_grad" not in methods[methods.index("step") :]
+        statement = outer
+    return True
 
 
 def _clip(step: Step, optimizer: Variable, kinds: Kinds, tree: Tree) -> Clip | None:

@@ -1,22 +1,20 @@
-"""Finds the loops that train, from the parameter updates outwards, through calls."""
+"""Opens the loops of a run: what stands before, in and after its batches, through calls."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
 import libcst as cst
 
-from lightify.calls import Opened, called_statement, callee, callers, live, open_call
-from lightify.errors import Refusal
-from lightify.facts import Analysis, Kind
+from lightify.calls import Opened, called_statement, callee, live, open_call
+from lightify.facts import Analysis
 from lightify.flow import Frame, Item, Step, bound_names, fixed_value, live_nodes, own_exits
 from lightify.parse import Tree
-from lightify.query import arguments, block, dotted, root_name, walk
-
-Loop = cst.For | cst.While
+from lightify.plan.runs import Loop, Run, is_over_data
+from lightify.query import block, walk
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,37 +47,14 @@ class Nest:
         return self.epoch_loop or self.batch_loop
 
 
-def find_nest(tree: Tree, analysis: Analysis, flat: str = "") -> Nest | Refusal:
-    """Finds the run that the script trains in, or says why there is none to convert.
+def open_nest(run: Run, tree: Tree, analysis: Analysis, flat: str = "") -> Nest:
+    """Opens the loops of a run.
 
     Args:
         flat: why the two loops can't be taken apart: the outer one is then the only loop.
     """
-    sites = [*(fact.call for fact in analysis.backwards), *(fact.call for fact in analysis.updates)]
-    if not analysis.backwards:
-        return Refusal("LF201", "no training loop found: nothing calls backward()", tree.span(tree.module))
-    if not sites:
-        return Refusal("LF201", "no training loop found", tree.span(tree.module))
-    calls = callers(tree)
-    chains = [chain for site in sites for chain in _chains(site, tree, calls)]
-    looped = [loops for chain in chains if (loops := [node for node in chain if isinstance(node, Loop)])]
-    if not looped:
-        return Refusal(
-            "LF203",
-            "backward() is called once, in no loop",
-            tree.span(sites[0]),
-            hint="a Trainer repeats a step; a single step needs none",
-        )
-    outermost = list(dict.fromkeys(loops[0] for loops in looped))
-    notes = [flat] if flat else []
-    if len(outermost) > 1:
-        main = _main_loop(outermost, chains)
-        sites = [site for site in sites if any(main in chain for chain in _chains(site, tree, calls))]
-        looped = [loops for loops in looped if loops[0] is main]
-        others = ", ".join(str(tree.span(loop).line) for loop in outermost if loop is not main)
-        notes.append(f"other loops that train stay as they are (line {others})")
-    loops = _common(looped)
-    number = _batch_loop(loops, tree, analysis)
+    loops, notes = run.loops, [flat] if flat else []
+    number = _batch_loop(loops, analysis)
     module = Frame("")
     if flat:
         number = max(number - 1, 0)
@@ -87,57 +62,18 @@ def find_nest(tree: Tree, analysis: Analysis, flat: str = "") -> Nest | Refusal:
         outer = number - 1
         while outer > 0 and _is_phases(loops[outer]):
             outer -= 1
-        nest = _open_nest(loops[outer], loops[number], sites, tree, module)
+        nest = _open_nest(loops[outer], loops[number], run.sites, tree, module)
         if isinstance(nest, Nest):
-            return replace(nest, notes=tuple(notes))
+            return nest
         notes.append(nest)
         number -= 1
     batch_loop = loops[number]
     host = _frame_of(batch_loop, tree, module)
-    body, opened = _open_steps([Item(node, host) for node in block(batch_loop.body)], sites, tree, module)
-    return Nest(host, module, None, batch_loop, host, (), tuple(body), (), tuple(opened), tuple(sites), tuple(notes))
+    body, opened = _open_steps([Item(node, host) for node in block(batch_loop.body)], run.sites, tree, module)
+    return Nest(host, module, None, batch_loop, host, (), tuple(body), (), tuple(opened), run.sites, tuple(notes))
 
 
-def _chains(
-    node: cst.CSTNode, tree: Tree, calls: Mapping[cst.FunctionDef, list[cst.Call]], depth: int = 0
-) -> list[list[cst.CSTNode]]:
-    """Ways from the outermost loop or call down to a node: loops and calls, outermost first."""
-    path: list[cst.CSTNode] = []
-    below = node
-    for ancestor in tree.ancestors(node):
-        if isinstance(ancestor, Loop) and below is not getattr(ancestor, "iter", None):
-            path.append(ancestor)
-        elif isinstance(ancestor, cst.FunctionDef):
-            sites = [call for call in calls.get(ancestor, ()) if not _inside(call, ancestor, tree)]
-            if sites and depth < 6:
-                inner = list(reversed(path))
-                return [[*outer, call, *inner] for call in sites for outer in _chains(call, tree, calls, depth + 1)]
-            if not any(isinstance(a, (cst.FunctionDef, Loop)) for a in tree.ancestors(ancestor)):
-                break
-        below = ancestor
-    return [list(reversed(path))]
-
-
-def _inside(node: cst.CSTNode, function: cst.FunctionDef, tree: Tree) -> bool:
-    return any(ancestor is function for ancestor in tree.ancestors(node))
-
-
-def _main_loop(loops: Sequence[Loop], chains: Sequence[list[cst.CSTNode]]) -> Loop:
-    """Of several separate loops the deepest nest, the last of equals: what comes before warms up."""
-    depths = {loop: max(sum(isinstance(n, Loop) for n in c) for c in chains if loop in c) for loop in loops}
-    return max(reversed(loops), key=lambda loop: depths[loop])
-
-
-def _common(chains: Sequence[list[Loop]]) -> list[Loop]:
-    common = []
-    for loops in zip(*chains):
-        if any(loop is not loops[0] for loop in loops):
-            break
-        common.append(loops[0])
-    return common
-
-
-def _batch_loop(loops: Sequence[Loop], tree: Tree, analysis: Analysis) -> int:
+def _batch_loop(loops: Sequence[Loop], analysis: Analysis) -> int:
     """The innermost loop over data, or the innermost loop."""
     for number in reversed(range(len(loops))):
         if is_over_data(loops[number], analysis):
@@ -148,29 +84,6 @@ def _batch_loop(loops: Sequence[Loop], tree: Tree, analysis: Analysis) -> int:
 def _is_phases(loop: Loop) -> bool:
     """True for `for phase in ["train", "val"]`."""
     return isinstance(loop, cst.For) and isinstance(loop.iter, (cst.List, cst.Tuple))
-
-
-def is_over_data(loop: Loop, analysis: Analysis) -> bool:
-    """True when a loop goes over a loader, as far as names and constructions tell."""
-    if not isinstance(loop, cst.For):
-        return False
-    iterable = unwrapped(loop.iter)
-    name = dotted(iterable) or root_name(iterable) or ""
-    loaders = {key[1] for key, kind in analysis.kinds.items() if kind is Kind.LOADER}
-    return name in loaders or "load" in name.lower() or (isinstance(iterable, cst.Call) and name == "zip")
-
-
-def unwrapped(iterable: cst.BaseExpression) -> cst.BaseExpression:
-    """The iterable inside `enumerate(...)` and progress bars."""
-    while isinstance(iterable, cst.Call) and iterable.args:
-        name = (dotted(iterable.func) or "").rpartition(".")[2]
-        if name not in ("enumerate", "tqdm", "track", "notebook", "progress_bar", "ProgressBar"):
-            break
-        inner = arguments(iterable).get(0, "iterable")
-        if inner is None:
-            break
-        iterable = inner
-    return iterable
 
 
 def _frame_of(node: cst.CSTNode, tree: Tree, module: Frame) -> Frame:

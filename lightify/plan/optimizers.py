@@ -18,8 +18,9 @@ from lightify.flow import (
 )
 from lightify.ledger import Fate
 from lightify.parse import Tree
+from lightify.plan.constructions import construction
 from lightify.plan.draft import Draft
-from lightify.plan.mode import Automatic, construction, exits_of
+from lightify.plan.mode import Automatic, exits_of
 from lightify.plan.types import (
     FateNote,
     Hook,
@@ -38,7 +39,7 @@ def make_optimizers(
     if auto is not None:
         used.add(auto.optimizer)
     used -= cycle.writes
-    host_reads = usage(draft.around.after).reads
+    host_reads = usage(draft.around.after).exposed
     schedulers: list[tuple[Made, str]] = []
     extra = Usage()
     made: list[Made] = []
@@ -46,7 +47,7 @@ def make_optimizers(
     for variable in ordered:
         if not (variable.frame is nest.host or variable.frame.is_module or "." in repr(variable)):
             continue
-        built = construction(variable, draft.tree)
+        built = construction(variable, draft.tree, draft.nest.host_loop)
         if built is not None and _is_wrapper(built[1], draft.tree):
             continue
         found = built if variable.frame is nest.host else None
@@ -86,7 +87,7 @@ def _is_wrapper(call: cst.Call, tree: Tree) -> bool:
 
 
 def build_position(draft: Draft, variable: Variable) -> tuple[bool, int, str]:
-    found = construction(variable, draft.tree)
+    found = construction(variable, draft.tree, draft.nest.host_loop)
     span = draft.tree.span(found[0]) if found is not None else None
     return (span is None, span.line if span is not None else 0, variable.name)
 
@@ -99,11 +100,10 @@ def may_move(draft: Draft, variable: Variable, statement: cst.BaseStatement, hos
         return False
     if draft.around.repeated and draft.tree.parents[statement] is not draft.tree.parents[draft.nest.host_loop]:
         return False  # an outer loop repeats the run: the optimizer keeps its state from run to run
-    found = construction(variable, draft.tree)
+    found = construction(variable, draft.tree, draft.nest.host_loop)
     assert found is not None
     needed = expression_usage(found[1], draft.nest.host).reads
-    position = [item.node for item in draft.around.before].index(statement)
-    later = usage(draft.around.before[position + 1 :])
+    later = usage(_items_after(draft, statement))
     if later.writes & needed or variable in later.writes:
         return False
     written = usage(draft.whole()).writes
@@ -111,14 +111,22 @@ def may_move(draft: Draft, variable: Variable, statement: cst.BaseStatement, hos
 
 
 def feeds_scheduler(draft: Draft, variable: Variable, statement: cst.BaseStatement) -> bool:
-    return any(item.node is not statement and variable in usage([item]).reads for item in draft.around.before)
+    return any(variable in usage([item]).reads for item in _items_after(draft, statement))
+
+
+def _items_after(draft: Draft, statement: cst.BaseStatement) -> tuple[Item, ...]:
+    """What the host does between a statement and the run."""
+    nodes = [item.node for item in draft.around.before]
+    return draft.around.before[nodes.index(statement) + 1 :] if statement in nodes else draft.around.before
 
 
 def moved_scheduler(
     draft: Draft, optimizer: Variable, hooks: Sequence[Hook], auto: Automatic, host_reads: set[Variable], plain: bool
 ) -> tuple[Made, str] | None:
     """The scheduler that the Trainer can step instead of the script, with its interval."""
-    readers = [item for item in draft.around.before if optimizer in usage([item]).reads]
+    built = construction(optimizer, draft.tree, draft.nest.host_loop)
+    assert built is not None
+    readers = [item for item in _items_after(draft, built[0]) if optimizer in usage([item]).reads]
     if len(readers) != 1:
         return None
     inner = small(readers[0].node)
@@ -127,12 +135,12 @@ def moved_scheduler(
     if not isinstance(inner.targets[0].target, cst.Name):
         return None
     variable = draft.nest.host.variable(inner.targets[0].target.value)
-    found = construction(variable, draft.tree)
+    found = construction(variable, draft.tree, draft.nest.host_loop)
     if draft.kinds.of(variable) is not Kind.SCHEDULER or found is None:
         return None
     if not may_move(draft, variable, found[0], host_reads):
         return None
-    if any(variable in usage([item]).reads for item in draft.around.before):
+    if any(variable in usage([item]).reads for item in _items_after(draft, found[0])):
         return None
     if auto.scheduler is variable:
         if any(variable in usage([step]).reads for hook in hooks for step in hook.steps):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import PurePath
 
 import libcst as cst
 
@@ -12,15 +11,15 @@ from lightify.flow import (
     Variable,
     usage,
 )
+from lightify.plan.constructions import construction, scope_nodes
 from lightify.plan.draft import Draft
 from lightify.plan.headers import EpochHead
-from lightify.plan.mode import Automatic, construction, scope_nodes
+from lightify.plan.mode import Automatic
 from lightify.plan.types import (
     Hook,
     TrainerOption,
 )
-from lightify.query import code, dotted, small, walk
-from lightify.recognisers.base import is_module_class
+from lightify.query import code, small, walk
 
 
 def departures(draft: Draft, hooks: Sequence[Hook]) -> tuple[str, ...]:
@@ -116,26 +115,6 @@ def _chosen(variable: Variable, draft: Draft) -> bool:
     calls = [draft.tree.qualified(value.func) for value in values if isinstance(value, cst.Call)]
     if len(calls) != len(values) or not set(calls) <= {"torch.device", "torch.accelerator.current_accelerator"}:
         return False
-    found = construction(variable, draft.tree)
+    found = construction(variable, draft.tree, draft.nest.host_loop)
     fixed = found is not None and all(isinstance(arg.value, cst.SimpleString) for arg in found[1].args)
     return not fixed or len(values) > 1
-
-
-def class_name(draft: Draft) -> str:
-    """After the script's only network class, else after the file."""
-    own = [name for name, node in draft.tree.classes.items() if is_module_class(node, draft.tree)]
-    networks = [f.node.value for f in draft.analysis.named if f.kind is Kind.MODULE and isinstance(f.node, cst.Assign)]
-    called = {dotted(call.func) for value in networks for call in walk(value) if isinstance(call, cst.Call)}
-    trained = [name for name in own if name in called]
-    path = PurePath(draft.tree.source.path)
-    plain = path.stem in ("main", "train", "-", "run", "pytorch", "input")
-    word = (path.parent.name or "Model") if plain else path.stem
-    camel = trained[0] if len(trained) == 1 else "".join(part[:1].upper() + part[1:] for part in _words(word))
-    name = f"Lit{camel or 'Model'}"
-    while name in draft.tree.classes or name in draft.tree.functions or name in draft.tree.imports:
-        name += "Module"
-    return name
-
-
-def _words(text: str) -> list[str]:
-    return [part for part in "".join(c if c.isalnum() else " " for c in text).split() if part]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import libcst as cst
@@ -68,7 +69,7 @@ def surroundings(nest: Nest, tree: Tree, more: tuple[Step, ...] = ()) -> Surroun
             repeated = True
             after.extend(Item(node, nest.host) for node in block(outer.body))
         inner = outer
-    removed = _removed(nest, tree)
+    removed = removed_functions((nest,), tree)
     kept = [node for node in tree.parents if isinstance(node, (cst.FunctionDef, cst.ClassDef)) and node not in removed]
     run = (*nest.epoch_start, *nest.body, *nest.epoch_end, *more)
     moved = {node for step in run if isinstance(step, Item) for node in walk(step.node)}
@@ -88,16 +89,16 @@ def surroundings(nest: Nest, tree: Tree, more: tuple[Step, ...] = ()) -> Surroun
     return Surroundings(tuple(plain), tuple(after), removed, frozenset(reads), repeated)
 
 
-def _removed(nest: Nest, tree: Tree) -> frozenset[cst.FunctionDef]:
+def removed_functions(nests: Sequence[Nest], tree: Tree) -> frozenset[cst.FunctionDef]:
     """Opened functions that are named nowhere else any more (methods stay with their class)."""
-    opened = {call.function for call in nest.opened}
+    opened = {call.function for nest in nests for call in nest.opened}
     candidates = {f for f in opened if not isinstance(_holder(f, tree), cst.ClassDef)}
     gone: set[cst.FunctionDef] = set()
     changed = True
     while changed:
         changed = False
         for function in candidates - gone:
-            if not _named_elsewhere(function, nest, gone, tree):
+            if not _named_elsewhere(function, nests, gone, tree):
                 gone.add(function)
                 changed = True
     return frozenset(gone)
@@ -107,8 +108,10 @@ def _holder(function: cst.FunctionDef, tree: Tree) -> cst.CSTNode | None:
     return next((a for a in tree.ancestors(function) if isinstance(a, (cst.FunctionDef, cst.ClassDef))), None)
 
 
-def _named_elsewhere(function: cst.FunctionDef, nest: Nest, gone: set[cst.FunctionDef], tree: Tree) -> bool:
+def _named_elsewhere(function: cst.FunctionDef, nests: Sequence[Nest], gone: set[cst.FunctionDef], tree: Tree) -> bool:
     name = function.name.value
+    opened = [one for nest in nests for one in nest.opened]
+    moving = {nest.host_loop for nest in nests} | {one.function for one in opened}
     for node in tree.parents:
         if not (isinstance(node, cst.Name) and node.value == name) or node is function.name:
             continue
@@ -121,15 +124,11 @@ def _named_elsewhere(function: cst.FunctionDef, nest: Nest, gone: set[cst.Functi
         inside = [a for a in around if isinstance(a, cst.FunctionDef)]
         if any(name in local_names(a) and a is not _holder(function, tree) for a in inside):
             continue
-        in_run = any(a is nest.host_loop for a in around) or any(a in {o.function for o in nest.opened} for a in around)
-        if isinstance(parent, cst.Call) and node is parent.func and in_run and _was_opened(parent, nest):
+        in_run = any(a in moving for a in around)
+        if isinstance(parent, cst.Call) and node is parent.func and in_run and any(o.call is parent for o in opened):
             continue
         return True
     return False
-
-
-def _was_opened(call: cst.Call, nest: Nest) -> bool:
-    return any(opened.call is call for opened in nest.opened)
 
 
 def interrupt_handler(loop: cst.CSTNode, tree: Tree) -> cst.ExceptHandler | None:

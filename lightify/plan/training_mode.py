@@ -11,9 +11,9 @@ from lightify.analyze import scope_of
 from lightify.facts import Kind
 from lightify.flow import Field, Item, Step, Variable
 from lightify.ledger import Fate
+from lightify.plan.constructions import bound_values
 from lightify.plan.draft import Draft
 from lightify.plan.evaluation import EVALUATES, mode_call
-from lightify.plan.mode import bound_values
 from lightify.plan.types import FateNote, Hook
 from lightify.query import arguments, dotted, method_call
 from lightify.recognisers.modules import builds_module

@@ -8,6 +8,7 @@ from typing import Literal
 
 import libcst as cst
 
+from lightify.errors import Diagnostic
 from lightify.flow import Frame, Step, Variable
 from lightify.ledger import Fate
 from lightify.plan.nest import Nest
@@ -109,7 +110,7 @@ class Plan:
     options: tuple[TrainerOption, ...]
     train_source: cst.BaseExpression | None
     fates: Mapping[cst.CSTNode, FateNote]
-    removed: frozenset[cst.CSTNode]
+    removed: frozenset[cst.CSTNode]  # statements that no hook needs
     class_name: str
     endable: bool = False
     validation_source: cst.BaseExpression | None = None
@@ -122,3 +123,18 @@ class Plan:
     origins: Mapping[cst.CSTNode, cst.CSTNode] = field(default_factory=dict)  # statements made anew to the source's
     steps_while: cst.BaseExpression | None = None
     lazy: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Plans:
+    """What becomes of a script.
+
+    Attributes:
+        runs: one plan for each training run, in source order.
+        removed: what the script loses, over all runs.
+        left: loops that train, too, and stay as they are, with the reason.
+    """
+
+    runs: tuple[Plan, ...]
+    removed: frozenset[cst.CSTNode]
+    left: tuple[Diagnostic, ...] = ()

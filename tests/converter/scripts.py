@@ -10,7 +10,7 @@ from lightify.analyze import analyze
 from lightify.convert import Conversion, convert
 from lightify.errors import Refusal
 from lightify.parse import Tree, parse
-from lightify.plan.make import make_plan
+from lightify.plan.make import make_plans
 from lightify.plan.types import Plan
 from lightify.settings import Settings
 from lightify.sources import Source
@@ -61,7 +61,8 @@ def converted(text: str, **settings: object) -> Conversion:
 
 def planned(text: str) -> tuple[Tree, Plan | Refusal]:
     tree = parse(Source("script.py", text))
-    return tree, make_plan(tree, analyze(tree), Settings())
+    plans = make_plans(tree, analyze(tree), Settings())
+    return tree, plans if isinstance(plans, Refusal) else plans.runs[-1]
 
 
 @cache

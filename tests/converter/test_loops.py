@@ -122,13 +122,6 @@ def test_parameters_take_their_arguments_names() -> None:
     assert "self.model(x)" in step and "net" not in step
 
 
-def test_a_loop_that_only_warms_up_stays() -> None:
-    warm = f"for x, y in train_loader:\n{indent(STEP, '    ')}\n"
-    done = converted(script(before=warm))
-    assert done.text is not None and "loss.backward()" in done.text and "max_epochs=3" in done.text
-    assert "other loops that train stay as they are" in done.reasons[0]
-
-
 def test_the_test_of_a_while_loop_reads_what_the_body_wrote() -> None:
     text = script(
         f"{STEP}\ncount += 1\nif count == 5:\n    done = True\n    break",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 
@@ -10,6 +11,7 @@ from lightify.verify import Outcome, verify
 from tests.converter.scripts import STEP, converted, script
 from tests.converter.test_evaluation import EVALUATE
 from tests.converter.test_homes import COUNTER, OUTER
+from tests.converter.test_runs import EPOCH, LAST, LOOP, OTHER
 
 AVERAGE = """
 class Average:
@@ -108,6 +110,14 @@ SCRIPTS = {
         after=f"for epoch in range(3):\n{PHASES}\nmodel.load_state_dict(weights)".replace("\n", "\n    ").replace(
             "\n    \n    model", "\nmodel"
         ),
+        **ELSEWHERE,
+    ),
+    "several runs that share a network, momentum and gradients": script(
+        "pass",
+        define=EPOCH.replace("loss.item()", "loss.item() * scale"),
+        before="scale = 2.0\n",
+        after=f"first = train_epoch()\n{LOOP}model[0].weight.requires_grad = False\n{LOOP}print(epoch, first, loss.item())\n"
+        f"{OTHER}for run in range(2):\n{indent(LAST + OTHER, '    ')}\nprint(model[2].weight.grad is None)",
         **ELSEWHERE,
     ),
     "a result set only sometimes": script(

@@ -9,7 +9,7 @@ from lightify.analyze import analyze
 from lightify.errors import Diagnostic, Refusal
 from lightify.findings import find
 from lightify.parse import parse
-from lightify.plan.make import make_plan
+from lightify.plan.make import make_plans
 from lightify.settings import Settings
 from lightify.sources import Source
 
@@ -89,9 +89,9 @@ def script(**parts: str) -> str:
 def findings(text: str) -> tuple[Diagnostic, ...]:
     tree = parse(Source("train.py", text))
     analysis = analyze(tree)
-    plan = make_plan(tree, analysis, Settings())
-    assert not isinstance(plan, Refusal), plan
-    return find(tree, analysis, plan)
+    plans = make_plans(tree, analysis, Settings())
+    assert not isinstance(plans, Refusal), plans
+    return find(tree, analysis, plans)
 
 
 def marked(text: str) -> list[tuple[int, str]]:

@@ -1,0 +1,80 @@
+"""The statement that builds what a variable holds when the run begins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import libcst as cst
+
+from lightify.analyze import scope_of
+from lightify.flow import Variable, bound_names, same_scope
+from lightify.parse import Tree
+from lightify.plan.runs import Loop
+from lightify.query import block, children, small, target_names
+
+
+def construction(variable: Variable, tree: Tree, loop: Loop) -> tuple[cst.BaseStatement, cst.Call] | None:
+    """The plain `name = call(...)` whose value a variable holds at the run's loop; None when others may have set it."""
+    only = bound_values(variable, tree)
+    if only is not None and len(only) == 1:
+        return only[0]
+    owner = variable.frame.function
+    found = _bindings(owner or tree.module)[0].get(variable.name, [])
+    last = _last_binding(variable.name, loop, tree) if found and scope_of(loop, tree) is owner else None
+    return next((one for one in found if one[0] is last), None)
+
+
+def bound_values(variable: Variable, tree: Tree) -> list[tuple[cst.BaseStatement, cst.Call]] | None:
+    """The assignments of a variable in its frame; None when some are not plain calls, or there are none."""
+    calls, bound = _bindings(variable.frame.function or tree.module)
+    found = calls.get(variable.name, [])
+    return found if found and bound.get(variable.name) == len(found) else None
+
+
+def _last_binding(name: str, loop: Loop, tree: Tree) -> cst.BaseStatement | None:
+    """The statement before a loop that bound a name last, on every way to it."""
+    inner: cst.CSTNode = loop
+    if name in bound_names([loop]):
+        return None
+    for outer in tree.ancestors(loop):
+        if isinstance(outer, (cst.IndentedBlock, cst.Module)):
+            body = block(outer)
+            index = next(number for number, node in enumerate(body) if node is inner)
+            for statement in reversed(body[:index]):
+                if name in bound_names([statement]):
+                    return statement
+        if isinstance(outer, (cst.For, cst.While, cst.Try)) and name in bound_names([outer]):
+            return None
+        if isinstance(outer, cst.FunctionDef):
+            return None
+        inner = outer
+    return None
+
+
+@lru_cache(maxsize=64)
+def _bindings(owner: cst.CSTNode) -> tuple[dict[str, list[tuple[cst.BaseStatement, cst.Call]]], dict[str, int]]:
+    """In a function or module: the plain `name = call(...)` statements, and how often each name is bound at all."""
+    calls: dict[str, list[tuple[cst.BaseStatement, cst.Call]]] = {}
+    bound: dict[str, int] = {}
+    for node in scope_nodes(owner):
+        inner = small(node)
+        if isinstance(inner, cst.Assign) and len(inner.targets) == 1 and isinstance(inner.value, cst.Call):
+            target = inner.targets[0].target
+            if isinstance(node, cst.BaseStatement) and isinstance(target, cst.Name):
+                calls.setdefault(target.value, []).append((node, inner.value))
+        if isinstance(node, (cst.AssignTarget, cst.For, cst.AugAssign, cst.AnnAssign, cst.NamedExpr)):
+            names = target_names(node.target)
+        elif isinstance(node, cst.AsName):
+            names = target_names(node.name)
+        else:
+            continue
+        for name in names:
+            bound[name] = bound.get(name, 0) + 1
+    return calls, bound
+
+
+def scope_nodes(owner: cst.CSTNode) -> Iterator[cst.CSTNode]:
+    """Nodes of a function's or module's own scope."""
+    body = owner.body if isinstance(owner, cst.FunctionDef) else owner
+    return same_scope(list(children(body)))

@@ -1,0 +1,77 @@
+"""What the modules are called: after the network, the function or the file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import PurePath
+
+import libcst as cst
+
+from lightify.facts import Analysis, Kind
+from lightify.flow import Variable
+from lightify.parse import Tree
+from lightify.plan.constructions import construction
+from lightify.plan.runs import Loop
+from lightify.plan.types import Plan
+from lightify.query import dotted, walk
+from lightify.recognisers.base import is_module_class
+
+_COMMON = ("main", "train", "training", "fit", "run", "train_model", "training_loop")
+
+
+def class_names(plans: Sequence[Plan], tree: Tree, analysis: Analysis) -> list[str]:
+    """A name for the module of each run, each another."""
+    script = _of_script(tree, analysis)
+    words: list[str] = [script]
+    if len(plans) > 1:
+        networks, functions = [_network(plan, tree) for plan in plans], [_function(plan) for plan in plans]
+        words = [
+            next((word for word in (network, function) if word and (networks + functions).count(word) == 1), script)
+            for network, function in zip(networks, functions)
+        ]
+    names: list[str] = []
+    for word in words:
+        name, number = f"Lit{word}", 2
+        while name in tree.classes or name in tree.functions or name in tree.imports:
+            name += "Module"
+        first = name
+        while name in names:
+            name, number = f"{first}{number}", number + 1
+        names.append(name)
+    return names
+
+
+def _of_script(tree: Tree, analysis: Analysis) -> str:
+    """After the script's only network class, else after the file."""
+    own = [name for name, node in tree.classes.items() if is_module_class(node, tree)]
+    networks = [f.node.value for f in analysis.named if f.kind is Kind.MODULE and isinstance(f.node, cst.Assign)]
+    called = {dotted(call.func) for value in networks for call in walk(value) if isinstance(call, cst.Call)}
+    trained = [name for name in own if name in called]
+    path = PurePath(tree.source.path)
+    plain = path.stem in ("main", "train", "-", "run", "pytorch", "input")
+    word = (path.parent.name or "Model") if plain else path.stem
+    return trained[0] if len(trained) == 1 else _camel(word) or "Model"
+
+
+def _network(plan: Plan, tree: Tree) -> str:
+    """The class of the only network of the script's own that a run is handed."""
+    found = {name for variable, _ in plan.captured if (name := _class_of(variable, plan.nest.host_loop, tree))}
+    return found.pop() if len(found) == 1 else ""
+
+
+def _class_of(variable: Variable, loop: Loop, tree: Tree) -> str:
+    built = construction(variable, tree, loop)
+    calls = [call for call in walk(built[1]) if isinstance(call, cst.Call)] if built is not None else []
+    names = (dotted(call.func) or "" for call in calls)
+    return next((name for name in names if name in tree.classes and is_module_class(tree.classes[name], tree)), "")
+
+
+def _function(plan: Plan) -> str:
+    """The function that a run stands in, or the first that it opens."""
+    names = (plan.nest.host.name, *(opened.function.name.value for opened in plan.nest.opened))
+    return next((_camel(name) for name in names if name and name not in _COMMON), "")
+
+
+def _camel(text: str) -> str:
+    words = "".join(c if c.isalnum() else " " for c in text).split()
+    return "".join(word[:1].upper() + word[1:] for word in words)

@@ -1,0 +1,106 @@
+"""The script around the runs: what stays, with a line where each class, each run and the import go."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import libcst as cst
+
+from lightify.imports import drop_unused_imports
+from lightify.parse import Tree
+from lightify.plan.runs import Loop
+from lightify.plan.surroundings import interrupt_handler
+from lightify.plan.types import Plans
+from lightify.query import is_docstring, map_children, small
+
+IMPORT_SLOT = "__lightify_import__"
+
+
+def class_slot(number: int) -> str:
+    return f"__lightify_class_{number}__"
+
+
+def fit_slot(number: int) -> str:
+    return f"__lightify_fit_{number}__"
+
+
+def script_around(
+    tree: Tree, plans: Plans, generated: Sequence[str], *, on_lightning: bool
+) -> tuple[str, frozenset[cst.CSTNode]]:
+    """Returns the text of what stays and the imports that are gone.
+
+    Args:
+        generated: the code of the classes and runs, which uses imports, too.
+    """
+    loops: dict[cst.CSTNode, int] = {plan.nest.host_loop: n for n, plan in enumerate(plans.runs)}
+    edits = {node: new for plan in plans.runs for node, new in plan.host_edits.items()}
+    unset: dict[cst.CSTNode, dict[str, None]] = defaultdict(dict)
+    for plan in plans.runs:
+        for node, names in plan.unset.items():
+            unset[node].update(dict.fromkeys(names))
+    handlers = {interrupt_handler(plan.nest.host_loop, tree) for plan in plans.runs} if on_lightning else set()
+    tops = [_class_place(plan.nest.host_loop, tree) for plan in plans.runs]
+    last_import = _last_import(tree)
+
+    def change(node: cst.CSTNode) -> cst.CSTNode:
+        if isinstance(node, (cst.IndentedBlock, cst.Module)):
+            body: list[cst.BaseStatement] = []
+            if last_import is None and node is tree.module:
+                body.append(_slot(IMPORT_SLOT))
+            for statement in node.body:
+                body.extend(_slot(class_slot(n)) for n, top in enumerate(tops) if statement is top)
+                if statement in plans.removed:
+                    continue
+                body.extend(cst.parse_statement(f"{name} = None") for name in unset.get(statement, ()))
+                statement = edits.get(statement, statement)  # type: ignore[assignment]
+                if statement in loops:
+                    leading = list(statement.leading_lines)  # type: ignore[attr-defined]
+                    body.append(_slot(fit_slot(loops[statement])).with_changes(leading_lines=leading))
+                else:
+                    body.append(change(statement))  # type: ignore[arg-type]
+                if statement is last_import:
+                    body.append(_slot(IMPORT_SLOT))
+            if not body and isinstance(node, cst.IndentedBlock):
+                body.append(cst.SimpleStatementLine([cst.Pass()]))
+            return node.with_changes(body=body)
+        if isinstance(node, (cst.BaseSmallStatement, cst.SimpleStatementLine, cst.BaseExpression)):
+            return node
+        changed = map_children(node, change)
+        if node in handlers:  # Lightning leaves fit by SystemExit after Ctrl-C
+            return changed.with_changes(type=cst.parse_expression("(KeyboardInterrupt, SystemExit)"))
+        return changed
+
+    script: cst.Module = change(tree.module)  # type: ignore[assignment]
+    return drop_unused_imports(script, "\n".join(generated), tree)
+
+
+def _last_import(tree: Tree) -> cst.CSTNode | None:
+    """The last import of the file's first group of imports."""
+    last = None
+    for node in tree.module.body:
+        if _is_import(node):
+            last = node
+        elif not is_docstring(node):
+            break
+    return last
+
+
+def _class_place(loop: Loop, tree: Tree) -> cst.CSTNode:
+    """The top-level statement that the class goes before: the run's, or the first after the last definition."""
+    body = list(tree.module.body)
+    around = [loop, *tree.ancestors(loop)]
+    end = next(i for i, node in enumerate(body) if any(node is a for a in around))
+    place = end
+    for number in range(end):
+        if isinstance(body[number], (cst.FunctionDef, cst.ClassDef)) or _is_import(body[number]):
+            place = number + 1
+    return body[place] if place < len(body) else body[end]
+
+
+def _is_import(node: cst.CSTNode) -> bool:
+    return isinstance(small(node), (cst.Import, cst.ImportFrom))
+
+
+def _slot(name: str) -> cst.SimpleStatementLine:
+    return cst.SimpleStatementLine([cst.Expr(cst.Name(name))])

@@ -1,0 +1,112 @@
+"""Several training runs in one script: which are found, what they are called, what they share."""
+
+from __future__ import annotations
+
+import re
+from textwrap import indent
+
+import pytest
+
+from tests.converter.scripts import SETUP, STEP, converted, script
+
+LOOP = f"for epoch in range(2):\n    for x, y in train_loader:\n{indent(STEP, ' ' * 8)}\n"
+OTHER = "optimizer = torch.optim.Adam(model.parameters())\n"
+NETS = """
+class Coder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.one(x)
+
+
+class Head(Coder):
+    pass
+
+
+"""
+EPOCH = f"def train_epoch():\n    for x, y in train_loader:\n{indent(STEP, ' ' * 8)}\n    return loss.item()\n\n"
+STEPS = f"for t in range(5):\n    x, y = data[:8]\n{indent(STEP, '    ')}\n"
+PHASES = (
+    "def warm_up():\n" + indent(LOOP, "    ") + "\ndef tune(n):\n" + indent(LOOP, "    ") + "\nwarm_up()\ntune(3)\n"
+)
+GENERATOR = (
+    f"def steps():\n    for x, y in train_loader:\n{indent(STEP, ' ' * 8)}\n        yield loss\n\nlist(steps())\n"
+)
+SWEEP = f"for lr in (0.1, 0.2):\n{indent(SETUP + STEPS, '    ')}\n"
+FOLDS = f"for fold in range(2):\n{indent(SETUP + LOOP + OTHER + LOOP, '    ')}\n"
+
+
+def whole(text: str, define: str = "") -> str:
+    return script("pass", epochs="if True:", batches="if True:", define=define, after=text)
+
+
+RUNS = {
+    "one": (whole(LOOP), ["LitScript"], []),
+    "two of one network": (whole(LOOP + OTHER + LOOP), ["LitScript", "LitScript2"], []),
+    "two networks": (
+        whole(f"model = Coder()\n{OTHER}{LOOP}model = Head()\n{OTHER}{LOOP}", define=NETS),
+        ["LitCoder", "LitHead"],
+        [],
+    ),
+    "two functions": (whole(PHASES), ["LitWarmUp", "LitTune"], []),
+    "a function called twice is one run": (whole(PHASES + "tune(1)\n"), ["LitWarmUp", "LitTune"], []),
+    "an epoch's function, called in two loops": (
+        whole("for epoch in range(2):\n    train_epoch()\nfor epoch in range(3):\n    train_epoch()\n", define=EPOCH),
+        ["LitScript", "LitScript2"],
+        [],
+    ),
+    "a warm-up epoch": (whole(f"train_epoch()\n{LOOP}", define=EPOCH), ["LitTrainEpoch", "LitScript"], []),
+    "a loop over settings": (whole(SWEEP), ["LitScript"], []),
+    "two runs in each fold": (whole(FOLDS), ["LitScript", "LitScript2"], []),
+    "one that can't be converted stays": (
+        whole(GENERATOR + LOOP),
+        ["LitScript"],
+        ["this loop trains, too, and stays as it is: the loop yields or awaits"],
+    ),
+    "two passes in one epoch are one run": (
+        whole("for epoch in range(2):\n" + indent(LOOP.partition("\n")[2] * 2, "")),
+        ["LitScript"],
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "names", "left"), RUNS.values(), ids=RUNS)
+def test_each_run_gets_its_own_module(text: str, names: list[str], left: list[str]) -> None:
+    done = converted(text)
+    assert done.text is not None, done.refusals
+    assert re.findall(r"^class (\w+)\(L.LightningModule\)", done.text, re.MULTILINE) == names
+    assert done.text.count(".fit(") == len(names)
+    assert [finding.message for finding in done.findings if finding.code == "LF221"] == left
+
+
+def test_a_loop_over_settings_keeps_its_place() -> None:
+    text = converted(whole(SWEEP)).text or ""
+    assert "for lr in (0.1, 0.2):" in text and "Trainer(\n        max_epochs=1" in text
+
+
+def test_names_that_runs_reuse_are_their_own() -> None:
+    text = converted(whole(LOOP + OTHER + LOOP)).text or ""
+    assert "return torch.optim.SGD(" in text and "return torch.optim.Adam(" in text
+
+
+ZERO_LAST = f"{STEP.replace('optimizer.zero_grad()', '')}\noptimizer.zero_grad()"
+LAST = f"for epoch in range(2):\n    for x, y in train_loader:\n{indent(ZERO_LAST, ' ' * 8)}\n"
+SINGLE = "nn.functional.cross_entropy(model(data[:8][0]), data[:8][1]).backward()\n"
+GRADIENTS = {
+    "nobody else": (LAST, "automatic", False),
+    "another pass before": (SINGLE + LAST, "manual", False),
+    "another pass after": (LAST + SINGLE, "automatic", True),
+    "another run that leaves none": (LAST + OTHER + LAST, "automatic", True),
+    "another run that leaves some": (LOOP + OTHER + LAST, "manual", False),
+    "someone reads them": (LAST + "print(model[0].weight.grad)\n", "automatic", True),
+}
+
+
+@pytest.mark.parametrize(("text", "mode", "cleans"), GRADIENTS.values(), ids=GRADIENTS)
+def test_gradients_zeroed_last_meet_no_others(text: str, mode: str, cleans: bool) -> None:
+    done = converted(whole(text))
+    assert done.mode == mode
+    assert ("def on_train_end" in (done.text or "")) is cleans
