@@ -10,7 +10,8 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial, update_wrapper
+from copy import deepcopy
+from functools import cached_property, partial, reduce, update_wrapper
 from pathlib import Path
 from types import MethodType
 from typing import Any
@@ -24,11 +25,14 @@ from .datamodule import LightningDataModule
 from .errors import MisconfigurationException, rank_zero_warn
 from .filesystem import filesystem
 from .hooks import is_overridden
+from .hparams import given_hyperparameters
+from .instantiation import INSTANTIATOR
 from .module import LightningModule
 from .randomness import seed_everything
 from .trainer import Trainer
 
 try:
+    import yaml
     from jsonargparse import (  # type: ignore[attr-defined]
         ActionConfigFile,
         ArgumentParser,
@@ -219,6 +223,8 @@ class LightningCLI:
         subclass_mode_data: Lets the user choose a subclass of the data module.
         args: Arguments instead of the command line's: a list of words, or a dictionary.
         run: False only makes the objects.
+        load_from_checkpoint_support: Lets `save_hyperparameters` keep the configuration, from which
+            `load_from_checkpoint` makes arguments that are objects again.
         auto_configure_optimizers: Adds ``--optimizer`` and ``--lr_scheduler``, which then replace the module's own.
     """
 
@@ -238,6 +244,7 @@ class LightningCLI:
         args: ArgsType = None,
         run: bool = True,
         auto_configure_optimizers: bool = True,
+        load_from_checkpoint_support: bool = True,
     ) -> None:
         self.save_config_callback = save_config_callback
         self.save_config_kwargs = save_config_kwargs or {}
@@ -260,6 +267,8 @@ class LightningCLI:
         self.subcommand: str | None = self.config["subcommand"] if run else None
         self._take_hyperparameters_of_checkpoint()
         self._set_seed()
+        if load_from_checkpoint_support:
+            self._add_instantiators()
         self.before_instantiate_classes()
         self.instantiate_classes()
         self.after_instantiate_classes()
@@ -372,9 +381,49 @@ class LightningCLI:
         path = self.config[self.subcommand].get("ckpt_path")
         if not path or not Path(path).is_file():
             return
-        hparams = torch.load(path, weights_only=True, map_location="cpu").get("hyper_parameters")
-        if hparams:
-            self.config = self.parser.parse_object({self.subcommand: {"model": dict(hparams)}}, self.config)
+        hparams = dict(torch.load(path, weights_only=True, map_location="cpu").get("hyper_parameters") or {})
+        hparams.pop("_instantiator", None)
+        if not hparams:
+            return
+        if "_class_path" in hparams:
+            hparams = {"class_path": hparams.pop("_class_path"), "dict_kwargs": hparams}
+        try:
+            self.config = self.parser.parse_object({self.subcommand: {"model": hparams}}, self.config)
+        except SystemExit:
+            sys.stderr.write("Parsing of ckpt_path hyperparameters failed!\n")
+            raise
+
+    def _add_instantiators(self) -> None:
+        """Has the module and the data module made with their configuration at hand."""
+        for key, given, base, subclasses in (
+            ("model", self.model_class, LightningModule, self.subclass_mode_model),
+            ("data", self.datamodule_class, LightningDataModule, self.subclass_mode_data),
+        ):
+            made: Any = given or base
+            cls = made if isinstance(made, type) else inspect.signature(made).return_annotation
+            self.parser.add_instantiator(partial(self._instantiate, key), cls, subclasses=subclasses)
+
+    def _instantiate(
+        self, key: str, cls: Callable[..., Any], *args: Any, applied_instantiation_links: dict[str, Any], **kwargs: Any
+    ) -> Any:
+        described = self._described_config.get(key, {})
+        if "class_path" in described:
+            own = {**described.get("init_args", {}), **described.get("dict_kwargs", {})}
+            described = {"_class_path": described["class_path"], **own}
+        described = {**deepcopy(described), "_instantiator": INSTANTIATOR}
+        for target, value in applied_instantiation_links.items():
+            owner, _, name = target.partition(".")
+            if owner == key:
+                *parents, last = name.removeprefix("init_args.").split(".")
+                reduce(lambda inner, parent: inner[parent], parents, described)[last] = value
+        with given_hyperparameters(described):
+            return cls(*args, **kwargs)
+
+    @cached_property
+    def _described_config(self) -> dict[str, Any]:
+        text = self.parser.dump(self.config, skip_link_targets=False, skip_none=False, format="yaml")
+        described: dict[str, Any] = yaml.safe_load(text)
+        return described if self.subcommand is None else described[self.subcommand]
 
     # -- the objects ----------------------------------------------------------------------------------------------
 
@@ -405,7 +454,10 @@ class LightningCLI:
         config["callbacks"] = [
             *_as_list(config["callbacks"]),
             *(self._get(self.config_init, key) for key in parser.callback_keys),
-            *_as_list(self.trainer_defaults.get("callbacks")),
+            *(
+                instantiate_class((), callback) if isinstance(callback, dict) else callback
+                for callback in _as_list(self.trainer_defaults.get("callbacks"))
+            ),
         ]
         if self.save_config_callback is not None and not config.get("fast_dev_run", False):
             own_config = self.config.get(str(self.subcommand), self.config)

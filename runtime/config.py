@@ -6,15 +6,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from .errors import MisconfigurationException, rank_zero_info
 from .optim import GradClipAlgorithmType
 
 if TYPE_CHECKING:
+    from .accelerators import Accelerator
     from .callbacks.base import Callback
     from .loggers import Logger
     from .profilers import Profiler
+    from .strategies import Plugin, Strategy
 
 Limit = int | float
 Interval = str | timedelta | dict[str, int]
@@ -32,11 +34,11 @@ _BAREBONES = {
 class TrainerConfig:
     """Every argument of `Trainer`, as given; None where a default depends on others."""
 
-    accelerator: Any = "auto"
-    strategy: Any = "auto"
+    accelerator: str | Accelerator = "auto"
+    strategy: str | Strategy = "auto"
     devices: list[int] | str | int = "auto"
     num_nodes: int = 1
-    precision: Any = None
+    precision: str | int | None = None
     logger: Logger | Iterable[Logger] | bool | None = None
     callbacks: list[Callback] | Callback | None = None
     fast_dev_run: int | bool = False
@@ -67,7 +69,7 @@ class TrainerConfig:
     profiler: Profiler | str | None = None
     detect_anomaly: bool = False
     barebones: bool = False
-    plugins: Any = None
+    plugins: Plugin | list[Plugin] | None = None
     sync_batchnorm: bool = False
     reload_dataloaders_every_n_epochs: int = 0
     default_root_dir: str | Path | None = None

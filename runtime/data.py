@@ -117,7 +117,7 @@ def prepare_loaders(trainer: Trainer, stage: RunningStage, source: Any, limit: i
     for loader in combined.flattened:
         _check_iterable(loader, prefix, trainer)
         if overfit:
-            loader = without_shuffle(loader)
+            loader = without_shuffle(loader, prefix)
         if sampler_kwargs is not None:
             loader = with_distributed_sampler(loader, sampler_kwargs, mode=stage)
         if stage is RunningStage.TRAINING:

@@ -10,7 +10,9 @@ import sys
 import types
 from argparse import Namespace
 from ast import literal_eval
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -90,6 +92,20 @@ def collect_init_args(
             break
         frame = frame.f_back
     return path_args
+
+
+# What a command line made an object from, while it makes it: arguments may be objects, their description is plain.
+_given: ContextVar[dict[str, Any] | None] = ContextVar("given_hyperparameters", default=None)
+
+
+@contextmanager
+def given_hyperparameters(hparams: dict[str, Any]) -> Iterator[None]:
+    """`save_hyperparameters` keeps `hparams` inside, instead of the arguments of ``__init__``."""
+    token = _given.set(hparams)
+    try:
+        yield
+    finally:
+        _given.reset(token)
 
 
 def save_hyperparameters(
@@ -193,7 +209,7 @@ class HyperparametersMixin:
         if frame is None:
             current = inspect.currentframe()
             frame = current.f_back if current else None
-        save_hyperparameters(self, *args, ignore=ignore, frame=frame)
+        save_hyperparameters(self, *args, ignore=ignore, frame=frame, given_hparams=_given.get())
 
     def _set_hparams(self, hparams: Any) -> None:
         hparams = self._to_hparams_dict(hparams)

@@ -159,13 +159,15 @@ def with_sampler(loader: DataLoader, sampler: Any) -> DataLoader:
     return changed(loader, sampler=sampler, batch_sampler=inner)
 
 
-def without_shuffle(loader: Any) -> Any:
-    """`loader` in the order of its data; itself when it is not shuffled."""
-    if not isinstance(loader, DataLoader) or not is_shuffled(loader):
+def without_shuffle(loader: Any, prefix: str) -> Any:
+    """`loader` in the order of its data, so that a pass over a few batches has the same ones each time."""
+    if not isinstance(loader, DataLoader) or has_iterable_dataset(loader):
+        return loader
+    if isinstance(loader.sampler, SequentialSampler) and not is_shuffled(loader):
         return loader
     rank_zero_warn(
-        "You requested to overfit but enabled training dataloader shuffling."
-        " We are turning off the training dataloader shuffling for you."
+        f"You requested to overfit but enabled {prefix} dataloader shuffling."
+        f" We are turning off the {prefix} dataloader shuffling for you."
     )
     return with_sampler(loader, SequentialSampler(cast(Sized, loader.dataset)))
 

@@ -13,12 +13,11 @@ import torch
 from . import shards
 from .errors import rank_zero_warn
 from .hparams import AttributeDict, load_hparams_from_tags_csv, load_hparams_from_yaml, parse_class_init_keys
+from .instantiation import check_instantiator, instantiate_module
 from .plain_types import is_pickled
 
 T = TypeVar("T")
 
-# What a command line notes beside hyperparameters; the arguments themselves are enough here.
-TRUSTED_INSTANTIATORS = ("lightning.pytorch.cli.instantiate_module", "pytorch_lightning.cli.instantiate_module")
 # Where versions before 1.0 kept hyperparameters.
 _OLD_KEYS = ("hparams", "module_arguments")
 
@@ -59,7 +58,7 @@ def _read(source: Any, map_location: Any, weights_only: bool | None) -> dict[str
     return checkpoint
 
 
-def _constructor_arguments(cls: Any, checkpoint: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+def _made_again(cls: Any, checkpoint: dict[str, Any], given: dict[str, Any]) -> Any:
     saved: Any = {}
     for key in (*_OLD_KEYS, cls.CHECKPOINT_HYPER_PARAMS_KEY):
         if isinstance(checkpoint.get(key), Mapping):
@@ -73,14 +72,11 @@ def _constructor_arguments(cls: Any, checkpoint: dict[str, Any], given: dict[str
         saved = {container: saved}
     arguments = {**saved, **given}
     instantiator = arguments.pop("_instantiator", None)
-    if instantiator is not None and instantiator not in TRUSTED_INSTANTIATORS:
-        # A name from a file must not decide what is called.
-        raise ValueError(
-            f"The instantiator {instantiator!r} from the checkpoint is not in the allowlist of trusted instantiators"
-            f" {TRUSTED_INSTANTIATORS} and was blocked to prevent arbitrary code execution."
-            " Load the module with its own arguments instead."
-        )
-    return arguments if keywords else {name: value for name, value in arguments.items() if name in names}
+    if instantiator is not None:
+        check_instantiator(cls, instantiator, arguments.get("_class_path"))
+    if not keywords:
+        arguments = {name: value for name, value in arguments.items() if name in names}
+    return cls(**arguments) if instantiator is None else instantiate_module(cls, arguments)
 
 
 def _prepare(
@@ -112,7 +108,7 @@ def load_module(
 ) -> Any:
     """See `LightningModule.load_from_checkpoint`."""
     checkpoint = _prepare(cls, source, map_location, hparams_file, weights_only, given)
-    module = cls(**_constructor_arguments(cls, checkpoint, given))
+    module = _made_again(cls, checkpoint, given)
     chosen = module._strict_loading
     if chosen is not None and strict is not None and strict != chosen:
         raise ValueError(
@@ -145,9 +141,10 @@ def load_datamodule(
 ) -> Any:
     """See `LightningDataModule.load_from_checkpoint`."""
     checkpoint = _prepare(cls, source, map_location, hparams_file, weights_only, given)
-    datamodule = cls(**_constructor_arguments(cls, checkpoint, given))
-    if cls.__qualname__ in checkpoint:
-        datamodule.load_state_dict(checkpoint[cls.__qualname__])
+    datamodule = _made_again(cls, checkpoint, given)
+    name = type(datamodule).__qualname__
+    if name in checkpoint:
+        datamodule.load_state_dict(checkpoint[name])
     return datamodule
 
 

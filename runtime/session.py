@@ -325,8 +325,9 @@ def log_hyperparameters(trainer: Trainer) -> None:
         if owner is not None and owner._log_hyperparams and owner.hparams_initial
     ]
     if len(wanted) == 2:
-        shared = wanted[0].keys() & wanted[1].keys()
-        different = [key for key in shared if wanted[0][key] is not wanted[1][key] and wanted[0][key] != wanted[1][key]]
+        # `_class_path` is what a command line notes of each.
+        shared = (wanted[0].keys() & wanted[1].keys()) - {"_class_path"}
+        different = [key for key in shared if _differ(wanted[0][key], wanted[1][key])]
         if different:
             raise RuntimeError(
                 f"Error while merging hparams: the keys {different} are present in both the LightningModule's and"
@@ -341,6 +342,12 @@ def log_hyperparameters(trainer: Trainer) -> None:
             logger.log_hyperparams(merged)
         logger.log_graph(module)
         logger.save()
+
+
+def _differ(first: Any, second: Any) -> bool:
+    if isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor):
+        return not torch.equal(first, second)
+    return type(first) is not type(second) or bool(first != second)
 
 
 def sanity_check(trainer: Trainer) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from torch.optim import Optimizer
 
 from . import legacy, loops, snapshot
+from .accelerators import Accelerator
 from .call import STAGES, Call
 from .callbacks import Callback
 from .config import Interval, Limit, TrainerConfig, batch_limit, seconds_of
@@ -34,7 +35,7 @@ from .run import TrainingRun
 from .session import session
 from .signals import Signals
 from .state import RunningStage, RunState, TrainerFn, TrainerState, TrainerStatus
-from .strategies import Strategy, environment, resolve_strategy
+from .strategies import Plugin, Strategy, environment, resolve_strategy
 from .trial import trial
 from .validation_checks import INFINITE
 
@@ -77,11 +78,11 @@ class Trainer(TrainerProperties):
     def __init__(
         self,
         *,
-        accelerator: Any = "auto",
-        strategy: Any = "auto",
+        accelerator: str | Accelerator = "auto",
+        strategy: str | Strategy = "auto",
         devices: list[int] | str | int = "auto",
         num_nodes: int = 1,
-        precision: Any = None,
+        precision: str | int | None = None,
         logger: Logger | Iterable[Logger] | bool | None = None,
         callbacks: list[Callback] | Callback | None = None,
         fast_dev_run: int | bool = False,
@@ -112,7 +113,7 @@ class Trainer(TrainerProperties):
         profiler: Profiler | str | None = None,
         detect_anomaly: bool = False,
         barebones: bool = False,
-        plugins: Any = None,
+        plugins: Plugin | list[Plugin] | None = None,
         sync_batchnorm: bool = False,
         reload_dataloaders_every_n_epochs: int = 0,
         default_root_dir: Path_ | None = None,

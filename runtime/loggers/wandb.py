@@ -60,7 +60,7 @@ class WandbLogger(Logger):
         if offline and log_model:
             raise MisconfigurationException(
                 f"Providing log_model={log_model} and offline={offline} is an invalid configuration:"
-                " an offline run uploads no checkpoint. Write `log_model=False` or `offline=False`."
+                " checkpoints cannot be uploaded in offline mode. Write `log_model=False` or `offline=False`."
             )
         folder = save_dir if save_dir is not None else dir
         self._wandb_init: dict[str, Any] = {

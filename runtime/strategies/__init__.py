@@ -20,7 +20,7 @@ from .layer_sync import LayerSync, TorchSyncBatchNorm
 from .model_parallel import ModelParallelStrategy
 from .parallel import ParallelStrategy
 from .registry import StrategyRegistry
-from .resolve import resolve_strategy
+from .resolve import Plugin, resolve_strategy
 from .single_device import SingleDeviceStrategy
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "MPIEnvironment",
     "ModelParallelStrategy",
     "ParallelStrategy",
+    "Plugin",
     "SLURMEnvironment",
     "SingleDeviceStrategy",
     "SingleDeviceXLAStrategy",

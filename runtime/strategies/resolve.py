@@ -23,6 +23,7 @@ from .registry import StrategyRegistry
 from .single_device import SingleDeviceStrategy
 
 PLUGIN_KINDS: tuple[type, ...] = (Precision, CheckpointIO, ClusterEnvironment, LayerSync)
+Plugin = Precision | CheckpointIO | ClusterEnvironment | LayerSync
 
 
 def resolve_strategy(
@@ -32,7 +33,7 @@ def resolve_strategy(
     num_nodes: int = 1,
     sync_batchnorm: bool = False,
     precision: str | int | None = None,
-    plugins: Any | Iterable[Any] | None = None,
+    plugins: Plugin | Iterable[Plugin] | None = None,
     use_distributed_sampler: bool = True,
 ) -> Strategy:
     """The strategy that the arguments of a Trainer describe, complete but not yet running.

@@ -232,3 +232,76 @@ def test_as_a_script(tmp_path: Path) -> None:
     assert "steps 3 width 5" in result.stdout, result.stderr
     helped = subprocess.run([sys.executable, script, "fit", "--help"], capture_output=True, text=True, cwd=tmp_path)
     assert "--model.width" in helped.stdout and "--trainer.max_epochs" in helped.stdout
+
+
+class Configured(Classifier):
+    def __init__(
+        self,
+        make_optimizer: cli.OptimizerCallable = torch.optim.Adam,
+        activation: torch.nn.Module | None = None,
+        size: int = 2,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.make_optimizer, self.activation, self.size = make_optimizer, activation, size
+
+    def configure_optimizers(self) -> Any:
+        return self.make_optimizer(self.parameters())
+
+
+INSTANTIATED = {"_instantiator": "lightning.pytorch.cli.instantiate_module"}
+OBJECTS = [
+    "--model.make_optimizer=SGD",
+    "--model.make_optimizer.lr=0.25",
+    "--model.activation=torch.nn.LeakyReLU",
+    "--model.activation.negative_slope=0.5",
+]
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_arguments_that_are_objects_are_made_again_from_a_checkpoint(tmp_path: Path, by_name: bool) -> None:
+    words = ["fit", f"--trainer.default_root_dir={tmp_path}", *QUIET, "--trainer.enable_checkpointing=true"]
+    if by_name:
+        made = cli.LightningCLI(
+            None, Data, args=[*words, f"--model={__name__}.Configured", *OBJECTS], auto_configure_optimizers=False
+        )
+    else:
+        made = cli.LightningCLI(Configured, Data, args=[*words, *OBJECTS], auto_configure_optimizers=False)
+    path = made.trainer.checkpoint_callback.best_model_path
+    hparams = torch.load(path, weights_only=True)["hyper_parameters"]  # the description, not the objects
+    assert hparams["activation"]["init_args"]["negative_slope"] == 0.5 and hparams["size"] == 2
+    assert ("_class_path" in hparams) == by_name
+    again = (L.LightningModule if by_name else Configured).load_from_checkpoint(path)
+    assert isinstance(again, Configured) and isinstance(again.activation, torch.nn.LeakyReLU)
+    optimizer = again.configure_optimizers()
+    assert isinstance(optimizer, torch.optim.SGD) and optimizer.param_groups[0]["lr"] == 0.25
+    assert again.activation.negative_slope == 0.5
+
+
+def test_a_class_that_is_not_imported_is_not_made(tmp_path: Path) -> None:
+    torch.save({"state_dict": {}, "hyper_parameters": {"_class_path": "os.path.join", **INSTANTIATED}}, tmp_path / "x")
+    with pytest.raises(ValueError, match="already imported subclass"):
+        L.LightningModule.load_from_checkpoint(tmp_path / "x")
+
+
+def test_a_strategy_is_described_by_its_arguments() -> None:
+    made = cli.LightningCLI(
+        Classifier,
+        args=[
+            "--trainer.strategy=lightify.runtime.strategies.DDPStrategy",
+            "--trainer.strategy.find_unused_parameters=true",
+            "--trainer.accelerator=cpu",
+            "--trainer.devices=1",
+        ],
+        run=False,
+        trainer_defaults={"callbacks": {"class_path": "lightify.runtime.callbacks.Timer", "init_args": {}}},
+    )
+    assert made.trainer.strategy.ddp_arguments["find_unused_parameters"] is True
+    assert [type(callback).__name__ for callback in made.trainer.callbacks].count("Timer") == 1
+
+
+def test_hyperparameters_of_another_module_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"hyper_parameters": {"nothing_like_it": 1}}, tmp_path / "x.ckpt")
+    with pytest.raises(SystemExit):
+        run(tmp_path, "predict", f"--ckpt_path={tmp_path / 'x.ckpt'}")
+    assert "Parsing of ckpt_path hyperparameters failed" in capsys.readouterr().err

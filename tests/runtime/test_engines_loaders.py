@@ -320,12 +320,13 @@ def test_the_users_loader_is_not_changed() -> None:
     assert len(loader) == 4
 
 
-def test_overfitting_takes_the_data_in_order() -> None:
-    with pytest.warns(UserWarning, match="overfit but enabled training dataloader shuffling"):
-        ordered = without_shuffle(DataLoader(Numbers(4), shuffle=True))
+@pytest.mark.parametrize("sampler", [None, WeightedRandomSampler([1.0] * 4, 4), [3, 2, 1, 0]])
+def test_overfitting_takes_the_data_in_order(sampler: Any) -> None:
+    with pytest.warns(UserWarning, match="overfit but enabled val dataloader shuffling"):
+        ordered = without_shuffle(DataLoader(Numbers(4), shuffle=sampler is None, sampler=sampler), "val")
     assert [batch.tolist() for batch in ordered] == [[0], [1], [2], [3]]
     plain = DataLoader(Numbers())
-    assert without_shuffle(plain) is plain
+    assert without_shuffle(plain, "train") is plain
 
 
 def test_indices_of_each_batch_are_known() -> None:
