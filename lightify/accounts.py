@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PurePath
 
 import libcst as cst
 
 from lightify.flow import Item
 from lightify.ledger import Fate, Ledger, LedgerEntry
 from lightify.parse import Tree
+from lightify.plan.adoption import concerned, moved_from_elsewhere
 from lightify.plan.types import FateNote, Plan, Plans
 from lightify.query import small, walk
 
@@ -22,6 +24,10 @@ def account(tree: Tree, plans: Plans, dropped_imports: frozenset[cst.CSTNode] = 
         _account_run(tree, plan, fates)
     for node in dropped_imports:
         _note(fates, node, FateNote(Fate.DROPPED, "", "nothing uses it any more"))
+    elsewhere = moved_from_elsewhere(plans, tree)
+    for function in elsewhere:
+        if function not in plans.adopted:
+            _note(fates, function, FateNote(Fate.KEPT, "", "it stays in its file"), below=False)
     for function in plans.removed:
         if isinstance(function, cst.FunctionDef):
             _note(fates, function, FateNote(Fate.DROPPED, "", "its body moved to the hooks"))
@@ -29,13 +35,13 @@ def account(tree: Tree, plans: Plans, dropped_imports: frozenset[cst.CSTNode] = 
         for step in (*plan.nest.epoch_start, *plan.nest.body, *plan.nest.epoch_end):
             if isinstance(step, Item):
                 _note(fates, step.node, FateNote(Fate.DROPPED, "", "not needed by the Trainer"), plan.origins)
-    lines = tree.source.text.splitlines()
+    for definition in plans.adopted:
+        _note(fates, definition, FateNote(Fate.MOVED, PurePath(tree.source.path).name))
     entries = []
-    for node, span in tree.spans.items():
-        fate = fates.get(node) or FateNote(Fate.KEPT)
-        text = lines[span.line - 1][:200].strip() if span.line <= len(lines) else ""
-        entries.append(LedgerEntry(span, text, fate.fate, fate.target, fate.reason))
-    return Ledger(tuple(sorted(entries, key=lambda entry: entry.span)))
+    for node in concerned(elsewhere, tree):
+        fate, span = fates.get(node) or FateNote(Fate.KEPT), tree.spans[node]
+        entries.append(LedgerEntry(span, tree.line(span)[:200], fate.fate, fate.target, fate.reason))
+    return Ledger(tuple(sorted(entries, key=lambda entry: (entry.span.path != tree.source.path, entry.span))))
 
 
 def _account_run(tree: Tree, plan: Plan, fates: dict[cst.CSTNode, FateNote]) -> None:

@@ -70,7 +70,7 @@ def _collect(tree: Tree) -> list[Fact]:
         for kind in kinds:
             readers[kind].append(recognise)
     facts: list[Fact] = []
-    stack: list[tuple[cst.CSTNode, Scope]] = [(tree.module, None)]
+    stack: list[tuple[cst.CSTNode, Scope]] = [(tree.scope, None)]
     while stack:
         node, scope = stack.pop()
         for recognise in readers.get(type(node), ()):

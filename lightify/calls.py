@@ -93,11 +93,10 @@ def callers(tree: Tree) -> Mapping[cst.FunctionDef, list[cst.Call]]:
     """The calls of each function and method that the file defines, as far as names tell."""
     methods = method_table(tree)
     found: dict[cst.FunctionDef, list[cst.Call]] = defaultdict(list)
-    nested = {
-        node.name.value: node
-        for node in tree.parents
-        if isinstance(node, cst.FunctionDef) and any(isinstance(a, cst.FunctionDef) for a in tree.ancestors(node))
-    }
+    nested: dict[str, list[cst.FunctionDef]] = defaultdict(list)
+    for node in tree.parents:
+        if isinstance(node, cst.FunctionDef) and any(isinstance(a, cst.FunctionDef) for a in tree.ancestors(node)):
+            nested[node.name.value].append(node)
     for node in tree.parents:
         if not isinstance(node, cst.Call):
             continue
@@ -107,7 +106,7 @@ def callers(tree: Tree) -> Mapping[cst.FunctionDef, list[cst.Call]]:
                 if definition is None or _class_around(function, tree) in _with_bases(definition, tree):
                     found[function].append(node)
         elif isinstance(node.func, cst.Name):
-            named = nested.get(node.func.value) or tree.functions.get(node.func.value)
+            named = _nested_function(node, nested[node.func.value], tree) or tree.functions.get(node.func.value)
             if named is not None:
                 found[named].append(node)
         elif (used := method_call(node)) is not None:
@@ -115,6 +114,14 @@ def callers(tree: Tree) -> Mapping[cst.FunctionDef, list[cst.Call]]:
                 if _may_be_receiver(used[0], function, tree):
                     found[function].append(node)
     return found
+
+
+def _nested_function(call: cst.Call, candidates: Sequence[cst.FunctionDef], tree: Tree) -> cst.FunctionDef | None:
+    """The function defined inside one of those around a call."""
+    around = set(tree.ancestors(call)) if candidates else set()
+    return next(
+        (f for f in candidates if next(a for a in tree.ancestors(f) if isinstance(a, cst.FunctionDef)) in around), None
+    )
 
 
 def method_table(tree: Tree) -> Mapping[str, list[cst.FunctionDef]]:
@@ -254,6 +261,9 @@ def open_call(item: Item, tree: Tree, module: Frame, *, evaluating: bool = False
     if resolved is None:
         return "the called function is not known"
     function, receiver = resolved
+    fixed = tree.links.fixed.get(tree.linked(function) or function)
+    if fixed is not None:
+        return fixed
     if function.asynchronous is not None or any(
         isinstance(node, (cst.Yield, cst.Await)) for node in walk(function.body)
     ):

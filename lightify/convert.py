@@ -11,6 +11,7 @@ from lightify.errors import Diagnostic, LightifyError, Refusal
 from lightify.findings import find
 from lightify.inventory import Found, inventory
 from lightify.ledger import Ledger
+from lightify.link import link
 from lightify.parse import Tree, parse
 from lightify.plan.make import make_plans
 from lightify.plan.types import Plans
@@ -42,7 +43,7 @@ def convert(source: Source, settings: Settings) -> Conversion:
     Raises:
         LightifyError: the text does not parse, or the result fails our own check (a fault of ours).
     """
-    tree = parse(source)
+    tree = link(parse(source))
     analysis = analyze(tree)
     plans = make_plans(tree, analysis, settings)
     if isinstance(plans, Refusal):

@@ -158,24 +158,25 @@ def same_scope(nodes: Iterable[cst.CSTNode]) -> Iterator[cst.CSTNode]:
 
 def bound_names(nodes: Iterable[cst.CSTNode]) -> set[str]:
     """Names that statements bind in their own scope."""
-    names: set[str] = set()
-    for node in same_scope(nodes):
-        if isinstance(node, (cst.AssignTarget, cst.AugAssign, cst.AnnAssign, cst.For, cst.NamedExpr)):
-            names.update(target_names(node.target))
-        elif isinstance(node, cst.AsName):
-            names.update(target_names(node.name))
-        elif isinstance(node, (cst.FunctionDef, cst.ClassDef)):
-            names.add(node.name.value)
-        elif isinstance(node, cst.ImportAlias) and node.asname is None:
-            root: cst.CSTNode = node.name
-            while isinstance(root, cst.Attribute):
-                root = root.value
-            names.update(target_names(root))
-        elif isinstance(node, cst.Del):
-            names.update(target_names(node.target))
-        elif isinstance(node, (cst.MatchAs, cst.MatchStar)) and node.name is not None:
-            names.add(node.name.value)
-    return names
+    return {name for node in same_scope(nodes) for name in bound_by(node)}
+
+
+def bound_by(node: cst.CSTNode) -> Iterable[str]:
+    """Names that a node itself binds, not those below it."""
+    if isinstance(node, (cst.AssignTarget, cst.AugAssign, cst.AnnAssign, cst.For, cst.NamedExpr, cst.Del)):
+        return target_names(node.target)
+    if isinstance(node, cst.AsName):
+        return target_names(node.name)
+    if isinstance(node, (cst.FunctionDef, cst.ClassDef)):
+        return (node.name.value,)
+    if isinstance(node, cst.ImportAlias) and node.asname is None:
+        root: cst.CSTNode = node.name
+        while isinstance(root, cst.Attribute):
+            root = root.value
+        return target_names(root)
+    if isinstance(node, (cst.MatchAs, cst.MatchStar)) and node.name is not None:
+        return (node.name.value,)
+    return ()
 
 
 @lru_cache(maxsize=4096)
@@ -263,6 +264,8 @@ def _evaluated_outside(node: cst.FunctionDef | cst.Lambda | cst.ClassDef) -> Ite
             yield param.annotation
     if isinstance(node, cst.FunctionDef):
         yield from node.decorators
+        if node.returns is not None:
+            yield node.returns
 
 
 _UNKNOWN = object()

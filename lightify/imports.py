@@ -10,17 +10,21 @@ from lightify.parse import Tree
 from lightify.query import dotted, small
 
 
-def drop_unused_imports(script: cst.Module, generated: str, tree: Tree) -> tuple[str, frozenset[cst.CSTNode]]:
+def drop_unused_imports(
+    script: cst.Module, generated: str, tree: Tree, defined: frozenset[str], brought: frozenset[str]
+) -> tuple[str, frozenset[cst.CSTNode]]:
     """Returns the script's text and the top-level imports that are gone.
 
     An import that the source did not use either stays, for what importing it does.
 
     Args:
         generated: statements that will be added to the script.
+        defined: names that the script now defines itself.
+        brought: names that imports for code of other files bind.
     """
-    before = _loaded(tree.source.text)
+    before = _loaded(tree.source.text) | brought
     after = _loaded(script.code) | _loaded(generated)
-    gone = before - after
+    gone = (before - after) | defined
     dropped: set[cst.CSTNode] = set()
     body: list[cst.CSTNode] = []
     for statement in script.body:

@@ -11,6 +11,7 @@ from lightify.errors import SourceSpan
 from lightify.facts import Analysis, Kind
 from lightify.ledger import Fate
 from lightify.parse import Tree
+from lightify.plan.adoption import concerned, moved_from_elsewhere
 from lightify.plan.types import Plan, Plans
 
 
@@ -26,13 +27,21 @@ class Found:
 
 def inventory(tree: Tree, analysis: Analysis, plans: Plans) -> tuple[Found, ...]:
     """Lists models, optimizers, loaders and loops in source order."""
-    return tuple(sorted(_found(tree, analysis, plans), key=lambda found: found.span or SourceSpan("", 0)))
+
+    def place(found: Found) -> tuple[bool, SourceSpan]:
+        span = found.span or SourceSpan("", 0)
+        return span.path not in ("", tree.source.path), span
+
+    return tuple(sorted(_found(tree, analysis, plans), key=place))
 
 
 def _found(tree: Tree, analysis: Analysis, plans: Plans) -> Iterator[Found]:
     seen: set[tuple[str, str, SourceSpan]] = set()
+    places = {tree.spans[node] for node in concerned(moved_from_elsewhere(plans, tree), tree)}
     for fact in analysis.named:
         span = tree.span(fact.node)
+        if span not in places:
+            continue
         if fact.name.startswith("self.") and fact.kind is Kind.MODULE:
             continue  # a network's own layers
         if (fact.kind.value, fact.name, span) not in seen:
@@ -41,9 +50,11 @@ def _found(tree: Tree, analysis: Analysis, plans: Plans) -> Iterator[Found]:
     for plan in plans.runs:
         yield from _found_in(tree, plan)
     for backward in analysis.backwards:
-        yield Found("backward", "", tree.span(backward.call))
+        if (span := tree.span(backward.call)) in places:
+            yield Found("backward", "", span)
     for update in analysis.updates:
-        yield Found("optimizer step", "", tree.span(update.call))
+        if (span := tree.span(update.call)) in places:
+            yield Found("optimizer step", "", span)
 
 
 def _found_in(tree: Tree, plan: Plan) -> Iterator[Found]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import libcst as cst
 
@@ -13,6 +14,29 @@ from lightify.query import FieldName, children, dotted, walk
 from lightify.sources import Source
 
 Statement = cst.BaseStatement | cst.BaseSmallStatement
+
+
+@dataclass(frozen=True, eq=False)
+class Links:
+    """What a script's tree knows of the other files of its repository.
+
+    Attributes:
+        definitions: functions, classes and assignments of other files, under the names that this script gives them.
+        origins: linked definition to the script's import statement that leads to it.
+        fixed: linked definition to the reason why its code can't move to the script.
+        imports: name that linked code reads to the lines that import it into the script.
+        foreign: those of these names that other packages define.
+        written: name to how the text writes it, where that differs: `engine.train`.
+        texts: path to text of the files that the linked definitions come from.
+    """
+
+    definitions: tuple[cst.BaseStatement, ...] = ()
+    origins: Mapping[cst.CSTNode, cst.CSTNode] = field(default_factory=dict)
+    fixed: Mapping[cst.CSTNode, str] = field(default_factory=dict)
+    imports: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    foreign: frozenset[str] = frozenset()
+    written: Mapping[str, str] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +49,8 @@ class Tree:
         functions, classes: those of the top level by name (also under `if` or `try`).
         imports: local name to qualified name, from anywhere in the file.
         parents: statement or function of the top level walk to its enclosing statement.
+        links: definitions of other files that the script uses; they are in `functions`, `classes`, `spans` and
+            `parents` like its own, but not in `module`.
     """
 
     source: Source
@@ -34,6 +60,36 @@ class Tree:
     classes: Mapping[str, cst.ClassDef]
     imports: Mapping[str, str]
     parents: Mapping[cst.CSTNode, cst.CSTNode] = field(repr=False)
+    links: Links = field(default_factory=Links, repr=False)
+
+    @cached_property
+    def scope(self) -> cst.Module:
+        """The module scope: the script's own statements after those that are linked to it."""
+        if not self.links.definitions:
+            return self.module
+        return self.module.with_changes(body=[*self.links.definitions, *self.module.body])
+
+    @cached_property
+    def text(self) -> str:
+        """The script's text and that of the files linked to it."""
+        return "\n".join([self.source.text, *self.links.texts.values()])
+
+    @cached_property
+    def _lines(self) -> Mapping[str, list[str]]:
+        texts = {**self.links.texts, self.source.path: self.source.text}
+        return {path: text.splitlines() for path, text in texts.items()}
+
+    def line(self, span: SourceSpan) -> str:
+        """The first line of a statement."""
+        lines = self._lines[span.path]
+        return lines[span.line - 1].strip() if span.line <= len(lines) else ""
+
+    def linked(self, node: cst.CSTNode) -> cst.CSTNode | None:
+        """The linked definition that a node stands in; None for nodes of the script itself."""
+        for around in (node, *self.ancestors(node)):
+            if around in self.links.origins:
+                return around
+        return None
 
     def span(self, node: cst.CSTNode) -> SourceSpan:
         """The place of a node: its own or that of the statement around it."""
@@ -113,7 +169,7 @@ def parse(source: Source) -> Tree:
     ):
         module = module.visit(_OneStatementPerLine())
     module = _name_fields(module)
-    statements, parents = _index(module)
+    statements, parents = index(module)
     spans: dict[cst.CSTNode, SourceSpan] = dict(zip(statements, _places(syntax, source.path)))
     functions, classes = {}, {}
     for node in _top_level(module):
@@ -152,7 +208,8 @@ def _syntax_error(place: SourceSpan, text: str) -> Diagnostic:
     return Diagnostic("LF101", f"not valid Python 3: {line[:80]!r}", place, hint=hint)
 
 
-def _index(module: cst.Module) -> tuple[list[Statement], dict[cst.CSTNode, cst.CSTNode]]:
+def index(module: cst.CSTNode) -> tuple[list[Statement], dict[cst.CSTNode, cst.CSTNode]]:
+    """The statements below a node in the order of the text, itself included, and the parent of each node."""
     statements: list[Statement] = []
     parents: dict[cst.CSTNode, cst.CSTNode] = {}
     stack: list[cst.CSTNode] = [module]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 
 import libcst as cst
+from libcst._nodes.internal import CodegenState
 
 _WHITESPACE_FIELDS = {
     "leading_lines",
@@ -40,6 +41,17 @@ class FieldName(cst.Name):
 
     def _validate(self) -> None:
         pass
+
+
+@dataclass(frozen=True)
+class LinkedName(cst.Name):
+    """`engine.train` of an imported file taken as one name, which the text goes on to write as it was."""
+
+    written: str = ""
+
+    def _codegen_impl(self, state: CodegenState) -> None:
+        with self._parenthesize(state):
+            state.add_token(self.written)
 
 
 #: Stands for the generated module's own self, whatever the script calls self.

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 
 import libcst as cst
 
+from lightify.elsewhere import with_code_from_elsewhere
 from lightify.imports import drop_unused_imports
 from lightify.parse import Tree
 from lightify.plan.runs import Loop
 from lightify.plan.surroundings import interrupt_handler
 from lightify.plan.types import Plans
 from lightify.query import is_docstring, map_children, small
+from lightify.substitute import substitute
 
 IMPORT_SLOT = "__lightify_import__"
 
@@ -33,6 +35,7 @@ def script_around(
     Args:
         generated: the code of the classes and runs, which uses imports, too.
     """
+    module, brought = with_code_from_elsewhere(tree, plans)
     loops: dict[cst.CSTNode, int] = {plan.nest.host_loop: n for n, plan in enumerate(plans.runs)}
     edits = {node: new for plan in plans.runs for node, new in plan.host_edits.items()}
     unset: dict[cst.CSTNode, dict[str, None]] = defaultdict(dict)
@@ -40,13 +43,13 @@ def script_around(
         for node, names in plan.unset.items():
             unset[node].update(dict.fromkeys(names))
     handlers = {interrupt_handler(plan.nest.host_loop, tree) for plan in plans.runs} if on_lightning else set()
-    tops = [_class_place(plan.nest.host_loop, tree) for plan in plans.runs]
-    last_import = _last_import(tree)
+    tops = [_class_place(plan.nest.host_loop, module, tree) for plan in plans.runs]
+    last_import = _last_import(module)
 
     def change(node: cst.CSTNode) -> cst.CSTNode:
         if isinstance(node, (cst.IndentedBlock, cst.Module)):
             body: list[cst.BaseStatement] = []
-            if last_import is None and node is tree.module:
+            if last_import is None and node is module:
                 body.append(_slot(IMPORT_SLOT))
             for statement in node.body:
                 body.extend(_slot(class_slot(n)) for n, top in enumerate(tops) if statement is top)
@@ -71,14 +74,15 @@ def script_around(
             return changed.with_changes(type=cst.parse_expression("(KeyboardInterrupt, SystemExit)"))
         return changed
 
-    script: cst.Module = change(tree.module)  # type: ignore[assignment]
-    return drop_unused_imports(script, "\n".join(generated), tree)
+    adopted = frozenset(definition.name.value for definition in plans.adopted)  # type: ignore[attr-defined]
+    script = substitute(change(module), lambda name: cst.Name(name) if name in adopted else None)
+    return drop_unused_imports(script, "\n".join(generated), tree, adopted, brought)  # type: ignore[arg-type]
 
 
-def _last_import(tree: Tree) -> cst.CSTNode | None:
+def _last_import(module: cst.Module) -> cst.CSTNode | None:
     """The last import of the file's first group of imports."""
     last = None
-    for node in tree.module.body:
+    for node in module.body:
         if _is_import(node):
             last = node
         elif not is_docstring(node):
@@ -86,9 +90,9 @@ def _last_import(tree: Tree) -> cst.CSTNode | None:
     return last
 
 
-def _class_place(loop: Loop, tree: Tree) -> cst.CSTNode:
+def _class_place(loop: Loop, module: cst.Module, tree: Tree) -> cst.CSTNode:
     """The top-level statement that the class goes before: the run's, or the first after the last definition."""
-    body = list(tree.module.body)
+    body = list(module.body)
     around = [loop, *tree.ancestors(loop)]
     end = next(i for i, node in enumerate(body) if any(node is a for a in around))
     place = end

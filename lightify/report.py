@@ -35,13 +35,20 @@ def conversion_to_json(conversion: Conversion) -> Json:
         "mode": conversion.mode,
         "reasons": list(conversion.reasons),
         "found": [
-            {"kind": found.kind, "name": found.name, "detail": found.detail, "place": _place(found.span)}
+            {
+                "kind": found.kind,
+                "name": found.name,
+                "detail": found.detail,
+                "path": found.span.path if found.span else None,
+                "place": _place(found.span),
+            }
             for found in conversion.found
         ],
         "ledger": {
             "count": conversion.ledger.count(),
             "statements": [
                 {
+                    "path": entry.span.path,
                     "place": _place(entry.span),
                     "text": entry.text,
                     "fate": entry.fate.value,
@@ -150,6 +157,11 @@ def report_text(outcome: Outcome) -> str:
     return "\n".join(lines)
 
 
+def _line(span: SourceSpan, conversion: Conversion) -> str:
+    """The line, with its file where that is another one."""
+    return str(span.line) if span.path == conversion.source.path else f"{span.path}:{span.line}"
+
+
 def counts_text(conversion: Conversion) -> str:
     return ", ".join(f"{number} {fate}" for fate, number in conversion.ledger.count().items())
 
@@ -212,7 +224,7 @@ def print_inspection(outcome: Outcome, console: Console) -> None:
     if conversion.found:
         table = Table("found", "name", "line", "detail", box=None, pad_edge=False)
         for found in conversion.found:
-            line = str(found.span.line) if found.span else ""
+            line = _line(found.span, conversion) if found.span else ""
             table.add_row(Text(found.kind), Text(found.name), line, Text(found.detail))
         console.print()
         console.print(table)
@@ -222,7 +234,9 @@ def print_inspection(outcome: Outcome, console: Console) -> None:
         for entry in conversion.ledger.entries:
             fate = Text(entry.fate.value, style=style[entry.fate.value])
             where = ": ".join(filter(None, (entry.target, entry.reason)))
-            table.add_row(str(entry.span.line), Text(entry.text, overflow="ellipsis", no_wrap=True), fate, Text(where))
+            table.add_row(
+                _line(entry.span, conversion), Text(entry.text, overflow="ellipsis", no_wrap=True), fate, Text(where)
+            )
         console.print()
         console.print(table)
         console.print(f"\n{counts_text(conversion)}", highlight=False)

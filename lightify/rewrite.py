@@ -91,19 +91,20 @@ class Pieces:
 
 def rewrite(tree: Tree, plans: Plans, settings: Settings) -> Pieces:
     """Cuts the script into the pieces of its conversion."""
-    runs = tuple(_Rewriter(tree, plan, settings).pieces() for plan in plans.runs)
+    runs = tuple(_Rewriter(tree, plan, plans, settings).pieces() for plan in plans.runs)
     generated = [text for run in runs for text in run.code]
     script, dropped = script_around(tree, plans, generated, on_lightning=settings.runtime == "lightning")
     return Pieces(script, runs, dropped)
 
 
 class _Rewriter:
-    def __init__(self, tree: Tree, plan: Plan, settings: Settings) -> None:
+    def __init__(self, tree: Tree, plan: Plan, plans: Plans, settings: Settings) -> None:
         self.on_lightning = settings.runtime == "lightning"
         self.data_module = settings.data_module
         self.tree = tree
         self.plan = plan
         self.sites = set(plan.nest.sites)
+        self.adopted = frozenset(definition.name.value for definition in plans.adopted)  # type: ignore[attr-defined]
         self.used_names = {node.value for node in tree.parents if isinstance(node, cst.Name)}
 
     def pieces(self) -> RunPieces:
@@ -160,12 +161,14 @@ class _Rewriter:
     def _about(self) -> str:
         """What the module is made of, for its docstring."""
         nest = self.plan.nest
-        name = PurePath(self.tree.source.path).name
-        line = self.tree.span(nest.host_loop).line
-        place = f"{nest.host.name}()" if nest.host.name else name
-        calls = list(dict.fromkeys(f"{o.function.name.value}()" for o in nest.opened))
+        span = self.tree.span(nest.host_loop)
+        place = f"{nest.host.name}(){self._of_file(nest.host_loop)}" if nest.host.name else PurePath(span.path).name
+        calls = list(dict.fromkeys(f"{o.function.name.value}(){self._of_file(o.function)}" for o in nest.opened))
         with_calls = f", with {', '.join(calls)}" if calls else ""
-        return f"The training loop of {place}, line {line}{with_calls}."
+        return f"The training loop of {place}, line {span.line}{with_calls}."
+
+    def _of_file(self, node: cst.CSTNode) -> str:
+        return f" of {PurePath(self.tree.span(node).path).name}" if self.tree.linked(node) is not None else ""
 
     def _fresh(self, *names: str) -> str:
         return next(name for name in (*names, f"{names[-1]}_") if name not in self.used_names)
@@ -380,6 +383,8 @@ class _Rewriter:
     def _replacement(self, name: str, frame: Frame, fetched: dict[Variable, str]) -> cst.BaseExpression | None:
         if name == MODULE_SELF:
             return cst.Name("self")
+        if name in self.adopted:
+            return cst.Name(name)
         meaning = frame.resolve(name)
         if isinstance(meaning, Expression):
             inner = self._expression(meaning.node, meaning.frame, fetched)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import libcst as cst
 
 from lightify.flow import local_names
-from lightify.query import map_children, target_names
+from lightify.query import dotted, map_children, target_names
 
 #: Gets a name; returns what to put in its place, or None to leave it.
 NameMap = Callable[[str], cst.BaseExpression | None]
@@ -16,14 +16,19 @@ _COMPREHENSIONS = (cst.ListComp, cst.SetComp, cst.GeneratorExp, cst.DictComp)
 _BARE_PARENTS = (cst.Arg, cst.FormattedStringExpression, cst.Index, cst.Return, cst.Expr, cst.Assign, cst.Element)
 
 
-def substitute(node: cst.CSTNode, replace: NameMap) -> cst.CSTNode:
-    """Returns the node with its free names replaced; attributes, keywords and inner names stay."""
-    return _Substitution(replace).visit(node, frozenset(), None)
+def substitute(node: cst.CSTNode, replace: NameMap, replace_chain: NameMap | None = None) -> cst.CSTNode:
+    """Returns the node with its free names replaced; attributes, keywords and inner names stay.
+
+    Args:
+        replace_chain: the same for chains of attributes that start with a free name: `a.b`.
+    """
+    return _Substitution(replace, replace_chain).visit(node, frozenset(), None)
 
 
 class _Substitution:
-    def __init__(self, replace: NameMap) -> None:
+    def __init__(self, replace: NameMap, replace_chain: NameMap | None) -> None:
         self.replace = replace
+        self.replace_chain = replace_chain
 
     def visit(self, node: cst.CSTNode, hidden: frozenset[str], parent: cst.CSTNode | None) -> cst.CSTNode:
         if isinstance(node, cst.Name):
@@ -36,6 +41,9 @@ class _Substitution:
                 return new.with_changes(lpar=node.lpar, rpar=node.rpar)
             return _without_parentheses(new) if isinstance(parent, _BARE_PARENTS) else new
         if isinstance(node, cst.Attribute):
+            new = self._chain(node, hidden) if self.replace_chain is not None else None
+            if new is not None:
+                return new
             value = self.visit(node.value, hidden, node)
             return node if value is node.value else node.with_changes(value=value)
         if isinstance(node, cst.Arg):
@@ -54,9 +62,7 @@ class _Substitution:
             inner = hidden | names
             return map_children(node, lambda child: self.visit(child, inner, node))
         if isinstance(node, (cst.ClassDef,)):
-            body = map_children(node.body, lambda child: self.visit(child, hidden, node.body))
-            bases = [self.visit(base, hidden, node) for base in node.bases]
-            return node.with_changes(body=body, bases=bases)
+            return map_children(node, lambda child: child if child is node.name else self.visit(child, hidden, node))
         if isinstance(node, cst.NameItem):
             return node
         if isinstance(node, cst.IfExp):
@@ -64,6 +70,13 @@ class _Substitution:
             if isinstance(test, cst.Name) and test is not node.test and test.value in ("True", "False"):
                 return self.visit(node.body if test.value == "True" else node.orelse, hidden, parent)
         return _folded(node, map_children(node, lambda child: self.visit(child, hidden, node)))
+
+    def _chain(self, node: cst.Attribute, hidden: frozenset[str]) -> cst.BaseExpression | None:
+        name = dotted(node)
+        if name is None or name.partition(".")[0] in hidden or self.replace_chain is None:
+            return None
+        new = self.replace_chain(name)
+        return new.with_changes(lpar=node.lpar, rpar=node.rpar) if new is not None and node.lpar else new
 
     def _function(self, node: cst.FunctionDef | cst.Lambda, hidden: frozenset[str]) -> cst.CSTNode:
         inner = hidden | local_names(node)
@@ -87,8 +100,11 @@ class _Substitution:
             changes["params"] = params
         if body is not node.body:
             changes["body"] = body
-        if isinstance(node, cst.FunctionDef) and node.decorators:
-            changes["decorators"] = [self.visit(d, hidden, node) for d in node.decorators]
+        if isinstance(node, cst.FunctionDef):
+            if node.decorators:
+                changes["decorators"] = [self.visit(d, hidden, node) for d in node.decorators]
+            if node.returns is not None:
+                changes["returns"] = self.visit(node.returns, hidden, node)
         return node.with_changes(**changes) if changes else node
 
 

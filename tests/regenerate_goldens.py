@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lightify.convert import Conversion, convert
+from lightify.errors import SourceSpan
 from lightify.settings import RuntimeName, Settings
 from lightify.sources import read_source
 
@@ -33,12 +34,16 @@ def report(result: Conversion) -> dict[str, object]:
         "reasons": list(result.reasons),
         "fates": result.ledger.count(),
         "ledger": [
-            " ".join(filter(None, (f"{entry.span.line}:", entry.fate.value, entry.target)))
+            " ".join(filter(None, (f"{_place(entry.span)}:", entry.fate.value, entry.target)))
             for entry in result.ledger.entries
         ],
         "findings": [str(finding) for finding in result.findings],
         "refusals": [str(refusal) for refusal in result.refusals],
     }
+
+
+def _place(span: SourceSpan) -> str:
+    return str(span.line) if span.path == "input.py" else f"{span.path}:{span.line}"
 
 
 def report_text(result: Conversion) -> str:

@@ -22,7 +22,7 @@ CONVERTER_LAYERS = [
     ("analyze",),
     ("plan",),
     ("findings",),
-    ("accounts", "inventory", "remainder", "rewrite", "render", "formatting", "selfcheck"),
+    ("accounts", "inventory", "elsewhere", "remainder", "rewrite", "render", "formatting", "selfcheck"),
     ("convert", "files"),
     ("jobs",),
     ("report",),

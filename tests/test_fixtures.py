@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import platform
+import shutil
 from importlib.metadata import version
 from pathlib import Path
 
@@ -28,6 +29,7 @@ ON_LIGHTNING = (
     "full_batch",
     "gan",
     "lbfgs",
+    "loop_in_engine",
     "no_eval_mode",
     "plateau",
     "resume",
@@ -76,8 +78,15 @@ def test_trains_as_its_source_does_on_lightning(case: str, traces: Path, tmp_pat
         pytest.skip("refused for now: " + result.refusals[0].message)
     script = tmp_path / "train.py"
     script.write_text(result.text, encoding="utf-8")
+    for file in siblings(case):
+        shutil.copy(file, tmp_path)
     verdict = compare(source_run(case, traces), run_traced(Command(script, timeout_s=TIMEOUT_S)))
     assert verdict.outcome is Outcome.IDENTICAL, f"{verdict.sentence}\n{verdict.new.stderr_tail}"
+
+
+def siblings(case: str) -> list[Path]:
+    """The other files of a case's repository."""
+    return sorted(path for path in (FIXTURES / case).glob("*.py") if path.name not in ("input.py", "expected.py"))
 
 
 def golden(case: str, name: str) -> str | None:
@@ -99,7 +108,7 @@ def source_run(case: str, traces: Path) -> Run:
     """The run of a case's source, made once for each version of what it depends on."""
     script = FIXTURES / case / "input.py"
     key = hashlib.sha256(script.read_bytes())
-    for file in sorted(VERIFY.glob("*.py")):
+    for file in (*siblings(case), *sorted(VERIFY.glob("*.py"))):
         key.update(file.read_bytes())
     key.update(f"{platform.python_version()} {version('torch')} {version('numpy')}".encode())
     kept = traces / f"{case}-{key.hexdigest()[:16]}.pickle"

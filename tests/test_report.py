@@ -83,6 +83,7 @@ def test_json_keeps_its_shape() -> None:
     assert (first["status"], first["mode"], first["written"]) == ("converted", "manual", "a b/train_lit.py")
     assert first["ledger"]["count"] == {"kept": 2, "moved": 1, "replaced": 1, "dropped": 1}
     assert first["ledger"]["statements"][1] == {
+        "path": "a b/train.py",
         "place": {"line": 4, "column": 1, "end_line": 4, "end_column": 1},
         "text": "loss = net(x)",
         "fate": "moved",

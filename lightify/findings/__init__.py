@@ -26,6 +26,7 @@ from lightify.findings.base import Finding, Rule
 from lightify.findings.script import Script
 from lightify.ignore import unknown_codes, without_ignored
 from lightify.parse import Tree
+from lightify.plan.adoption import concerned, moved_from_elsewhere
 from lightify.plan.types import Plans
 
 _FAMILIES = (
@@ -53,7 +54,14 @@ def find(tree: Tree, analysis: Analysis, plans: Plans) -> tuple[Diagnostic, ...]
     """Returns the findings of a script in the order of its lines, without those that a comment silences."""
     scripts = [Script(tree, analysis, plan) for plan in plans.runs]
     text = tree.source.text
-    found = {diagnostic: None for script in scripts for finding in REGISTRY for diagnostic in finding(script)}
+    places = {tree.spans[node] for node in concerned(moved_from_elsewhere(plans, tree), tree)}
+    found = {
+        diagnostic: None
+        for script in scripts
+        for finding in REGISTRY
+        for diagnostic in finding(script)
+        if diagnostic.span is None or diagnostic.span in places or diagnostic.span.path == tree.source.path
+    }
     ordered = sorted(found, key=lambda diagnostic: (diagnostic.span or tree.span(tree.module), diagnostic.code))
     return (*_merged(without_ignored(ordered, text)), *unknown_codes(text, tree.source.path, RULES))
 

@@ -20,14 +20,14 @@ def construction(variable: Variable, tree: Tree, loop: Loop) -> tuple[cst.BaseSt
     if only is not None and len(only) == 1:
         return only[0]
     owner = variable.frame.function
-    found = _bindings(owner or tree.module)[0].get(variable.name, [])
+    found = _bindings(owner or tree.scope)[0].get(variable.name, [])
     last = _last_binding(variable.name, loop, tree) if found and scope_of(loop, tree) is owner else None
     return next((one for one in found if one[0] is last), None)
 
 
 def bound_values(variable: Variable, tree: Tree) -> list[tuple[cst.BaseStatement, cst.Call]] | None:
     """The assignments of a variable in its frame; None when some are not plain calls, or there are none."""
-    calls, bound = _bindings(variable.frame.function or tree.module)
+    calls, bound = _bindings(variable.frame.function or tree.scope)
     found = calls.get(variable.name, [])
     return found if found and bound.get(variable.name) == len(found) else None
 

@@ -56,7 +56,7 @@ def strippable(draft: Draft, body: Sequence[Step], batch: set[Variable]) -> bool
 
 
 def uses_devices(draft: Draft) -> bool:
-    text = draft.tree.source.text
+    text = draft.tree.text
     return any(word in text for word in (".cuda", ".to(", "device"))
 
 

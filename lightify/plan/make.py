@@ -11,6 +11,7 @@ from lightify.errors import Diagnostic, Refusal
 from lightify.facts import Analysis
 from lightify.flow import expression_usage, usage
 from lightify.parse import Tree
+from lightify.plan.adoption import adopted, unreached
 from lightify.plan.batches import batch_source, in_host, interruptible, start_draws
 from lightify.plan.draft import Draft, Flatten
 from lightify.plan.exits import ends_early, unsupported
@@ -74,7 +75,10 @@ def make_plans(tree: Tree, analysis: Analysis, settings: Settings) -> Plans | Re
         for node in plan.removed
         if scope_of(node, tree) is plan.nest.host.function and not isinstance(node, cst.FunctionDef)
     }
-    return Plans(named, removed_functions([plan.nest for plan in named], tree) | statements, left)
+    taken = (adopted(plan.nest, tree) for plan in named)
+    kept = dict.fromkeys(one for definitions in taken if not isinstance(definitions, Refusal) for one in definitions)
+    removed = removed_functions([plan.nest for plan in named], tree) | statements
+    return Plans(named, removed, left, tuple(kept))
 
 
 def _plan_of(run: Run, tree: Tree, analysis: Analysis, settings: Settings) -> Plan | Refusal:
@@ -85,7 +89,10 @@ def _plan_of(run: Run, tree: Tree, analysis: Analysis, settings: Settings) -> Pl
         plan = _plan(tree, analysis, settings, nest)
     if isinstance(plan, Flatten):
         return Refusal("LF220", plan.reason, plan.span or tree.span(nest.host_loop), plan.hint)
-    return plan
+    taken = adopted(plan.nest, tree)
+    if isinstance(taken, Refusal):
+        return taken
+    return unreached(plan.nest, taken, tree) or plan
 
 
 def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest) -> Plan | Flatten:

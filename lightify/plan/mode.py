@@ -152,7 +152,7 @@ def automatic(nest: Nest, kinds: Kinds, tree: Tree, analysis: Analysis) -> Autom
         clip,
         scheduler,
         fates,
-        end=(steps[zero],) if zero > update and (others or _names_gradients(tree.module, tree)) else (),
+        end=(steps[zero],) if zero > update and (others or _names_gradients(tree.scope, tree)) else (),
     )
 
 

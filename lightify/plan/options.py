@@ -59,12 +59,12 @@ def device_options(draft: Draft) -> list[TrainerOption]:
 
 def device_text(draft: Draft) -> str | None:
     """The accelerator in the host's own terms; None when only the Trainer can tell."""
-    source = draft.tree.source.text
+    source = draft.tree.text
     if not any(word in source for word in ("cuda", "accelerator", "mps", "device")):
         return '"cpu"'
     device = device_variable(draft)
     if device is not None:
-        return f"{device.name}.type"
+        return f"{draft.tree.links.written.get(device.name, device.name)}.type"
     for item in draft.around.before:
         inner = small(item.node)
         if isinstance(inner, cst.Assign) and len(inner.targets) == 1 and isinstance(inner.targets[0].target, cst.Name):
@@ -105,7 +105,7 @@ def device_variable(draft: Draft) -> Variable | None:
 
 def _chosen(variable: Variable, draft: Draft) -> bool:
     """True when a name is always a `torch.device(...)`, and which one is not fixed."""
-    owner = variable.frame.function or draft.tree.module
+    owner = variable.frame.function or draft.tree.scope
     values = [
         node.value
         for node in scope_nodes(owner)

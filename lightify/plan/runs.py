@@ -41,7 +41,10 @@ def find_runs(tree: Tree, analysis: Analysis) -> tuple[Run, ...] | Refusal:
         return Refusal("LF201", "no training loop found: nothing calls backward()", tree.span(tree.module))
     sites = [*backwards, *(fact.call for fact in analysis.updates)]
     calls = callers(tree)
-    ways = [(site, way) for site in sites for way in _ways(site, tree, calls)]
+    ways = [(site, way) for site in sites for way in _ways(site, tree, calls) if not _starts_elsewhere(way, site, tree)]
+    if not ways:
+        message = f"the training code stands in {tree.span(sites[0]).path}, and how the script calls it is not known"
+        return Refusal("LF231", message, tree.span(sites[0]), "call it by its name, or convert that file")
     chains = [_Chain(site, loops) for site, way in ways if (loops := [node for node in way if isinstance(node, Loop)])]
     if not chains:
         return Refusal(
@@ -87,6 +90,11 @@ def _ways(
                 break
         below = ancestor
     return [list(reversed(path))]
+
+
+def _starts_elsewhere(way: Sequence[cst.CSTNode], site: cst.Call, tree: Tree) -> bool:
+    """True for a way that starts in another file: the script itself never goes it."""
+    return tree.linked(way[0] if way else site) is not None
 
 
 def _inside(node: cst.CSTNode, outer: cst.CSTNode, tree: Tree) -> bool:

@@ -133,8 +133,10 @@ class Plans:
         runs: one plan for each training run, in source order.
         removed: what the script loses, over all runs.
         left: loops that train, too, and stay as they are, with the reason.
+        adopted: definitions of other files that the script takes over.
     """
 
     runs: tuple[Plan, ...]
     removed: frozenset[cst.CSTNode]
     left: tuple[Diagnostic, ...] = ()
+    adopted: tuple[cst.BaseStatement, ...] = ()
