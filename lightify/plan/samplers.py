@@ -34,7 +34,7 @@ def _told(draft: Draft) -> bool:
 
 def _shuffling(tree: Tree) -> list[cst.Call]:
     """Constructions of samplers whose order depends on the epoch: torch's where it shuffles, and the file's."""
-    if "ampler" not in tree.source.text:
+    if "ampler" not in tree.text:
         return []
     return [node for node in tree.parents if isinstance(node, cst.Call) and _depends_on_epoch(node, tree)]
 
