@@ -17,7 +17,7 @@ CONVERTER, RUNTIME = Path("lightify"), Path("runtime")
 CONVERTER_LAYERS = [
     ("__init__", "errors", "settings", "facts", "ledger"),
     ("sources", "notebooks", "configfile", "ignore", "parse", "query"),
-    ("project", "flow", "calls", "substitute", "imports"),
+    ("project", "link", "flow", "calls", "substitute", "imports"),
     ("recognisers",),
     ("analyze",),
     ("plan",),
