@@ -46,7 +46,8 @@ class TorchCheckpointIO(CheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None
     ) -> Checkpoint:
-        return load(path, map_location, weights_only)
+        # Onto the CPU by default: each state moves to its own device when it is loaded.
+        return load(path, "cpu" if map_location is None else map_location, weights_only)
 
     def remove_checkpoint(self, path: str | Path) -> None:
         remove(path)
@@ -90,7 +91,8 @@ class AsyncCheckpointIO(CheckpointIO):
         self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None
     ) -> Checkpoint:
         self._wait()
-        return self.checkpoint_io.load_checkpoint(path, map_location, weights_only)
+        where = {} if map_location is None else {"map_location": map_location}
+        return self.checkpoint_io.load_checkpoint(path, weights_only=weights_only, **where)
 
     def remove_checkpoint(self, path: str | Path) -> None:
         if self._executor is not None:

@@ -46,6 +46,8 @@ def take_in(
         )
         return
     results, hook = trainer._results, trainer.run.hook
+    if results is None and hook is not None and not trainer.predicting:
+        logging_levels(hook, on_step, on_epoch)  # says that this hook never logs
     if results is None:
         raise MisconfigurationException(
             "You are trying to `self.log()` but the loop's result collection is not registered"
@@ -111,15 +113,13 @@ def _name_of_metric(module: LightningModule, name: str, metric: Any, attribute: 
 
 
 def _check_loggable(name: str, value: Any) -> None:
-    if isinstance(value, Mapping):
-        if any(isinstance(part, Mapping) for part in value.values()):
-            raise ValueError(f"`self.log({name}, {value})` was called, but nested dictionaries cannot be logged")
-        for part in value.values():
-            _check_loggable(name, part)
-    elif not isinstance(value, (int, float, Tensor)) and not hasattr(value, "__float__") and not is_metric(value):
-        raise ValueError(
-            f"`self.log({name}, {value})` was called, but `{type(value).__name__}` values cannot be logged"
-        )
+    if isinstance(value, Mapping) and any(isinstance(part, Mapping) for part in value.values()):
+        raise ValueError(f"`self.log({name}, {value})` was called, but nested dictionaries cannot be logged")
+    for part in value.values() if isinstance(value, Mapping) else (value,):
+        if not isinstance(part, (int, float, Tensor)) and not hasattr(part, "__float__") and not is_metric(part):
+            raise ValueError(
+                f"`self.log({name}, {value})` was called, but `{type(part).__name__}` values cannot be logged"
+            )
 
 
 def _sync_of(trainer: Trainer, reduce_fx: Any, group: Any) -> Callable[[Tensor], Tensor] | None:

@@ -290,10 +290,9 @@ class Strategy(ABC):
             self.checkpoint_io.save_checkpoint(checkpoint, filepath, storage_options=storage_options)
 
     def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> Checkpoint:
-        # Onto the CPU: each state moves to its own device when it is loaded.
         if shards.is_sharded(shards.existing(checkpoint_path)):
             return shards.load_whole(shards.existing(checkpoint_path), "cpu", weights_only)
-        return self.checkpoint_io.load_checkpoint(checkpoint_path, map_location="cpu", weights_only=weights_only)
+        return self.checkpoint_io.load_checkpoint(checkpoint_path, weights_only=weights_only)
 
     def remove_checkpoint(self, filepath: str | Path) -> None:
         if self.is_global_zero:

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch.nn import Module
 
 from ..errors import MisconfigurationException
+from ..precision import FSDPPrecision, Precision
 from .sharded import ShardedStrategy
 
 if TYPE_CHECKING:
@@ -21,7 +22,15 @@ if TYPE_CHECKING:
 
 Policy = Callable[..., bool] | set[type[Module]] | None
 
-RESHARDS = {"FULL_SHARD": None, "SHARD_GRAD_OP": False, "HYBRID_SHARD": None, "_HYBRID_SHARD_ZERO2": False}
+RESHARDS = {
+    "FULL_SHARD": None,
+    "SHARD_GRAD_OP": False,
+    "NO_SHARD": None,
+    "HYBRID_SHARD": None,
+    "_HYBRID_SHARD_ZERO2": False,
+}
+# Arguments of FSDP1 that tune what FSDP2 does by itself.
+OWN_AFFAIRS = {"use_orig_params", "sync_module_states", "limit_all_gathers", "forward_prefetch", "backward_prefetch"}
 
 
 class FSDPStrategy(ShardedStrategy):
@@ -30,16 +39,19 @@ class FSDPStrategy(ShardedStrategy):
     Args:
         accelerator: As for `ParallelStrategy`, like the next six.
         cpu_offload: Keep the shards in main memory while they are not in use.
-        mixed_precision: A `torch.distributed.fsdp.MixedPrecisionPolicy`; from `Trainer(precision=...)` when None.
+        mixed_precision: A `MixedPrecisionPolicy` of `torch.distributed.fsdp`, or its older `MixedPrecision`; from
+            `Trainer(precision=...)` when None.
         auto_wrap_policy: Which submodules are gathered by themselves: their classes, or a function of
             ``(module, recurse, nonwrapped_numel)`` as in `torch.distributed.fsdp.wrap`. None: the module as a whole.
         activation_checkpointing: Classes of submodules whose activations are computed again in the backward pass.
         activation_checkpointing_policy: The same as a policy.
-        sharding_strategy: "FULL_SHARD", "SHARD_GRAD_OP" (parameters stay gathered until the backward pass), or
-            "HYBRID_SHARD" (sharded within, copied between, the groups that `device_mesh` gives).
+        sharding_strategy: "FULL_SHARD", "SHARD_GRAD_OP" (parameters stay gathered until the backward pass),
+            "NO_SHARD" (each process has all of it), or "HYBRID_SHARD" (sharded within, copied between, the groups that
+            `device_mesh` gives). Also as a `torch.distributed.fsdp.ShardingStrategy`, which it becomes.
         state_dict_type: "full" saves one file that any strategy loads; "sharded" a folder that each process writes
             its part of, and that loads at any number of processes.
         device_mesh: (copies, shards), or a mesh.
+        **kwargs: Arguments of FSDP1 that need no counterpart: `use_orig_params`, `limit_all_gathers`, ...
 
     Source: https://docs.pytorch.org/docs/stable/distributed.fsdp.fully_shard.html
     """
@@ -63,7 +75,9 @@ class FSDPStrategy(ShardedStrategy):
         sharding_strategy: Any = "FULL_SHARD",
         state_dict_type: str = "full",
         device_mesh: tuple[int, int] | DeviceMesh | None = None,
+        **kwargs: Any,
     ) -> None:
+        _check_precision(precision_plugin)
         super().__init__(
             accelerator,
             parallel_devices,
@@ -79,11 +93,17 @@ class FSDPStrategy(ShardedStrategy):
             raise MisconfigurationException(
                 f"`FSDPStrategy` needs torch 2.6 or newer; this is {torch.__version__}. Use `strategy='ddp'` here."
             ) from None
-        name = getattr(sharding_strategy, "name", sharding_strategy)
+        foreign = kwargs.keys() - OWN_AFFAIRS
+        if foreign:
+            raise MisconfigurationException(
+                f"`FSDPStrategy` does not know {sorted(foreign)}: it shards with FSDP2 (`fully_shard`), and these are"
+                " arguments of FSDP1. Groups of processes are given by `device_mesh`; parts that are to stay whole, by"
+                " calling `fully_shard` in `configure_model`."
+            )
+        name = str(getattr(sharding_strategy, "name", sharding_strategy)).upper()
         if name not in RESHARDS:
             raise MisconfigurationException(
                 f"`FSDPStrategy(sharding_strategy={sharding_strategy!r})` is not one of {', '.join(RESHARDS)}."
-                " To keep whole parameters in each process, use `strategy='ddp'`."
             )
         if name.lstrip("_").startswith("HYBRID") and device_mesh is None:
             raise MisconfigurationException(
@@ -98,13 +118,32 @@ class FSDPStrategy(ShardedStrategy):
         if activation_checkpointing is not None:
             classes = activation_checkpointing
             activation_checkpointing_policy = set(classes) if isinstance(classes, list) else {classes}
-        self.sharding_strategy: str = name
+        from torch.distributed.fsdp import ShardingStrategy
+
+        self.sharding_strategy = ShardingStrategy[name]
+        self.kwargs = {"use_orig_params": True, **kwargs}
         self.cpu_offload = _offload(cpu_offload)
         self.mixed_precision = mixed_precision
         self.auto_wrap_policy = auto_wrap_policy
         self.checkpointing_policy = activation_checkpointing_policy
         self.saves_shards = state_dict_type == "sharded"
         self._device_mesh = device_mesh
+
+    @property
+    def precision_plugin(self) -> Precision:
+        return super().precision_plugin
+
+    @precision_plugin.setter
+    def precision_plugin(self, precision: Precision) -> None:
+        _check_precision(precision)
+        self._precision_plugin = precision
+
+    @property
+    def mixed_precision_config(self) -> Any:
+        """The types that are gathered, computed in and reduced in."""
+        if self.mixed_precision is not None:
+            return self.mixed_precision
+        return getattr(self.precision_plugin, "policy", None)
 
     def setup(self, trainer: Trainer) -> None:
         from torch.distributed.fsdp import FSDPModule
@@ -133,11 +172,12 @@ class FSDPStrategy(ShardedStrategy):
             apply_activation_checkpointing(module, check_fn=lambda part: _chosen(part, self.checkpointing_policy))
         arguments: dict[str, Any] = {
             "mesh": self._mesh(),
-            "mp_policy": self.mixed_precision or self.precision_plugin.policy,  # type: ignore[attr-defined]
+            "mp_policy": _policy(self.mixed_precision_config),
             "offload_policy": self._offload_policy(),
         }
-        if RESHARDS[self.sharding_strategy] is not None:
-            arguments["reshard_after_forward"] = RESHARDS[self.sharding_strategy]
+        reshards = RESHARDS[self.sharding_strategy.name]
+        if reshards is not None:
+            arguments["reshard_after_forward"] = reshards
         if self.auto_wrap_policy is not None:
             # From the leaves up: a parent gathers what its children do not.
             for part in reversed(list(module.modules())):
@@ -156,6 +196,8 @@ class FSDPStrategy(ShardedStrategy):
         from torch.distributed.device_mesh import init_device_mesh
 
         kind = self.root_device.type
+        if self._device_mesh is None and self.sharding_strategy.name == "NO_SHARD":
+            self._device_mesh = (self.world_size, 1)
         if self._device_mesh is None:
             self._device_mesh = init_device_mesh(kind, (self.world_size,), mesh_dim_names=("data_parallel",))
         elif isinstance(self._device_mesh, tuple):
@@ -175,6 +217,25 @@ def _offload(cpu_offload: Any) -> Any:
     from torch.distributed.fsdp import CPUOffload
 
     return CPUOffload(offload_params=cpu_offload)
+
+
+def _check_precision(precision: Precision | None) -> None:
+    # The plain `Precision` is what a strategy has before the Trainer gives it one.
+    if precision is not None and type(precision) is not Precision and not isinstance(precision, FSDPPrecision):
+        raise TypeError(f"The FSDP strategy can only work with the `FSDPPrecision` plugin, found {precision}")
+
+
+def _policy(config: Any) -> Any:
+    """FSDP1's `MixedPrecision` as FSDP2's policy; a policy as it is. Buffers keep their types in FSDP2."""
+    from torch.distributed.fsdp import MixedPrecision, MixedPrecisionPolicy
+
+    if not isinstance(config, MixedPrecision):
+        return config or MixedPrecisionPolicy()
+    return MixedPrecisionPolicy(
+        param_dtype=config.param_dtype,
+        reduce_dtype=config.reduce_dtype,
+        cast_forward_inputs=config.cast_forward_inputs,
+    )
 
 
 def _chosen(module: Module, policy: Policy) -> bool:

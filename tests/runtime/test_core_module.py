@@ -138,12 +138,15 @@ def test_levels_and_reductions(arguments: dict[str, Any], size: int, expected: d
     ("hook", "arguments", "value", "message"),
     [
         ("on_fit_start", {}, 1.0, "can't `self.log"),
+        ("configure_model", {}, 1.0, "can't `self.log"),
+        ("configure_optimizers", {}, 1.0, "can't `self.log"),
         ("on_train_end", {}, 1.0, "can't `self.log"),
         ("on_train_epoch_end", {"on_step": True}, 1.0, "on_step=True"),
         ("on_train_start", {"on_epoch": False}, 1.0, "on_epoch=False"),
         ("on_train_epoch_end", {"reduce_fx": "median"}, 1.0, "min,max,mean,sum"),
         ("on_train_epoch_end", {}, torch.ones(2), "single element"),
         ("on_train_epoch_end", {}, "text", "cannot be logged"),
+        ("on_train_epoch_end", {}, {"b": None}, "{'b': None}.* was called, but `NoneType` values cannot be logged"),
     ],
 )
 def test_what_cannot_be_logged_is_refused(hook: str, arguments: Any, value: Any, message: str) -> None:

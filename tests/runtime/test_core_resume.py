@@ -9,6 +9,7 @@ import lightify.runtime as L
 import pytest
 import torch
 import torch.nn.functional as F
+from lightify.runtime.checkpoint_io import AsyncCheckpointIO, CheckpointIO
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -174,3 +175,33 @@ def test_checkpoint_needs_no_pickle_and_has_lightning_keys(tmp_path: Path) -> No
     saved = torch.load(path, weights_only=True)
     assert {"epoch", "global_step", "state_dict", "optimizer_states", "lr_schedulers", "callbacks"} <= set(saved)
     assert (saved["epoch"], saved["global_step"]) == (1, 7)
+
+
+class Torchs(CheckpointIO):
+    """What a script may write: it takes no more arguments than it needs."""
+
+    def save_checkpoint(self, checkpoint: Any, path: Any, storage_options: Any = None) -> None:
+        torch.save(checkpoint, path)
+
+    def load_checkpoint(self, path: Any, weights_only: Any = True) -> Any:  # type: ignore[override]
+        return torch.load(path, weights_only=True)
+
+    def remove_checkpoint(self, path: Any) -> None:
+        Path(path).unlink()
+
+
+@pytest.mark.parametrize("plugin", [Torchs(), AsyncCheckpointIO(Torchs())])
+def test_a_scripts_own_checkpoint_io(tmp_path: Path, plugin: CheckpointIO) -> None:
+    options = {
+        "logger": False,
+        "enable_progress_bar": False,
+        "default_root_dir": tmp_path,
+        "plugins": [plugin],
+        "enable_checkpointing": True,
+    }
+    trainer = L.Trainer(max_epochs=1, **options)
+    trainer.fit(Module(), DataLoader(data(4)))
+    path = trainer.checkpoint_callback.best_model_path
+    again = L.Trainer(max_epochs=2, **options)
+    again.fit(Module(), DataLoader(data(4)), ckpt_path=path)
+    assert again.global_step == 8

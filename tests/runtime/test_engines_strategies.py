@@ -421,11 +421,26 @@ def test_an_accelerator_takes_its_own_kind_only(accelerator: Accelerator, device
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"sharding_strategy": "NO_SHARD"}, MisconfigurationException, "use `strategy='ddp'`"),
+        ({"sharding_strategy": "HALF_SHARD"}, MisconfigurationException, "is not one of FULL_SHARD"),
         ({"sharding_strategy": "HYBRID_SHARD"}, MisconfigurationException, "needs `FSDPStrategy.device_mesh="),
+        ({"process_group": object()}, MisconfigurationException, r"does not know \['process_group'\].*FSDP2"),
         ({"state_dict_type": "half"}, ValueError, "'full' or 'sharded'"),
     ],
 )
 def test_wrong_fsdp_arguments(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         FSDPStrategy(**arguments)
+
+
+def test_fsdp_takes_the_settings_of_its_older_form() -> None:
+    from lightify.runtime.strategies.fsdp import _policy
+    from torch.distributed.fsdp import MixedPrecision, MixedPrecisionPolicy, ShardingStrategy
+
+    for given in ("shard_grad_op", "SHARD_GRAD_OP", ShardingStrategy.SHARD_GRAD_OP):
+        strategy = FSDPStrategy(sharding_strategy=given, use_orig_params=True, limit_all_gathers=True)
+        assert strategy.sharding_strategy is ShardingStrategy.SHARD_GRAD_OP
+    old = MixedPrecision(param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    assert FSDPStrategy(mixed_precision=old).mixed_precision_config is old
+    assert _policy(old) == MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
+    with pytest.raises(TypeError, match="can only work with the `FSDPPrecision` plugin"):
+        FSDPStrategy(precision_plugin=HalfPrecision("bf16-true"))
