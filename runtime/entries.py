@@ -129,7 +129,8 @@ DECLARED = (
     "hook", "name", "prog_bar", "logger", "on_step", "on_epoch", "enable_graph", "dataloader_idx", "suffix",
     "attribute",
 )  # fmt: skip
-_SUMS = ("last", "total", "weight", "fresh")
+_SUMS = ("last", "total", "weight", "fresh", "dtype")
+_REDUCED = (torch.float32, torch.float64)
 
 
 class Entry:
@@ -140,6 +141,7 @@ class Entry:
         "attribute",
         "computed",
         "dataloader_idx",
+        "dtype",
         "enable_graph",
         "epoch_name",
         "fresh",
@@ -216,26 +218,27 @@ class Entry:
         self.weight: Number = 0
         self.computed: Tensor | None = None
         self.fresh = False
+        self.dtype: torch.dtype | None = None  # of a tensor that is kept as a number
 
     def _keep_last(self, value: Any, batch_size: Number | None, results: Results) -> None:
-        # The clone keeps the value as it was: `loss += other` after the call would change it.
-        if isinstance(value, Tensor):
-            value = value.detach().clone()
-            if value.dim():
-                value = _scalar(self.name, value)
-        self.last = value
+        if type(value) is Tensor and value.is_cpu:
+            self.dtype = value.dtype
+            self.last = self._number(value)
+        else:
+            self.last = self._kept(value)
         self.fresh = True
 
     def _accumulate(self, value: Any, batch_size: Number | None, results: Results) -> None:
-        if isinstance(value, Tensor):
-            value = value.clone() if self.enable_graph else value.detach().clone()
-            if value.dim():
-                value = _scalar(self.name, value)
-            if value.dtype is not torch.float32 and value.dtype is not torch.float64:
-                value = self._as_float(value)
+        if type(value) is Tensor and value.is_cpu and self.sync is None and not self.enable_graph:
+            self.dtype = value.dtype if value.dtype in _REDUCED else self._reduced_dtype(value)
+            value = self._number(value)
+        else:
+            value = self._kept(value)
+            if isinstance(value, Tensor) and value.dtype not in _REDUCED:
+                value = value.to(self._reduced_dtype(value))
         self.fresh = True
         if self.on_step:
-            self.last = value if self.sync is None else self.sync(results.tensor(value).clone())
+            self.last = value if self.sync is None else self.sync(self._tensor(value, results).clone())
         if not self.on_epoch:
             return
         self.computed = None
@@ -245,7 +248,7 @@ class Entry:
             if self.total is None:
                 self.total = value * batch_size
             elif isinstance(value, Tensor):
-                self.total = torch.add(results.tensor(self.total), value, alpha=batch_size)
+                self.total = torch.add(self._tensor(self.total, results), value, alpha=batch_size)
             else:
                 self.total = self.total + value * batch_size
             self.weight += batch_size
@@ -255,7 +258,32 @@ class Entry:
             self.total = self.total + value
         else:
             pick = torch.maximum if self.reduction == "max" else torch.minimum
-            self.total = pick(results.tensor(self.total), results.tensor(value))
+            self.total = pick(self._tensor(self.total, results), self._tensor(value, results))
+
+    def _number(self, value: Tensor) -> Number:
+        """A tensor in memory as a number: that is exact, and costs a tenth of a copy."""
+        try:
+            number: Number = value.item()
+        except RuntimeError:
+            raise _no_scalar(self.name, value) from None
+        return number
+
+    def _kept(self, value: Any) -> Any:
+        """A value as it is now; the copy stays so when `loss += other` changes the tensor after the call."""
+        if isinstance(value, Tensor):
+            value = value.clone() if self.enable_graph else value.detach().clone()
+            if value.numel() != 1:
+                raise _no_scalar(self.name, value)
+            return value.squeeze()
+        if type(value) is not float and type(value) is not int:
+            check_loggable(self.name, value)
+        self.dtype = None
+        return value
+
+    def _tensor(self, value: Any, results: Results) -> Tensor:
+        if isinstance(value, Tensor):
+            return value
+        return torch.tensor(value, dtype=self.dtype or default_dtype(), device=results.device)
 
     def _add_metric(self, value: Any, batch_size: Number | None, results: Results) -> None:
         self.metric = value
@@ -263,7 +291,8 @@ class Entry:
         self.computed = None
         self.fresh = True
 
-    def _as_float(self, value: Tensor) -> Tensor:
+    def _reduced_dtype(self, value: Tensor) -> torch.dtype:
+        """What a value becomes that is neither float32 nor float64."""
         if not value.is_floating_point():
             _said.warn(
                 f"You called `self.log({self.name!r}, ...)` in your `{self.hook}` but the value needs to"
@@ -272,7 +301,7 @@ class Entry:
                 " If you don't intend to reduce the value (for instance when logging the global step or epoch) then"
                 f" you can use `self.logger.log_metrics({{{self.name!r}: ...}})` instead."
             )
-        return value.to(default_dtype())
+        return default_dtype()
 
     def step_value(self, results: Results) -> Any:
         """The last value, when this name is logged per step."""
@@ -280,9 +309,9 @@ class Entry:
             return None
         if self.metric is not None:
             return self.last
-        value = results.tensor(self.last)
-        if value.dtype is not torch.float32 and value.dtype is not torch.float64:
-            value = self._as_float(value)
+        value = self._tensor(self.last, results)
+        if value.dtype not in _REDUCED:
+            value = value.to(self._reduced_dtype(value))
         self.last = value
         return value
 
@@ -303,13 +332,17 @@ class Entry:
         return value if value is None or self.enable_graph else value.detach()
 
     def _reduced(self, results: Results) -> Tensor:
-        total = results.tensor(self.total)
         weight: Any = self.weight
+        if self.sync is None and not isinstance(self.total, Tensor):
+            total = torch.tensor(self.total, dtype=torch.float64, device=results.device)  # rounded once, at the end
+        else:
+            total = self._tensor(self.total, results)
         if self.sync is not None:
             total = self.sync(total.clone())
             if self.reduction == "mean":
                 weight = self.sync(torch.tensor(float(weight), device=total.device))
-        return total / weight if self.reduction == "mean" else total
+        reduced = total / weight if self.reduction == "mean" else total
+        return reduced if isinstance(self.total, Tensor) else reduced.to(self.dtype or default_dtype())
 
     def state_dict(self) -> dict[str, Any]:
         state: dict[str, Any] = {name: getattr(self, name) for name in (*DECLARED, *_SUMS)}
@@ -329,10 +362,26 @@ class Entry:
             self.metric._update_count = state["metric_updates"]
 
 
-def _scalar(name: str, value: Tensor) -> Tensor:
-    if value.numel() != 1:
-        raise ValueError(
-            f"`self.log({name}, {value})` was called, but the tensor must have a single element."
-            f" You can try doing `self.log({name}, {value}.mean())`"
-        )
-    return value.squeeze()
+def check_loggable(name: str, value: Any) -> None:
+    """Refuses what cannot be logged.
+
+    Raises:
+        ValueError: it is neither a number nor a tensor nor a metric.
+    """
+    is_dict = isinstance(value, Mapping)
+    if is_dict and any(isinstance(part, Mapping) for part in value.values()):
+        raise ValueError(f"`self.log({name}, {value})` was called, but nested dictionaries cannot be logged")
+    for part in value.values() if is_dict else (value,):
+        if not isinstance(part, (int, float, Tensor)) and not hasattr(part, "__float__") and not is_metric(part):
+            raise ValueError(
+                f"`self.log({name}, {value})` was called, but `{type(part).__name__}` values cannot be logged"
+            )
+    if is_dict:
+        raise ValueError(f"`self.log({name}, {value})` was called, but a dict is logged with `self.log_dict`")
+
+
+def _no_scalar(name: str, value: Tensor) -> ValueError:
+    return ValueError(
+        f"`self.log({name}, {value})` was called, but the tensor must have a single element."
+        f" You can try doing `self.log({name}, {value}.mean())`"
+    )

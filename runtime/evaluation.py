@@ -37,7 +37,7 @@ class EvaluationRun:
         self.trainer, self.hooks, self.stage, self.verbose = trainer, hooks, stage, verbose
         self.module: LightningModule = trainer.lightning_module
         self.stem = STEMS[stage]
-        self.results = Results(training=False, device=trainer.strategy.root_device)
+        self.results = Results(trainer.run, training=False, device=trainer.strategy.root_device)
         self.loaders: Loaders | None = None
         self.last_reload = -(10**9)
         self.seen: dict[int, int] = {}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from .entries import REDUCTIONS, Entry, is_metric, logging_levels
+from .entries import REDUCTIONS, Entry, check_loggable, is_metric, logging_levels
 from .errors import MisconfigurationException, rank_zero_warn
 from .results import Results
 
@@ -31,7 +31,7 @@ def take_in(
 ) -> None:
     """Checks a name that is logged for the first time in a loop, and keeps its value."""
     prog_bar, logger, on_step, on_epoch, reduce_fx, enable_graph, sync_dist, group, add_idx, rank_zero = options
-    _check_loggable(name, value)
+    check_loggable(name, value)
     trainer = module._trainer
     if trainer is None:
         rank_zero_warn(
@@ -64,8 +64,6 @@ def take_in(
             f"You called `self.log` with the key `{name}`"
             " but it should not contain information about `dataloader_idx` when `add_dataloader_idx=True`"
         )
-    if isinstance(value, Mapping):
-        raise ValueError(f"`self.log({name}, {value})` was called, but a dict is logged with `self.log_dict`")
     if is_metric(value):
         metric_attribute = _name_of_metric(module, name, value, metric_attribute)
     if logger and trainer.logger is None:
@@ -110,16 +108,6 @@ def _name_of_metric(module: LightningModule, name: str, metric: Any, attribute: 
             f" one of {list(module._metric_names.values())}"
         )
     return module._metric_names[id(metric)]
-
-
-def _check_loggable(name: str, value: Any) -> None:
-    if isinstance(value, Mapping) and any(isinstance(part, Mapping) for part in value.values()):
-        raise ValueError(f"`self.log({name}, {value})` was called, but nested dictionaries cannot be logged")
-    for part in value.values() if isinstance(value, Mapping) else (value,):
-        if not isinstance(part, (int, float, Tensor)) and not hasattr(part, "__float__") and not is_metric(part):
-            raise ValueError(
-                f"`self.log({name}, {value})` was called, but `{type(part).__name__}` values cannot be logged"
-            )
 
 
 def _sync_of(trainer: Trainer, reduce_fx: Any, group: Any) -> Callable[[Tensor], Tensor] | None:

@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, overload
 
 import torch
 from torch import Tensor
+from torch.compiler import is_dynamo_compiling
 from torch.optim import Optimizer
 
 from .datahooks import DataHooks
@@ -245,12 +246,12 @@ class LightningModule(ModelHooks, CheckpointHooks, DataHooks, HyperparametersMix
         )  # fmt: skip
         trainer = self._trainer
         if trainer is not None and (results := trainer._results) is not None:
-            if torch.compiler.is_compiling():
+            if is_dynamo_compiling():
                 kept = value.detach() if isinstance(value, Tensor) else value
                 results.pending.append((name, kept, options, batch_size))
                 return
-            entry = results.entries.get((trainer.run.hook, name, results.dataloader_idx))
-            if entry is not None and entry.options == options and not isinstance(value, Mapping):
+            entry = results.entries.get((results.state.hook, name, results.dataloader_idx))
+            if entry is not None and entry.options == options:
                 entry.add(value, batch_size, results)
                 return
         take_in(self, name, value, options, batch_size, metric_attribute)

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .entries import DECLARED, Entry, Number, Options, default_dtype, extract_batch_size
+from .entries import DECLARED, Entry, Number, Options, extract_batch_size
 from .errors import MisconfigurationException
+from .state import RunState
 
 
 def _common_size(batch: Any) -> int:
@@ -35,6 +36,7 @@ class Results:
 
     Attributes:
         entries: by hook, name and index of the loader.
+        state: of the run; its ``hook`` is the one that logs.
         in_batches: whether the loop is among its batches, where names are read per step; per epoch otherwise.
         batch: the current batch, from which a mean takes its weight.
         pending: values logged inside a compiled step, to be stored after it.
@@ -48,21 +50,18 @@ class Results:
         "entries",
         "in_batches",
         "pending",
+        "state",
         "training",
     )  # fmt: skip
 
-    def __init__(self, training: bool, device: torch.device) -> None:
+    def __init__(self, state: RunState, training: bool, device: torch.device) -> None:
         self.entries: dict[tuple[str | None, str, int | None], Entry] = {}
-        self.training, self.device = training, device
+        self.state, self.training, self.device = state, training, device
         self.in_batches = False
         self.batch: Any = None
         self.batch_size: Number | None = None
         self.dataloader_idx: int | None = None
         self.pending: list[tuple[str, Any, Options, Number | None]] = []
-
-    def tensor(self, value: Any) -> Tensor:
-        """A logged number as a tensor of the loop's device; a tensor as it is."""
-        return value if isinstance(value, Tensor) else torch.tensor(value, dtype=default_dtype(), device=self.device)
 
     def start_batch(self, batch: Any, dataloader_idx: int | None = None) -> None:
         self.in_batches, self.batch, self.batch_size, self.dataloader_idx = True, batch, None, dataloader_idx

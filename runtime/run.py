@@ -83,7 +83,7 @@ class TrainingRun:
         self.module: LightningModule = trainer.lightning_module
         self.state: RunState = trainer.run
         self.strategy = trainer.strategy
-        self.results = Results(training=True, device=self.strategy.root_device)
+        self.results = Results(self.state, training=True, device=self.strategy.root_device)
         self.loaders: Loaders | None = None
         self.num_batches: int | float = INFINITE
         self.last_reload = -(10**9)
