@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
 import libcst as cst
 
+from lightify.factories import Factories
 from lightify.facts import Analysis, Backward, Fact, Foreign, Kind, Named, Scope, Update
 from lightify.flow import local_names
 from lightify.parse import Tree
@@ -25,6 +27,9 @@ _PRECEDENCE = (
     Kind.OBJECT,
 )
 
+#: How often a function may return what another one made.
+_MOST_FACTORIES = 4
+
 
 def analyze(tree: Tree) -> Analysis:
     """Reads all facts of a script."""
@@ -33,10 +38,17 @@ def analyze(tree: Tree) -> Analysis:
     for fact in facts:
         if isinstance(fact, Named):
             seen[(_owner(fact, tree), fact.name)].append(fact)
-    kinds: dict[tuple[Scope, str], Kind] = {}
-    for key, found in seen.items():
-        sure = [fact.kind for fact in found if fact.sure]
-        kinds[key] = min(sure or [fact.kind for fact in found], key=_PRECEDENCE.index)
+    kinds = _kinds(seen)
+    for _ in range(_MOST_FACTORIES):
+        made = [
+            fact for fact in Factories(kinds, tree).made() if kinds.get((_owner(fact, tree), fact.name)) != fact.kind
+        ]
+        for fact in made:
+            seen[(_owner(fact, tree), fact.name)].append(fact)
+        facts.extend(made)
+        before, kinds = kinds, _kinds(seen)
+        if kinds == before:
+            break
     updates = tuple(fact for fact in facts if isinstance(fact, Update) and _may_update(fact, kinds, tree))
     return Analysis(
         kinds=kinds,
@@ -46,6 +58,14 @@ def analyze(tree: Tree) -> Analysis:
         foreign=tuple(fact for fact in facts if isinstance(fact, Foreign)),
         named=tuple(fact for fact in facts if isinstance(fact, Named) and fact.sure),
     )
+
+
+def _kinds(seen: Mapping[tuple[Scope, str], Sequence[Named]]) -> dict[tuple[Scope, str], Kind]:
+    kinds: dict[tuple[Scope, str], Kind] = {}
+    for key, found in seen.items():
+        sure = [fact.kind for fact in found if fact.sure]
+        kinds[key] = min(sure or [fact.kind for fact in found], key=_PRECEDENCE.index)
+    return kinds
 
 
 def scope_of(node: cst.CSTNode, tree: Tree) -> Scope:

@@ -19,7 +19,7 @@ CONVERTER_LAYERS = [
     ("sources", "notebooks", "configfile", "ignore", "parse", "query"),
     ("project", "link", "flow", "calls", "substitute", "imports"),
     ("recognisers",),
-    ("analyze",),
+    ("factories", "analyze"),
     ("plan",),
     ("findings",),
     ("accounts", "inventory", "elsewhere", "remainder", "rewrite", "render", "formatting", "selfcheck"),

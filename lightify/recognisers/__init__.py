@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import libcst as cst
 
+from lightify.facts import Kind
+from lightify.parse import Tree
 from lightify.recognisers import data, foreign, modules, optimizers, steps
 from lightify.recognisers.base import Recogniser
 
@@ -15,3 +17,9 @@ REGISTRY: tuple[tuple[Recogniser, tuple[type[cst.CSTNode], ...]], ...] = (
     (steps.recognise, (cst.Call,)),
     (foreign.recognise, (cst.ClassDef, cst.Call, cst.Import, cst.ImportFrom)),
 )
+
+
+def kind_of_value(value: cst.BaseExpression, tree: Tree) -> Kind | None:
+    """What an expression makes, as far as the construction itself tells."""
+    kinds = (read(value, tree) for read in (modules.kind_of, optimizers.kind_of, data.kind_of))
+    return next((kind for kind in kinds if kind is not None), None)

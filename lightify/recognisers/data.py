@@ -17,18 +17,24 @@ _DEVICES = ("torch.device", "torch.accelerator.current_accelerator")
 def recognise(node: cst.CSTNode, scope: Scope, tree: Tree) -> Iterable[Fact]:
     """Accepts `loader = DataLoader(...)`, `args = parser.parse_args()`, `device = torch.device(...)`."""
     value = assigned_value(node)
+    kind = kind_of(value, tree) if value is not None else None
+    if kind is not None:
+        yield from named(node, scope, kind)
+
+
+def kind_of(value: cst.BaseExpression, tree: Tree) -> Kind | None:
+    """The kind of an expression that makes a loader, parsed arguments, a device or a tensor type."""
     if isinstance(value, cst.IfExp):
         value = value.body
     if isinstance(value, cst.Attribute) and (tree.qualified(value) or "").startswith("torch.cuda."):
-        yield from named(node, scope, Kind.TENSOR_TYPE)
-    if isinstance(value, cst.SimpleString) and value.raw_value.startswith(("cuda", "cpu", "mps")):
-        yield from named(node, scope, Kind.DEVICE)
+        return Kind.TENSOR_TYPE
+    if isinstance(value, cst.SimpleString) and str(value.raw_value).startswith(("cuda", "cpu", "mps")):
+        return Kind.DEVICE
     if not isinstance(value, cst.Call):
-        return
+        return None
     full = tree.qualified(value.func) or ""
     if full.endswith("DataLoader"):
-        yield from named(node, scope, Kind.LOADER)
-    elif full in _DEVICES:
-        yield from named(node, scope, Kind.DEVICE)
-    elif (method_call(value) or ("", ""))[1] == "parse_args":
-        yield from named(node, scope, Kind.NAMESPACE)
+        return Kind.LOADER
+    if full in _DEVICES:
+        return Kind.DEVICE
+    return Kind.NAMESPACE if (method_call(value) or ("", ""))[1] == "parse_args" else None

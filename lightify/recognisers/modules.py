@@ -24,7 +24,8 @@ _USED_AS_MODULE = {
     "children",
 }
 _WRAPPERS = ("DataParallel", "DistributedDataParallel", "compile")
-_IN_PLACE = {"cuda", "to", "cpu", "double", "half", "float", "apply", "train", "eval"}
+#: Methods of a network that return it.
+IN_PLACE = {"cuda", "to", "cpu", "double", "half", "float", "apply", "train", "eval"}
 
 
 def recognise(node: cst.CSTNode, scope: Scope, tree: Tree) -> Iterable[Fact]:
@@ -39,12 +40,16 @@ def recognise(node: cst.CSTNode, scope: Scope, tree: Tree) -> Iterable[Fact]:
             yield Named(scope, name, Kind.MODULE, node)
 
 
+def kind_of(value: cst.BaseExpression, tree: Tree) -> Kind | None:
+    return Kind.MODULE if builds_module(value, tree) else None
+
+
 def builds_module(value: cst.BaseExpression, tree: Tree) -> bool:
     """True when an expression is the call of a module's class, perhaps moved or wrapped."""
     if not isinstance(value, cst.Call):
         return False
     moved = method_call(value)
-    if moved is not None and moved[1] in _IN_PLACE and isinstance(moved[0], cst.Call):
+    if moved is not None and moved[1] in IN_PLACE and isinstance(moved[0], cst.Call):
         return builds_module(moved[0], tree)
     full = tree.qualified(value.func) or ""
     if full.rpartition(".")[2] in _WRAPPERS:

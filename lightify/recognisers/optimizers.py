@@ -17,19 +17,9 @@ _NOT_OPTIMIZERS = ("torch.optim.lr_scheduler.", "torch.optim.swa_utils.")
 def recognise(node: cst.CSTNode, scope: Scope, tree: Tree) -> Iterable[Fact]:
     """Accepts `opt = torch.optim.Adam(...)`, `opt.param_groups`, `sched.get_last_lr()`, `GradScaler(...)`."""
     value = assigned_value(node)
-    if isinstance(value, cst.Call):
-        full = tree.qualified(value.func) or ""
-        if full.startswith("torch.optim.lr_scheduler."):
-            yield from named(node, scope, Kind.SCHEDULER)
-        elif full.startswith("torch.optim.") and not full.startswith(_NOT_OPTIMIZERS):
-            yield from named(node, scope, Kind.OPTIMIZER)
-        elif full.endswith("GradScaler"):
-            yield from named(node, scope, Kind.SCALER)
-        elif full in tree.classes and not (
-            _is_optimizer_class(tree.classes[full], tree) or is_module_class(tree.classes[full], tree)
-        ):
-            # a schedule that wraps an optimizer steps like one, but is none
-            yield from named(node, scope, Kind.OBJECT)
+    kind = kind_of(value, tree) if value is not None else None
+    if kind is not None:
+        yield from named(node, scope, kind)
     used = method_call(node)
     if used is not None:
         name = dotted(used[0])
@@ -41,6 +31,21 @@ def recognise(node: cst.CSTNode, scope: Scope, tree: Tree) -> Iterable[Fact]:
         name = dotted(node.value)
         if name is not None:
             yield Named(scope, name, Kind.OPTIMIZER, node)
+
+
+def kind_of(value: cst.BaseExpression, tree: Tree) -> Kind | None:
+    """The kind of an expression that makes an optimizer, a schedule, a scaler or an object of the script's own."""
+    full = (tree.qualified(value.func) or "") if isinstance(value, cst.Call) else ""
+    if full.startswith("torch.optim.lr_scheduler."):
+        return Kind.SCHEDULER
+    if full.startswith("torch.optim.") and not full.startswith(_NOT_OPTIMIZERS):
+        return Kind.OPTIMIZER
+    if full.endswith("GradScaler"):
+        return Kind.SCALER
+    definition = tree.classes.get(full)
+    if definition is None or _is_optimizer_class(definition, tree) or is_module_class(definition, tree):
+        return None
+    return Kind.OBJECT  # a schedule that wraps an optimizer steps like one, but is none
 
 
 def _is_optimizer_class(definition: cst.ClassDef, tree: Tree) -> bool:

@@ -1,0 +1,93 @@
+"""What the script's functions return, by kind: a function that makes the loaders is as good as their construction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import libcst as cst
+
+from lightify.facts import Kind, Named, Scope
+from lightify.flow import local_names, same_scope
+from lightify.parse import Tree
+from lightify.query import block, dotted, method_call
+from lightify.recognisers import kind_of_value
+from lightify.recognisers.modules import IN_PLACE
+
+Kinds = Mapping[tuple[Scope, str], Kind]
+
+
+class Factories:
+    """Reads calls of the script's own functions and methods as what they return."""
+
+    def __init__(self, kinds: Kinds, tree: Tree) -> None:
+        self.kinds = kinds
+        self.tree = tree
+        self.returned: dict[cst.FunctionDef, tuple[Kind | None, ...]] = {}
+
+    def made(self) -> Iterator[Named]:
+        """The names that hold what a function made."""
+        for node in self.tree.spans:
+            if isinstance(node, cst.Assign) and isinstance(node.value, cst.Call) and len(node.targets) == 1:
+                yield from self._bound(node, node.targets[0].target, node.value)
+
+    def _bound(self, node: cst.Assign, target: cst.BaseExpression, value: cst.Call) -> Iterator[Named]:
+        scope = next((a for a in self.tree.ancestors(node) if isinstance(a, cst.FunctionDef)), None)
+        targets = [e.value for e in target.elements] if isinstance(target, (cst.Tuple, cst.List)) else [target]
+        if len(targets) == 1 and kind_of_value(value, self.tree) is None:
+            found: tuple[Kind | None, ...] = (self._kind(value, scope),)
+        else:
+            found = self._results(value, scope)
+        if len(found) != len(targets):
+            return
+        for part, kind in zip(targets, found):
+            name = dotted(part)
+            if name is not None and kind is not None:
+                yield Named(scope, name, kind, node, sure=True)
+
+    def _kind(self, value: cst.BaseExpression, scope: Scope, depth: int = 0) -> Kind | None:
+        """What an expression holds."""
+        name = dotted(value)
+        if name is not None:
+            local = isinstance(scope, cst.FunctionDef) and name.partition(".")[0] in local_names(scope)
+            return self.kinds.get((scope if local else None, name))
+        if not isinstance(value, cst.Call):
+            return None
+        known = kind_of_value(value, self.tree)
+        if known is not None:
+            return known
+        used = method_call(value)
+        if used is not None and used[1] in IN_PLACE:
+            kind = self._kind(used[0], scope, depth)
+            return kind if kind is Kind.MODULE else None
+        results = self._results(value, scope, depth)
+        return results[0] if len(results) == 1 else None
+
+    def _results(self, call: cst.Call, scope: Scope, depth: int = 0) -> tuple[Kind | None, ...]:
+        """What a call of the script's own function returns, element by element."""
+        name = dotted(call.func) or ""
+        function = self.tree.functions.get(name) if "." not in name else self._method(call, name)
+        if function is None or depth > 4 or function.asynchronous is not None:
+            return ()
+        if function not in self.returned:
+            self.returned[function] = ()  # until it is known: it may call itself
+            self.returned[function] = self._returned(function, depth)
+        return self.returned[function]
+
+    def _returned(self, function: cst.FunctionDef, depth: int) -> tuple[Kind | None, ...]:
+        found: set[tuple[Kind | None, ...]] = set()
+        for node in same_scope(block(function.body)):
+            if isinstance(node, (cst.Yield, cst.Await)):
+                return ()
+            if isinstance(node, cst.Return):
+                values = [e.value for e in node.value.elements] if isinstance(node.value, cst.Tuple) else [node.value]
+                found.add(tuple(self._kind(v, function, depth + 1) if v is not None else None for v in values))
+        return found.pop() if len(found) == 1 else ()
+
+    def _method(self, call: cst.Call, name: str) -> cst.FunctionDef | None:
+        """The method that `self.name()` calls, where its own class defines it."""
+        head, _, rest = name.partition(".")
+        around = next((a for a in self.tree.ancestors(call) if isinstance(a, cst.ClassDef)), None)
+        if head != "self" or around is None:
+            return None
+        methods = (m for m in block(around.body) if isinstance(m, cst.FunctionDef) and m.name.value == rest)
+        return next(methods, None)
