@@ -13,7 +13,8 @@ from lightify.flow import (
     usage,
 )
 from lightify.plan.draft import Draft
-from lightify.plan.evaluation import may_draw, mode_call
+from lightify.plan.effects import may_draw
+from lightify.plan.evaluation import mode_call
 from lightify.plan.headers import BatchHead
 from lightify.plan.samplers import train_order_changes
 from lightify.plan.surroundings import interrupt_handler
@@ -83,7 +84,9 @@ def in_host(draft: Draft, node: cst.BaseExpression, frame: Frame) -> cst.BaseExp
 
 def start_draws(draft: Draft) -> bool:
     """True when an epoch's start may draw random numbers: its iterator must not be made before."""
-    return any(mode_call(step, draft.kinds, "train") is None and may_draw(step) for step in draft.nest.epoch_start)
+    return any(
+        mode_call(step, draft.kinds, "train") is None and may_draw(step, draft.tree) for step in draft.nest.epoch_start
+    )
 
 
 def interruptible(draft: Draft) -> bool:

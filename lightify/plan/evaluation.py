@@ -12,6 +12,7 @@ from lightify.facts import Analysis, Kind
 from lightify.flow import Frame, Item, Step, Variable, live_nodes, own_exits, usage
 from lightify.ledger import Fate
 from lightify.parse import Tree
+from lightify.plan.effects import may_draw
 from lightify.plan.headers import BatchHead, batch_head
 from lightify.plan.kinds import Kinds
 from lightify.plan.mode import calls_out
@@ -131,7 +132,7 @@ def _checked(
             modules.add(variable)
             fates[step.node] = FateNote(Fate.REPLACED, EVALUATES[0])
             continue
-        if uses_modules(step, kinds) or may_draw(step):
+        if uses_modules(step, kinds) or may_draw(step, tree):
             return "what runs before the evaluation may notice its mode"
         kept_before.append(step)
     again: set[Variable] = set()
@@ -234,47 +235,6 @@ def uses_modules(step: Step, kinds: Kinds) -> bool:
             return True
         if isinstance(node, cst.Call) and calls_out(node, step.frame, kinds.tree) and dotted(node.func) != "torch.save":
             return True
-    return False
-
-
-_CALM = {
-    "print",
-    "len",
-    "float",
-    "int",
-    "range",
-    "list",
-    "dict",
-    "str",
-    "enumerate",
-    "zip",
-    "sum",
-    "max",
-    "min",
-    "round",
-    "abs",
-    "time",
-    "time.time",
-    "time.perf_counter",
-    "sys.stdout.write",
-    "torch.no_grad",
-}
-_CALM_METHODS = set(
-    """format item append extend step time write flush update train close set_description set_postfix add_scalar info
-    double float long int half bool mean sum cpu cuda to numpy detach clone size dim max min argmax argmin eq ne gt lt
-    div mul add sub sqrt pow exp log abs view view_as reshape squeeze unsqueeze flatten tolist items keys values get
-    copy strftime total_seconds join split strip""".split()  # noqa: SIM905, a list of words
-)
-
-
-def may_draw(step: Step) -> bool:
-    """True when a step may draw random numbers."""
-    node = step.node if isinstance(step, Item) else step.value
-    for part in walk(node):
-        if isinstance(part, cst.Call) and dotted(part.func) not in _CALM:
-            used = method_call(part)
-            if used is None or used[1] not in _CALM_METHODS:
-                return True
     return False
 
 

@@ -13,6 +13,7 @@ from lightify.flow import Field, Frame, Item, Step, Variable, live_nodes, own_ex
 from lightify.ledger import Fate
 from lightify.parse import Tree
 from lightify.plan.constructions import construction
+from lightify.plan.effects import is_calm
 from lightify.plan.kinds import Kinds
 from lightify.plan.nest import Nest, contains
 from lightify.plan.types import FateNote
@@ -279,7 +280,7 @@ def holds_weights(node: cst.Name, frame: Frame, kinds: Kinds) -> bool:
 
 
 def calls_out(call: cst.Call, frame: Frame, tree: Tree) -> bool:
-    """True for calls of the script's own functions, in-place tensor methods, and what leaves or saves."""
+    """True for own functions that do more than compute, in-place tensor methods, and what leaves or saves."""
     used = method_call(call)
     if used is not None and used[1].endswith("_") and not used[1].endswith("__"):
         return True
@@ -292,7 +293,7 @@ def calls_out(call: cst.Call, frame: Frame, tree: Tree) -> bool:
         return True
     head = frame.resolve(name.partition(".")[0])
     if isinstance(head, Variable) and head.frame.is_module and head.name in tree.functions:
-        return True
+        return not is_calm(tree.functions[head.name], tree)
     full = tree.qualified(call.func) or name
     if full in ("torch.save", "sys.exit", "exit", "quit") or not isinstance(head, Variable):
         return True

@@ -1,0 +1,134 @@
+"""What calls can do: draw random numbers, run a network, change what backward still needs."""
+
+from __future__ import annotations
+
+import builtins
+from functools import lru_cache
+
+import libcst as cst
+
+from lightify.flow import Frame, Item, Step, Variable, declared_elsewhere, free_names, local_names, same_scope
+from lightify.parse import Tree
+from lightify.query import block, dotted, is_constant, method_call, root_name, target_names, walk
+from lightify.recognisers.base import is_module_class
+
+_CALM = frozenset(
+    """print len float int range list dict str enumerate zip sum max min round abs time time.time time.perf_counter
+    sys.stdout.write torch.no_grad bool tuple set sorted reversed any all isinstance hasattr type divmod pow
+    super collections.defaultdict collections.deque collections.OrderedDict datetime.datetime.now datetime.timedelta
+    math.sqrt math.exp math.log math.cos math.floor math.ceil math.isnan math.isinf math.isfinite
+    torch.tensor torch.zeros torch.ones torch.full torch.arange torch.stack torch.cat torch.argmax torch.max torch.min
+    torch.sum torch.mean torch.abs torch.sqrt torch.exp torch.log torch.eq torch.is_tensor torch.zeros_like
+    torch.ones_like torch.sigmoid torch.softmax torch.topk torch.where torch.isnan torch.isfinite
+    torch.nn.functional.softmax torch.nn.functional.log_softmax torch.nn.functional.cross_entropy
+    torch.nn.functional.nll_loss torch.nn.functional.mse_loss torch.nn.functional.one_hot
+    numpy.array numpy.asarray numpy.zeros numpy.ones numpy.mean numpy.sum numpy.std numpy.argmax numpy.concatenate
+    numpy.sqrt numpy.log10 numpy.isnan""".split()  # noqa: SIM905, a list of words
+)
+_CALM_METHODS = frozenset(
+    """format item append extend step time write flush update train close set_description set_postfix add_scalar info
+    double float long int half bool mean sum cpu cuda to numpy detach clone size dim max min argmax argmin eq ne gt lt
+    div mul add sub sqrt pow exp log abs view view_as reshape squeeze unsqueeze flatten tolist items keys values get
+    copy strftime total_seconds join split strip t permute transpose expand expand_as contiguous topk numel any all
+    type type_as ge le std var median clamp softmax sigmoid index_select gather masked_select nonzero unique
+    """.split()  # noqa: SIM905, a list of words
+)
+#: Calm where it stands in the loop, but it may do something to a network where a function does it.
+_ACTS = frozenset(("step", "update", "train", "cuda", "to", "half", "double", "close"))
+_BUILTINS = frozenset(dir(builtins))
+
+
+def may_draw(step: Step, tree: Tree) -> bool:
+    """True when a step may draw random numbers."""
+    node, frame = (step.node, step.frame) if isinstance(step, Item) else (step.value, step.value_frame)
+    calls = (part for part in walk(node) if isinstance(part, cst.Call))
+    return not all(_draws_nothing(call, frame, tree) for call in calls)
+
+
+def _draws_nothing(call: cst.Call, frame: Frame, tree: Tree) -> bool:
+    name = dotted(call.func) or ""
+    used = method_call(call)
+    if name in _CALM or tree.qualified(call.func) in _CALM or (used is not None and used[1] in _CALM_METHODS):
+        return True
+    meaning = frame.resolve(name) if name.isidentifier() else None
+    if not isinstance(meaning, Variable) or not meaning.frame.is_module:
+        return False
+    definition = tree.functions.get(meaning.name) or tree.classes.get(meaning.name)
+    return definition is not None and is_calm(definition, tree)
+
+
+@lru_cache(maxsize=512)
+def is_calm(definition: cst.FunctionDef | cst.ClassDef, tree: Tree) -> bool:
+    """True for a function, or the making of an object, that computes from what it is given and changes only its own.
+
+    It draws nothing, runs no network, assigns no globals and no fields of its arguments.
+    """
+    return _calm(definition, tree, (definition,))
+
+
+def _calm(definition: cst.FunctionDef | cst.ClassDef, tree: Tree, within: tuple[cst.CSTNode, ...]) -> bool:
+    if isinstance(definition, cst.ClassDef):
+        if definition.decorators or definition.keywords or is_module_class(definition, tree):
+            return False
+        names = [dotted(base.value) or "" for base in definition.bases]
+        bases = [tree.classes[name] for name in names if name in tree.classes]
+        if any(name not in tree.classes and name != "object" for name in names):
+            return False
+        parts: list[cst.FunctionDef | cst.ClassDef] = list(bases)
+        parts += [made for name in ("__new__", "__init__") if (made := _method(definition, name)) is not None]
+        return all(_calm(part, tree, within) for part in parts)
+    if definition.decorators or definition.asynchronous is not None or declared_elsewhere(definition):
+        return False
+    known = _BUILTINS | tree.imports.keys() | tree.functions.keys() | tree.classes.keys()
+    if not {name for name in free_names(definition) if "." not in name} <= known:
+        return False
+    return all(_is_small(node, definition, tree, within) for node in same_scope(block(definition.body)))
+
+
+def _is_small(node: cst.CSTNode, function: cst.FunctionDef, tree: Tree, within: tuple[cst.CSTNode, ...]) -> bool:
+    """True for a part of a function that does nothing but compute."""
+    if isinstance(node, (cst.Yield, cst.Await, cst.Del, cst.Lambda, cst.FunctionDef, cst.ClassDef)):
+        return False
+    if isinstance(node, (cst.Import, cst.ImportFrom)):
+        return False
+    if isinstance(node, cst.Attribute):
+        return node.attr.value not in ("grad", "data", "parameters", "named_parameters")
+    if isinstance(node, (cst.AssignTarget, cst.AnnAssign)) and not isinstance(node.target, (cst.Tuple, cst.List)):
+        own = isinstance(within[0], cst.ClassDef) and (root_name(node.target) or "").partition(".")[0] == "self"
+        return own or (isinstance(node.target, cst.Name) and "." not in node.target.value)
+    if isinstance(node, cst.AugAssign):
+        return isinstance(node.target, cst.Name) and _is_number(node.target.value, function)
+    return not isinstance(node, cst.Call) or _is_small_call(node, function, tree, within)
+
+
+def _is_number(name: str, function: cst.FunctionDef) -> bool:
+    """True for a local that starts as a constant: `+=` changes nothing else then."""
+    values = [
+        node.value
+        for node in same_scope(block(function.body))
+        if isinstance(node, cst.Assign) and any(name in target_names(target.target) for target in node.targets)
+    ]
+    return bool(values) and all(is_constant(value) and not isinstance(value, cst.List) for value in values)
+
+
+def _is_small_call(call: cst.Call, function: cst.FunctionDef, tree: Tree, within: tuple[cst.CSTNode, ...]) -> bool:
+    name, used = dotted(call.func) or "", method_call(call)
+    local = name.partition(".")[0] in local_names(function)
+    if not local and (name in _CALM or tree.qualified(call.func) in _CALM):
+        return True
+    if used is not None and (used[1] in _CALM_METHODS - _ACTS or dotted(getattr(used[0], "func", None)) == "super"):
+        return True
+    around = next((a for a in tree.ancestors(function) if isinstance(a, cst.ClassDef)), None)
+    definition: cst.FunctionDef | cst.ClassDef | None = None
+    if name.startswith("self.") and around is not None:
+        definition = _method(around, name[5:])
+    elif not local:
+        definition = tree.functions.get(name) or tree.classes.get(name)
+    if definition is None or len(within) > 6:
+        return False
+    return definition in within or _calm(definition, tree, (*within, definition))
+
+
+def _method(definition: cst.ClassDef, name: str) -> cst.FunctionDef | None:
+    methods = (node for node in block(definition.body) if isinstance(node, cst.FunctionDef))
+    return next((method for method in methods if method.name.value == name), None)
