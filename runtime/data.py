@@ -16,6 +16,7 @@ from .loaders import (
     check_loader,
     counts_of_all,
     in_step,
+    keeps_its_place,
     limited_count,
     seed_workers,
     with_distributed_sampler,
@@ -93,6 +94,18 @@ class Loaders:
         if not self.is_single:
             return (batch for batch, _, _ in iter(self.combined))
         return self.batches_of(0, self.limits[0])
+
+    def rest(self, done: int) -> Iterator[Any]:
+        """What is left of a pass whose loaders begin after its first `done` batches."""
+        left = self.num_batches - done
+        batches = self.batches()
+        ends_itself = left == float("inf") or (self.is_single and self.limits[0] >= self.lengths[0])
+        return batches if ends_itself else islice(batches, int(left))
+
+    @property
+    def keep_their_place(self) -> bool:
+        """Whether a pass can go on from the loaders' own states; an ended one would begin again."""
+        return all(map(keeps_its_place, self.given)) and (self.is_single or self.combined.mode != "max_size")
 
     def batches_of(self, index: int, limit: int | float) -> Iterator[Any]:
         """One pass over one loader; nothing is read beyond a limit, and an unlimited pass runs to its own end."""

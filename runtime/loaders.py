@@ -290,11 +290,28 @@ def is_stateful(loader: Any) -> bool:
     return callable(getattr(loader, "state_dict", None)) and callable(getattr(loader, "load_state_dict", None))
 
 
+def keeps_its_place(loader: Any) -> bool:
+    """Whether `loader_state` knows where the loader is in its pass."""
+    return is_stateful(loader) or _is_stateful_stream(loader)
+
+
+def _is_stateful_stream(loader: Any) -> bool:
+    """Whether the data set, read in this process, keeps the position in its state."""
+    return (
+        has_iterable_dataset(loader)
+        and is_stateful(loader.dataset)
+        and not is_stateful(loader)
+        and not getattr(loader, "num_workers", 0)
+    )
+
+
 def loader_state(loader: Any) -> dict[str, Any] | None:
     """The position of a loader that keeps it itself (or of the loaders of a CombinedLoader); None if none does."""
     if isinstance(loader, CombinedLoader):
         states = [loader_state(part) for part in loader.flattened]
         return {"loaders": states} if any(state is not None for state in states) else None
+    if _is_stateful_stream(loader):
+        return {"dataset": loader.dataset.state_dict()}
     return loader.state_dict() if is_stateful(loader) else None
 
 
@@ -306,10 +323,20 @@ def load_loader_state(loader: Any, state: dict[str, Any] | None) -> bool:
             return False
         loaded = [load_loader_state(part, part_state) for part, part_state in zip(loader.flattened, states)]
         return all(loaded)
+    if state is not None and _is_stateful_stream(loader):
+        loader.dataset.load_state_dict(state["dataset"])
+        return True
     if state is None or not is_stateful(loader):
         return False
     loader.load_state_dict(state)
     return True
+
+
+def restore_streams(loaders: list[Any], states: list[dict[str, Any] | None]) -> None:
+    """Between two passes: gives data sets that go on where the last pass ended their place back."""
+    for loader, state in zip(loaders, states):
+        if _is_stateful_stream(loader):
+            load_loader_state(loader, state)
 
 
 def order_state(loader: Any) -> dict[str, Any]:
@@ -317,7 +344,7 @@ def order_state(loader: Any) -> dict[str, Any]:
     parts = _order_parts(loader)
     generators = [part.get_state() for part in parts if isinstance(part, torch.Generator)]
     samplers = [part.state_dict() for part in parts if not isinstance(part, torch.Generator)]
-    return {"generators": generators, "samplers": samplers}
+    return {"generators": generators, "samplers": samplers, "workers": [_has_workers(each) for each in _each(loader)]}
 
 
 def pass_state(loader: Any) -> dict[str, Any]:
@@ -339,7 +366,10 @@ def restore_pass(loader: Any, state: dict[str, Any]) -> None:
 
 
 def restore_order(loader: Any, state: dict[str, Any]) -> None:
-    """Puts back what `order_state` took."""
+    """Puts back what `order_state` took. To be followed by `randomness.restore`."""
+    for each, had_workers in zip(_each(loader), state["workers"]):
+        if had_workers and not _has_workers(each):
+            iter(each)  # workers that persist were seeded by an earlier pass, and this one draws no seed
     parts = _order_parts(loader)
     generators = [part for part in parts if isinstance(part, torch.Generator)]
     samplers = [part for part in parts if not isinstance(part, torch.Generator)]
@@ -347,6 +377,15 @@ def restore_order(loader: Any, state: dict[str, Any]) -> None:
         generator.set_state(generator_state.cpu())
     for sampler, sampler_state in zip(samplers, state["samplers"]):
         sampler.load_state_dict(sampler_state)
+
+
+def _each(loader: Any) -> list[Any]:
+    return loader.flattened if isinstance(loader, CombinedLoader) else [loader]
+
+
+def _has_workers(loader: Any) -> bool:
+    """Whether workers wait for the next pass."""
+    return getattr(loader, "persistent_workers", False) and getattr(loader, "_iterator", None) is not None
 
 
 def _order_parts(loader: Any) -> list[Any]:
@@ -374,11 +413,13 @@ def inexact_reason(loader: Any) -> str | None:
     if isinstance(loader, CombinedLoader):
         return next((reason for reason in map(inexact_reason, loader.flattened) if reason), None)
     if is_stateful(loader):
-        return None
-    if has_iterable_dataset(loader) and not is_stateful(loader.dataset):
+        return "its workers' random states are not in its state" if getattr(loader, "num_workers", 0) else None
+    if has_iterable_dataset(loader) and not _is_stateful_stream(loader):
+        where = "its state is in the workers" if is_stateful(loader.dataset) else "keeps no state"
         return (
-            f"the data set {type(loader.dataset).__name__} is iterable and keeps no state: its batches are read again"
-            " up to the position, which is exact only if it yields the same each time"
+            f"the data set {type(loader.dataset).__name__} is iterable and {where}: its batches are read again"
+            " up to the position, which is exact only if it yields the same each time."
+            " torchdata's StatefulDataLoader keeps the position"
         )
     if isinstance(loader, DataLoader) and loader.persistent_workers and loader.num_workers > 0:
         return "its workers persist, and their random states from earlier passes are not known"

@@ -16,6 +16,7 @@ from .loaders import (
     pass_state,
     restore_order,
     restore_pass,
+    restore_streams,
     running_pass_state,
 )
 from .randomness import capture, restore
@@ -36,8 +37,10 @@ def start_pass(run: TrainingRun) -> Iterator[Any]:
     batches: Iterator[Any] = iter(())
     if not state.epoch_closed and state.batches_done != run.num_batches:
         positions = saved["data"]["position"]
-        if any(positions) and all(map(load_loader_state, loaders.given, positions)):
-            batches = loaders.batches()
+        if all(positions) and loaders.keep_their_place:
+            for loader, place in zip(loaders.given, positions):
+                load_loader_state(loader, place)
+            batches = loaders.rest(state.batches_done)
         else:
             restore_pass(source, run.pass_start)
             batches = loaders.batches()
@@ -78,6 +81,7 @@ def position(run: TrainingRun) -> dict[str, Any]:
         "order": order_state(combined),
         "validation_order": validation_order(run) if start is None else start["order"],
     }
+    data["last_reload"] = run.last_reload
     return {"random": capture() if start is None else start["random"], "data": data}
 
 
@@ -90,5 +94,6 @@ def restore_orders(run: TrainingRun, saved: dict[str, Any], of_training: bool = 
     """Gives loaders with generators of their own these generators' states back."""
     if of_training and run.loaders is not None and saved["order"] is not None:
         restore_order(run.loaders.combined, saved["order"])
+        restore_streams(run.loaders.given, saved["position"])
     if run.validation.loaders is not None and saved["validation_order"] is not None:
         restore_order(run.validation.loaders.combined, saved["validation_order"])

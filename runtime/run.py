@@ -207,15 +207,17 @@ class TrainingRun:
     def start_epoch(self) -> None:
         """Loaders, samplers and hooks at the start of an epoch; one taken up in its middle has had its hooks."""
         trainer, state = self.trainer, self.state
+        if self.resume is not None:
+            self.last_reload = self.resume["data"]["last_reload"]
+            if not (state.batches_done or state.epoch_closed):
+                restore_orders(self, self.resume["data"])
+                restore(self.resume["random"])
+                self.resume = None
         self.setup_data()
         assert self.loaders is not None
         for loader in self.loaders.given:
             set_epoch(loader, state.epoch)
-        if self.resume is None or not (state.batches_done or state.epoch_closed):
-            if self.resume is not None:
-                restore_orders(self, self.resume["data"])
-                restore(self.resume["random"])
-            self.resume = None
+        if self.resume is None:
             state.start_epoch()
             self.results.in_batches = False
             self.hooks.call("on_train_epoch_start")
@@ -223,7 +225,8 @@ class TrainingRun:
             # A callback may have changed the window for this epoch.
             self.window = trainer.accumulate_grad_batches
             self.take_step = self.window_step if self.window == 1 else loops.accumulating_step
-            self.opens = self.closes = True
+            if self.resume is None or self.window == 1:
+                self.opens = self.closes = True
         self.max_steps = INFINITE if trainer.max_steps == -1 else trainer.max_steps
         self.checks.bind(self.num_batches)
         self.has_due_checks = self.schedulers.plateau_per_step or self.checks.within_epoch

@@ -60,6 +60,8 @@ class GradientAccumulationScheduler(Callback):
                 " `LightningModule.optimizer_{step,zero_grad}`, the hooks will not be called on every batch"
                 " (rather, they are called on every optimization step)."
             )
+        # A run taken up in the middle of an epoch has had that epoch's start.
+        trainer.accumulate_grad_batches = self.get_accumulate_grad_batches(trainer.current_epoch)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         trainer.accumulate_grad_batches = self.get_accumulate_grad_batches(trainer.current_epoch)

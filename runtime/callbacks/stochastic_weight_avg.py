@@ -109,6 +109,10 @@ class StochasticWeightAveraging(Callback):
         if self._scheduler_state is not None:
             trainer.lr_scheduler_configs.clear()  # what the checkpoint holds is the state of SWA's own scheduler
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._scheduler_state is not None and self._swa_scheduler is None:
+            self._start(trainer)  # an epoch taken up in its middle has had its start
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self.swa_start <= trainer.current_epoch <= self.swa_end:
             return
@@ -138,6 +142,7 @@ class StochasticWeightAveraging(Callback):
         optimizer = trainer.optimizers[0]
         optimizer = getattr(optimizer, "optimizer", optimizer)
         groups = optimizer.param_groups
+        restored = [dict(group) for group in groups]
         rates = self._swa_lrs if isinstance(self._swa_lrs, list) else [self._swa_lrs] * len(groups)
         for rate, group in zip(rates, groups):
             group["initial_lr"] = rate
@@ -150,6 +155,8 @@ class StochasticWeightAveraging(Callback):
         )
         if self._scheduler_state is not None:
             self._swa_scheduler.load_state_dict(self._scheduler_state)
+            for group, own in zip(groups, restored):
+                group.update(own)  # the scheduler's constructor has set a rate
         elif trainer.current_epoch != self.swa_start:
             rank_zero_warn(
                 "SWA is initializing after swa_start without any checkpoint data. "
