@@ -181,6 +181,7 @@ class Torchs(CheckpointIO):
     """What a script may write: it takes no more arguments than it needs."""
 
     def save_checkpoint(self, checkpoint: Any, path: Any, storage_options: Any = None) -> None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         torch.save(checkpoint, path)
 
     def load_checkpoint(self, path: Any, weights_only: Any = True) -> Any:  # type: ignore[override]
@@ -199,9 +200,10 @@ def test_a_scripts_own_checkpoint_io(tmp_path: Path, plugin: CheckpointIO) -> No
         "plugins": [plugin],
         "enable_checkpointing": True,
     }
+    loader = DataLoader(data(8), batch_size=2)
     trainer = L.Trainer(max_epochs=1, **options)
-    trainer.fit(Module(), DataLoader(data(4)))
+    trainer.fit(Module(), loader, loader)
     path = trainer.checkpoint_callback.best_model_path
     again = L.Trainer(max_epochs=2, **options)
-    again.fit(Module(), DataLoader(data(4)), ckpt_path=path)
+    again.fit(Module(), loader, loader, ckpt_path=path)
     assert again.global_step == 8
