@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .datahooks import DataHooks
+from .errors import rank_zero_warn
 from .hooks import is_overridden
 from .loaders import (
     CombinedLoader,
@@ -158,6 +159,11 @@ def has_len_all_ranks(
     if count == float("inf"):
         return False
     total = strategy.reduce(torch.tensor(float(count), device=strategy.root_device), reduce_op="sum")
+    if total == 0:
+        rank_zero_warn(
+            f"Total length of `{type(dataloader).__name__}` across ranks is zero."
+            " Please make sure this was your intention."
+        )
     if total > 0 and count == 0 and not allow_zero_length_dataloader_with_multiple_devices:
         raise RuntimeError(
             f"`{type(dataloader).__name__}` within local rank has zero length."

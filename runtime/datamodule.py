@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
@@ -41,7 +42,10 @@ class LightningDataModule(DataHooks, HyperparametersMixin):
         num_workers: int = 0,
         **datamodule_kwargs: Any,
     ) -> LightningDataModule:
-        """Makes a datamodule of data sets; training data is shuffled unless it is iterable-style."""
+        """Makes a datamodule of data sets; training data is shuffled unless it is iterable-style.
+
+        `batch_size` and `num_workers` are passed on where the class's ``__init__`` takes them.
+        """
 
         def loader(dataset: Dataset[Any], shuffle: bool) -> DataLoader[Any]:
             shuffle = shuffle and not isinstance(dataset, IterableDataset)
@@ -54,7 +58,12 @@ class LightningDataModule(DataHooks, HyperparametersMixin):
                 return [loader(dataset, shuffle) for dataset in datasets]
             return loader(datasets, shuffle)
 
-        datamodule = cls(**datamodule_kwargs)
+        accepted = inspect.signature(cls.__init__).parameters
+        takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values())
+        shared = {"batch_size": batch_size, "num_workers": num_workers}
+        if not takes_all:
+            shared = {name: value for name, value in shared.items() if name in accepted}
+        datamodule = cls(**shared, **datamodule_kwargs)
         given: dict[str, Any] = {
             "val_dataloader": val_dataset,
             "test_dataloader": test_dataset,

@@ -58,6 +58,10 @@ def disable_possible_user_warnings(module: str = "") -> None:
     warnings.filterwarnings("ignore", module=module, category=PossibleUserWarning)
 
 
+if os.environ.get("POSSIBLE_USER_WARNINGS", "").lower() in ("0", "off"):
+    disable_possible_user_warnings()
+
+
 def _process_rank() -> int:
     """The rank that the launcher announced, before a strategy knows better."""
     for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK"):

@@ -125,7 +125,7 @@ def save_hyperparameters(
     if given_hparams is not None:
         found = dict(given_hparams)
     elif is_dataclass(obj):
-        found = {field.name: getattr(obj, field.name) for field in fields(obj)}
+        found = {field.name: getattr(obj, field.name) for field in fields(obj) if field.init}
     else:
         for local in collect_init_args(frame, [], classes=(HyperparametersMixin,)):
             found.update(local)
@@ -146,6 +146,9 @@ def save_hyperparameters(
             hparams = {name: found[name] for name in args if isinstance(name, str)}
             obj._hparams_name = "kwargs"
     obj._set_hparams(hparams)
+    if isinstance(obj._hparams, dict):
+        for name in ignored:  # what a base class kept, too
+            obj._hparams.pop(name, None)
     for name, value in obj._hparams.items():
         if isinstance(value, torch.nn.Module):
             rank_zero_warn(
@@ -177,7 +180,7 @@ def clean_namespace(hparams: Any) -> None:
     """Drops what cannot be pickled, saying which."""
     values = hparams if isinstance(hparams, MutableMapping) else getattr(hparams, "__dict__", {})
     for name in [name for name, value in values.items() if not is_picklable(value)]:
-        rank_zero_warn(f"attribute '{name}' removed from hparams because it cannot be pickled")
+        rank_zero_warn(f"Attribute '{name}' removed from hparams because it cannot be pickled")
         del values[name]
 
 
@@ -315,9 +318,8 @@ def save_hparams_to_yaml(config_yaml: str | Path, hparams: Any, use_omegaconf: b
         value = value.name if hasattr(value, "name") and hasattr(type(value), "__members__") else value
         try:
             yaml.dump(value)
-        except (TypeError, yaml.YAMLError):
+        except (TypeError, ValueError, yaml.YAMLError):
             rank_zero_warn(f"Skipping '{name}' parameter because it is not possible to safely dump to YAML.")
-            allowed[name] = type(value).__name__
         else:
             allowed[name] = value
     with path.open("w") as file:

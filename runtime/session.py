@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -253,6 +253,12 @@ def prepare_data(trainer: Trainer) -> None:
         trainer.strategy.barrier("prepare_data")
 
 
+def _measured(trainer: Trainer, method: Any) -> Callable[..., Any]:
+    return trainer.profiler.measured(
+        f"[LightningDataModule]{type(trainer.datamodule).__name__}.{method.__name__}", method
+    )
+
+
 def call_setup_hooks(trainer: Trainer) -> None:
     fn, module = trainer.state.fn, trainer.lightning_module
     assert fn is not None
@@ -266,7 +272,7 @@ def call_setup_hooks(trainer: Trainer) -> None:
     state = trainer.run
     state.hook = "setup"
     if trainer.datamodule is not None:
-        trainer.datamodule.setup(stage=fn)
+        _measured(trainer, trainer.datamodule.setup)(stage=fn)
     for callback in trainer.callbacks:
         callback.setup(trainer, module, stage=fn)
     module.setup(stage=fn)
@@ -279,7 +285,7 @@ def call_teardown_hooks(trainer: Trainer) -> None:
     assert fn is not None
     state.hook = "teardown"
     if trainer.datamodule is not None:
-        trainer.datamodule.teardown(stage=fn)
+        _measured(trainer, trainer.datamodule.teardown)(stage=fn)
     for callback in trainer.callbacks:
         callback.teardown(trainer, module, stage=fn)
     module.teardown(stage=fn)

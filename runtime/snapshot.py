@@ -51,7 +51,8 @@ def dump(trainer: Trainer, weights_only: bool | None, callback_base: type) -> Ch
             _dump_hparams(owner, checkpoint)
     if datamodule is not None:
         state.hook = "state_dict"
-        own = datamodule.state_dict()
+        name = f"[LightningDataModule]{type(datamodule).__name__}.state_dict"
+        own = trainer.profiler.measured(name, datamodule.state_dict)()
         if own:
             checkpoint[type(datamodule).__qualname__] = own
     if not weights_only:

@@ -132,3 +132,11 @@ def convert_floats(data: Any, dtype: torch.dtype) -> Any:
     if isinstance(data, (list, tuple)):
         return type(data)(convert_floats(item, dtype) for item in data)
     return data
+
+
+def convert_weights(module: Module, dtype: torch.dtype) -> Module:
+    """`module` with its floating point parameters and buffers as `dtype`.
+
+    Complex ones stay: `Module.to` would cast them to the real type, and drop their imaginary parts.
+    """
+    return module._apply(lambda value: convert_floats(value, dtype))  # type: ignore[no-untyped-call]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import Module
 
-from .base import convert_floats, default_dtype
+from .base import convert_floats, convert_weights, default_dtype
 from .mixed import MixedPrecision
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class FSDPPrecision(MixedPrecision):
         return MixedPrecisionPolicy()
 
     def convert_module(self, module: Module) -> Module:
-        return module.to(dtype=self.weights_dtype) if self.precision.endswith("true") else module
+        return convert_weights(module, self.weights_dtype) if self.precision.endswith("true") else module
 
     def convert_input(self, data: Any) -> Any:
         return convert_floats(data, self.dtype)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.nn import Module
 
-from .base import Precision, convert_floats, default_dtype
+from .base import Precision, convert_floats, convert_weights, default_dtype
 
 
 class TruePrecision(Precision):
@@ -19,7 +19,7 @@ class TruePrecision(Precision):
     dtype: torch.dtype
 
     def convert_module(self, module: Module) -> Module:
-        return module.to(dtype=self.dtype)
+        return convert_weights(module, self.dtype)
 
     def convert_input(self, data: Any) -> Any:
         return convert_floats(data, self.dtype)

@@ -74,7 +74,7 @@ def resolve_strategy(
         resolved = StrategyRegistry.get(strategy.lower())
     resolved.accelerator = chosen
     resolved.precision_plugin = given.get(Precision) or resolve_precision(
-        precision, parallel_devices[0].type, sharded=isinstance(resolved, FSDPStrategy)
+        precision, _kind(parallel_devices[0]), sharded=isinstance(resolved, FSDPStrategy)
     )
     _check_precision(resolved)
     if CheckpointIO in given:
@@ -86,6 +86,11 @@ def resolve_strategy(
         resolved.shares_data = use_distributed_sampler
     resolved.configure_launcher()
     return resolved
+
+
+def _kind(device: Any) -> str:
+    """The type of a device; an accelerator of the script's own may name its devices as it likes."""
+    return device.type if isinstance(device, torch.device) else str(device)
 
 
 def strategy_precision(strategy: str | Strategy) -> Precision | None:

@@ -9,6 +9,7 @@ from typing import Any
 import lightify.runtime as L
 import pytest
 import torch
+from lightify.runtime import hparams
 from lightify.runtime.optim import normal_form
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
@@ -154,6 +155,41 @@ def test_what_cannot_be_logged_is_refused(hook: str, arguments: Any, value: Any,
     setattr(module, hook, lambda: module.log("a", value, **arguments))
     with pytest.raises((L.MisconfigurationException, ValueError), match=message):
         L.Trainer(max_epochs=1, **QUIET).fit(module, batches())
+
+
+@pytest.mark.parametrize("ignore", ["rate", ("rate", "size")])
+def test_a_derived_class_ignores_what_its_base_kept(ignore: Any) -> None:
+    class Base(Module):
+        def __init__(self, rate: float, size: int, name: str) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+
+    class Derived(Base):
+        def __init__(self, rate: float, size: int, name: str) -> None:
+            super().__init__(rate, size, name)
+            self.save_hyperparameters(ignore=ignore)
+
+    assert set(Derived(0.1, 2, "a").hparams) == {"rate", "size", "name"} - {
+        *([ignore] * isinstance(ignore, str)),
+        *ignore,
+    }
+
+
+def test_what_yaml_cannot_hold_is_left_out(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="Skipping 'kind'"):
+        hparams.save_hparams_to_yaml(tmp_path / "h.yaml", {"kind": torch.float32, "size": 2})
+    assert hparams.load_hparams_from_yaml(tmp_path / "h.yaml") == {"size": 2}
+
+
+def test_sizes_of_from_datasets_reach_the_datamodule() -> None:
+    class Sized(L.LightningDataModule):
+        def __init__(self, other: int, batch_size: int = 1) -> None:
+            super().__init__()
+            self.other, self.batch_size = other, batch_size
+
+    made = Sized.from_datasets(batches().dataset, batch_size=4, num_workers=0, other=5)
+    assert (made.other, made.batch_size) == (5, 4)
+    L.LightningDataModule.from_datasets(batches().dataset, batch_size=4)
 
 
 def test_in_place_changes_after_the_call_are_not_logged() -> None:

@@ -168,3 +168,15 @@ def test_an_optimizer_that_unscales_itself_cannot_be_clipped() -> None:
     with pytest.raises(RuntimeError, match="does not allow for gradient clipping"):
         MixedPrecision("16-mixed", "cpu").clip_gradients(optimizer, 1.0)
     MixedPrecision("bf16-mixed", "cpu").clip_gradients(optimizer, 1.0)
+
+
+def test_complex_weights_keep_both_parts() -> None:
+    class Module(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(1, 1)
+            self.register_buffer("phase", torch.tensor([1 + 2j]))
+
+    module = DoublePrecision().convert_module(Module())
+    assert module.layer.weight.dtype == torch.float64
+    assert module.phase.dtype == torch.complex64 and module.phase.item() == 1 + 2j
