@@ -98,6 +98,11 @@ class Tree:
             current = self.parents.get(current)
         return self.spans[current] if current is not None else SourceSpan(self.source.path, 1)
 
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """All names that the script mentions."""
+        return frozenset(node.value for node in self.parents if isinstance(node, cst.Name))
+
     def ancestors(self, node: cst.CSTNode) -> Iterator[cst.CSTNode]:
         """The nodes around a node, innermost first, without the node itself."""
         current = self.parents.get(node)

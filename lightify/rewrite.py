@@ -105,7 +105,7 @@ class _Rewriter:
         self.plan = plan
         self.sites = set(plan.nest.sites)
         self.adopted = frozenset(definition.name.value for definition in plans.adopted)  # type: ignore[attr-defined]
-        self.used_names = {node.value for node in tree.parents if isinstance(node, cst.Name)}
+        self.used_names = tree.names
 
     def pieces(self) -> RunPieces:
         plan = self.plan

@@ -70,7 +70,7 @@ def test_sentences_name_the_answer_its_reasons_and_what_was_noticed() -> None:
         "a b/train.py: converted to a b/train_lit.py, manual optimization",
         "  why not automatic: two optimizers",
         "  statements: 2 kept, 1 moved, 1 replaced, 1 dropped",
-        "  changes the training: means by self.log",
+        "  differs from the script: means by self.log",
         "a b/train.py:4:5: LF402 warning: no zero_grad",
         "  hint: add it",
     ]

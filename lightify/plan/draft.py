@@ -8,7 +8,7 @@ import libcst as cst
 
 from lightify.errors import SourceSpan
 from lightify.facts import Analysis
-from lightify.flow import Frame, Step, Variable
+from lightify.flow import Frame, Step, Variable, usage
 from lightify.parse import Tree
 from lightify.plan.devices import Stripped
 from lightify.plan.evaluation import Evaluation
@@ -37,6 +37,8 @@ class Draft:
         forced: homes that are decided before liveness is asked.
         lazy: the source of batches is made anew for each pass.
         keeps_batch: the step moves the batch itself.
+        logged, averaged: names of averages that `self.log` keeps, and variables that did before.
+        steps_away: what the idiomatic style changes.
     """
 
     tree: Tree
@@ -55,12 +57,21 @@ class Draft:
     scheduler_step: Step | None = None
     lazy: bool = False
     keeps_batch: bool = False
+    logged: set[str] = field(default_factory=set)
+    averaged: set[Variable] = field(default_factory=set)
+    steps_away: list[str] = field(default_factory=list)
 
     def after_batches(self) -> tuple[Step, ...]:
         """What an epoch does after its last batch, in order."""
         found = self.evaluation
         evaluating = (*found.before, *found.body, *found.after) if found is not None else ()
         return (*evaluating, *self.nest.epoch_end)
+
+    def read_elsewhere(self) -> set[Variable]:
+        """What the host reads after the run, or the functions that stay."""
+        names = (name for name in self.around.kept_reads if "." not in name)
+        meanings = (self.nest.module.resolve(name) for name in names)
+        return usage(self.around.after).reads | {m for m in meanings if isinstance(m, Variable)}
 
     def whole(self) -> tuple[Step, ...]:
         """All steps of the loops, in order."""

@@ -18,7 +18,8 @@ from lightify.flow import (
     usage,
 )
 from lightify.ledger import Fate
-from lightify.plan.batches import batch_variables
+from lightify.plan.averages import Pass, log_averages, replaced
+from lightify.plan.batches import batch_variables, in_host
 from lightify.plan.devices import host_moves, moved_parts, strip_moves
 from lightify.plan.draft import Draft
 from lightify.plan.evaluation import uses_modules
@@ -30,6 +31,7 @@ from lightify.plan.options import device_text
 from lightify.plan.types import (
     FateNote,
     Hook,
+    TrainerOption,
 )
 from lightify.query import block, small, walk
 
@@ -38,14 +40,33 @@ def idiom(draft: Draft, head: BatchHead) -> Nest:
     """Takes moves between devices and progress prints out of the batch loop."""
     nest = draft.nest
     batch = batch_variables(draft, head, nest.batch_frame)
+    if draft.settings.style == "idiomatic":
+        nest = averaged(draft, head, batch)
     body = nest.body
     if strippable(draft, body, batch):
         body = strip_moves(body, batch, draft.kinds, draft.stripped)
         draft.fates.update(draft.stripped.fates)
     elif batch and uses_devices(draft):
         draft.keeps_batch = True
-    body = logged(draft, body, head, batch)
+    body = logged(draft, body, head, nest.batch_frame, batch)
     return replace(nest, body=body)
+
+
+def averaged(draft: Draft, head: BatchHead, batch: set[Variable]) -> Nest:
+    """The loops without the averages that they keep by hand."""
+    nest = draft.nest
+    index = nest.batch_frame.variable(head.index.value) if head.index is not None and head.start is None else None
+    outside = draft.read_elsewhere()
+    one = Pass(
+        nest.epoch_start, nest.body, nest.epoch_end, head.source, nest.batch_frame, batch, index, outside, training=True
+    )
+    new = log_averages(draft, one)
+    return replace(
+        nest,
+        epoch_start=replaced(nest.epoch_start, new),
+        body=replaced(nest.body, new),
+        epoch_end=replaced(nest.epoch_end, new),
+    )
 
 
 def strippable(draft: Draft, body: Sequence[Step], batch: set[Variable]) -> bool:
@@ -60,9 +81,9 @@ def uses_devices(draft: Draft) -> bool:
     return any(word in text for word in (".cuda", ".to(", "device"))
 
 
-def logged(draft: Draft, body: Sequence[Step], head: BatchHead, batch: set[Variable]) -> tuple[Step, ...]:
+def logged(draft: Draft, body: Sequence[Step], head: BatchHead, frame: Frame, batch: set[Variable]) -> tuple[Step, ...]:
     """Progress prints become `self.log`, in their place."""
-    index = draft.nest.batch_frame.variable(head.index.value) if head.index is not None else None
+    index = frame.variable(head.index.value) if head.index is not None else None
     written = usage(body).writes - batch
     result: list[Step] = []
     for step in body:
@@ -88,25 +109,52 @@ def in_place(
     for node in inside:
         call = printed(node, draft.tree)
         metrics = metrics_of(call, step.frame, draft.kinds) if call is not None else ()
-        if call is None or not metrics or not shows_only(draft, call, step.frame, metrics, written, index):
+        metrics = tuple(m for m in metrics if m.variable not in draft.averaged)
+        gone = call is not None and bool(expression_usage(call, step.frame).reads & draft.averaged)
+        plain = call is not None and metrics and shows_only(draft, call, step.frame, metrics, written, index)
+        if not gone and not plain:
             new.append(node)
             continue
         logged = True
         draft.fates[small(node)] = FateNote(  # type: ignore[index]
-            Fate.REPLACED, ", ".join(f'self.log("{m.name}")' for m in metrics), "the progress bar shows it"
+            Fate.REPLACED,
+            ", ".join(f'self.log("{m.name}")' for m in metrics) or "self.log",
+            "the progress bar shows it",
         )
         new.extend(log_statement(m) for m in metrics)
     if not logged:
         return [step.node]
-    only_logs = all(node not in inside for node in new)
-    values = {m for node in new for m in usage([Item(node, step.frame)]).reads if m in written}
-    if guard is None or (only_logs and values <= sure):
-        if guard is not None:
-            draft.fates[step.node] = FateNote(Fate.REPLACED, "Trainer: shows progress on a clock")
+    logs = [node for node in new if node not in inside]
+    rest = [node for node in new if node in inside]
+    values = {v for node in logs for v in usage([Item(node, step.frame)]).reads if v in written}
+    if guard is None:
         return new
+    free = values <= sure  # there in every batch
+    if free and (not rest or draft.settings.style == "idiomatic"):
+        logs_every(draft, guard.test, step.frame, index)
+        if rest:
+            guard = guard.with_changes(body=guard.body.with_changes(body=rest))
+            draft.stripped.origins[guard] = step.node
+            return [*logs, guard]
+        draft.fates[step.node] = FateNote(Fate.REPLACED, "Trainer: shows progress on a clock")
+        return logs
     changed = guard.with_changes(body=guard.body.with_changes(body=new))
     draft.stripped.origins[changed] = step.node
     return [changed]
+
+
+def logs_every(draft: Draft, test: cst.BaseExpression, frame: Frame, index: Variable | None) -> None:
+    """`if i % k == 0:` around a log is the Trainer's `log_every_n_steps=k`, where there is a logger."""
+    left = test.left if isinstance(test, cst.Comparison) else None
+    if draft.settings.style == "faithful" or any(o.name == "log_every_n_steps" for o in draft.options):
+        return
+    if not isinstance(left, cst.BinaryOperation) or not isinstance(left.operator, cst.Modulo):
+        return
+    nest = draft.nest
+    reads = expression_usage(left.right, frame).reads
+    changes = reads & usage((*nest.epoch_start, *nest.body, *nest.epoch_end)).writes
+    if index in expression_usage(left.left, frame).reads and not changes and in_host(draft, left.right, frame):
+        draft.options.append(TrainerOption("log_every_n_steps", left.right, frame))
 
 
 def shows_only(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import libcst as cst
 
 from lightify.flow import Frame, Variable
 from lightify.parse import Tree
 from lightify.plan.kinds import Kinds
-from lightify.query import dotted, method_call, module_attribute, small, walk
+from lightify.query import MODULE_SELF, dotted, expression_of, method_call, module_attribute, small, walk
 
 
 @dataclass(frozen=True)
@@ -43,18 +44,74 @@ def metrics_of(call: cst.Call, frame: Frame, kinds: Kinds) -> tuple[Metric, ...]
         used = method_call(part)
         if isinstance(part, cst.Call) and used is not None and used[1] == "item" and not part.args:
             add(used[0])
-        elif isinstance(part, cst.FormattedStringExpression) and isinstance(part.expression, cst.Name):
-            spec = "".join(getattr(piece, "value", "") for piece in part.format_spec or ())
-            if spec[-1:] in ("f", "e", "g"):
+        elif isinstance(part, cst.FormattedStringExpression):
+            if _spec(part)[-1:] in ("f", "e", "g"):
                 add(part.expression)
-        elif isinstance(part, cst.Call) and used is not None and used[1] == "format":
-            for value in _by_format(used[0], [arg.value for arg in part.args if arg.keyword is None]):
-                add(value)
-        elif isinstance(part, cst.BinaryOperation) and isinstance(part.operator, cst.Modulo):
-            values = [e.value for e in part.right.elements] if isinstance(part.right, cst.Tuple) else [part.right]
-            for value in _by_percent(part.left, values):
-                add(value)
+        elif not isinstance(part, cst.FormattedString):
+            for slot in _slots(part):
+                if slot.spec[-1:] in ("f", "e", "g"):
+                    add(slot.value)
     return tuple(found.values())
+
+
+#: Words for what training scripts measure; the last one before a number in a text names it.
+_MEASURES = re.compile(
+    r"accuracy|acc|loss|error|err|f1|precision|recall|perplexity|ppl|mse|mae|rmse|bleu|auc|iou|dice|psnr|score|reward",
+    re.IGNORECASE,
+)
+
+
+def labels(call: cst.Call) -> dict[cst.CSTNode, str]:
+    """What a print calls the numbers that it shows, where it uses a word for a measure."""
+    found: dict[cst.CSTNode, str] = {}
+    for part in walk(call):
+        for slot in _slots(part):
+            words = [match.group().lower() for match in _MEASURES.finditer(slot.before)]
+            if words:
+                found[slot.value] = words[-1]
+    name = log_name(call)
+    if name is not None:
+        found[call.args[1].value] = name
+    return found
+
+
+class _Slot(NamedTuple):
+    """A place in a text where a value goes; `before` is the text up to there."""
+
+    value: cst.BaseExpression
+    spec: str
+    before: str
+
+
+def _slots(node: cst.CSTNode) -> list[_Slot]:
+    """The values of an f-string, of `text.format(...)` and of `text % values`."""
+    used = method_call(node)
+    if isinstance(node, cst.FormattedString):
+        slots, before = [], ""
+        for piece in node.parts:
+            if isinstance(piece, cst.FormattedStringExpression):
+                slots.append(_Slot(piece.expression, _spec(piece), before))
+            elif isinstance(piece, cst.FormattedStringText):
+                before += piece.value
+        return slots
+    if isinstance(node, cst.Call) and used is not None and used[1] == "format":
+        values = [arg.value for arg in node.args if arg.keyword is None]
+        text, pattern = _text(used[0]).replace("{{", "").replace("}}", ""), r"\{([^{}]*)\}"
+        if any(spec.partition(":")[0] for spec in re.findall(pattern, text)):
+            return []
+    elif isinstance(node, cst.BinaryOperation) and isinstance(node.operator, cst.Modulo):
+        values = [e.value for e in node.right.elements] if isinstance(node.right, cst.Tuple) else [node.right]
+        text, pattern = _text(node.left).replace("%%", ""), r"%[-+ #0]*[0-9]*(?:\.[0-9]+)?([a-zA-Z])"
+    else:
+        return []
+    found = list(re.finditer(pattern, text))
+    if len(found) != len(values):
+        return []
+    return [_Slot(value, match.group(1), text[: match.start()]) for value, match in zip(values, found)]
+
+
+def _spec(piece: cst.FormattedStringExpression) -> str:
+    return "".join(getattr(part, "value", "") for part in piece.format_spec or ())
 
 
 def _text(node: cst.BaseExpression) -> str:
@@ -65,18 +122,17 @@ def _text(node: cst.BaseExpression) -> str:
     return ""
 
 
-def _by_format(text: cst.BaseExpression, values: list[cst.BaseExpression]) -> list[cst.BaseExpression]:
-    slots = re.findall(r"\{([^{}]*)\}", _text(text).replace("{{", "").replace("}}", ""))
-    if any(slot.partition(":")[0] for slot in slots) or len(slots) != len(values):
-        return []
-    return [value for slot, value in zip(slots, values) if slot[-1:] in ("f", "e", "g")]
+def log_call(node: cst.CSTNode) -> cst.Call | None:
+    """The call of a statement that is `self.log(...)` of the generated module."""
+    call = expression_of(node)
+    return call if isinstance(call, cst.Call) and log_name(call) is not None else None
 
 
-def _by_percent(text: cst.BaseExpression, values: list[cst.BaseExpression]) -> list[cst.BaseExpression]:
-    slots = re.findall(r"%[-+ #0]*[0-9]*(?:\.[0-9]+)?([a-zA-Z])", _text(text).replace("%%", ""))
-    if len(slots) != len(values):
-        return []
-    return [value for slot, value in zip(slots, values) if slot in "feg"]
+def log_name(call: cst.Call) -> str | None:
+    """`loss` for `self.log("loss", ...)`."""
+    if dotted(call.func) != f"{MODULE_SELF}.log" or not isinstance(call.args[0].value, cst.SimpleString):
+        return None
+    return str(call.args[0].value.raw_value)
 
 
 def log_statement(metric: Metric) -> cst.SimpleStatementLine:

@@ -30,6 +30,7 @@ def departures(draft: Draft, hooks: Sequence[Hook]) -> tuple[str, ...]:
         "metrics go to the Trainer's default logger, under lightning_logs/",
         "the Trainer saves a checkpoint after each epoch",
         "epoch summaries are logged, not printed",
+        *dict.fromkeys(draft.steps_away),
     )
 
 

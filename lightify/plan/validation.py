@@ -12,12 +12,13 @@ from lightify.flow import (
     usage,
 )
 from lightify.ledger import Fate
+from lightify.plan.averages import Pass, log_averages, replaced
 from lightify.plan.batches import batch_variables, in_host, is_loader
 from lightify.plan.counters import batch_names
 from lightify.plan.devices import strip_moves
 from lightify.plan.draft import Draft
 from lightify.plan.evaluation import Evaluation, find_evaluation, uses_modules
-from lightify.plan.idiom import strippable
+from lightify.plan.idiom import logged, strippable
 from lightify.plan.kinds import Kinds
 from lightify.plan.samplers import evaluation_order_changes
 from lightify.plan.types import (
@@ -66,9 +67,28 @@ def evaluation_of(draft: Draft, plain: bool, optimizer: Variable | None) -> Eval
         stripped = strip_moves(found.body, batch, draft.kinds, draft.stripped)
         draft.fates.update(draft.stripped.fates)
         found = replace(found, body=stripped)
+    if draft.settings.style == "idiomatic":
+        found = averaged(draft, found, batch)
     draft.fates.update(found.fates)
     draft.fates[found.loop] = FateNote(Fate.REPLACED, "Trainer.fit", "the Trainer runs the validation")
     return found
+
+
+def averaged(draft: Draft, found: Evaluation, batch: set[Variable]) -> Evaluation:
+    """The evaluation without the averages that it keeps by hand, and without progress prints."""
+    head, nest = found.head, draft.nest
+    index = found.frame.variable(head.index.value) if head.index is not None and head.start is None else None
+    outside = draft.read_elsewhere() | usage((*nest.epoch_start, *nest.body)).reads
+    after = (*found.after, *found.rest)
+    one = Pass(found.before, found.body, after, head.source, found.frame, batch, index, outside, training=False)
+    new = log_averages(draft, one)
+    return replace(
+        found,
+        before=replaced(found.before, new),
+        body=logged(draft, replaced(found.body, new), head, found.frame, batch),
+        after=replaced(found.after, new),
+        rest=replaced(found.rest, new),
+    )
 
 
 def validation_hooks(draft: Draft) -> list[Hook]:

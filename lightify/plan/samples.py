@@ -1,0 +1,87 @@
+"""How many samples and batches a pass has, in the script's own words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import libcst as cst
+
+from lightify.facts import Kind
+from lightify.flow import Frame, Item, Step, Variable
+from lightify.plan.batches import in_host
+from lightify.plan.constructions import construction
+from lightify.plan.draft import Draft
+from lightify.query import arguments, code, dotted, method_call, walk
+
+#: Samplers that visit each sample once.
+_EACH_SAMPLE = {"DistributedSampler", "RandomSampler", "SequentialSampler"}
+
+
+def counts_batches(
+    draft: Draft, node: cst.CSTNode, frame: Frame, source: cst.BaseExpression, place: Frame, index: Variable | None
+) -> bool:
+    """True for `len(loader)` of the pass's own loader, and for `i + 1` after its last batch."""
+    inner = _length_of(node)
+    if inner is not None:
+        return _same(draft, inner, frame, source, place)
+    if isinstance(node, cst.BinaryOperation) and isinstance(node.operator, cst.Add) and code(node.right) == "1":
+        return index is not None and draft.kinds.variable(node.left, frame) is index
+    return False
+
+
+def counts_samples(draft: Draft, node: cst.CSTNode, frame: Frame, source: cst.BaseExpression, place: Frame) -> bool:
+    """True for `len(loader.dataset)` and `len(dataset)` when the pass visits each sample once."""
+    inner = _length_of(node)
+    text = draft.tree.source.text
+    if inner is None or "drop_last" in text or set(re.findall(r"\w*Sampler\b", text)) - _EACH_SAMPLE:
+        return False
+    if isinstance(inner, cst.Attribute) and inner.attr.value == "dataset":
+        return _same(draft, inner.value, frame, source, place)
+    loader = in_host(draft, source, place)
+    variable = draft.kinds.variable(loader, draft.nest.host) if loader is not None else None
+    found = construction(variable, draft.tree, draft.nest.host_loop) if variable is not None else None
+    dataset = arguments(found[1]).get(0, "dataset") if found is not None else None
+    given = in_host(draft, inner, frame)
+    return dataset is not None and given is not None and code(given) == code(dataset)
+
+
+def _length_of(node: cst.CSTNode) -> cst.BaseExpression | None:
+    if isinstance(node, cst.Call) and dotted(node.func) == "len" and len(node.args) == 1:
+        return node.args[0].value
+    return None
+
+
+def _same(draft: Draft, one: cst.BaseExpression, frame: Frame, other: cst.BaseExpression, place: Frame) -> bool:
+    first, second = in_host(draft, one, frame), in_host(draft, other, place)
+    return first is not None and second is not None and code(first) == code(second)
+
+
+def batch_size(draft: Draft, body: Sequence[Step], batch: set[Variable], frame: Frame) -> str:
+    """How many samples a batch has, in the names of a frame: as the script says it, or of what a network is given."""
+    for step in body:
+        if isinstance(step, Item):
+            for node in walk(step.node):
+                value = _size_of(node)
+                if value is not None and draft.kinds.variable(value, step.frame) in batch and step.frame is frame:
+                    return code(node)
+    for step in body:
+        if isinstance(step, Item) and step.frame is frame:
+            for node in walk(step.node):
+                if isinstance(node, cst.Call) and draft.kinds.kind(node.func, frame) is Kind.MODULE and node.args:
+                    given = node.args[0].value
+                    if isinstance(given, cst.Name) and draft.kinds.variable(given, frame) in batch:
+                        return f"len({given.value})"
+    return ""
+
+
+def _size_of(node: cst.CSTNode) -> cst.BaseExpression | None:
+    """`x` for `x.size(0)`, `len(x)` and `x.shape[0]`."""
+    if isinstance(node, cst.Subscript) and isinstance(node.value, cst.Attribute) and node.value.attr.value == "shape":
+        return node.value.value if code(node).endswith("[0]") else None
+    if not isinstance(node, cst.Call):
+        return None
+    used = method_call(node)
+    if used is not None and used[1] == "size" and [code(arg) for arg in node.args] == ["0"]:
+        return used[0]
+    return _length_of(node)

@@ -1,0 +1,149 @@
+"""Averages that the script keeps by hand become `self.log(..., on_epoch=True)`; the numbers stay."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.converter.scripts import STEP, converted, methods, script
+
+SUMS = {"start": "total, seen, right = 0.0, 0, 0", "batches": "for i, (x, y) in enumerate(train_loader):"}
+ADD_ONLY = f"{STEP}\ntotal += loss.item() * x.size(0)"
+ADD = f"{ADD_ONLY}\nseen += x.size(0)"
+EVALUATE = """\
+model.eval()
+val_loss, right, n = 0.0, 0, 0
+with torch.no_grad():
+    for a, b in val_loader:
+        out = model(a)
+        val_loss += criterion(out, b).item()
+        right += (out.argmax(1) == b).sum().item()
+        n += len(b)
+"""
+SHOWN = "print('val loss {:.4f} accuracy {:.2f}%'.format(val_loss / len(val_loader), 100. * right / n))\n"
+
+#: Scripts, with what their steps log.
+LOGGED = {
+    "per sample, counted": (
+        script(ADD, **SUMS, end="print(f'loss {total / seen:.4f}')"),
+        {"loss": "loss"},
+    ),
+    "per sample, by the dataset's length": (
+        script(ADD_ONLY, **SUMS, end="mean = total / len(train_loader.dataset)\nprint(f'{mean:.4f}')"),
+        {"mean": "loss"},
+    ),
+    "per sample, by the dataset itself": (
+        script(f"{STEP}\ntotal += loss.item() * len(x)", start="total = 0", end="print('%.4f' % (total / len(data)))"),
+        {"total": "loss"},
+    ),
+    "per batch": (
+        script(f"{STEP}\ntotal += loss.item()", start="total = 0", end="print(f'{total / len(train_loader):.4f}')"),
+        {"total": "loss"},
+    ),
+    "per batch, by the last number": (
+        script(f"{STEP}\ntotal += loss.item()", **SUMS, end="print(f'{total / (i + 1):.4f}')"),
+        {"total": "loss"},
+    ),
+    "a share in percent": (
+        script(
+            f"{STEP}\nright += (model(x).argmax(1) == y).sum().item()\nseen += len(y)",
+            **SUMS,
+            end="print(f'accuracy {100 * right / seen:.1f}')",
+        ),
+        {"accuracy": "accuracy"},
+    ),
+    "an evaluation": (
+        script(start="model.train()", end=EVALUATE + SHOWN),
+        {"loss": "self.criterion(out, b)", "accuracy": "100.0 * (out.argmax(1) == b).sum() / len(b)"},
+    ),
+    "the epoch's loss beside the batch's": (
+        script(
+            f"{STEP}\ntotal += loss.item()\nif i % 2 == 0:\n    print(f'loss {{loss.item():.3f}}')",
+            **SUMS,
+            end="print(f'loss {total / len(train_loader):.3f}')",
+        ),
+        {"total": "loss"},
+    ),
+}
+KEPT = {
+    "the sum is read after the run": script(ADD, **SUMS, end="print(f'{total / seen:.4f}')", after="print(total)"),
+    "the mean goes into a list": script(
+        ADD, **SUMS, before="losses = []\n", end="losses.append(total / seen)", after="print(losses)"
+    ),
+    "the mean steps a scheduler": script(
+        ADD,
+        **SUMS,
+        before="plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)\n",
+        end="mean = total / seen\nprint(f'{mean:.3f}')\nplateau.step(mean)",
+    ),
+    "the average of all epochs": script(
+        f"{STEP}\ntotal += loss.item()", before="total = 0\n", end="print(f'{total / len(train_loader):.3f}')"
+    ),
+    "some batches do not count": script(
+        f"{STEP}\nif loss.item() > 1:\n    continue\ntotal += loss.item()",
+        **SUMS,
+        end="print(f'{total / len(train_loader):.3f}')",
+    ),
+    "the last batch is left out": script(ADD, **SUMS, end="print(f'{total / len(data):.4f}')").replace(
+        "shuffle=True", "shuffle=True, drop_last=True"
+    ),
+    "another loader's length": script(
+        f"{STEP}\ntotal += loss.item()", **SUMS, end="print(f'{total / len(val_loader):.3f}')"
+    ),
+    "only the sum is shown": script(ADD, **SUMS, end="print(total, seen)"),
+}
+
+
+@pytest.mark.parametrize(("text", "logs"), LOGGED.values(), ids=LOGGED)
+def test_a_mean_is_logged(text: str, logs: dict[str, str]) -> None:
+    done = converted(text, style="idiomatic")
+    hooks = "\n".join(methods(done.text).values())
+    assert "+=" not in hooks and "print(" not in hooks
+    for name, value in logs.items():
+        found = re.search(rf"self\.log\('{name}', (.*?), (on_step|prog_bar)", hooks)
+        assert found is not None, hooks
+        assert found[1] == value or f"{found[1]} = {value}" in hooks
+        assert f"the average {name} is kept by self.log, in single precision" in done.departures
+
+
+@pytest.mark.parametrize("text", [text for text, _ in LOGGED.values()], ids=LOGGED)
+def test_the_faithful_style_keeps_its_sums(text: str) -> None:
+    assert "+=" in "\n".join(methods(converted(text).text).values())
+
+
+@pytest.mark.parametrize("text", KEPT.values(), ids=KEPT)
+def test_what_more_than_a_print_needs_stays(text: str) -> None:
+    done = converted(text, style="idiomatic")
+    assert "+=" in "\n".join(methods(done.text).values())
+    assert not any("average" in departure for departure in done.departures)
+
+
+@pytest.mark.slow
+def test_the_logged_means_are_those_that_were_printed(tmp_path: Path) -> None:
+    # 30 samples in batches of 8: the last batch is smaller, so that a mean of means would differ
+    text = script(
+        f"{STEP}\ntotal += loss.item() * x.size(0)",
+        start="model.train()\ntotal = 0",
+        end=f"print(f'mean {{total / len(data):.5f}}')\n{EVALUATE}{SHOWN.replace('.4f', '.5f').replace('.2f', '.5f')}",
+    )
+    done = converted(text, style="idiomatic")
+    assert done.text is not None and "print(" not in done.text
+    metrics = "\nprint(*(f'{name} {float(value):.5f}' for name, value in trainer.callback_metrics.items()))\n"
+    printed, logged = _run(tmp_path, text), _run(tmp_path, done.text + metrics)
+    assert _numbers(logged) == pytest.approx(_numbers(printed), abs=2e-5)
+
+
+def _numbers(text: str) -> list[float]:
+    """The numbers of the last epoch, in order of size."""
+    return sorted([float(number) for number in re.findall(r"\d+\.\d{5}", text)][-3:])
+
+
+def _run(folder: Path, text: str) -> str:
+    (folder / "run.py").write_text(text, encoding="utf-8")
+    return subprocess.run(
+        [sys.executable, "run.py"], cwd=folder, capture_output=True, text=True, check=True, timeout=120
+    ).stdout
