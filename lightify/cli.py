@@ -10,8 +10,9 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec
 
 import click
 
@@ -88,20 +89,43 @@ def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def _output_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    options = [
+        click.argument("paths", nargs=-1, required=True, metavar="PATH..."),
+        click.option("-o", "--output", metavar="OUT", help="File or folder to write; - is standard output."),
+        click.option("--in-place", is_flag=True, help="Replace the source; a backup stays beside it."),
+        click.option("--force", is_flag=True, help="Replace an output that exists."),
+        click.option("--diff", is_flag=True, help="Print the difference and write nothing."),
+        click.option("--check", is_flag=True, help="Write nothing; exit with 1 when something would change."),
+        click.option("--json", "as_json", is_flag=True, help="Print the report as JSON."),
+        click.option("--sarif", metavar="FILE", help="Write problems and findings as SARIF 2.1.0; - prints them."),
+        click.option("-j", "--jobs", type=click.IntRange(1), default=1, show_default=True, help="N files at a time."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """Where results and reports go."""
+
+    output: str | None
+    in_place: bool
+    force: bool
+    diff: bool
+    check: bool
+    as_json: bool
+    sarif: str | None
+    jobs: int
+
+
 @cli.command(cls=ScriptArguments)
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option("-o", "--output", metavar="OUT", help="File or folder to write; - is standard output.")
-@click.option("--in-place", is_flag=True, help="Replace the source; a backup stays beside it.")
-@click.option("--force", is_flag=True, help="Replace an output that exists.")
-@click.option("--diff", is_flag=True, help="Print the difference and write nothing.")
-@click.option("--check", is_flag=True, help="Write nothing; exit with 1 when something would change.")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-@click.option("--sarif", metavar="FILE", help="Write problems and findings as SARIF 2.1.0; - prints them.")
+@_output_options
 @_settings_options
 @click.option("--vendor", is_flag=True, default=None, help="Copy the runtime beside the result and import the copy.")
 @click.option("--verify", "prove", is_flag=True, help="Train source and result, and compare them step by step.")
 @click.option("--steps", type=int, help="With --verify: compare this many optimizer steps only.")
-@click.option("-j", "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Convert N files at a time.")
 @_guarded
 def convert(
     paths: tuple[str, ...],
@@ -121,37 +145,74 @@ def convert(
 
     The result goes beside its source as NAME_lit.py. What follows `--` is given to the scripts by --verify.
     """
-    from lightify.jobs import run_all
-
-    dry = diff or check
-    if in_place and output is not None:
-        raise click.UsageError("--in-place and --output exclude each other")
-    if in_place and "-" in paths:
-        raise click.UsageError("standard input cannot be converted in place")
-    if prove and (dry or "-" in paths or output == "-"):
+    if prove and (diff or check or "-" in paths or output == "-"):
         raise click.UsageError("--verify needs a source and a result that are files")
-    if sarif == "-" and as_json:
-        raise click.UsageError("--json and --sarif - both print to standard output")
-    work = _make_jobs(paths, output, in_place=in_place, force=force, write=not dry, options=options)
-    prints_text = not dry and any(job.target == "-" for job in work)
-    if prints_text and (as_json or sarif == "-"):
-        raise click.UsageError("the result and the report cannot both go to standard output; give -o")
-    outcomes = list(run_all(work, jobs))
-    if prints_text:
-        for outcome in outcomes:
-            _print_result(outcome)
-    if diff and not as_json:
-        for outcome in outcomes:
-            click.echo(outcome.diff, nl=False)
-    if sarif is not None:
-        _write_sarif(outcomes, sarif)
-    if as_json:
-        _print_json(outcomes)
-    _report(outcomes, several=len(paths) > 1 or os.path.isdir(paths[0]), to_stderr=prints_text or diff or as_json)
-    code = _exit_code(outcomes, check=check)
+    wanted = _Wanted(output, in_place, force, diff, check, as_json, sarif, jobs)
+    outcomes, code = _carry_out(paths, wanted, "convert", options)
     if prove and code == DONE:
         code = max((_prove(outcome, steps) for outcome in outcomes if outcome.written), default=DONE)
     return code
+
+
+@cli.command()
+@_output_options
+@click.option("--runtime", type=click.Choice(["bundled", "lightning"]), help="What the result imports.")
+@_guarded
+def upgrade(
+    paths: tuple[str, ...],
+    output: str | None,
+    in_place: bool,
+    force: bool,
+    diff: bool,
+    check: bool,
+    as_json: bool,
+    sarif: str | None,
+    jobs: int,
+    **options: object,
+) -> int:
+    """Rewrite Lightning 1.x scripts, notebooks or folders as 2.x; - reads standard input.
+
+    The result goes beside its source as NAME_lit.py. A file with a form that cannot be rewritten safely is refused.
+    """
+    wanted = _Wanted(output, in_place, force, diff, check, as_json, sarif, jobs)
+    return _carry_out(paths, wanted, "upgrade", options)[1]
+
+
+def _carry_out(
+    paths: tuple[str, ...], wanted: _Wanted, task: Literal["convert", "upgrade"], options: dict[str, object]
+) -> tuple[list[Outcome], int]:
+    """Does one task for every file, prints what is to be printed, and says how it went."""
+    from lightify.jobs import run_all
+
+    if wanted.in_place and wanted.output is not None:
+        raise click.UsageError("--in-place and --output exclude each other")
+    if wanted.in_place and "-" in paths:
+        raise click.UsageError("standard input cannot be changed in place")
+    if wanted.sarif == "-" and wanted.as_json:
+        raise click.UsageError("--json and --sarif - both print to standard output")
+    dry = wanted.diff or wanted.check
+    work = [
+        replace(job, task=task, in_place=wanted.in_place, force=wanted.force, write=not dry)
+        for job in _make_jobs(paths, wanted.output, options)
+    ]
+    prints_text = not dry and any(job.target == "-" for job in work)
+    if prints_text and (wanted.as_json or wanted.sarif == "-"):
+        raise click.UsageError("the result and the report cannot both go to standard output; give -o")
+    outcomes = list(run_all(work, wanted.jobs))
+    if prints_text:
+        for outcome in outcomes:
+            _print_result(outcome)
+    if wanted.diff and not wanted.as_json:
+        for outcome in outcomes:
+            click.echo(outcome.diff, nl=False)
+    if wanted.sarif is not None:
+        _write_sarif(outcomes, wanted.sarif)
+    if wanted.as_json:
+        _print_json(outcomes)
+    several = len(paths) > 1 or os.path.isdir(paths[0])
+    _report(outcomes, several=several, to_stderr=prints_text or wanted.diff or wanted.as_json)
+    named = task == "convert" and not wanted.check  # asked for by name, and not done
+    return outcomes, _exit_code(outcomes, check=wanted.check, unneeded_fails=named)
 
 
 @cli.command()
@@ -166,10 +227,11 @@ def inspect(path: str, as_json: bool, html: str | None, sarif: str | None, **opt
 
     Writes nothing beside what --html and --sarif name, and runs nothing.
     """
+    from lightify.convert import Conversion
     from lightify.jobs import run
 
-    outcome = run(_make_jobs((path,), None, in_place=False, force=False, write=False, options=options)[0])
-    if html is not None and outcome.conversion is not None:
+    outcome = run(replace(_make_jobs((path,), None, options)[0], write=False))
+    if html is not None and isinstance(outcome.conversion, Conversion):
         from lightify.page import html_page
 
         _write_report(html_page(outcome.conversion), html)
@@ -182,7 +244,7 @@ def inspect(path: str, as_json: bool, html: str | None, sarif: str | None, **opt
 
         print_inspection(outcome, _console())
     _print_problems([outcome])
-    return _exit_code([outcome], check=True, would_change=DONE)
+    return _exit_code([outcome], check=False, unneeded_fails=False)
 
 
 @cli.command(cls=ScriptArguments)
@@ -207,9 +269,7 @@ def verify(
         return _compare(old, temporary, steps, timeout, seed, as_json)
 
 
-def _make_jobs(
-    paths: Sequence[str], output: str | None, *, in_place: bool, force: bool, write: bool, options: dict[str, object]
-) -> list[Job]:
+def _make_jobs(paths: Sequence[str], output: str | None, options: dict[str, object]) -> list[Job]:
     from lightify.configfile import settings_for
     from lightify.jobs import Job
     from lightify.sources import find_sources
@@ -229,7 +289,7 @@ def _make_jobs(
         target = output
         if into_folder:
             target = str(Path(output or ".") / _below(source, paths))
-        jobs.append(Job(source, settings, target, in_place, write, force, stdin))
+        jobs.append(Job(source, settings, target, stdin=stdin))
     return jobs
 
 
@@ -266,15 +326,15 @@ def _print_problems(outcomes: Sequence[Outcome]) -> None:
             click.echo(outcome.fault, err=True)
 
 
-def _exit_code(outcomes: Sequence[Outcome], *, check: bool, would_change: int = WOULD_CHANGE) -> int:
+def _exit_code(outcomes: Sequence[Outcome], *, check: bool, unneeded_fails: bool) -> int:
     from lightify.jobs import Status
 
     failed = {Status.REFUSED, Status.FAILED}
-    if len(outcomes) == 1 and not check:
-        failed.add(Status.UNNEEDED)  # asked for by name, and not done
+    if len(outcomes) == 1 and unneeded_fails:
+        failed.add(Status.UNNEEDED)
     if any(outcome.status in failed for outcome in outcomes):
         return REFUSED
-    return would_change if check and any(outcome.changes for outcome in outcomes) else DONE
+    return WOULD_CHANGE if check and any(outcome.changes for outcome in outcomes) else DONE
 
 
 def _print_result(outcome: Outcome) -> None:

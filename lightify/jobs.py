@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from lightify.convert import Conversion, convert
 from lightify.errors import Diagnostic, LightifyError, SourceSpan
@@ -19,12 +20,16 @@ from lightify.files import back_up, diff_text, refuse_existing, write_text
 from lightify.settings import VENDORED_MODULE, Settings
 from lightify.sources import RESULT_SUFFIX, Source, read_source
 
+if TYPE_CHECKING:
+    from lightify.upgrade.base import Upgrade
+
 # Nothing is wrong with these scripts: there is nothing to convert.
 UNNEEDED = frozenset({"LF201", "LF202"})
 
 
 class Status(Enum):
     CONVERTED = "converted"
+    UPGRADED = "upgraded"
     UNNEEDED = "nothing to do"
     REFUSED = "refused"
     FAILED = "failed"
@@ -35,6 +40,7 @@ class Job:
     """What to do with one script.
 
     Attributes:
+        task: a plain script to Lightning, or Lightning 1.x to 2.x.
         output: where the result goes; "-" leaves it to the caller to print, None means: beside the source.
         write: False converts without writing.
     """
@@ -42,6 +48,7 @@ class Job:
     path: str
     settings: Settings = Settings()
     output: str | None = None
+    task: Literal["convert", "upgrade"] = "convert"
     in_place: bool = False
     write: bool = True
     force: bool = False
@@ -74,7 +81,7 @@ class Outcome:
     path: str
     status: Status
     target: str = ""
-    conversion: Conversion | None = None
+    conversion: Conversion | Upgrade | None = None
     result: str = ""
     written: str = ""
     backup: str = ""
@@ -137,13 +144,16 @@ def _run(job: Job) -> Outcome:
     source = read_source(job.path, job.stdin)
     if writes_new:
         refuse_existing(Path(job.target))
-    conversion = convert(source, job.settings)
+    conversion = _transformed(source, job)
     if conversion.text is None:
         unneeded = all(refusal.code in UNNEEDED for refusal in conversion.refusals)
         return Outcome(job.path, Status.UNNEEDED if unneeded else Status.REFUSED, job.target, conversion)
     result = _result(conversion.text, source, job.target)
+    if job.task == "upgrade" and conversion.text == source.text:
+        return Outcome(job.path, Status.UNNEEDED, job.target, conversion, result)
     standing = _standing(job, source)
-    outcome = Outcome(job.path, Status.CONVERTED, job.target, conversion, result, changes=standing != result)
+    status = Status.CONVERTED if job.task == "convert" else Status.UPGRADED
+    outcome = Outcome(job.path, status, job.target, conversion, result, changes=standing != result)
     if not job.write or job.target == "-":
         return replace(outcome, diff=_diff(source, conversion.text, job.target))
     _make_folder(Path(job.target).parent)
@@ -159,6 +169,14 @@ def _run(job: Job) -> Outcome:
         mode_of=Path(job.path),
     )
     return replace(outcome, written=job.target, backup=backup)
+
+
+def _transformed(source: Source, job: Job) -> Conversion | Upgrade:
+    if job.task == "convert":
+        return convert(source, job.settings)
+    from lightify.upgrade import upgrade
+
+    return upgrade(source, job.settings)
 
 
 def _result(text: str, source: Source, target: str) -> str:
@@ -183,7 +201,7 @@ def _standing(job: Job, source: Source) -> str | None:
 
 
 def _diff(source: Source, text: str, target: str) -> str:
-    return diff_text(source.text, text, source.path, target if target != "-" else f"{source.path} (converted)")
+    return diff_text(source.text, text, source.path, target if target != "-" else f"{source.path} (result)")
 
 
 def _make_folder(folder: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -150,15 +150,15 @@ class _OneStatementPerLine(cst.CSTTransformer):
         return cst.IndentedBlock(self._split((line,)))
 
 
-def parse(source: Source) -> Tree:
-    """Parses a script.
+def read_module(source: Source) -> tuple[ast.Module, cst.Module]:
+    """The syntax of a script twice: as Python reads it, and with its layout.
 
     Raises:
-        LightifyError: LF101, the text is not valid Python 3; with the line of the error.
+        LightifyError: LF101, the text is not valid Python 3; with the line of the error. LF102, it is too deep.
     """
     try:
-        syntax = ast.parse(source.text)  # first: it refuses the depth at which the other would crash the process
-        module = cst.parse_module(source.text)
+        # ast first: it refuses the depth at which the other would crash the process
+        return ast.parse(source.text), cst.parse_module(source.text)
     except cst.ParserSyntaxError as error:
         place = SourceSpan(source.path, error.raw_line, error.raw_column)
         raise LightifyError(_syntax_error(place, source.text)) from None
@@ -168,6 +168,15 @@ def parse(source: Source) -> Tree:
     except (RecursionError, MemoryError):
         place = SourceSpan(source.path, 1)
         raise LightifyError(Diagnostic("LF102", "the code is nested too deeply to be read", place)) from None
+
+
+def parse(source: Source) -> Tree:
+    """Parses a script.
+
+    Raises:
+        LightifyError: as `read_module`.
+    """
+    syntax, module = read_module(source)
     if any(
         isinstance(node, cst.SimpleStatementSuite) or (isinstance(node, cst.SimpleStatementLine) and len(node.body) > 1)
         for node in walk(module)
@@ -182,7 +191,7 @@ def parse(source: Source) -> Tree:
             functions[node.name.value] = node
         elif isinstance(node, cst.ClassDef):
             classes[node.name.value] = node
-    return Tree(source, module, spans, functions, classes, _imports(statements), parents)
+    return Tree(source, module, spans, functions, classes, imported_names(statements), parents)
 
 
 class _FieldsAsNames(cst.CSTTransformer):
@@ -249,7 +258,8 @@ def _top_level(module: cst.Module) -> Iterator[cst.CSTNode]:
             stack.extend(reversed(list(children(node))))
 
 
-def _imports(statements: list[Statement]) -> dict[str, str]:
+def imported_names(statements: Iterable[cst.CSTNode]) -> dict[str, str]:
+    """What the import statements among some nodes bind: local name to qualified name."""
     names: dict[str, str] = {}
     for node in statements:
         if isinstance(node, cst.Import):

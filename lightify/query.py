@@ -105,8 +105,14 @@ def walk(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
         stack.extend(reversed(list(children(current))))
 
 
-def map_children(node: cst.CSTNode, change: Callable[[cst.CSTNode], cst.CSTNode]) -> cst.CSTNode:
-    """Returns the node with `change` applied to each direct child; the node itself when nothing changed."""
+Changed = cst.CSTNode | cst.RemovalSentinel | cst.FlattenSentinel
+
+
+def map_children(node: cst.CSTNode, change: Callable[[cst.CSTNode], Changed]) -> cst.CSTNode:
+    """Returns the node with `change` applied to each direct child; the node itself when nothing changed.
+
+    Within a list a child may also become nothing or several.
+    """
     changes: dict[str, object] = {}
     for name in _child_fields(type(node)):
         value = getattr(node, name)
@@ -116,8 +122,14 @@ def map_children(node: cst.CSTNode, change: Callable[[cst.CSTNode], cst.CSTNode]
             if new is not value:
                 changes[name] = new
         elif (kind is tuple or kind is list) and value:
-            replaced = [change(element) if _is_node(element.__class__) else element for element in value]
-            if any(new is not old for new, old in zip(replaced, value)):
+            replaced: list[object] = []
+            for element in value:
+                became = change(element) if _is_node(element.__class__) else element
+                if isinstance(became, cst.FlattenSentinel):
+                    replaced.extend(became)
+                elif became is not cst.RemovalSentinel.REMOVE:
+                    replaced.append(became)
+            if len(replaced) != len(value) or any(new is not old for new, old in zip(replaced, value)):
                 changes[name] = replaced
     return node.with_changes(**changes) if changes else node
 

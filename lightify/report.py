@@ -10,6 +10,7 @@ from lightify import __version__
 from lightify.convert import Conversion
 from lightify.errors import Diagnostic, SourceSpan
 from lightify.jobs import Outcome, Status
+from lightify.upgrade.base import Upgrade
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -85,7 +86,20 @@ def _outcome_to_json(outcome: Outcome) -> Json:
         "changes": outcome.changes,
         "problem": diagnostic_to_json(outcome.problem) if outcome.problem else None,
     }
+    if isinstance(outcome.conversion, Upgrade):
+        return {**report, **_upgrade_to_json(outcome.conversion)}
     return report if outcome.conversion is None else {**report, **conversion_to_json(outcome.conversion)}
+
+
+def _upgrade_to_json(upgrade: Upgrade) -> Json:
+    return {
+        "rewrites": [
+            {"form": found.form, "place": _place(found.span), "old": found.old, "new": found.new}
+            for found in upgrade.rewrites
+        ],
+        "refusals": [diagnostic_to_json(refusal) for refusal in upgrade.refusals],
+        "findings": [diagnostic_to_json(finding) for finding in upgrade.findings],
+    }
 
 
 def _place(span: SourceSpan | None) -> Json | None:
@@ -134,7 +148,9 @@ def _sarif_location(span: SourceSpan) -> Json:
 
 def summary_line(outcome: Outcome) -> str:
     """One sentence: what became of the file."""
-    if outcome.conversion is None or outcome.conversion.mode is None:
+    if outcome.status is Status.UPGRADED:
+        return f"{outcome.path}: {_upgraded(outcome)}"
+    if not isinstance(outcome.conversion, Conversion) or outcome.conversion.mode is None:
         return f"{outcome.path}: {outcome.status.value}"
     mode = f"{outcome.conversion.mode} optimization"
     if outcome.written == outcome.path:
@@ -144,11 +160,20 @@ def summary_line(outcome: Outcome) -> str:
     return f"{outcome.path}: can be converted, {mode}; nothing was written"
 
 
+def _upgraded(outcome: Outcome) -> str:
+    if outcome.written == outcome.path:
+        return f"upgraded in place; the old file is {outcome.backup}"
+    return f"upgraded to {outcome.written}" if outcome.written else "can be upgraded; nothing was written"
+
+
 def report_text(outcome: Outcome) -> str:
-    """The report on one converted file, for people: mode and why, what became of the statements, what was noticed."""
+    """The report on one file, for people: mode and why, what became of its statements, what was noticed."""
     lines = [summary_line(outcome)]
     conversion = outcome.conversion
-    if conversion is not None:
+    if isinstance(conversion, Upgrade):
+        lines += [f"{found.span}: {found.form}: {found.old} -> {found.new}" for found in conversion.rewrites]
+        lines += [diagnostic_text(finding) for finding in conversion.findings]
+    elif conversion is not None:
         lines += [f"  {_why(conversion)}: {reason}" for reason in conversion.reasons]
         if conversion.ledger.entries:
             lines.append(f"  statements: {counts_text(conversion)}")
@@ -179,20 +204,30 @@ def print_summary(outcomes: Sequence[Outcome], console: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    style = {Status.CONVERTED: "green", Status.UNNEEDED: "dim", Status.REFUSED: "yellow", Status.FAILED: "red"}
-    table = Table("file", "result", "optimization", box=None, pad_edge=False)
-    for column in ("kept", "moved", "replaced", "dropped", "findings"):
+    if any(isinstance(outcome.conversion, Upgrade) for outcome in outcomes):
+        columns: tuple[str, ...] = ("rewrites",)
+        table = Table("file", "result", box=None, pad_edge=False)
+    else:
+        columns = ("kept", "moved", "replaced", "dropped", "findings")
+        table = Table("file", "result", "optimization", box=None, pad_edge=False)
+    green = dict.fromkeys((Status.CONVERTED, Status.UPGRADED), "green")
+    style = {**green, Status.UNNEEDED: "dim", Status.REFUSED: "yellow", Status.FAILED: "red"}
+    for column in columns:
         table.add_column(column, justify="right")
     table.add_column("remark", overflow="fold")
     for outcome in outcomes:
         conversion = outcome.conversion
-        numbers = [""] * 5
-        if conversion is not None and conversion.text is not None:
+        numbers = [""] * len(columns)
+        mode: tuple[str, ...] = ("",) if len(columns) > 1 else ()
+        if isinstance(conversion, Upgrade):
+            numbers = [str(len(conversion.rewrites))]
+        elif conversion is not None and conversion.text is not None:
             numbers = [*map(str, conversion.ledger.count().values()), str(len(conversion.findings))]
+            mode = (conversion.mode or "",)
         table.add_row(
             Text(outcome.path),
             Text(outcome.status.value, style=style[outcome.status]),
-            conversion.mode if conversion is not None and conversion.mode else "",
+            *mode,
             *numbers,
             Text(_remark(outcome)),
         )
@@ -202,7 +237,7 @@ def print_summary(outcomes: Sequence[Outcome], console: Console) -> None:
 
 
 def _remark(outcome: Outcome) -> str:
-    if outcome.status is Status.CONVERTED:
+    if outcome.status in (Status.CONVERTED, Status.UPGRADED):
         return outcome.written or ("would change" if outcome.changes else "up to date")
     worst = outcome.diagnostics[:1]
     if outcome.status is Status.UNNEEDED:
@@ -216,7 +251,7 @@ def print_inspection(outcome: Outcome, console: Console) -> None:
     from rich.text import Text
 
     conversion = outcome.conversion
-    if conversion is None:
+    if not isinstance(conversion, Conversion):
         return
     console.print(Text(summary_line(outcome), style="bold"))
     for reason in conversion.reasons:

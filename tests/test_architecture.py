@@ -23,10 +23,10 @@ CONVERTER_LAYERS = [
     ("plan",),
     ("findings",),
     ("accounts", "inventory", "elsewhere", "remainder", "rewrite", "render", "formatting", "selfcheck"),
-    ("convert", "files"),
+    ("convert", "files", "upgrade"),
     ("jobs",),
     ("report",),
-    ("page", "verify", "upgrade"),
+    ("page", "verify"),
     ("cli",),
     ("__main__",),
 ]

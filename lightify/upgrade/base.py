@@ -1,0 +1,79 @@
+"""What every form shares: what it reports, and how it reports it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import libcst as cst
+
+from lightify.errors import Diagnostic, Refusal, SourceSpan
+from lightify.query import children
+from lightify.sources import Source
+
+if TYPE_CHECKING:
+    from lightify.upgrade.script import Script
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """One place that was rewritten.
+
+    Attributes:
+        form: the file of this folder that did it.
+    """
+
+    form: str
+    span: SourceSpan
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
+class Upgrade:
+    """The result of upgrading one script; `text` is None when it is refused, the source's own when nothing is old."""
+
+    source: Source
+    text: str | None
+    rewrites: tuple[Rewrite, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+    findings: tuple[Diagnostic, ...] = ()
+
+
+@dataclass
+class Log:
+    """Collects what the forms did and could not do; places are those of the source, however often it was edited."""
+
+    path: str
+    places: Mapping[cst.CSTNode, tuple[int, int]]
+    package: str  # what the result imports
+    form: str = ""
+    rewrites: list[Rewrite] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+
+    def rewrote(self, node: cst.CSTNode, old: str, new: str) -> None:
+        """Notes a rewrite, unless of code that a form has added."""
+        place = self._place(node)
+        if place is not None:
+            self.rewrites.append(Rewrite(self.form, SourceSpan(self.path, *place), old, new))
+
+    def refuse(self, node: cst.CSTNode, reason: str, hint: str, code: str = "LF501") -> None:
+        self.refusals.append(Refusal(code, reason, self.span(node), hint))
+
+    def span(self, node: cst.CSTNode) -> SourceSpan:
+        return SourceSpan(self.path, *(self._place(node) or (1, 0)))
+
+    def _place(self, node: cst.CSTNode) -> tuple[int, int] | None:
+        """The place of a node; of one that was edited, the place of the first part that is the source's."""
+        stack = [node]
+        while stack:
+            current = stack.pop()
+            if current in self.places:
+                return self.places[current]
+            stack.extend(reversed(list(children(current))))
+        return None
+
+
+#: Gets the script as the forms before have left it, returns it rewritten.
+Form = Callable[["Script", Log], cst.Module]

@@ -1,0 +1,5 @@
+"""Lets the helper of the tables show what differs."""
+
+import pytest
+
+pytest.register_assert_rewrite("tests.upgrade.scripts")
