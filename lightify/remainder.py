@@ -28,11 +28,12 @@ def fit_slot(number: int) -> str:
 
 
 def script_around(
-    tree: Tree, plans: Plans, generated: Sequence[str], *, on_lightning: bool
+    tree: Tree, plans: Plans, unbroken: Sequence[str], generated: Sequence[str], *, on_lightning: bool
 ) -> tuple[str, frozenset[cst.CSTNode]]:
     """Returns the text of what stays and the imports that are gone.
 
     Args:
+        unbroken: when the else of each run's loop runs; empty: always.
         generated: the code of the classes and runs, which uses imports, too.
     """
     module, brought = with_code_from_elsewhere(tree, plans)
@@ -60,6 +61,10 @@ def script_around(
                 if statement in loops:
                     leading = list(statement.leading_lines)  # type: ignore[attr-defined]
                     body.append(_slot(fit_slot(loops[statement])).with_changes(leading_lines=leading))
+                    if statement.orelse is not None:  # type: ignore[attr-defined]
+                        suite = change(statement.orelse.body)  # type: ignore[attr-defined]
+                        test = unbroken[loops[statement]]
+                        body.extend([cst.If(cst.parse_expression(test), suite)] if test else suite.body)  # type: ignore
                 else:
                     body.append(change(statement))  # type: ignore[arg-type]
                 if statement is last_import:

@@ -91,6 +91,7 @@ def _fit(run: RunPieces, line_length: int) -> list[str]:
             validation=run.validation,
             results=run.results,
             after_fit=run.after_fit,
+            returns=run.returns,
         )
     )
     return format_text(text, line_length).rstrip("\n").split("\n")

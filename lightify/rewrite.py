@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 
 import libcst as cst
@@ -66,6 +66,8 @@ class RunPieces:
     about: str
     validation: str
     after_fit: tuple[str, ...]
+    returns: bool
+    unbroken: str  # when the loop's else runs; empty: always
     results: tuple[tuple[str, str], ...]
 
     @property
@@ -93,7 +95,9 @@ def rewrite(tree: Tree, plans: Plans, settings: Settings) -> Pieces:
     """Cuts the script into the pieces of its conversion."""
     runs = tuple(_Rewriter(tree, plan, plans, settings).pieces() for plan in plans.runs)
     generated = [text for run in runs for text in run.code]
-    script, dropped = script_around(tree, plans, generated, on_lightning=settings.runtime == "lightning")
+    script, dropped = script_around(
+        tree, plans, [run.unbroken for run in runs], generated, on_lightning=settings.runtime == "lightning"
+    )
     return Pieces(script, runs, dropped)
 
 
@@ -115,12 +119,19 @@ class _Rewriter:
         if plan.steps_while is not None:
             test = self._expression(plan.steps_while, plan.nest.batch_frame, {})
             methods.append(Method("goes_on", (), _indented([_statement(f"return {_truth(code(test))}")])))
+        if plan.epochs_while is not None:
+            again = self._expression(plan.epochs_while, plan.nest.host, {})
+            methods.append(Method("another_epoch", (), _indented([cst.SimpleStatementLine([cst.Return(again)])])))
         methods.append(self._configure_optimizers())
         init = [(name, name) for variable, name in plan.captured if isinstance(plan.homes[variable], Attribute)]
         init += [(name, code(value)) for name, value in plan.initial]
         passes = plan.endable or plan.lazy or plan.train_source is None or plan.sized_lazily
         if plan.endable:
             init.append(("pass_ended", "False"))
+        if plan.unbroken == "epochs_ended":
+            init.append(("epochs_ended", "False"))
+        if plan.returns:
+            init.append(("returned", "()"))  # of the result, once there is one
         if plan.train_source is not None:
             source = code(plan.train_source)
         elif plan.steps_while is not None:
@@ -151,6 +162,8 @@ class _Rewriter:
             about=self._about(),
             validation=validation,
             after_fit=plan.after_fit,
+            returns=plan.returns,
+            unbroken=f"not {module_name}.{plan.unbroken}" if plan.unbroken else "",
             results=tuple(
                 (variable.name, f"{module_name}.{home.name}")
                 for variable in plan.results
@@ -289,6 +302,11 @@ class _Rewriter:
             return _with_comments(node, [_own_statement(text) for text in hook.on_break])
         if own and isinstance(inner, cst.Continue) and hook.on_continue:
             return _with_comments(node, [_own_statement(text) for text in hook.on_continue])
+        if isinstance(inner, cst.Return) and hook.on_return:
+            kept = cst.AssignTarget(module_attribute("returned"))
+            value = cst.Tuple([cst.Element(_atom(inner.value or cst.Name("None")), cst.Comma())])
+            line = cst.SimpleStatementLine([cst.Assign([kept], value)])
+            return _with_comments(node, [line, *(_own_statement(text) for text in hook.on_return)])
         if isinstance(inner, (cst.Global, cst.Nonlocal)):
             return self._declared(node, inner)
         if isinstance(node, (cst.For, cst.While)):
@@ -298,7 +316,7 @@ class _Rewriter:
                 orelse = orelse.with_changes(body=self._suite(orelse.body, hook, own))
             return [self._calls(node.with_changes(body=body, orelse=orelse), skip=("body", "orelse"))]
         if isinstance(node, (cst.FunctionDef, cst.ClassDef)):
-            return [node.with_changes(body=_filled(self._suite(node.body, hook, False)))]
+            return [node.with_changes(body=_filled(self._suite(node.body, replace(hook, on_return=()), False)))]
         if isinstance(node, cst.If) and (truth := constant(node.test, self._frame)) is not None:
             branch = node.body if truth else node.orelse
             if isinstance(branch, cst.If):

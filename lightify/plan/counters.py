@@ -76,7 +76,7 @@ def only_read(draft: Draft, variable: Variable, steps: Sequence[Step]) -> bool:
     """True when a loop's counter is not needed anywhere but in the moved code, which never assigns it."""
     nest = draft.nest
     whole = draft.whole()
-    if variable in usage(whole).writes:
+    if variable in usage(whole).writes or variable in draft.kept_alive:
         return False
     if variable.frame.is_module and variable.name in draft.around.kept_reads:
         return False

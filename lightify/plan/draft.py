@@ -35,6 +35,7 @@ class Draft:
     Attributes:
         generated: the frame of names that the hooks bring along (`batch`, `batch_idx`).
         forced: homes that are decided before liveness is asked.
+        kept_alive: variables of the loops that functions read which outlive a batch.
         lazy: the source of batches is made anew for each pass.
         keeps_batch: the step moves the batch itself.
         logged, averaged: names of averages that `self.log` keeps, and variables that did before.
@@ -55,6 +56,7 @@ class Draft:
     options: list[TrainerOption] = field(default_factory=list)
     stripped: Stripped = field(default_factory=Stripped)
     scheduler_step: Step | None = None
+    kept_alive: set[Variable] = field(default_factory=set)
     lazy: bool = False
     keeps_batch: bool = False
     logged: set[str] = field(default_factory=set)

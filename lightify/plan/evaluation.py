@@ -15,7 +15,7 @@ from lightify.parse import Tree
 from lightify.plan.effects import may_draw
 from lightify.plan.headers import BatchHead, batch_head
 from lightify.plan.kinds import Kinds
-from lightify.plan.mode import calls_out
+from lightify.plan.mode import calls_out, exits_of
 from lightify.plan.nest import Nest
 from lightify.plan.runs import is_over_data
 from lightify.plan.types import FateNote
@@ -98,9 +98,13 @@ def find_evaluation(nest: Nest, kinds: Kinds, analysis: Analysis, tree: Tree) ->
     head = batch_head(loop_step.node)
     if isinstance(head, str):
         return head
+    if loop_step.node.orelse is not None:
+        return "the evaluation has an else"
     if any(isinstance(e, (cst.Break, cst.Return)) for e in own_exits(loop_step.node)):
         return "the evaluation may be left early"
     before, after = flat[:place], flat[place + 1 :]
+    if any(True for s in before if isinstance(s, Item) for _ in exits_of(s.node)):
+        return "the epoch may be left before its evaluation"
     rest: list[Step] = []
     if own_end is not None:
         own_end = max(own_end, place + 1)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import libcst as cst
 
 from lightify.flow import (
     Item,
+    Step,
+    Variable,
     bound_names,
     expression_usage,
     usage,
@@ -14,12 +18,14 @@ from lightify.ledger import Fate
 from lightify.plan.batches import in_host
 from lightify.plan.draft import Draft, Flatten
 from lightify.plan.headers import BatchHead
+from lightify.plan.homes import Homes
 from lightify.plan.mode import exits_of
 from lightify.plan.types import (
+    Attribute,
     FateNote,
     TrainerOption,
 )
-from lightify.query import block, small, walk
+from lightify.query import block, code, small, walk
 
 
 def unsupported(draft: Draft) -> Flatten | None:
@@ -30,16 +36,24 @@ def unsupported(draft: Draft) -> Flatten | None:
         for node in walk(step.node):
             if isinstance(node, (cst.Yield, cst.Await)):
                 return Flatten("the loop yields or awaits", draft.tree.span(node))
-        for leaving in exits_of(step.node):
-            if isinstance(leaving, cst.Return):
-                return Flatten(
-                    "the function returns from inside the training loop",
-                    draft.tree.span(leaving),
-                    "leave the loop with break and return after it",
-                )
     for step in draft.nest.epoch_start:
         if isinstance(step, Item) and any(True for _ in exits_of(step.node)):
             return Flatten("an epoch may be left before its batches")
+    return None
+
+
+def assigned_in_expressions(draft: Draft, homes: Homes) -> Flatten | None:
+    """`(x := f())` assigns no attribute: says so when `x` has to be one."""
+    for step in draft.whole():
+        for node in walk(step.node) if isinstance(step, Item) else ():
+            if isinstance(node, cst.NamedExpr):
+                meaning = step.frame.resolve(node.target.value)  # type: ignore[attr-defined,union-attr]
+                if isinstance(meaning, Variable) and isinstance(homes.of.get(meaning), Attribute):
+                    return Flatten(
+                        f"{code(node)} assigns what outlives the batch inside an expression",
+                        draft.tree.span(node),
+                        f"assign {meaning.name} in a statement of its own",
+                    )
     return None
 
 
@@ -51,12 +65,28 @@ def ends_early(draft: Draft, head: BatchHead) -> bool:
         for number, step in enumerate(body)
         if isinstance(step, Item)
         for leaving in exits_of(step.node)
-        if isinstance(leaving, cst.Break)
+        if isinstance(leaving, (cst.Break, cst.Return))
     ]
     if not found:
         return False
-    limited = len(found) == 1 and draft.nest.epoch_loop is not None and limits_batches(draft, found[0][0], head)
-    return not limited
+    nested = draft.nest.epoch_loop is not None and draft.nest.batch_loop.orelse is None
+    return not (len(found) == 1 and nested and limits_batches(draft, found[0][0], head))
+
+
+def may_return(steps: Sequence[Step]) -> bool:
+    """True when the function may return from inside the steps."""
+    return any(
+        isinstance(leaving, cst.Return) for step in steps if isinstance(step, Item) for leaving in exits_of(step.node)
+    )
+
+
+def breaks_epochs(draft: Draft) -> bool:
+    """True when the epoch loop has an `else` that a break may skip."""
+    loop = draft.nest.epoch_loop
+    if loop is None or loop.orelse is None:
+        return False
+    leaving = (e for step in draft.nest.epoch_end if isinstance(step, Item) for e in exits_of(step.node))
+    return any(isinstance(e, cst.Break) for e in leaving)
 
 
 def limits_batches(draft: Draft, number: int, head: BatchHead) -> bool:

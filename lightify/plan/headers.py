@@ -8,7 +8,7 @@ from typing import NamedTuple
 import libcst as cst
 
 from lightify.plan.runs import Loop
-from lightify.query import arguments, code, dotted
+from lightify.query import arguments, code, dotted, walk
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,6 +20,7 @@ class EpochHead:
         count: Trainer's `max_epochs`; names in it belong to the loop's frame.
         offset: what is added to the Trainer's count from 0; None for 0.
         index, index_offset: the name that `enumerate` gives, if any.
+        test: the condition of a while loop, asked before the first epoch and after each; None when it is always true.
     """
 
     target: cst.Name | None
@@ -27,6 +28,7 @@ class EpochHead:
     offset: cst.BaseExpression | None
     index: cst.Name | None = None
     index_offset: cst.BaseExpression | None = None
+    test: cst.BaseExpression | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,13 +83,11 @@ def _enumerated(iterable: cst.BaseExpression, target: cst.BaseExpression) -> _En
 
 def epoch_head(loop: Loop) -> EpochHead | str:
     """Reads an epoch loop; a text says why its epochs can't be counted."""
-    if not isinstance(loop, cst.For):
-        return "the epochs are counted by a while loop"
+    if isinstance(loop, cst.While):
+        return _while_head(loop.test)
     iterable, target, index, index_offset = _enumerated(loop.iter, loop.target)
     if not isinstance(target, cst.Name):
         return "the epoch loop unpacks what it iterates over"
-    if loop.orelse is not None:
-        return "the epoch loop has an else"
     if not (isinstance(iterable, cst.Call) and dotted(iterable.func) == "range"):
         return "the epochs are not a range"
     given = arguments(iterable)
@@ -97,6 +97,15 @@ def epoch_head(loop: Loop) -> EpochHead | str:
         return EpochHead(target, given.positional[0], None, index, index_offset)
     start, stop = given.positional
     return EpochHead(target, difference(stop, start), None if _is_zero(start) else start, index, index_offset)
+
+
+def _while_head(test: cst.BaseExpression) -> EpochHead | str:
+    if any(isinstance(node, cst.NamedExpr) for node in walk(test)):
+        return "the epoch loop's test assigns a name"
+    endless = cst.UnaryOperation(cst.Minus(), cst.Integer("1"))
+    if isinstance(test, cst.Name) and test.value == "True":
+        return EpochHead(None, endless, None)
+    return EpochHead(None, cst.IfExp(test=test, body=endless, orelse=cst.Integer("0")), None, test=test)
 
 
 def _is_zero(node: cst.BaseExpression) -> bool:
@@ -131,8 +140,6 @@ def _operand(node: cst.BaseExpression) -> cst.BaseExpression:
 
 def batch_head(loop: Loop) -> BatchHead | str:
     """Reads a batch loop; a text says why not."""
-    if loop.orelse is not None:
-        return "the batch loop has an else"
     if isinstance(loop, cst.While):
         return BatchHead(None, cst.Name("None"), while_test=loop.test)
     if loop.asynchronous is not None:

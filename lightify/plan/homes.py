@@ -43,6 +43,7 @@ RESERVED = frozenset(
     register_module register_parameter register_state_dict_post_hook register_state_dict_pre_hook
     requires_grad_ save_hyperparameters set_extra_state set_submodule setup share_memory state_dict
     strict_loading teardown test_dataloader test_step to to_empty to_onnx to_tensorrt to_torchscript
+    another_epoch epochs_ended goes_on pass_ended returned train_batches
     toggle_optimizer toggled_optimizer train train_dataloader trainer training training_step
     transfer_batch_to_device type unfreeze untoggle_optimizer val_dataloader validation_step xpu zero_grad
     """.split()  # noqa: SIM905, a list of words

@@ -20,6 +20,7 @@ from lightify.flow import (
 from lightify.ledger import Fate
 from lightify.plan.counters import batch_names, epoch_names
 from lightify.plan.draft import Draft
+from lightify.plan.exits import breaks_epochs, may_return
 from lightify.plan.headers import BatchHead, EpochHead
 from lightify.plan.homes import hook_usage
 from lightify.plan.idiom import with_summaries
@@ -41,6 +42,14 @@ def make_hooks(
     draft.forced[batch], draft.forced[batch_idx] = Local("batch"), Local("batch_idx")
     first = batch_names(draft, head, nest.batch_frame, nest.batch_loop, nest.body, draft.after_batches())
     start: list[Step] = []
+    stop = ("self.trainer.should_stop = True",) if epochs is not None else ()
+    ask = (
+        ("self.trainer.should_stop = not self.another_epoch()",)
+        if epochs is not None and epochs.test is not None
+        else ()
+    )
+    left = ("self.epochs_ended = True",) if breaks_epochs(draft) else ()
+    over = ("self.pass_ended = True", *stop, "return")  # the function returns
     if epochs is not None:
         start.extend(epoch_names(draft, epochs))
     start.extend(nest.epoch_start)
@@ -70,6 +79,7 @@ def make_hooks(
                 tuple(late),
                 on_break=(*leave, "return"),
                 on_continue=("return",),
+                on_return=over,
             ),
         ]
     else:
@@ -81,6 +91,7 @@ def make_hooks(
                 (*first, *nest.body),
                 on_break=("self.pass_ended = True", "return"),
                 on_continue=("return",),
+                on_return=over,
             ),
         ]
     hooks.extend(with_summaries(draft, hook) for hook in validation_hooks(draft))
@@ -91,8 +102,11 @@ def make_hooks(
                 "on_train_epoch_end",
                 (),
                 nest.epoch_end,
-                on_break=("self.trainer.should_stop = True", "return"),
-                on_continue=("return",),
+                first=("if self.returned:\n    return",) if may_return(nest.body) and (nest.epoch_end or ask) else (),
+                last=ask,
+                on_break=(*left, *stop, "return"),
+                on_continue=(*ask, "return"),
+                on_return=(*stop, "return"),
             ),
         )
     )
@@ -158,7 +172,7 @@ def notices_step(draft: Draft, step: Step, made_before: set[Variable], auto: Aut
         return True
     for node in nodes:
         for part in remaining(draft, node):
-            if isinstance(part, (cst.Break, cst.Continue, cst.FunctionDef, cst.ClassDef, cst.Del, cst.Try)):
+            if isinstance(part, (cst.Break, cst.Continue, cst.Return, cst.FunctionDef, cst.ClassDef, cst.Del, cst.Try)):
                 return True
             if isinstance(part, cst.AugAssign):
                 changed = part.target.value if isinstance(part.target, cst.Name) else "_"

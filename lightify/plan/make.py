@@ -13,8 +13,9 @@ from lightify.flow import expression_usage, usage
 from lightify.parse import Tree
 from lightify.plan.adoption import adopted, unreached
 from lightify.plan.batches import batch_source, in_host, interruptible, start_draws
+from lightify.plan.closures import read_by_closures
 from lightify.plan.draft import Draft, Flatten
-from lightify.plan.exits import ends_early, unsupported
+from lightify.plan.exits import assigned_in_expressions, breaks_epochs, ends_early, may_return, unsupported
 from lightify.plan.headers import batch_head, epoch_head
 from lightify.plan.homes import assign_homes
 from lightify.plan.hooks import make_hooks, without_dead_values
@@ -111,6 +112,9 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest) -> Pla
     auto = read if isinstance(read, Automatic) else None
     reasons = (*nest.notes, read) if isinstance(read, str) else nest.notes
     endable = ends_early(draft, head)
+    draft.kept_alive = read_by_closures(draft.whole(), tree)
+    if nest.batch_frame is not nest.host and any(v.frame is nest.batch_frame for v in draft.kept_alive):
+        return Flatten("a function made in the batch loop outlives the epoch, and sees its own epoch's names")
     source = batch_source(draft, head)
     plain = source is not None and not draft.lazy and not endable
     draft.evaluation = evaluation_of(draft, plain, auto.optimizer if auto is not None else None)
@@ -132,7 +136,13 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest) -> Pla
         draft.forced[device] = Computed("self.device")
     if head.while_test is not None:
         extra += expression_usage(head.while_test, nest.batch_frame)
+    if epochs is not None and epochs.test is not None:
+        extra += expression_usage(epochs.test, nest.host)
+    extra.exposed |= {v for v in draft.kept_alive if v.frame is nest.host or v.frame.is_module}
     homes = assign_homes(nest, hooks, draft.forced, draft.around, draft.kinds, tree, extra)
+    problem = assigned_in_expressions(draft, homes)
+    if problem is not None:
+        return problem
     again, host_edits = take_host_moves(draft, homes)
     captured, initial = initial_values(draft, homes)
     trainer_options(draft, epochs, auto)
@@ -166,4 +176,17 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest) -> Pla
         host_edits=host_edits,
         origins=draft.stripped.origins,
         departures=departures(draft, hooks),
+        epochs_while=epochs.test if epochs is not None else None,
+        returns=may_return((*nest.body, *nest.epoch_end)),
+        unbroken=_unbroken(draft, endable),
     )
+
+
+def _unbroken(draft: Draft, endable: bool) -> str:
+    """The flag that tells whether a break has ended the host's loop, where its else needs to know."""
+    nest = draft.nest
+    if nest.host_loop.orelse is None:
+        return ""
+    if nest.epoch_loop is None:
+        return "pass_ended" if endable else ""
+    return "epochs_ended" if breaks_epochs(draft) else ""

@@ -206,6 +206,8 @@ def _closure(nest: Nest, kinds: Kinds) -> Automatic | None:
         fates.update(dict.fromkeys((inside[zero].node, inside[backward].node, step.node), replaced))
         fates[result] = FateNote(Fate.MOVED, "training_step")
         before = tuple(s for s in steps[:number] if s is not found[0])
+        if any(True for s in before if isinstance(s, Item) for _ in exits_of(s.node)):
+            return None
         return Automatic(
             tuple(others),
             loss,

@@ -14,7 +14,7 @@ from lightify.facts import Analysis
 from lightify.flow import Frame, Item, Step, bound_names, fixed_value, live_nodes, own_exits
 from lightify.parse import Tree
 from lightify.plan.runs import Loop, Run, is_over_data
-from lightify.query import block, walk
+from lightify.query import block, module_attribute, walk
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,8 +96,6 @@ def _frame_of(node: cst.CSTNode, tree: Tree, module: Frame) -> Frame:
 
 def _open_nest(epoch_loop: Loop, batch_loop: Loop, sites: Sequence[cst.Call], tree: Tree, module: Frame) -> Nest | str:
     host = _frame_of(epoch_loop, tree, module)
-    if isinstance(epoch_loop, cst.While):
-        return "the epochs are counted by a while loop"
     found = _reach([Item(node, host) for node in block(epoch_loop.body)], batch_loop, tree, module)
     if isinstance(found, str):
         return found
@@ -105,6 +103,7 @@ def _open_nest(epoch_loop: Loop, batch_loop: Loop, sites: Sequence[cst.Call], tr
     body, more = _open_steps(
         live([Item(node, loop.frame) for node in block(batch_loop.body)], tree), sites, tree, module
     )
+    after = [*_otherwise(batch_loop, loop.frame), *after]
     before, early = _open_steps(before, sites, tree, module)
     after, late = _open_steps(after, sites, tree, module)
     for step in (*before, *after):
@@ -122,6 +121,16 @@ def _open_nest(epoch_loop: Loop, batch_loop: Loop, sites: Sequence[cst.Call], tr
         (*opened, *more, *early, *late),
         tuple(sites),
     )
+
+
+def _otherwise(loop: Loop, frame: Frame) -> list[Step]:
+    """The `else` of the batch loop as it runs at the end of an epoch: when no break has ended the pass."""
+    if loop.orelse is None:
+        return []
+    if not any(isinstance(leaving, cst.Break) for leaving in own_exits(loop)):
+        return [Item(node, frame) for node in block(loop.orelse.body)]
+    unbroken = cst.UnaryOperation(cst.Not(), module_attribute("pass_ended"))
+    return [Item(cst.If(unbroken, loop.orelse.body), frame)]
 
 
 def _trains(step: Item, sites: Sequence[cst.Call], tree: Tree) -> bool:

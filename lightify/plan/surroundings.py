@@ -53,6 +53,10 @@ def surroundings(nest: Nest, tree: Tree, more: tuple[Step, ...] = ()) -> Surroun
     after: list[Item] = []
     repeated = False
     inner: cst.CSTNode = nest.host_loop
+    if isinstance(nest.epoch_loop, cst.While):
+        before.append(Item(cst.SimpleStatementLine([cst.Expr(nest.epoch_loop.test)]), nest.host))
+    if nest.host_loop.orelse is not None:  # runs unless a break ends the loop
+        after.append(Item(cst.If(cst.Integer("1"), nest.host_loop.orelse.body), nest.host))
     for outer in tree.ancestors(inner):
         if isinstance(outer, (cst.IndentedBlock, cst.Module)):
             body = block(outer)

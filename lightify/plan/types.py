@@ -64,6 +64,7 @@ class Hook:
     result: tuple[cst.BaseExpression, Frame] | None = None
     on_break: tuple[str, ...] = ()
     on_continue: tuple[str, ...] = ()
+    on_return: tuple[str, ...] = ()  # after the value was kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +124,9 @@ class Plan:
     origins: Mapping[cst.CSTNode, cst.CSTNode] = field(default_factory=dict)  # statements made anew to the source's
     steps_while: cst.BaseExpression | None = None
     lazy: bool = False
+    epochs_while: cst.BaseExpression | None = None
+    returns: bool = False  # the host returns what the loop returned
+    unbroken: str = ""  # the module's flag that a break in the host's loop sets, when the loop's else asks for it
 
 
 @dataclass(frozen=True, eq=False)

@@ -122,12 +122,20 @@ def test_parameters_take_their_arguments_names() -> None:
     assert "self.model(x)" in step and "net" not in step
 
 
-def test_the_test_of_a_while_loop_reads_what_the_body_wrote() -> None:
+WHILE = {
+    "epochs": ("while not done:", "for x, y in train_loader:", "another_epoch", "return not self.done"),
+    "steps": ("if True:", "while not done:", "goes_on", "return bool(not self.done)"),
+}
+
+
+@pytest.mark.parametrize(("epochs", "batches", "name", "test"), WHILE.values(), ids=WHILE)
+def test_the_test_of_a_while_loop_reads_what_the_body_wrote(epochs: str, batches: str, name: str, test: str) -> None:
     text = script(
-        f"{STEP}\ncount += 1\nif count == 5:\n    done = True\n    break",
-        epochs="while not done:",
+        f"x, y = data[:8]\n{STEP}\ncount += 1\nif count == 5:\n    done = True\n    break",
+        epochs=epochs,
+        batches=batches,
         before="count, done = 0, False\n",
     )
     hooks = methods(converted(text).text)
-    assert hooks["goes_on"] == "return bool(not self.done)"
-    assert "self.done = True" in hooks["training_step"]
+    assert hooks[name] == test
+    assert "self.done = True" in hooks["on_train_batch_end"] + hooks["training_step"]

@@ -75,6 +75,28 @@ for phase in ('train', 'val'):
         best, weights = total, copy.deepcopy(model.state_dict())
 """
 
+LEAVES = f"""
+def train(limit, tolerance=0.1):
+    steps = epoch = 0
+    while epoch < limit or tolerance > 0.5:
+        for x, y in train_loader:
+{indent(STEP, " " * 12)}
+            steps += 1
+            if steps == 13:
+                return steps, loss.item()
+            if loss.item() < 0.55:
+                break
+        else:
+            print("a whole pass", epoch)
+        epoch += 1
+        if loss.item() < tolerance:
+            break
+    else:
+        return None
+    return epoch
+
+"""
+
 SCRIPTS = {
     "examples drawn by Python's random": script(
         f"x, y = data[random.sample(range(30), 8)]\n{STEP}",
@@ -118,6 +140,12 @@ SCRIPTS = {
         before="scale = 2.0\n",
         after=f"first = train_epoch()\n{LOOP}model[0].weight.requires_grad = False\n{LOOP}print(epoch, first, loss.item())\n"
         f"{OTHER}for run in range(2):\n{indent(LAST + OTHER, '    ')}\nprint(model[2].weight.grad is None)",
+        **ELSEWHERE,
+    ),
+    "a function that returns from its loops, and loops with else": script(
+        "pass",
+        define=LEAVES,
+        after="print(train(9), train(0, 0.6), train(2), model.training)",
         **ELSEWHERE,
     ),
     "a result set only sometimes": script(

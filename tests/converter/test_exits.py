@@ -1,0 +1,110 @@
+"""Leaving the loops: break, return, else, and epochs that a condition counts."""
+
+from __future__ import annotations
+
+from textwrap import indent
+
+import pytest
+
+from tests.converter.scripts import FORWARD, STEP, converted, methods, script
+
+STOP = "self.trainer.should_stop = True"
+
+
+def in_function(start: str, batch: str = STEP, end: str = "", otherwise: str = "") -> str:
+    loop = f"{start}\n    for x, y in train_loader:\n{indent(batch, ' ' * 8)}\n{indent(end, '    ')}\n{otherwise}"
+    define = f"def train(model, optimizer):\n    n = 0\n{indent(loop, '    ')}\n    return n\n\n"
+    return script("pass", epochs="if True:", batches="if True:", define=define, after="print(train(model, optimizer))")
+
+
+EPOCHS = "for epoch in range(3):"
+# id: the script, the hook that leaves, what it does; what follows fit
+EXITS = {
+    "return at an epoch's end": (
+        in_function(EPOCHS, end="if loss.item() < 0.5:\n    return model, epoch"),
+        ("on_train_epoch_end", f"self.returned = ((self.model, self.current_epoch),)\n    {STOP}\n    return"),
+        "    if module.returned:\n        return module.returned[0]\n",
+    ),
+    "return after a step": (
+        in_function(EPOCHS, f"{STEP}\nif loss.item() < 0.5:\n    return", "print(epoch)"),
+        ("on_train_batch_end", f"self.returned = (None,)\n    self.pass_ended = True\n    {STOP}\n    return"),
+        "    if module.returned:",
+    ),
+    "after it the epoch's end does not run": (
+        in_function(EPOCHS, f"{STEP}\nif loss.item() < 0.5:\n    return", "print(epoch)"),
+        ("on_train_epoch_end", "if self.returned:\n    return"),
+        "",
+    ),
+    "return before a step": (
+        in_function(EPOCHS, f"{FORWARD}\nif loss.item() > 9:\n    return 'nan'\n{STEP}"),
+        ("training_step", "self.returned = ('nan',)\n    self.pass_ended = True"),
+        "",
+    ),
+    "return from an evaluation": (
+        in_function(EPOCHS, end="for x, y in val_loader:\n    if len(x) < 8:\n        return x"),
+        ("on_train_epoch_end", f"self.returned = (x,)\n        {STOP}\n        return"),
+        "",
+    ),
+    "a function's own return stays": (
+        in_function(EPOCHS, f"def half(t):\n    return t / 2\n{STEP.replace('backward', 'mul(1).backward')}"),
+        ("training_step", "return t / 2"),
+        "    return n",
+    ),
+    "else of the epochs": (
+        in_function(EPOCHS, end="if loss.item() < 0.5:\n    break", otherwise="else:\n    n = -1"),
+        ("on_train_epoch_end", f"self.epochs_ended = True\n    {STOP}\n    return"),
+        "    if not module.epochs_ended:\n        n = -1\n    return n",
+    ),
+    "else that always runs": (
+        in_function(EPOCHS, otherwise="else:\n    n = -1"),
+        ("configure_optimizers", "return"),
+        "fit(module, train_loader)\n    n = -1\n    return n",
+    ),
+    "else of the batches": (
+        in_function(EPOCHS, f"{STEP}\nif loss.item() < 0.5:\n    break", otherwise="    else:\n        n += 1"),
+        ("on_train_epoch_end", "if not self.pass_ended:\n    self.n += 1"),
+        "n = module.n",
+    ),
+    "break before the evaluation": (
+        in_function(EPOCHS, end="if loss.item() < 0.5:\n    break\nfor x, y in val_loader:\n    n += 1"),
+        ("on_train_epoch_end", f"{STOP}\n    return"),
+        "",
+    ),
+    "epochs while a condition holds": (
+        in_function("while n < 3:", end="n += 1"),
+        ("on_train_epoch_end", "self.n += 1\nself.trainer.should_stop = not self.another_epoch()"),
+        "max_epochs=-1 if n < 3 else 0",
+    ),
+    "the condition is asked after continue, too": (
+        in_function("while n < 3:", end="n += 1\nif n == 2:\n    continue\nprint(n)"),
+        ("on_train_epoch_end", "self.trainer.should_stop = not self.another_epoch()\n    return"),
+        "max_epochs=-1 if n < 3 else 0",
+    ),
+    "epochs without end": (
+        in_function("while True:", end="n += 1\nif n == 3:\n    break"),
+        ("on_train_epoch_end", f"{STOP}\n    return"),
+        "max_epochs=-1,",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "hook", "after"), EXITS.values(), ids=EXITS)
+def test_the_loop_is_left_as_before(text: str, hook: tuple[str, str], after: str) -> None:
+    done = converted(text)
+    assert done.text is not None, done.refusals
+    name, lines = hook
+    assert lines in methods(done.text)[name]
+    assert after in done.text
+
+
+def test_a_function_that_outlives_its_batch_sees_the_last_value() -> None:
+    hooks = methods(converted(script(f"{STEP}\nshown.append(lambda: (epoch, loss))", before="shown = []\n")).text)
+    assert "shown.append(lambda: (self.epoch, self.loss))" in hooks["training_step"]
+
+
+def test_a_name_assigned_in_an_expression_cannot_be_an_attribute() -> None:
+    done = converted(script(f"{STEP}\nif (low := loss.item()) < 1:\n    print('low')", after="print(low)"))
+    assert done.text is None
+    assert "(low := loss.item()) assigns what outlives the batch" in done.refusals[0].message
+    inside = script(f"{STEP}\nif (low := loss.item()) < 1:\n    shown.append(low)", before="shown = []\n")
+    assert converted(inside).text is not None
