@@ -18,6 +18,7 @@ from .hooks import Hooks, accepts, is_overridden
 from .loaders import set_epoch, track_indices
 from .logged import store_pending, write_metrics
 from .module import LightningModule
+from .profilers.base import FETCHES
 from .results import Results
 from .state import RunningStage, TrainerFn
 from .strategies.launch import SpawnLauncher
@@ -92,6 +93,7 @@ class EvaluationRun:
         self, batches: Iterator[Any], index: int, to_device: Callable[[Any], Any] | None
     ) -> Iterator[tuple[int, Any]]:
         """Index and batch on its device; the last one fetched, for a step that fetches them itself."""
+        batches = self.trainer.profiler.fetched(FETCHES[self.stem], batches, self.num_batches[index])
         if not is_wanted(getattr(self.module, f"{self.stem}_step")):
             return enumerate(batches if to_device is None else map(to_device, batches))
         limit = self.num_batches[index]

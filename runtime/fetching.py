@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import outputs
 from .position import start_pass
+from .profilers.base import FETCHES
 
 if TYPE_CHECKING:
     from .run import TrainingRun
@@ -59,7 +60,8 @@ class BatchIterator:
 def train_epoch(run: TrainingRun) -> None:
     """`loops.train_epoch` for such a step: one call per step, until the batches are used up."""
     state, results, hooks = run.state, run.results, run.hooks
-    iterator = BatchIterator(start_pass(run), run.num_batches, run.to_device)
+    batches = run.trainer.profiler.fetched(FETCHES["train"], start_pass(run), run.num_batches)
+    iterator = BatchIterator(batches, run.num_batches, run.to_device)
     iterator.fetched = state.batches_done
     while not iterator.done:
         results.start_batch(iterator.batch)

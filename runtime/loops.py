@@ -13,6 +13,7 @@ from torch import Tensor
 
 from . import outputs
 from .position import start_pass
+from .profilers.base import FETCHES
 
 if TYPE_CHECKING:
     from .run import TrainingRun
@@ -34,7 +35,7 @@ def train_epoch(run: TrainingRun) -> None:
     """One pass over the training data, or what is left of it."""
     state, results, take_step, to_device = run.state, run.results, run.take_step, run.to_device
     start_hooks, end_hooks = run.hooks["on_train_batch_start"], run.hooks["on_train_batch_end"]
-    batches = start_pass(run)
+    batches = run.trainer.profiler.fetched(FETCHES["train"], start_pass(run), run.num_batches)
     results.in_batches = True
     for batch_idx, batch in enumerate(batches, state.batches_done):
         state.batch_idx = batch_idx

@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# The waits for data, by the names that they have in Lightning's reports.
+FETCHES = {
+    "train": "[_TrainingEpochLoop].train_dataloader_next",
+    "validation": "[_EvaluationLoop].val_next",
+    "test": "[_EvaluationLoop].test_next",
+    "predict": "[_PredictionLoop].predict_next",
+}
 _UNSAFE_IN_NAMES = re.compile(r'[\\/:*?"<>|\n\r\t]+')
 
 
@@ -62,6 +69,21 @@ class Profiler(ABC):
                 return function(*args, **kwargs)
 
         return call
+
+    def fetched(self, action_name: str, batches: Iterator[Any], count: float) -> Iterator[Any]:
+        """The batches of a pass, with the wait for each of the first `count` measured."""
+        number = 0
+        while number < count:
+            self.start(action_name)
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            finally:
+                self.stop(action_name)
+            yield batch
+            number += 1
+        yield from batches  # their end, which is no batch
 
     def summary(self) -> str:
         """Returns the report as text; an empty text is not written."""
@@ -120,3 +142,6 @@ class PassThroughProfiler(Profiler):
 
     def measured(self, action_name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         return function
+
+    def fetched(self, action_name: str, batches: Iterator[Any], count: float) -> Iterator[Any]:
+        return batches

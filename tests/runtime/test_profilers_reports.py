@@ -109,6 +109,8 @@ def test_a_run_is_reported_by_stage(tmp_path: Path, kind: type[Profiler]) -> Non
     for action in (
         "[Strategy]SingleDeviceStrategy.training_step",
         "[LightningModule]Classifier.configure_optimizers",
+        "[_TrainingEpochLoop].train_dataloader_next",
+        "[_EvaluationLoop].val_next",
         "[Strategy]SingleDeviceStrategy.validation_step",
     ):
         assert action in fit, action
@@ -193,3 +195,14 @@ def test_profilers_in_use_are_pickled(kind: type[Profiler]) -> None:
     with profiler.profile("a"):
         pass
     assert pickle.loads(pickle.dumps(profiler)).filename == "x"
+
+
+@pytest.mark.parametrize(("limit", "number"), [(2, 2), (1.0, 8)])
+def test_each_wait_for_data_is_measured_once(tmp_path: Path, limit: float, number: int) -> None:
+    profiler = SimpleProfiler()
+    run = trainer(tmp_path, profiler=profiler, max_epochs=1, limit_train_batches=limit, limit_test_batches=limit)
+    run.fit(Classifier())
+    run.test(Classifier(), verbose=False)
+    waits = {name: len(times) for name, times in profiler.recorded_durations.items() if name.endswith("_next")}
+    assert waits["[_TrainingEpochLoop].train_dataloader_next"] == number
+    assert waits["[_EvaluationLoop].test_next"] == number
