@@ -7,7 +7,7 @@ import enum
 import pickle
 import sys
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,12 @@ from torch import Tensor
 from .errors import rank_zero_warn
 
 FOREIGN_KEY = "__lightify_pickled__"
+HYPERPARAMETERS = (
+    "checkpoint['hyper_parameters']",
+    "checkpoint['datamodule_hyper_parameters']",
+    "checkpoint['hparams_type']",
+    "checkpoint['datamodule_hparams_type']",
+)
 
 _PLAIN = (str, int, float, bool, complex, bytes, bytearray, type(None), torch.dtype, torch.device)
 
@@ -95,12 +101,30 @@ def _pickled(value: Any, place: str) -> Any:
         )
         return None
     kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    if not place.startswith(HYPERPARAMETERS):  # those are asked for by name when they are needed
+        rank_zero_warn(
+            f"{place} is an object of {kind}: it is kept in the checkpoint as pickled bytes, and taking the run up from"
+            " there will need `weights_only=False`. Keep plain values and tensors instead."
+        )
     return {FOREIGN_KEY: data, "type": kind}
 
 
 def is_pickled(value: Any) -> bool:
     """Whether `value` stands for an object that `loadable` pickled."""
     return isinstance(value, dict) and FOREIGN_KEY in value
+
+
+def pickled_places(value: Any, place: str = "checkpoint") -> Iterator[str]:
+    """Where in a loaded checkpoint pickled objects are that a run needs."""
+    if is_pickled(value):
+        yield f"{place} (a {value['type']})"
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if not (inside := f"{place}[{key!r}]").startswith(HYPERPARAMETERS):
+                yield from pickled_places(item, inside)
+    elif type(value) in (list, tuple):
+        for index, item in enumerate(value):
+            yield from pickled_places(item, f"{place}[{index}]")
 
 
 def restore_foreign(value: Any) -> Any:

@@ -38,6 +38,7 @@ def existing(path: str | Path) -> Path:
 
 def temporary_folder(path: Path) -> Path:
     """An empty folder beside `path`, to write into; to be called by one process."""
+    _put_back(path.parent / REPLACED_NAME)
     folder = path.parent / TEMPORARY_NAME
     if folder.is_dir():
         shutil.rmtree(folder)
@@ -56,7 +57,6 @@ def publish(temporary: Path, meta: Checkpoint, path: Path) -> None:
     if path.is_dir():
         # Two renames, since a folder cannot replace another: `existing` finds what a kill in between leaves.
         aside = path.parent / REPLACED_NAME
-        shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
         os.rename(path, aside / path.name)
         os.rename(temporary, path)
@@ -65,6 +65,15 @@ def publish(temporary: Path, meta: Checkpoint, path: Path) -> None:
         path.unlink(missing_ok=True)
         os.rename(temporary, path)
     _flush(path.parent)
+
+
+def _put_back(aside: Path) -> None:
+    """Undoes what a process that was killed between two renames left, whichever checkpoint it was about."""
+    if aside.is_dir():
+        for kept in aside.iterdir():
+            if not Path(aside.parent, kept.name).exists():
+                os.rename(kept, aside.parent / kept.name)
+        shutil.rmtree(aside)
 
 
 def load_meta(path: Path, map_location: Any = None, weights_only: bool | None = None) -> Checkpoint:

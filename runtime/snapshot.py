@@ -15,6 +15,7 @@ from torch import Tensor
 from . import randomness
 from .errors import MisconfigurationException, rank_zero_info, rank_zero_warn
 from .hooks import is_overridden
+from .plain_types import pickled_places
 from .position import position
 from .state import TrainerFn
 from .strategies.base import Gradients
@@ -149,6 +150,15 @@ class Restorer:
             raise KeyError(
                 f"{self.path} is no checkpoint of a Trainer: it has no 'state_dict'."
                 " Load plain weights with `model.load_state_dict(torch.load(path))` before the run."
+            )
+
+        pickled = list(pickled_places(self.checkpoint))
+        if pickled and self.weights_only is not False:
+            fn = self.trainer.state.fn
+            raise MisconfigurationException(
+                f"The checkpoint {self.path} holds objects that are restored only by running code from the file:"
+                f" {', '.join(pickled)}. If you trust it, pass `trainer.{fn.value if fn else 'fit'}(...,"
+                " weights_only=False)`."
             )
 
     def module_and_callbacks(self, callback_base: type) -> None:

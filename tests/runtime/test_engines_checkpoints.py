@@ -9,17 +9,20 @@ import os
 import random
 import signal
 import time
+import warnings
 import zipfile
 from collections import Counter, OrderedDict, defaultdict
 from pathlib import Path
-from typing import Any
 
+import lightify.runtime as L
 import numpy as np
 import pytest
 import torch
-from lightify.runtime import checkpoints, randomness
+from lightify.runtime import checkpoints, randomness, shards
 from lightify.runtime.checkpoint_io import AsyncCheckpointIO, TorchCheckpointIO
 from lightify.runtime.checkpoints import TEMPORARY_NAME, CheckpointDamaged
+from lightify.runtime.errors import MisconfigurationException
+from torch.distributed.checkpoint.state_dict_saver import save as save_shards
 
 
 class Colour(str, enum.Enum):
@@ -216,14 +219,74 @@ def test_a_killed_save_loses_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_three_hundred_killed_saves_lose_nothing(tmp_path: Path) -> None:
-    kill_while_saving(tmp_path, 300, seed=1)
+def test_more_killed_saves_lose_nothing(tmp_path: Path) -> None:
+    kill_while_saving(tmp_path, 40, seed=1)
 
 
-def test_a_script_may_replace_torchs_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def save(content: Any, file: Any) -> None:
-        file.write(b"sealed by the script's own means")
+def test_a_folder_whose_replacement_was_killed_is_put_back(tmp_path: Path) -> None:
+    def publish(name: str, step: int) -> None:
+        folder = shards.temporary_folder(tmp_path / name)
+        save_shards({"model": {"w": torch.full((2,), float(step))}}, checkpoint_id=folder, no_dist=True)
+        shards.publish(folder, {"step": step}, tmp_path / name)
 
-    monkeypatch.setattr(torch, "save", save)
-    checkpoints.save({"a": 1}, tmp_path / "a.ckpt")
-    assert (tmp_path / "a.ckpt").read_bytes() == b"sealed by the script's own means"
+    publish("a.ckpt", 1)
+    # Killed between the two renames of the next save of a.ckpt.
+    (tmp_path / shards.REPLACED_NAME).mkdir()
+    os.rename(tmp_path / "a.ckpt", tmp_path / shards.REPLACED_NAME / "a.ckpt")
+    assert shards.load_any(tmp_path / "a.ckpt")["step"] == 1
+    publish("b.ckpt", 2)
+    publish("b.ckpt", 3)
+    assert [shards.load_any(tmp_path / name)["step"] for name in ("a.ckpt", "b.ckpt")] == [1, 3]
+    assert sorted(os.listdir(tmp_path)) == ["a.ckpt", "b.ckpt"]
+
+
+# --- objects in states -----------------------------------------------------------------------------------------------
+
+
+class Hoarder(L.Callback):
+    def __init__(self, thing: object) -> None:
+        self.thing = thing
+
+    def state_dict(self) -> dict[str, object]:
+        return {"thing": self.thing}
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        self.thing = state["thing"]
+
+
+def test_an_object_in_a_state_is_named_when_saved_and_when_needed(tmp_path: Path) -> None:
+    class Net(L.LightningModule):
+        def __init__(self, thing: Thing) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+            self.layer = torch.nn.Linear(1, 1)
+
+        def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+            return self.layer(batch).sum()
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), 0.1)
+
+    def fit(max_epochs: int, thing: object, **options: object) -> Hoarder:
+        callback = Hoarder(thing)
+        trainer = L.Trainer(
+            accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False, max_epochs=max_epochs, callbacks=callback,
+        )  # fmt: skip
+        trainer.fit(Net(Thing(1)), torch.ones(2, 1, 1), **options)
+        if max_epochs == 1:
+            trainer.save_checkpoint(path)
+        return callback
+
+    path = tmp_path / "a.ckpt"
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="checkpoint")
+        fit(1, thing=3)  # a hyperparameter that is an object is asked for by name when it is needed
+    assert fit(2, thing=None, ckpt_path=path).thing == 3
+    with pytest.warns(UserWarning, match=r"checkpoint\['callbacks'\]\['Hoarder'\]\['thing'\] is an object of .*Thing"):
+        fit(1, thing=Thing(5))
+    with pytest.raises(
+        MisconfigurationException, match=r"\['Hoarder'\]\['thing'\].*`trainer.fit\(..., weights_only=False"
+    ):
+        fit(2, thing=None, ckpt_path=path)
+    assert fit(2, thing=None, ckpt_path=path, weights_only=False).thing == Thing(5)
