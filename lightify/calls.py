@@ -102,11 +102,15 @@ def callers(tree: Tree) -> Mapping[cst.FunctionDef, list[cst.Call]]:
             continue
         if isinstance(node.func, cst.Name) and node.func.value.startswith("self."):
             definition = _class_of(node, tree)
+            family = family_of(definition, tree) if definition is not None else ()
             for function in methods.get(node.func.value[5:], ()):
-                if definition is None or _class_around(function, tree) in _with_bases(definition, tree):
+                if definition is None or _class_around(function, tree) in family:
                     found[function].append(node)
         elif isinstance(node.func, cst.Name):
             named = _nested_function(node, nested[node.func.value], tree) or tree.functions.get(node.func.value)
+            if named is None:
+                made = class_of_object(node.func, tree)
+                named = _method(made, "__call__", tree) if made is not None else None
             if named is not None:
                 found[named].append(node)
         elif (used := method_call(node)) is not None:
@@ -138,7 +142,7 @@ def _may_be_receiver(receiver: cst.BaseExpression, method: cst.FunctionDef, tree
     definition = _class_around(method, tree)
     known = class_of_object(receiver, tree)
     if known is not None:
-        return definition in _with_bases(known, tree)
+        return definition in family_of(known, tree)
     return not method.name.value.startswith("__") and method.name.value not in _TENSOR_METHODS
 
 
@@ -190,6 +194,26 @@ def _with_bases(definition: cst.ClassDef, tree: Tree) -> list[cst.ClassDef]:
     return found
 
 
+@lru_cache(maxsize=256)
+def family_of(definition: cst.ClassDef, tree: Tree) -> tuple[cst.ClassDef, ...]:
+    """The class that an object seen as `definition` is of, then its bases: its only heir where it is never made."""
+    heirs = [heir for heir in tree.classes.values() if heir is not definition and definition in _with_bases(heir, tree)]
+    leaves = [heir for heir in heirs if not any(heir in _with_bases(other, tree)[1:] for other in heirs)]
+    if len(leaves) == 1 and not _is_made(definition, tree):
+        definition = leaves[0]
+    return tuple(_with_bases(definition, tree))
+
+
+def _is_made(definition: cst.ClassDef, tree: Tree) -> bool:
+    calls = (node for node in tree.parents if isinstance(node, cst.Call))
+    return any(isinstance(call.func, cst.Name) and tree.classes.get(call.func.value) is definition for call in calls)
+
+
+def _method(definition: cst.ClassDef, name: str, tree: Tree) -> cst.FunctionDef | None:
+    found = _method_of(definition, name, cst.Name("self"), tree)
+    return found[0] if found is not None else None
+
+
 def callee(call: cst.Call, frame: Frame, tree: Tree) -> tuple[cst.FunctionDef, cst.BaseExpression | None] | None:
     """The function that a call runs and, for a method, the expression of its object."""
     if isinstance(call.func, cst.Name) and call.func.value.startswith("self."):
@@ -200,13 +224,13 @@ def callee(call: cst.Call, frame: Frame, tree: Tree) -> tuple[cst.FunctionDef, c
             return None
         if meaning.frame.is_module:
             function = tree.functions.get(meaning.name)
-            return (function, None) if function is not None else None
+            return (function, None) if function is not None else _called_object(meaning, call, tree)
         owner = meaning.frame.function
         assert owner is not None
         for node in walk(owner):
             if isinstance(node, cst.FunctionDef) and node.name.value == meaning.name and node is not owner:
                 return node, None
-        return None
+        return _called_object(meaning, call, tree)
     used = method_call(call)
     if used is None:
         return None
@@ -222,10 +246,15 @@ def callee(call: cst.Call, frame: Frame, tree: Tree) -> tuple[cst.FunctionDef, c
     return None
 
 
+def _called_object(meaning: Variable, call: cst.Call, tree: Tree) -> tuple[cst.FunctionDef, cst.BaseExpression] | None:
+    """`__call__` of an object of the script's own class."""
+    return _method_of(class_of_object(cst.Name(meaning.name), tree), "__call__", call.func, tree)
+
+
 def _method_of(
     definition: cst.ClassDef | None, name: str, receiver: cst.BaseExpression, tree: Tree
 ) -> tuple[cst.FunctionDef, cst.BaseExpression] | None:
-    for candidate in _with_bases(definition, tree) if definition is not None else ():
+    for candidate in family_of(definition, tree) if definition is not None else ():
         for statement in block(candidate.body):
             if isinstance(statement, cst.FunctionDef) and statement.name.value == name:
                 return statement, receiver

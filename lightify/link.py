@@ -8,14 +8,14 @@ brings the imports that it needs.
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import libcst as cst
 
 from lightify.errors import SourceSpan
 from lightify.flow import bound_names, read_names
-from lightify.parse import Links, Tree, index
+from lightify.parse import Links, Tree, index, name_fields, training_classes, with_named_fields
 from lightify.project import Definition, Imported, Module, Project
 from lightify.query import LinkedName, block, dotted, walk
 from lightify.substitute import substitute
@@ -32,6 +32,15 @@ def link(tree: Tree) -> Tree:
     return _Linker(tree).linked()
 
 
+@dataclass(frozen=True, eq=False)
+class _Taken:
+    """A definition that is taken up, the script's import that leads to it, and why its code can't move."""
+
+    definition: Definition
+    origin: cst.CSTNode
+    reasons: Sequence[str]
+
+
 class _Linker:
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
@@ -41,6 +50,7 @@ class _Linker:
         self.names: dict[tuple[str, str], str] = {}  # (path, name there) -> name here
         self.aliases: dict[str, str] = {}  # names that the script imports -> the first of those for the same definition
         self.nodes: dict[str, cst.BaseStatement] = {}
+        self.taken_up: dict[str, _Taken] = {}
         self.spans: dict[cst.CSTNode, SourceSpan] = {}
         self.parents: dict[cst.CSTNode, cst.CSTNode] = {}
         self.origins: dict[cst.CSTNode, cst.CSTNode] = {}
@@ -60,7 +70,10 @@ class _Linker:
                 self._take(definition, origin)
         if not self.nodes:
             return self.tree
-        return self._tree(module)
+        self._name_fields(module)
+        for name, taken in self.taken_up.items():
+            self._record(name, taken)
+        return self._tree(name_fields(module, self.nodes.values()))
 
     # -- what the script imports --------------------------------------------------------------------------------
 
@@ -291,23 +304,30 @@ class _Linker:
             node = substitute(node, lambda name: cst.Name(new_name) if name == definition.name else None)
         if set(replaced) & _bound_in_classes(old):
             reasons.append("a class in it binds a name that means something else in the script")
-        self._record(definition, new_name, node, origin, reasons)  # type: ignore[arg-type]
+        self.nodes[new_name] = node  # type: ignore[assignment]
+        self.taken_up[new_name] = _Taken(definition, origin, reasons)
 
-    def _record(
-        self, definition: Definition, name: str, node: cst.BaseStatement, origin: cst.CSTNode, reasons: list[str]
-    ) -> None:
-        module, old = definition.module, definition.node
-        assert old is not None
+    def _name_fields(self, module: cst.Module) -> None:
+        """Reads `self.x` as one name in classes that train together with others, here or in the script."""
+        own = {node.name.value: node for node in module.body if isinstance(node, cst.ClassDef)}
+        linked = {name: node for name, node in self.nodes.items() if isinstance(node, cst.ClassDef)}
+        training = training_classes({**linked, **own})
+        self.nodes.update((name, with_named_fields(node)) for name, node in linked.items() if node in training)
+
+    def _record(self, name: str, taken: _Taken) -> None:
+        """Notes where the statements of a definition stand."""
+        definition, node = taken.definition, self.nodes[name]
+        module = definition.module
+        assert definition.node is not None
         here, parents = index(node)
-        there, _ = index(old)
+        there, _ = index(definition.node)
         self.parents[node] = self.tree.module
         self.parents.update(parents)
         self.spans.update((new, module.tree.span(before)) for new, before in zip(here, there, strict=True))
-        self.nodes[name] = node
-        self.origins[node] = origin
+        self.origins[node] = taken.origin
         self.texts[module.path] = module.tree.source.text
-        if reasons:
-            self.fixed[node] = reasons[0]
+        if taken.reasons:
+            self.fixed[node] = taken.reasons[0]
 
     def _tree(self, module: cst.Module) -> Tree:
         tree = self.tree

@@ -10,7 +10,7 @@ from functools import cached_property
 import libcst as cst
 
 from lightify.errors import Diagnostic, LightifyError, SourceSpan
-from lightify.query import FieldName, children, dotted, walk
+from lightify.query import FieldName, children, dotted, map_children, walk
 from lightify.sources import Source
 
 Statement = cst.BaseStatement | cst.BaseSmallStatement
@@ -182,7 +182,7 @@ def parse(source: Source) -> Tree:
         for node in walk(module)
     ):
         module = module.visit(_OneStatementPerLine())
-    module = _name_fields(module)
+    module = name_fields(module)
     statements, parents = index(module)
     spans: dict[cst.CSTNode, SourceSpan] = dict(zip(statements, _places(syntax, source.path)))
     functions, classes = {}, {}
@@ -194,24 +194,47 @@ def parse(source: Source) -> Tree:
     return Tree(source, module, spans, functions, classes, imported_names(statements), parents)
 
 
-class _FieldsAsNames(cst.CSTTransformer):
-    """`self.x` becomes one name, so that a trainer object's fields are variables like any other."""
+def name_fields(module: cst.Module, more: Iterable[cst.BaseStatement] = ()) -> cst.Module:
+    """Names the fields of classes that train, and of their bases and heirs; the text stays the same.
 
-    def leave_Attribute(self, original: cst.Attribute, updated: cst.Attribute) -> cst.BaseExpression:
-        if isinstance(updated.value, cst.Name) and updated.value.value == "self" and not updated.lpar:
-            return FieldName(f"self.{updated.attr.value}")
-        return updated
+    Args:
+        more: classes of other files.
+    """
+    classes = {node.name.value: node for node in (*more, *module.body) if isinstance(node, cst.ClassDef)}
+    training = training_classes(classes)
+    changes = {
+        node: with_named_fields(node) for node in module.body if isinstance(node, cst.ClassDef) and node in training
+    }
+    changes = {old: new for old, new in changes.items() if new is not old}
+    return module.with_changes(body=[changes.get(node, node) for node in module.body]) if changes else module  # type: ignore[call-overload]
 
 
-def _name_fields(module: cst.Module) -> cst.Module:
-    """Names the fields of classes that train; the text stays the same."""
-    changes: dict[cst.CSTNode, object] = {}
-    for node in module.body:
-        if isinstance(node, cst.ClassDef) and any(
-            isinstance(part, cst.Attribute) and part.attr.value == "backward" for part in walk(node)
-        ):
-            changes[node] = node.visit(_FieldsAsNames())
-    return module.with_changes(body=[changes.get(node, node) for node in module.body]) if changes else module
+def training_classes(classes: Mapping[str, cst.ClassDef]) -> frozenset[cst.ClassDef]:
+    """The classes that call `backward()`, and those that share a base or an heir with one."""
+    bases = {node: [classes.get(dotted(base.value) or "") for base in node.bases] for node in classes.values()}
+    found = {
+        node
+        for node in classes.values()
+        if any(isinstance(part, cst.Attribute) and part.attr.value == "backward" for part in walk(node))
+    }
+    changed = bool(found)
+    while changed:
+        related = {base for node in found for base in bases[node] if base is not None}
+        related |= {node for node, above in bases.items() if any(base in found for base in above)}
+        changed = not related <= found
+        found |= related
+    return frozenset(found)
+
+
+def with_named_fields(definition: cst.ClassDef) -> cst.ClassDef:
+    """The class with `self.x` as one name, so that a trainer object's fields are variables like any other."""
+    return _with_field_names(definition)  # type: ignore[return-value]
+
+
+def _with_field_names(node: cst.CSTNode) -> cst.CSTNode:
+    if isinstance(node, cst.Attribute) and not node.lpar and dotted(node.value) == "self":
+        return FieldName(f"self.{node.attr.value}")
+    return map_children(node, _with_field_names)
 
 
 def _syntax_error(place: SourceSpan, text: str) -> Diagnostic:

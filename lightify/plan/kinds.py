@@ -7,6 +7,7 @@ from functools import cached_property
 import libcst as cst
 
 from lightify.analyze import class_of
+from lightify.calls import family_of
 from lightify.facts import Analysis, Kind, Scope
 from lightify.flow import Expression, Field, Frame, Variable, usage
 from lightify.parse import Tree
@@ -46,7 +47,9 @@ class Kinds:
         if isinstance(variable, Field):
             function = variable.frame.function
             if function is not None:
-                keys.insert(0, (class_of(function, self.tree), f"self.{variable.name}"))
+                around = class_of(function, self.tree)
+                family = family_of(around, self.tree) if around is not None else ()
+                keys[:0] = [(definition, f"self.{variable.name}") for definition in family]
         else:
             keys.insert(0, (variable.frame.function, variable.name))
         return keys
