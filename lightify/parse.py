@@ -103,6 +103,10 @@ class Tree:
         """All names that the script mentions."""
         return frozenset(node.value for node in self.parents if isinstance(node, cst.Name))
 
+    def fresh(self, *names: str) -> str:
+        """The first of some names that the script does not mention."""
+        return next(name for name in (*names, f"{names[-1]}_") if name not in self.names)
+
     def ancestors(self, node: cst.CSTNode) -> Iterator[cst.CSTNode]:
         """The nodes around a node, innermost first, without the node itself."""
         current = self.parents.get(node)

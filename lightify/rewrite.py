@@ -109,11 +109,10 @@ class _Rewriter:
         self.plan = plan
         self.sites = set(plan.nest.sites)
         self.adopted = frozenset(definition.name.value for definition in plans.adopted)  # type: ignore[attr-defined]
-        self.used_names = tree.names
 
     def pieces(self) -> RunPieces:
         plan = self.plan
-        module_name, trainer_name = self._fresh("module", "lit_module"), self._fresh("trainer", "lit_trainer")
+        module_name, trainer_name = self.tree.fresh("module", "lit_module"), self.tree.fresh("trainer", "lit_trainer")
         methods = [self._method(hook) for hook in plan.hooks]
         methods = [method for method in methods if method.body != _NOTHING or method.name.endswith("_step")]
         if plan.steps_while is not None:
@@ -182,9 +181,6 @@ class _Rewriter:
 
     def _of_file(self, node: cst.CSTNode) -> str:
         return f" of {PurePath(self.tree.span(node).path).name}" if self.tree.linked(node) is not None else ""
-
-    def _fresh(self, *names: str) -> str:
-        return next(name for name in (*names, f"{names[-1]}_") if name not in self.used_names)
 
     # -- methods ------------------------------------------------------------------------------------------------
 

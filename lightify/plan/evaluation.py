@@ -48,24 +48,26 @@ class Evaluation:
     fates: Mapping[cst.CSTNode, FateNote]
 
 
-def find_evaluation(nest: Nest, kinds: Kinds, analysis: Analysis, tree: Tree) -> Evaluation | str:
-    """Reads the epoch's end as one evaluation; a text says why it stays as it is."""
-    if nest.epoch_loop is None:
+def find_evaluation(
+    nest: Nest, end: Sequence[Step], kinds: Kinds, analysis: Analysis, tree: Tree, *, final: bool = False
+) -> Evaluation | str:
+    """Reads the end of an epoch, or of the training, as one evaluation; a text says why it stays as it is."""
+    if nest.epoch_loop is None and not final:
         return "there are no epochs"
-    steps = list(nest.epoch_end)
+    steps = list(end)
     fates: dict[cst.CSTNode, FateNote] = {}
     opened: list[Opened] = []
     own_end = None
     for number, step in enumerate(steps):
         if not isinstance(step, Item):
             continue
-        inner = _evaluating_call(step, nest, analysis, tree)
+        inner = evaluating_call(step, nest, analysis, tree)
         if inner is not None:
             opened.append(inner)
             steps[number : number + 1] = inner.steps
             own_end = number + len(inner.steps)
             break
-        if _holds_loop(step, analysis):
+        if holds_loop(step, analysis):
             break
     flat: list[Step] = []
     for number, step in enumerate(steps):
@@ -74,7 +76,7 @@ def find_evaluation(nest: Nest, kinds: Kinds, analysis: Analysis, tree: Tree) ->
         if (
             isinstance(step, Item)
             and isinstance(step.node, cst.With)
-            and _holds_loop(step, analysis)
+            and holds_loop(step, analysis)
             and (gradients(step.node, step.frame, tree) is False)
         ):
             fates[step.node] = FateNote(Fate.REPLACED, "Trainer: evaluates without gradients")
@@ -111,7 +113,7 @@ def find_evaluation(nest: Nest, kinds: Kinds, analysis: Analysis, tree: Tree) ->
         after, rest = flat[place + 1 : own_end], flat[own_end:]
     else:
         after, rest = [], after
-    return _checked(nest, kinds, tree, loop_step, head, before, after, rest, opened, fates)
+    return _checked(nest, kinds, tree, loop_step, head, before, after, rest, opened, fates, final)
 
 
 def _checked(
@@ -125,6 +127,7 @@ def _checked(
     rest: Sequence[Step],
     opened: Sequence[Opened],
     fates: dict[cst.CSTNode, FateNote],
+    final: bool,
 ) -> Evaluation | str:
     loop = loop_step.node
     assert isinstance(loop, cst.For)
@@ -152,7 +155,7 @@ def _checked(
                 return "what follows the evaluation uses the network in evaluation mode"
             kept_after[number].append(step)
     starts = {v for step in (*nest.epoch_start, *nest.body[:3]) if (v := mode_call(step, kinds, "train")) is not None}
-    if modules - again - starts:
+    if modules - again - starts and not final:
         return "the network is never put back into training mode"
     called = _called_modules(loop_step, kinds)
     body: list[Step] = []
@@ -192,17 +195,19 @@ def _lines(node: cst.CSTNode) -> list[cst.SimpleStatementLine]:
     return [part for part in walk(node) if isinstance(part, cst.SimpleStatementLine)]
 
 
-def _evaluating_call(step: Item, nest: Nest, analysis: Analysis, tree: Tree) -> Opened | None:
+def evaluating_call(step: Item, nest: Nest, analysis: Analysis, tree: Tree) -> Opened | None:
+    """The opened call of a function that holds a loop over evaluation data."""
     found = called_statement(step.node)
     if found is None or callee(found[0], step.frame, tree) is None:
         return None
     inner = open_call(step, tree, nest.module, evaluating=True)
     if isinstance(inner, str):
         return None
-    return inner if any(isinstance(s, Item) and _holds_loop(s, analysis) for s in inner.body) else None
+    return inner if any(isinstance(s, Item) and holds_loop(s, analysis) for s in inner.body) else None
 
 
-def _holds_loop(step: Item, analysis: Analysis) -> bool:
+def holds_loop(step: Item, analysis: Analysis) -> bool:
+    """True for a loop over data, perhaps under `torch.no_grad()`."""
     if isinstance(step.node, cst.For):
         return is_over_data(step.node, analysis)
     if isinstance(step.node, cst.With):

@@ -16,10 +16,11 @@ from lightify.plan.batches import batch_source, in_host, interruptible, start_dr
 from lightify.plan.closures import read_by_closures
 from lightify.plan.draft import Draft, Flatten
 from lightify.plan.exits import assigned_in_expressions, breaks_epochs, ends_early, may_return, unsupported
+from lightify.plan.final_test import final_test
 from lightify.plan.headers import batch_head, epoch_head
 from lightify.plan.homes import assign_homes
 from lightify.plan.hooks import make_hooks, without_dead_values
-from lightify.plan.idiom import idiom, take_host_moves
+from lightify.plan.idiom import idiom, take_host_moves, with_summaries
 from lightify.plan.initial import initial_values
 from lightify.plan.kinds import Kinds
 from lightify.plan.mode import Automatic, automatic
@@ -125,7 +126,12 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest) -> Pla
         )
         draft.kinds = Kinds(nest, draft.analysis, tree)
         draft.around = surroundings(nest, tree, draft.whole())
-    hooks = without_training_calls(draft, make_hooks(draft, head, epochs, auto, endable))
+    tested = final_test(draft)
+    nest = draft.nest
+    hooks = make_hooks(draft, head, epochs, auto, endable)
+    if tested is not None:
+        hooks += [with_summaries(draft, hook) for hook in tested.hooks]
+    hooks = without_training_calls(draft, hooks)
     hooks = [without_dead_values(draft, hook, hooks) for hook in hooks]
     if source is None and head.while_test is None:
         hooks.insert(1, Hook("train_batches", (), (), result=(head.source, nest.batch_frame)))
@@ -173,7 +179,7 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest) -> Pla
         ),
         after_fit=(*again, *modes_after_fit(draft)),
         keeps_batch=draft.keeps_batch,
-        host_edits=host_edits,
+        host_edits={**host_edits, **(tested.edits if tested is not None else {})},
         origins=draft.stripped.origins,
         departures=departures(draft, hooks),
         epochs_while=epochs.test if epochs is not None else None,

@@ -115,7 +115,6 @@ def _holder(function: cst.FunctionDef, tree: Tree) -> cst.CSTNode | None:
 def _named_elsewhere(function: cst.FunctionDef, nests: Sequence[Nest], gone: set[cst.FunctionDef], tree: Tree) -> bool:
     name = function.name.value
     opened = [one for nest in nests for one in nest.opened]
-    moving = {nest.host_loop for nest in nests} | {one.function for one in opened}
     for node in tree.parents:
         if not (isinstance(node, cst.Name) and node.value == name) or node is function.name:
             continue
@@ -128,8 +127,7 @@ def _named_elsewhere(function: cst.FunctionDef, nests: Sequence[Nest], gone: set
         inside = [a for a in around if isinstance(a, cst.FunctionDef)]
         if any(name in local_names(a) and a is not _holder(function, tree) for a in inside):
             continue
-        in_run = any(a in moving for a in around)
-        if isinstance(parent, cst.Call) and node is parent.func and in_run and any(o.call is parent for o in opened):
+        if isinstance(parent, cst.Call) and node is parent.func and any(o.call is parent for o in opened):
             continue
         return True
     return False

@@ -27,6 +27,8 @@ from lightify.plan.types import (
 )
 from lightify.query import expression_of, method_call
 
+SAME_MODE = "pass  # the loop evaluates in the mode that it trains in"
+
 
 def evaluation_of(draft: Draft, plain: bool, optimizer: Variable | None) -> Evaluation | None:
     """The evaluation that the Trainer can run, if there is one.
@@ -38,7 +40,7 @@ def evaluation_of(draft: Draft, plain: bool, optimizer: Variable | None) -> Eval
     """
     if not plain or evaluation_order_changes(draft):
         return None
-    found = find_evaluation(draft.nest, draft.kinds, draft.analysis, draft.tree)
+    found = find_evaluation(draft.nest, draft.nest.epoch_end, draft.kinds, draft.analysis, draft.tree)
     if isinstance(found, str):
         return None
     nest = replace(draft.nest, opened=(*draft.nest.opened, *found.opened))
@@ -61,7 +63,11 @@ def evaluation_of(draft: Draft, plain: bool, optimizer: Variable | None) -> Eval
             draft.fates[step.node] = FateNote(Fate.REPLACED, "Trainer: zeroes gradients", "no backward comes before it")
         else:
             body.append(step)
-    found = replace(found, body=tuple(body))
+    return prepared(draft, replace(found, body=tuple(body)))
+
+
+def prepared(draft: Draft, found: Evaluation) -> Evaluation:
+    """The evaluation without what the Trainer does for it."""
     batch = batch_variables(draft, found.head, found.frame)
     if not draft.keeps_batch and strippable(draft, found.body, batch):
         stripped = strip_moves(found.body, batch, draft.kinds, draft.stripped)
@@ -102,12 +108,7 @@ def validation_hooks(draft: Draft) -> list[Hook]:
         Hook("on_validation_epoch_end", (), found.after),
     ]
     if not found.modules:
-        hooks.insert(
-            0,
-            Hook(
-                "on_validation_model_eval", (), (), last=("pass  # the loop evaluates in the mode that it trains in",)
-            ),
-        )
+        hooks.insert(0, Hook("on_validation_model_eval", (), (), last=(SAME_MODE,)))
     return hooks
 
 
