@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from .arguments import check_kinds
 from .errors import MisconfigurationException, rank_zero_info
 from .optim import GradClipAlgorithmType
 
@@ -77,6 +78,7 @@ class TrainerConfig:
     model_registry: str | None = None
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         if self.barebones:
             self._check_barebones()
         if isinstance(self.fast_dev_run, int) and self.fast_dev_run < 0:

@@ -13,6 +13,7 @@ from torch import Tensor
 from .entries import REDUCTIONS, Entry, check_loggable, is_metric, logging_levels
 from .errors import MisconfigurationException, rank_zero_warn
 from .results import Results
+from .state import TrainerFn
 
 if TYPE_CHECKING:
     from .module import LightningModule
@@ -138,7 +139,7 @@ def write_metrics(trainer: Trainer, metrics: dict[str, Tensor], step: int | None
         given = scalars.pop("step", None)
         if given is None:
             scalars.setdefault("epoch", trainer.current_epoch)
-            step = trainer.run.logged_steps
+            step = _x_axis(trainer)
         else:
             step = int(given)
     now = time.monotonic()
@@ -149,6 +150,13 @@ def write_metrics(trainer: Trainer, metrics: dict[str, Tensor], step: int | None
             logger.save()
     if saves:
         trainer._next_save = now + SECONDS_BETWEEN_SAVES
+
+
+def _x_axis(trainer: Trainer) -> int:
+    """The accumulation windows closed before this moment; for a validation in `fit`, before the batch it follows."""
+    training = trainer._training
+    follows = trainer.state.fn is TrainerFn.FITTING and trainer.validating and training is not None and training.closes
+    return trainer.run.logged_steps - follows
 
 
 def is_metric_collection(value: object) -> bool:

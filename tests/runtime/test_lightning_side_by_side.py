@@ -1,0 +1,89 @@
+"""The same script on the runtime and on Lightning: rows that loggers get, and values that scripts read."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import lightify.runtime as ours
+import lightify.runtime.loggers as our_loggers
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+lightning = pytest.importorskip("lightning.pytorch")
+pytestmark = [pytest.mark.lightning, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+
+def module(library: Any) -> Any:
+    class Module(library.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(4, 1)
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.log("train", float(batch_idx))
+            self.log("epoch_only", float(batch_idx), on_step=False, on_epoch=True)
+            self.log("both", float(batch_idx), on_step=True, on_epoch=True)
+            return self.layer(batch).sum()
+
+        def on_train_epoch_end(self) -> None:
+            self.log("at_end", 2.0)
+
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            self.log("val", float(batch_idx))
+            self.log("val_step", float(batch_idx), on_step=True, on_epoch=False)
+
+        def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+            self.log("test", float(batch_idx + dataloader_idx))
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), 0.01)
+
+    return Module()
+
+
+def data(count: int) -> DataLoader[Any]:
+    return DataLoader(torch.ones(count, 4))
+
+
+def rows(library: Any, logger: type, folder: Path, **options: Any) -> list[Any]:
+    torch.manual_seed(0)
+    trainer = library.Trainer(
+        accelerator="cpu",
+        devices=1,
+        logger=logger(folder, name="run", version="one"),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        log_every_n_steps=1,
+        **options,
+    )
+    made = module(library)
+    trainer.fit(made, data(4), data(2))
+    trainer.validate(made, data(2), verbose=False)
+    tested = trainer.test(made, [data(2), data(3)], verbose=False)
+    with open(folder / "run" / "one" / "metrics.csv") as file:
+        logged = [{name: text for name, text in row.items() if text} for row in csv.DictReader(file)]
+    known = [{name: float(value) for name, value in getattr(trainer, kind).items()} for kind in METRICS]
+    return [logged, tested, known, trainer.global_step, trainer.current_epoch]
+
+
+METRICS = ("callback_metrics", "logged_metrics", "progress_bar_metrics")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_epochs": 2},
+        {"max_epochs": 1, "val_check_interval": 2},
+        {"max_epochs": 1, "accumulate_grad_batches": 2, "val_check_interval": 1},
+        {"max_epochs": 4, "check_val_every_n_epoch": 2},
+        {"max_steps": 3},
+    ],
+    ids=str,
+)
+def test_rows_and_metrics(tmp_path: Path, options: dict[str, Any]) -> None:
+    wanted = rows(lightning, lightning.loggers.CSVLogger, tmp_path / "lightning", **options)
+    assert rows(ours, our_loggers.CSVLogger, tmp_path / "ours", **options) == wanted
