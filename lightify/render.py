@@ -26,10 +26,14 @@ def _environment() -> jinja2.Environment:
 def render(pieces: Pieces, runtime_module: str, line_length: int) -> str:
     """Puts the script together; only generated code is formatted, the rest keeps its layout."""
     slots = {IMPORT_SLOT: [f"import {runtime_module} as L"]}
-    needs_passes = [number for number, run in enumerate(pieces.runs) if run.passes]
+    ends = any(run.ends for run in pieces.runs)
+    lazy = [number for number, run in enumerate(pieces.runs) if run.passes]
     for number, run in enumerate(pieces.runs):
-        slots[class_slot(number)] = _definition(run, line_length, with_passes=number in needs_passes[:1])
-        slots[fit_slot(number)] = _fit(run, line_length)
+        slots[class_slot(number)] = _definition(run, line_length)
+        slots[fit_slot(number)] = _fit(run, line_length, ends)
+    if lazy:
+        first = pieces.runs[lazy[0]]
+        slots[class_slot(lazy[0])][:0] = [*_passes(first, line_length, ends), "", ""]
     classes = {class_slot(number) for number in range(len(pieces.runs))}
     lines: list[str] = []
     after_class = False
@@ -50,7 +54,13 @@ def render(pieces: Pieces, runtime_module: str, line_length: int) -> str:
     return "\n".join(lines)
 
 
-def _definition(run: RunPieces, line_length: int, *, with_passes: bool) -> list[str]:
+def _passes(run: RunPieces, line_length: int, ends: bool) -> list[str]:
+    """The source of batches that all runs share."""
+    text = _environment().get_template("passes.jinja").render(ends=ends, sized=bool(run.size))
+    return format_text(text, line_length).rstrip("\n").split("\n")
+
+
+def _definition(run: RunPieces, line_length: int) -> list[str]:
     text = (
         _environment()
         .get_template("module.jinja")
@@ -62,18 +72,16 @@ def _definition(run: RunPieces, line_length: int, *, with_passes: bool) -> list[
             hyperparameters=run.hyperparameters,
             keeps_batch=run.keeps_batch,
             keeps_gradients=run.keeps_gradients,
-            size=run.size,
             about=run.about,
             data_module=run.data_module,
             validation=run.validation,
             methods=run.methods,
-            passes=with_passes,
         )
     )
     return format_text(text, line_length).rstrip("\n").split("\n")
 
 
-def _fit(run: RunPieces, line_length: int) -> list[str]:
+def _fit(run: RunPieces, line_length: int, ends: bool) -> list[str]:
     text = (
         _environment()
         .get_template("fit.jinja")
@@ -84,6 +92,7 @@ def _fit(run: RunPieces, line_length: int) -> list[str]:
             arguments=run.arguments,
             options=run.options,
             passes=run.passes,
+            ends=ends,
             data_module=run.data_module,
             size=run.size,
             guarded=run.guarded,

@@ -59,6 +59,7 @@ class RunPieces:
     options: tuple[tuple[str, str], ...]
     source: str
     passes: bool
+    ends: bool  # the step may end a pass
     data_module: bool
     size: str  # what len() of a pass is, where the Trainer asks for it
     guarded: bool
@@ -154,6 +155,7 @@ class _Rewriter:
             options=options,
             source=source,
             passes=passes,
+            ends=plan.endable,
             data_module=self.data_module,
             size=(f"len({source})" if plan.sized_lazily else "10**9") if self.on_lightning and passes else "",
             guarded=plan.interruptible,

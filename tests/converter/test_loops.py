@@ -71,7 +71,7 @@ NOT_LOADERS = {
 def test_other_sources_are_made_anew_each_pass(head: str) -> None:
     before = "batches = [data[:8], data[8:16]]\ndef draw():\n    yield data[:8]\n    yield data[8:16]\n\n"
     source = head.partition(" in ")[2].rstrip(":")
-    assert f"Passes(lambda: {source}, module)" in (converted(script(batches=head, before=before)).text or "")
+    assert f"Passes(lambda: {source})" in (converted(script(batches=head, before=before)).text or "")
 
 
 def function(parameters: str, body: str = STEP, result: str = "") -> str:

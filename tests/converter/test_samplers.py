@@ -23,7 +23,7 @@ VALIDATES = "trainer.fit(module, train_loader, val_loader)"
 ROWS = {
     "told by the script": (SAMPLED.format(""), "sampler.set_epoch(epoch)", VALIDATES),
     "not shuffled": (SAMPLED.format(", shuffle=False"), "", VALIDATES),
-    "never told": (SAMPLED.format(""), "", "Passes(lambda: train_loader, module)"),
+    "never told": (SAMPLED.format(""), "", "Passes(lambda: train_loader)"),
     "only the training sampler is told": (SAMPLED.format("") + BOTH, "sampler.set_epoch(epoch)", f"{HANDED_OVER})"),
 }
 
