@@ -13,7 +13,8 @@ from lightify.query import arguments, block, dotted, method_call, walk
 
 def train_order_changes(draft: Draft) -> bool:
     """True when the training batches would come in another order than the script's."""
-    return bool(_shuffling(draft.tree)) and not _told(draft)
+    untold = draft.nest.epoch_loop is None and "set_epoch" not in draft.tree.text  # each fit has one pass, of epoch 0
+    return bool(_shuffling(draft.tree)) and not untold and not _told(draft)
 
 
 def evaluation_order_changes(draft: Draft) -> bool:

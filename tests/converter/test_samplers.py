@@ -45,3 +45,8 @@ def test_a_sampler_that_is_never_told_repeats_its_order(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     verdict = verify(tmp_path / "old.py", tmp_path / "new.py", timeout_s=200)
     assert verdict.outcome is Outcome.IDENTICAL, f"{verdict.sentence}\n{verdict.new.stderr_tail}"
+
+
+def test_a_single_pass_takes_the_loader_as_it_is() -> None:
+    text = script(STEP, before=SAMPLED.format(""), epochs="if True:")
+    assert HANDED_OVER in (converted(text).text or "")
