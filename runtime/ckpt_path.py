@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .callbacks import ModelCheckpoint, OnExceptionCheckpoint
 from .errors import rank_zero_warn
 from .state import TrainerFn
+from .strategies.environment import SLURMEnvironment
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -27,6 +28,8 @@ def checkpoint_path(trainer: Trainer, given: Path_ | None, model_given: bool) ->
             f" passed `trainer.fit(ckpt_path={given!r})`. The latter will be loaded."
         )
         trainer._own_ckpt_path = None
+    if given is None and fn == "fit" and SLURMEnvironment.detect() and _hpc_paths(trainer):
+        given = "hpc"  # a job that was put back into the queue goes on
     on_exception = [c for c in trainer.callbacks if isinstance(c, OnExceptionCheckpoint)]
     if given is None and on_exception and trainer.state.fn is TrainerFn.FITTING:
         given = "last"

@@ -14,7 +14,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -168,20 +167,3 @@ def requeue_job() -> None:
         log.info("Requeued SLURM job %s.", job)
     else:
         log.warning("Requeuing SLURM job %s failed with status %s.", job, code)
-
-
-def requeue_checkpoints(folder: str | Path) -> list[Path]:
-    """The checkpoints that earlier turns of a requeued job left in `folder`, oldest first."""
-    found = {}
-    for path in Path(folder).glob("hpc_ckpt_*.ckpt"):
-        number = path.stem.removeprefix("hpc_ckpt_")
-        if number.isdigit():
-            found[int(number)] = path
-    return [found[number] for number in sorted(found)]
-
-
-def next_requeue_checkpoint(folder: str | Path) -> Path:
-    """Where the next turn's state goes."""
-    earlier = requeue_checkpoints(folder)
-    number = int(earlier[-1].stem.removeprefix("hpc_ckpt_")) if earlier else 0
-    return Path(folder, f"hpc_ckpt_{number + 1}.ckpt")

@@ -11,10 +11,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import lightify.runtime as L
 import pytest
+import torch
 from lightify.runtime import checkpoints
+from lightify.runtime.ckpt_path import next_hpc_path
 from lightify.runtime.errors import Interrupted, SIGTERMException
-from lightify.runtime.signals import Signals, next_requeue_checkpoint, requeue_checkpoints, requeue_job
+from lightify.runtime.signals import Signals, requeue_job
 from lightify.runtime.strategies import LightningEnvironment, SLURMEnvironment
 
 
@@ -118,12 +121,12 @@ def test_the_job_is_requeued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
 
 
 def test_turns_of_a_job_are_counted(tmp_path: Path) -> None:
-    assert next_requeue_checkpoint(tmp_path).name == "hpc_ckpt_1.ckpt"
+    trainer = L.Trainer(accelerator="cpu", logger=False, default_root_dir=tmp_path)
+    assert next_hpc_path(trainer).name == "hpc_ckpt_1.ckpt"
     for number in (1, 2, 10):
         (tmp_path / f"hpc_ckpt_{number}.ckpt").touch()
     (tmp_path / "hpc_ckpt_x.ckpt").touch()
-    assert [path.stem for path in requeue_checkpoints(tmp_path)] == ["hpc_ckpt_1", "hpc_ckpt_2", "hpc_ckpt_10"]
-    assert next_requeue_checkpoint(tmp_path).name == "hpc_ckpt_11.ckpt"
+    assert next_hpc_path(trainer).name == "hpc_ckpt_11.ckpt"
 
 
 SCRIPT = """
@@ -135,9 +138,11 @@ class Net(L.LightningModule):
     def __init__(self):
         super().__init__()
         self.net = torch.nn.Linear(2, 1)
+        self.starts = True
     def training_step(self, batch, batch_idx):
-        if batch_idx == 2:
-            print("training", flush=True)
+        if self.starts:
+            print("training from step", self.global_step, flush=True)
+            self.starts = False
         time.sleep(0.01)
         return self.net(batch).sum()
     def configure_optimizers(self):
@@ -167,7 +172,8 @@ def test_a_run_ends_in_order(number: int, argument: str, status: int, tmp_path: 
         [sys.executable, "-W", "ignore", "-c", SCRIPT, str(tmp_path), argument],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    assert process.stdout is not None and process.stdout.readline() == "training\n"
+    assert process.stdout is not None and process.stdout.readline() == "training from step 0\n"
+    time.sleep(0.3)
     process.send_signal(number)
     output, error = process.communicate(timeout=60)
     assert process.returncode == status, error
@@ -180,19 +186,116 @@ def test_a_run_ends_in_order(number: int, argument: str, status: int, tmp_path: 
 
 @pytest.mark.slow
 def test_a_requeued_job_goes_on_where_it_was(tmp_path: Path) -> None:
+    scontrol = tmp_path / "scontrol"
+    scontrol.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/called\n')
+    scontrol.chmod(scontrol.stat().st_mode | stat.S_IEXEC)
     environment = {
         **os.environ, "SLURM_JOB_ID": "42", "SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0",
         "SLURM_NODEID": "0", "SLURM_JOB_NAME": "x", "SLURM_NODELIST": "localhost",
+        "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
     }  # fmt: skip
-    process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", SCRIPT, str(tmp_path)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
-    )  # fmt: skip
-    assert process.stdout is not None and process.stdout.readline() == "training\n"
+
+    def start() -> tuple[subprocess.Popen[str], str]:
+        process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", SCRIPT, str(tmp_path)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        )  # fmt: skip
+        assert process.stdout is not None
+        return process, process.stdout.readline()
+
+    process, line = start()
+    assert line == "training from step 0\n"
     process.send_signal(signal.SIGUSR1)
-    deadline = time.monotonic() + 30
-    while not (tmp_path / "hpc_ckpt_1.ckpt").exists() and time.monotonic() < deadline:
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "called").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
+    assert (tmp_path / "called").read_text() == "requeue 42\n"
+    process.send_signal(signal.SIGTERM)  # SLURM's, which ends the old turn; the new one is asked for already
+    time.sleep(0.3)
+    assert process.poll() is None
     process.kill()
     process.communicate()
-    assert checkpoints.load(tmp_path / "hpc_ckpt_1.ckpt")["global_step"] > 0
+    saved = checkpoints.load(tmp_path / "hpc_ckpt_1.ckpt")["global_step"]
+    assert saved > 0
+    process, line = start()
+    process.kill()
+    process.communicate()
+    assert line == f"training from step {saved}\n"
+
+
+class Interrupting(L.LightningModule):
+    """Sends itself a signal in the third batch of a step, once or twice."""
+
+    def __init__(self, step: str, number: int, times: int) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(2, 1)
+        self.where, self.number, self.times = step, number, times
+        self.finished: list[str] = []
+
+    def _run(self, step: str, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+        if step == self.where and batch_idx == 2:
+            for _ in range(self.times):
+                send(self.number)
+        self.finished.append(step)
+        return self.layer(batch).sum()
+
+    def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+        return self._run("fit", batch, batch_idx)
+
+    def validation_step(self, batch: torch.Tensor, batch_idx: int) -> None:
+        self._run("validate", batch, batch_idx)
+
+    def test_step(self, batch: torch.Tensor, batch_idx: int) -> None:
+        self._run("test", batch, batch_idx)
+
+    def predict_step(self, batch: torch.Tensor, batch_idx: int) -> None:
+        self._run("predict", batch, batch_idx)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+class Farewell(L.Callback):
+    def __init__(self) -> None:
+        self.heard: list[type[BaseException]] = []
+
+    def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
+        self.heard.append(type(exception))
+
+
+@pytest.mark.parametrize("step", ["fit", "validate", "test", "predict", "validate within fit"])
+@pytest.mark.parametrize(
+    ("number", "times", "finished", "error"),
+    [
+        (signal.SIGINT, 1, 3, KeyboardInterrupt),
+        (signal.SIGINT, 2, 2, KeyboardInterrupt),
+        (signal.SIGTERM, 1, 3, SystemExit),
+        (signal.SIGTERM, 2, 3, SystemExit),
+    ],
+    ids=["Ctrl-C", "Ctrl-C twice", "SIGTERM", "SIGTERM twice"],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_every_method_ends_after_the_batch_or_at_once(
+    step: str, number: int, times: int, finished: int, error: type[BaseException]
+) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        module, farewell = Interrupting(step.split()[0], number, times), Farewell()
+        trainer = L.Trainer(
+            accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False, num_sanity_val_steps=0, callbacks=farewell,
+        )  # fmt: skip
+        loader = torch.ones(5, 1, 2)
+        with pytest.raises(error) as caught:
+            if step in ("fit", "validate within fit"):
+                trainer.fit(module, loader, loader)
+            else:
+                getattr(trainer, step)(module, loader)
+        assert module.finished.count(module.where) == finished
+        assert trainer.interrupted and len(farewell.heard) == 1 and issubclass(farewell.heard[0], error)
+        assert trainer.received_sigterm == (number == signal.SIGTERM)
+        if number == signal.SIGTERM:
+            assert caught.value.code == 128 + signal.SIGTERM  # type: ignore[attr-defined]
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGINT, before)
