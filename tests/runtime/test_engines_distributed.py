@@ -116,6 +116,9 @@ CUT: dict[str, Case] = {
 OTHER: dict[str, Case] = {
     "by hand": {"check": "by_hand"},
     "by hand, gradients in buckets": {"check": "by_hand", "ddp": {"gradient_as_bucket_view": True}},
+    "by hand, fsdp": {"check": "by_hand_in_shards", "types": False, "clips": "norm"},
+    "by hand, fsdp, in 16 bits": {"check": "by_hand_in_shards", "types": True, "clips": "norm"},
+    "by hand, fsdp, clipped by value": {"check": "by_hand_in_shards", "types": False, "clips": "value"},
     "samplers": {"check": "samplers", **DDP},
     "talk": {"check": "talk", **DDP},
 }
@@ -200,6 +203,12 @@ def test_ddp_is_a_loop_written_by_hand_around_torchs_ddp(
             assert result["group kept"]
 
 
+@pytest.mark.parametrize("name", [name for name in OTHER if name.startswith("by hand, fsdp")])
+def test_fsdp_is_a_loop_written_by_hand_around_torchs(name: str, own_launch: dict[str, Any]) -> None:
+    for result in own_launch[name]:
+        assert result["seen"] == result["expected"]
+
+
 # --- samplers and talk -----------------------------------------------------------------------------------------------
 
 
@@ -280,10 +289,9 @@ def test_checkpoints_load_at_other_numbers_of_processes(tmp_path: Path) -> None:
     of_two = run(tmp_path / "two", first, TORCHRUN)
     path = of_two["shards"]["checkpoint"]
     assert Path(path).is_dir()
-    one = run(
-        tmp_path / "again",
-        {"fsdp": {**FSDP, "ckpt_path": path}, "plain": {"ckpt_path": path}},
-        devices=1, batch_size=8,
-    )  # fmt: skip
+    alone = {"by hand": OTHER["by hand"], "fsdp": {**FSDP, "ckpt_path": path}, "plain": {"ckpt_path": path}}
+    one = run(tmp_path / "again", alone, (*TORCHRUN[:-1], "1"), devices=1, batch_size=8)
+    (by_hand,) = one.pop("by hand")
+    assert by_hand["seen"] == by_hand["expected"] and by_hand["group kept"]
     for result in (of_two["from one"], *one.values()):
         torch.testing.assert_close(dict(result["weights"]), dict(expected["weights"]), **TOLERANCE)

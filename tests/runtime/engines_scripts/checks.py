@@ -11,7 +11,9 @@ from typing import Any
 import lightify.runtime as L
 import torch
 import torch.distributed as dist
+from lightify.runtime.strategies import FSDPStrategy
 from torch import Tensor
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, DistributedSampler, Sampler, SequentialSampler, WeightedRandomSampler
 
@@ -151,6 +153,59 @@ def by_hand(case: dict[str, Any]) -> dict[str, Any]:
     expected, module = written_by_hand(), Module()
     parts.trainer({**case, "strategy": "ddp", "ddp": options}, gradient_clip_val=0.5).fit(module, *loaders())
     return {"expected": expected, "seen": module.seen, "group kept": dist.group.WORLD is group}
+
+
+def by_hand_in_shards(case: dict[str, Any]) -> dict[str, Any]:
+    """The Trainer's FSDP against a loop around torch's `fully_shard`, with its own policy of types and clipping."""
+    reduced = torch.float32 if case["types"] else None
+    policy = MixedPrecisionPolicy(torch.bfloat16 if case["types"] else None, reduced)
+    clip = {"norm": torch.nn.utils.clip_grad_norm_, "value": torch.nn.utils.clip_grad_value_}[case["clips"]]
+    strategy = FSDPStrategy(mixed_precision=policy, auto_wrap_policy={torch.nn.Linear})
+    trainer = parts.trainer(
+        case, strategy=strategy, gradient_clip_val=0.1, gradient_clip_algorithm=case["clips"], max_epochs=2
+    )
+    if not dist.is_initialized():
+        dist.init_process_group("gloo")
+    samples = parts.data(40)
+
+    def loader() -> DataLoader:
+        return DataLoader(samples, 4, sampler=DistributedSampler(samples, shuffle=False))
+
+    def network() -> torch.nn.Module:
+        torch.manual_seed(0)
+        return torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 1))
+
+    model, expected = network(), []
+    for part in (model[2], model[0], model):
+        fully_shard(part, mp_policy=policy)
+    optimizer = torch.optim.AdamW(model.parameters(), 0.01)
+    for x, y in [*loader(), *loader()]:
+        optimizer.zero_grad()
+        y = y.to(policy.param_dtype) if policy.param_dtype else y  # the batch of a step is cast as a whole
+        loss = torch.nn.functional.mse_loss(model(x).float(), y)
+        loss.backward()
+        clip(model.parameters(), 0.1)
+        optimizer.step()
+        expected.append(f"{loss.item().hex()} {digest(model)}")
+
+    class Module(L.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = network()
+            self.seen: list[str] = []
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            return torch.nn.functional.mse_loss(self.model(batch[0]).float(), batch[1])
+
+        def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+            self.seen.append(f"{outputs['loss'].item().hex()} {digest(self.model)}")
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.AdamW(self.parameters(), 0.01)
+
+    module = Module()
+    trainer.fit(module, loader())
+    return {"expected": expected, "seen": module.seen}
 
 
 # --- samplers and epochs ---------------------------------------------------------------------------------------------
