@@ -40,6 +40,7 @@ HOOKS = (
 )
 
 # Names that look like a method of the contract and are not; difflib finds the others.
+_PACKAGE = __name__.rpartition(".")[0]
 _LOOKALIKES = {
     "train_step": "training_step",
     "val_step": "validation_step",
@@ -51,6 +52,15 @@ _LOOKALIKES = {
     "valid_dataloader": "val_dataloader",
     "val_dataloaders": "val_dataloader",
 }
+
+
+# What else of the contract a script may misspell. Other methods are too much like names of the script's own.
+_CONTRACT = frozenset({
+    "configure_callbacks", "configure_gradient_clipping", "configure_model", "configure_optimizers", "forward",
+    "lr_scheduler_step", "optimizer_step", "optimizer_zero_grad", "predict_dataloader", "predict_step", "prepare_data",
+    "test_dataloader", "test_step", "train_dataloader", "training_step", "transfer_batch_to_device", "val_dataloader",
+    "validation_step",
+})  # fmt: skip
 
 
 def is_overridden(name: str, instance: object, base: type) -> bool:
@@ -75,16 +85,18 @@ def accepts(function: Callable[..., Any], name: str, at_least: int | None = None
 def warn_of_near_misses(instance: object, base: type) -> None:
     """Warns of methods whose names are almost a hook's, as they are never called."""
     known = [name for name in dir(base) if not name.startswith("_")]
+    contract = [name for name in known if name in _CONTRACT]
     for cls in type(instance).__mro__:
-        if cls is base or cls is object or cls.__module__.startswith("torch"):
+        if cls is base or cls is object or cls.__module__.startswith(("torch", _PACKAGE)):
             continue
         for name, member in vars(cls).items():
             if name in known or not callable(member) or hasattr(base, name):
                 continue
             meant = _LOOKALIKES.get(name)
-            if meant is None and name.startswith("on_"):
-                meant = next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.9)), None)
-            if meant is not None and not is_overridden(meant, instance, base):
+            if meant is None:
+                candidates = known if name.startswith("on_") else contract
+                meant = next(iter(difflib.get_close_matches(name, candidates, n=1, cutoff=0.9)), None)
+            if meant in known and not is_overridden(meant, instance, base):
                 rank_zero_warn(
                     f"`{cls.__qualname__}.{name}` is not a hook and is never called by the Trainer."
                     f" If you meant `{meant}`, rename it.",
@@ -99,7 +111,7 @@ def _is_idle(name: str, callback: Any) -> bool:
     """Whether a callback of ours knows that its settings need no call of a hook; a class derived from it may."""
     if name not in getattr(callback, "idle_hooks", ()):
         return False
-    return getattr(callback, name).__module__.startswith(__name__.rpartition(".")[0])
+    return getattr(callback, name).__module__.startswith(_PACKAGE)
 
 
 class Hooks:

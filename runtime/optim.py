@@ -94,13 +94,13 @@ def normal_form(configured: Any, module: LightningModule) -> tuple[list[Any], li
     optimizers = [opt.optimizer if isinstance(opt, LightningOptimizer) else opt for opt in optimizers]
     read = _automatic_config if module.automatic_optimization else _manual_config
     configs = [read(scheduler, monitor) for scheduler in schedulers]
-    if "optimizer_idx" in inspect.signature(module.training_step).parameters or (
-        module.automatic_optimization and len(optimizers) > 1
-    ):
+    takes_index = "optimizer_idx" in inspect.signature(module.training_step).parameters
+    if takes_index or (module.automatic_optimization and len(optimizers) > 1):
+        remove = " Remove the `optimizer_idx` argument from `training_step`." if takes_index else ""
         raise RuntimeError(
-            "Training with multiple optimizers is only supported with manual optimization. Remove the `optimizer_idx`"
-            " argument from `training_step`, set `self.automatic_optimization = False`, then access your optimizers"
-            " in `training_step` with `opt1, opt2, ... = self.optimizers()`."
+            f"Training with multiple optimizers is only supported with manual optimization.{remove}"
+            " Set `self.automatic_optimization = False`, then access your optimizers in `training_step` with"
+            " `opt1, opt2, ... = self.optimizers()`."
         )
     for config in configs:
         if getattr(config.scheduler, "optimizer", None) not in optimizers:

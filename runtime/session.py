@@ -182,6 +182,10 @@ def check_module(trainer: Trainer) -> None:
         for name in ("training_step", "validation_step", "test_step", "predict_step", "configure_optimizers")
     }
     warn_of_near_misses(module, LightningModule)
+    if trainer.datamodule is not None:
+        warn_of_near_misses(trainer.datamodule, LightningDataModule)
+    for callback in trainer.callbacks:
+        warn_of_near_misses(callback, Callback)
     if fn is TrainerFn.FITTING:
         for name in ("training_step", "configure_optimizers"):
             if not has[name]:

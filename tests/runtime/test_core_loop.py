@@ -245,12 +245,41 @@ def test_ctrl_c_closes_the_run_and_reaches_the_script() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_a_near_miss_of_a_hook_is_warned_of() -> None:
-    class Misspelt(Module):
-        def on_train_epoch_ends(self) -> None: ...
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("on_train_epoch_ends", "on_train_epoch_end"),
+        ("validation_steps", "validation_step"),
+        ("val_step", "validation_step"),
+        ("lr_schedulers_step", "lr_scheduler_step"),
+        ("test_dataloaders", "test_dataloader"),
+    ],
+)
+def test_a_near_miss_of_a_hook_is_warned_of(name: str, meant: str) -> None:
+    misspelt = type("Misspelt", (Module,), {name: lambda self: None})
+    with pytest.warns(UserWarning, match=f"Misspelt.{name}.*If you meant `{meant}`"):
+        L.Trainer(max_epochs=1, **QUIET).fit(misspelt(), Batches(1))
 
-    with pytest.warns(UserWarning, match=r"on_train_epoch_ends.*If you meant `on_train_epoch_end`"):
-        L.Trainer(max_epochs=1, **QUIET).fit(Misspelt(), Batches(1))
+
+def test_near_misses_of_callbacks_and_datamodules() -> None:
+    class Callback(L.Callback):
+        def on_training_epoch_end(self, trainer: Any, pl_module: Any) -> None: ...
+
+        def validation_steps(self) -> None: ...  # a callback has no steps: a name of its own
+
+    class Data(L.LightningDataModule):
+        def train_dataloader(self) -> Any:
+            return Batches(1)
+
+        def val_dataloaders(self) -> Any: ...
+
+    with pytest.warns() as caught:
+        L.Trainer(max_epochs=1, callbacks=Callback(), **QUIET).fit(Module(), datamodule=Data())
+    said = [str(warning.message) for warning in caught if "is not a hook" in str(warning.message)]
+    assert [message.partition("` is")[0].rpartition(".")[2] for message in said] == [
+        "val_dataloaders",
+        "on_training_epoch_end",
+    ]
 
 
 @pytest.mark.parametrize(
