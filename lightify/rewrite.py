@@ -69,7 +69,7 @@ class RunPieces:
     after_fit: tuple[str, ...]
     returns: bool
     unbroken: str  # when the loop's else runs; empty: always
-    results: tuple[tuple[str, str], ...]
+    results: tuple[str, ...]  # statements that read back what the host needs
 
     @property
     def code(self) -> Iterable[str]:
@@ -165,11 +165,7 @@ class _Rewriter:
             after_fit=plan.after_fit,
             returns=plan.returns,
             unbroken=f"not {module_name}.{plan.unbroken}" if plan.unbroken else "",
-            results=tuple(
-                (variable.name, f"{module_name}.{home.name}")
-                for variable in plan.results
-                if isinstance(home := plan.homes[variable], Attribute)
-            ),
+            results=tuple(line for variable in plan.results for line in self._read_back(variable, module_name)),
         )
 
     def _about(self) -> str:
@@ -183,6 +179,16 @@ class _Rewriter:
 
     def _of_file(self, node: cst.CSTNode) -> str:
         return f" of {PurePath(self.tree.span(node).path).name}" if self.tree.linked(node) is not None else ""
+
+    def _read_back(self, variable: Variable, module_name: str) -> Iterable[str]:
+        home = self.plan.homes[variable]
+        if not isinstance(home, Attribute):
+            return ()
+        line = f"{variable.name} = {module_name}.{home.name}"
+        given = {name for _, name in self.plan.captured} | {name for name, _ in self.plan.initial}
+        if not self.plan.interruptible or home.name in given:
+            return (line,)
+        return f'if hasattr({module_name}, "{home.name}"):', f"    {line}"  # an exception may come first
 
     # -- methods ------------------------------------------------------------------------------------------------
 

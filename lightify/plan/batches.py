@@ -17,7 +17,6 @@ from lightify.plan.effects import may_draw
 from lightify.plan.evaluation import mode_call
 from lightify.plan.headers import BatchHead
 from lightify.plan.samplers import train_order_changes
-from lightify.plan.surroundings import interrupt_handler
 from lightify.query import dotted, method_call, root_name, target_names, walk
 from lightify.substitute import substitute
 
@@ -90,8 +89,13 @@ def start_draws(draft: Draft) -> bool:
 
 
 def interruptible(draft: Draft) -> bool:
-    """True when the script goes on after Ctrl-C in the loop."""
-    return interrupt_handler(draft.nest.host_loop, draft.tree) is not None
+    """True when the script goes on after an exception in the loop: Ctrl-C, or one that it raises itself."""
+    for outer in draft.tree.ancestors(draft.nest.host_loop):
+        if isinstance(outer, cst.FunctionDef):
+            return False
+        if isinstance(outer, (cst.Try, cst.TryStar)):
+            return True
+    return False
 
 
 def _is_size(call: cst.Call) -> bool:

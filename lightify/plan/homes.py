@@ -8,6 +8,7 @@ from itertools import groupby
 
 import libcst as cst
 
+from lightify.calls import method_table
 from lightify.facts import Kind
 from lightify.flow import Binding, Field, Frame, Item, Usage, Variable, expression_usage, usage
 from lightify.parse import Tree
@@ -17,7 +18,7 @@ from lightify.plan.surroundings import Surroundings
 from lightify.plan.types import Attribute, Computed, Global, Home, Hook, Local
 from lightify.query import children, dotted
 
-#: Names of `nn.Module`, LightningModule and its hooks that an attribute must not hide.
+#: Names of `nn.Module`, LightningModule and its hooks, those of 1.x too, that an attribute must not hide.
 RESERVED = frozenset(
     """
     T_destination add_module all_gather allow_zero_length_dataloader_with_multiple_devices apply
@@ -44,6 +45,9 @@ RESERVED = frozenset(
     requires_grad_ save_hyperparameters set_extra_state set_submodule setup share_memory state_dict
     strict_loading teardown test_dataloader test_step to to_empty to_onnx to_tensorrt to_torchscript
     another_epoch epochs_ended goes_on pass_ended returned train_batches
+    on_batch_end on_batch_start on_epoch_end on_epoch_start on_pretrain_routine_end on_pretrain_routine_start
+    test_end test_epoch_end test_step_end tng_dataloader training_end training_epoch_end training_step_end
+    validation_end validation_epoch_end validation_step_end
     toggle_optimizer toggled_optimizer train train_dataloader trainer training training_step
     transfer_batch_to_device type unfreeze untoggle_optimizer val_dataloader validation_step xpu zero_grad
     """.split()  # noqa: SIM905, a list of words
@@ -92,7 +96,7 @@ def assign_homes(
     before = around.set_before(nest.host)
     homes: dict[Variable, Home] = dict(forced)
     hyperparameters = _hyperparameters(nest, hooks, mentioned - written, kinds, tree)
-    changed, owned = _changed_fields(tree), set[Variable]()
+    changed, owned = _changed_fields(tree) | method_table(tree).keys(), set[Variable]()
     captured: list[Variable] = []
     results: list[Variable] = []
     taken = {home.name for home in homes.values() if isinstance(home, Attribute)}

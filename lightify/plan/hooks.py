@@ -24,7 +24,7 @@ from lightify.plan.exits import breaks_epochs, may_return
 from lightify.plan.headers import BatchHead, EpochHead
 from lightify.plan.homes import hook_usage
 from lightify.plan.idiom import with_summaries
-from lightify.plan.mode import Automatic, calls_out, holds_weights
+from lightify.plan.mode import LEAVING, Automatic, calls_out, holds_weights
 from lightify.plan.types import (
     FateNote,
     Hook,
@@ -172,7 +172,7 @@ def notices_step(draft: Draft, step: Step, made_before: set[Variable], auto: Aut
         return True
     for node in nodes:
         for part in remaining(draft, node):
-            if isinstance(part, (cst.Break, cst.Continue, cst.Return, cst.FunctionDef, cst.ClassDef, cst.Del, cst.Try)):
+            if isinstance(part, (cst.FunctionDef, cst.ClassDef, cst.Del, cst.Try, *LEAVING)):
                 return True
             if isinstance(part, cst.AugAssign):
                 changed = part.target.value if isinstance(part.target, cst.Name) else "_"

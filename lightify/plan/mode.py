@@ -249,10 +249,14 @@ def _between(
     return clip, calm, fates
 
 
+#: What may end the batch where it stands.
+LEAVING = (cst.Break, cst.Continue, cst.Return, cst.Raise, cst.Assert)
+
+
 def touches_weights(step: Item, kinds: Kinds, tree: Tree) -> bool:
     """True when a statement may read or change weights or gradients, or run code that does."""
     for part in walk(step.node):
-        if isinstance(part, (cst.FunctionDef, cst.ClassDef, cst.Try, cst.Del)):
+        if isinstance(part, (cst.FunctionDef, cst.ClassDef, cst.Try, cst.Del, *LEAVING)):
             return True
         if isinstance(part, cst.Name) and holds_weights(part, step.frame, kinds):
             return True

@@ -117,7 +117,7 @@ class Plan:
     validation_source: cst.BaseExpression | None = None
     after_fit: tuple[str, ...] = ()
     sized_lazily: bool = False  # the pass starts when the first batch is asked for
-    interruptible: bool = False  # the host goes on after Ctrl-C
+    interruptible: bool = False  # the host goes on after an exception
     departures: tuple[str, ...] = ()
     keeps_batch: bool = False  # the step moves the batch itself
     host_edits: Mapping[cst.CSTNode, cst.CSTNode] = field(default_factory=dict)

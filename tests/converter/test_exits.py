@@ -97,6 +97,22 @@ def test_the_loop_is_left_as_before(text: str, hook: tuple[str, str], after: str
     assert after in done.text
 
 
+RAISED = (
+    f"count = 0\ntry:\n    for epoch in range(3):\n        for x, y in train_loader:\n{indent(STEP, ' ' * 12)}\n"
+    + (
+        "            count += 1\n            if count == 5:\n                raise ValueError(count)\n"
+        "except ValueError:\n    print(count, epoch, loss.item())\n"
+    )
+)
+
+
+def test_results_survive_an_exception() -> None:
+    done = converted(script("pass", epochs="if True:", batches="if True:", after=RAISED))
+    assert "raise" in methods(done.text)["on_train_batch_end"]  # the optimizer has stepped before
+    assert "    finally:\n        count = module.count\n        if hasattr(" in (done.text or "")
+    assert '        if hasattr(module, "loss"):\n            loss = module.loss\n' in (done.text or "")
+
+
 def test_a_function_that_outlives_its_batch_sees_the_last_value() -> None:
     hooks = methods(converted(script(f"{STEP}\nshown.append(lambda: (epoch, loss))", before="shown = []\n")).text)
     assert "shown.append(lambda: (self.epoch, self.loss))" in hooks["training_step"]

@@ -10,6 +10,7 @@ import pytest
 from lightify.verify import Outcome, verify
 from tests.converter.scripts import STEP, converted, script
 from tests.converter.test_evaluation import EVALUATE
+from tests.converter.test_exits import RAISED
 from tests.converter.test_homes import COUNTER, OUTER
 from tests.converter.test_runs import EPOCH, LAST, LOOP, OTHER
 
@@ -142,10 +143,10 @@ SCRIPTS = {
         f"{OTHER}for run in range(2):\n{indent(LAST + OTHER, '    ')}\nprint(model[2].weight.grad is None)",
         **ELSEWHERE,
     ),
-    "a function that returns from its loops, and loops with else": script(
+    "a function that returns from its loops, loops with else, an exception": script(
         "pass",
         define=LEAVES,
-        after="print(train(9), train(0, 0.6), train(2), model.training)",
+        after=f"print(train(9), train(0, 0.6), train(2), model.training)\n{RAISED}",
         **ELSEWHERE,
     ),
     "a result set only sometimes": script(
