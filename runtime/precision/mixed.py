@@ -45,8 +45,8 @@ class MixedPrecision(Precision):
         return torch.bfloat16 if self.precision == "bf16-mixed" else torch.float16
 
     def autocast_context_manager(self) -> torch.autocast:
-        # Without the cache: a weight that was cast under no_grad would come back without its graph.
-        return torch.autocast(self.device, dtype=self.dtype, cache_enabled=False)
+        # With its cache, as loops have it: what a weight used twice gets as gradient is added up in 16 bits.
+        return torch.autocast(self.device, dtype=self.dtype)
 
     def forward_context(self) -> AbstractContextManager[Any]:
         return self.autocast_context_manager()

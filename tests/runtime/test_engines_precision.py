@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import lightify.runtime as L
 import pytest
 import torch
 from lightify.runtime.errors import MisconfigurationException
@@ -180,3 +181,99 @@ def test_complex_weights_keep_both_parts() -> None:
     module = DoublePrecision().convert_module(Module())
     assert module.layer.weight.dtype == torch.float64
     assert module.phase.dtype == torch.complex64 and module.phase.item() == 1 + 2j
+
+
+# --- against loops by hand -------------------------------------------------------------------------------------------
+
+
+class Twice(nn.Module):
+    """Uses a weight twice, and before that under no_grad."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.inside, self.out = nn.Linear(16, 16), nn.Linear(16, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            shift = self.inside(x).mean()
+        return self.out(self.inside(torch.relu(self.inside(x))) + shift)
+
+
+def batches(dtype: torch.dtype) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(8, 16, generator=generator).to(dtype) for _ in range(6)]
+
+
+def trained_by_hand(
+    module: nn.Module, dtype: torch.dtype, mixed: torch.dtype | None, scaler: torch.amp.GradScaler
+) -> list[torch.Tensor]:
+    optimizer = torch.optim.AdamW(module.parameters(), 0.01)
+    for batch in batches(dtype):
+        optimizer.zero_grad()
+        with torch.autocast("cpu", mixed or torch.bfloat16, enabled=mixed is not None):
+            loss = module(batch).square().mean()
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(module.parameters(), 0.5)
+        scaler.step(optimizer)
+        scaler.update()
+    return list(module.parameters())
+
+
+HALF, FLOAT, DOUBLE = torch.bfloat16, torch.float32, torch.float64
+
+
+def overflowing(enabled: bool) -> torch.amp.GradScaler:
+    return torch.amp.GradScaler("cpu", init_scale=2.0**126, growth_interval=2, enabled=enabled)
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype", "mixed"),
+    [
+        ("bf16-mixed", FLOAT, torch.bfloat16),
+        (lambda: MixedPrecision("16-mixed", "cpu", overflowing(True)), FLOAT, torch.float16),
+        ("bf16-true", HALF, None),
+        ("64-true", DOUBLE, None),
+        ("32-true", FLOAT, None),
+    ],
+    ids=["bf16-mixed", "16-mixed, the first steps overflow", "bf16-true", "64-true", "32-true"],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_each_precision_trains_as_a_loop_by_hand(precision: Any, dtype: torch.dtype, mixed: torch.dtype | None) -> None:
+    class Module(L.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = Twice()
+
+        def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+            return self.net(batch).square().mean()
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.AdamW(self.parameters(), 0.01)
+
+    expected = trained_by_hand(Twice().to(dtype), dtype, mixed, overflowing(mixed is torch.float16))
+    module = Module()
+    options = {"plugins": precision()} if callable(precision) else {"precision": precision}
+    trainer = L.Trainer(
+        accelerator="cpu", max_epochs=1, gradient_clip_val=0.5, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, **options,
+    )  # fmt: skip
+    trainer.fit(module, Tensors(FLOAT))
+    ours = list(module.parameters())
+    assert [value.dtype for value in ours] == [dtype] * 4
+    assert all(map(torch.equal, ours, expected))
+    assert not torch.equal(ours[0], Twice().inside.weight.to(dtype))
+
+
+class Tensors:
+    """A loader of plain tensors: a list of them would be several loaders."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.batches = batches(dtype)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Any:
+        return iter(self.batches)
