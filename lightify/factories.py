@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 
 import libcst as cst
 
+from lightify.calls import class_of_object, family_of
 from lightify.facts import Kind, Named, Scope
 from lightify.flow import local_names, same_scope
 from lightify.parse import Tree
-from lightify.query import block, dotted, method_call
+from lightify.query import block, dotted, method_call, name_node
 from lightify.recognisers import kind_of_value
 from lightify.recognisers.modules import IN_PLACE
 
@@ -84,10 +85,10 @@ class Factories:
         return found.pop() if len(found) == 1 else ()
 
     def _method(self, call: cst.Call, name: str) -> cst.FunctionDef | None:
-        """The method that `self.name()` calls, where its own class defines it."""
-        head, _, rest = name.partition(".")
+        """The method that `thing.name()` calls, where the class of the thing is the script's own."""
+        head, _, method = name.rpartition(".")
         around = next((a for a in self.tree.ancestors(call) if isinstance(a, cst.ClassDef)), None)
-        if head != "self" or around is None:
-            return None
-        methods = (m for m in block(around.body) if isinstance(m, cst.FunctionDef) and m.name.value == rest)
-        return next(methods, None)
+        definition = around if head == "self" else class_of_object(name_node(head), self.tree)
+        family = family_of(definition, self.tree) if definition is not None else ()
+        methods = (m for one in family for m in block(one.body) if isinstance(m, cst.FunctionDef))
+        return next((m for m in methods if m.name.value == method), None)

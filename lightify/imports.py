@@ -27,20 +27,40 @@ def drop_unused_imports(
     gone = (before - after) | defined
     dropped: set[cst.CSTNode] = set()
     body: list[cst.CSTNode] = []
+    loaded: set[str] = set()
+    kept: dict[cst.CSTNode, list[cst.ImportAlias]] = {}
     for statement in script.body:
         inner = small(statement)
-        if not isinstance(inner, (cst.Import, cst.ImportFrom)) or isinstance(inner.names, cst.ImportStar):
+        if isinstance(inner, (cst.Import, cst.ImportFrom)) and not isinstance(inner.names, cst.ImportStar):
+            names = [alias for alias in inner.names if _bound(alias) not in gone]
+            if len(names) < len(inner.names):
+                kept[statement] = names
+            elif names:
+                loaded.add(_module(statement))
+    loaded |= {_module(statement) for statement, names in kept.items() if names}
+    for statement in script.body:
+        if statement not in kept:
             body.append(statement)
-            continue
-        kept = [alias for alias in inner.names if _bound(alias) not in gone]
-        if len(kept) == len(inner.names):
-            body.append(statement)
-        elif kept:
-            kept[-1] = kept[-1].with_changes(comma=cst.MaybeSentinel.DEFAULT)
-            body.append(statement.with_changes(body=[inner.with_changes(names=kept)]))
+        elif names := kept[statement]:
+            names[-1] = names[-1].with_changes(comma=cst.MaybeSentinel.DEFAULT)
+            body.append(statement.with_changes(body=[statement.body[0].with_changes(names=names)]))  # type: ignore[index,union-attr]
+        elif statement in tree.links.acting and _module(statement) not in loaded:
+            loaded.add(_module(statement))  # loading the module does something
+            line = cst.parse_statement(tree.links.acting[statement])
+            body.append(line.with_changes(leading_lines=statement.leading_lines))  # type: ignore[attr-defined]
         else:
             dropped.add(statement)
     return script.with_changes(body=body).code, frozenset(dropped)
+
+
+def _module(statement: cst.CSTNode) -> str:
+    """The module that an import names."""
+    inner = small(statement)
+    if isinstance(inner, cst.Import):
+        return dotted(inner.names[0].name) or ""
+    if not isinstance(inner, cst.ImportFrom):
+        return ""
+    return "." * len(inner.relative) + (dotted(inner.module) or "")
 
 
 def _loaded(text: str) -> set[str]:

@@ -17,7 +17,7 @@ from lightify.errors import SourceSpan
 from lightify.flow import bound_names, read_names
 from lightify.parse import Links, Tree, index, name_fields, training_classes, with_named_fields
 from lightify.project import Definition, Imported, Module, Project
-from lightify.query import LinkedName, block, dotted, walk
+from lightify.query import LinkedName, block, code, dotted, small, walk
 from lightify.substitute import substitute
 
 _BUILTINS = frozenset(dir(builtins))
@@ -329,6 +329,24 @@ class _Linker:
         if taken.reasons:
             self.fixed[node] = taken.reasons[0]
 
+    def _acting(self, script: cst.Module) -> dict[cst.CSTNode, str]:
+        """The script's imports of files that do something when they are loaded."""
+        found: dict[cst.CSTNode, str] = {}
+        for statement in script.body:
+            node = small(statement)
+            if isinstance(node, cst.ImportFrom) and not isinstance(node.names, cst.ImportStar):
+                name = self.project.imported(self.entry, Imported(dotted(node.module) or "", None, len(node.relative)))
+                module = self.project.module(name) if name else None
+                if module is not None and self.project.acts(module):
+                    package, _, last = module.name.rpartition(".")
+                    relative = f"from {package or '.'} import {last}"
+                    found[statement] = relative if module.name.startswith(".") else f"import {module.name}"
+            elif isinstance(node, cst.Import):
+                modules = [self.project.module(dotted(alias.name) or "") for alias in node.names]
+                if any(module is not None and self.project.acts(module) for module in modules):
+                    found[statement] = code(node)
+        return found
+
     def _tree(self, module: cst.Module) -> Tree:
         tree = self.tree
         spans, parents = dict(tree.spans), dict(tree.parents)
@@ -362,6 +380,7 @@ class _Linker:
             frozenset(self.qualified),
             self.written,
             self.texts,
+            self._acting(module),
         )
         return replace(
             tree,

@@ -28,6 +28,7 @@ class Links:
         foreign: those of these names that other packages define.
         written: name to how the text writes it, where that differs: `engine.train`.
         texts: path to text of the files that the linked definitions come from.
+        acting: the script's import statements that do more than define, to what still does that without their names.
     """
 
     definitions: tuple[cst.BaseStatement, ...] = ()
@@ -37,6 +38,7 @@ class Links:
     foreign: frozenset[str] = frozenset()
     written: Mapping[str, str] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
+    acting: Mapping[cst.CSTNode, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +108,11 @@ class Tree:
     def fresh(self, *names: str) -> str:
         """The first of some names that the script does not mention."""
         return next(name for name in (*names, f"{names[-1]}_") if name not in self.names)
+
+    def line_of(self, node: cst.CSTNode) -> str:
+        """`line 12`, or `line 12 of engine.py` for a node of another file."""
+        span = self.span(node)
+        return f"line {span.line}" if span.path == self.source.path else f"line {span.line} of {span.path}"
 
     def ancestors(self, node: cst.CSTNode) -> Iterator[cst.CSTNode]:
         """The nodes around a node, innermost first, without the node itself."""

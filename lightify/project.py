@@ -14,9 +14,9 @@ from pathlib import Path
 import libcst as cst
 
 from lightify.errors import LightifyError
-from lightify.flow import bound_by, same_scope
+from lightify.flow import bound_by, read_names, same_scope
 from lightify.parse import Tree, parse
-from lightify.query import dotted
+from lightify.query import children, dotted, is_docstring, small, walk
 from lightify.settings import VENDORED_MODULE
 from lightify.sources import Source, read_source
 
@@ -188,6 +188,17 @@ class Project:
         inner = self._own(found, what.name, depth) if found is not None else None
         return inner or self.module(_joined(target, what.name))
 
+    def acts(self, module: Module, seen: frozenset[str] = frozenset()) -> bool:
+        """True when loading a module does more than define: it seeds, registers, sets options, prints."""
+        if module.name in seen or len(seen) > _MOST_FILES:
+            return False
+        seen |= {module.name}
+        if any(_acts(node) for node in module.tree.module.body):
+            return True
+        names = {self.imported(module, one) for found in module.imports.values() for one in found}
+        loaded = (self.module(name) for name in sorted(filter(None, names)))
+        return any(other is not None and self.acts(other, seen) for other in loaded)
+
     # -- files --------------------------------------------------------------------------------------------------
 
     def _find(self, name: str) -> Module | None:
@@ -251,6 +262,32 @@ def _assignment(node: cst.CSTNode | None, tree: Tree) -> cst.SimpleStatementLine
         return None
     line = tree.parents.get(inner) if isinstance(inner, (cst.Assign, cst.AnnAssign)) else None
     return line if isinstance(line, cst.SimpleStatementLine) else None
+
+
+_DEFINING = frozenset(
+    """getLogger getenv device namedtuple TypeVar compile Path dirname abspath realpath join get is_available list dict
+    set tuple range len str int float bool field defaultdict OrderedDict partial""".split()  # noqa: SIM905, words
+)
+
+
+def _acts(node: cst.CSTNode) -> bool:
+    """True for a statement of a module that does more than define a name."""
+    if isinstance(node, (cst.FunctionDef, cst.ClassDef)):
+        return False
+    if isinstance(node, cst.If) and "__name__" in read_names(node.test):
+        return False
+    if isinstance(node, (cst.If, cst.Try, cst.Else, cst.ExceptHandler, cst.IndentedBlock)):
+        below = [child for child in children(node) if not isinstance(child, cst.BaseExpression)]
+        return any(_acts(child) for child in below)
+    inner = small(node)
+    if isinstance(inner, (cst.Import, cst.ImportFrom, cst.Pass)) or is_docstring(node):
+        return False
+    if isinstance(inner, cst.Assign) and not all(isinstance(t.target, (cst.Name, cst.Tuple)) for t in inner.targets):
+        return True
+    if not isinstance(inner, (cst.Assign, cst.AnnAssign)):
+        return True
+    calls = (part for part in walk(inner) if isinstance(part, cst.Call))
+    return any((dotted(call.func) or "").rpartition(".")[2] not in _DEFINING for call in calls)
 
 
 def _imported(node: cst.CSTNode) -> Iterator[tuple[str, Imported]]:

@@ -52,7 +52,7 @@ def script_around(
             body: list[cst.BaseStatement] = []
             if last_import is None and node is module:
                 body.append(_slot(IMPORT_SLOT))
-            for statement in node.body:
+            for number, statement in enumerate(node.body):
                 body.extend(_slot(class_slot(n)) for n, top in enumerate(tops) if statement is top)
                 if statement in plans.removed:
                     continue
@@ -67,6 +67,8 @@ def script_around(
                         body.extend([cst.If(cst.parse_expression(test), suite)] if test else suite.body)  # type: ignore
                 else:
                     body.append(change(statement))  # type: ignore[arg-type]
+                if statement in plans.adopted:
+                    body[-1] = _apart(body[-1], node.body[number + 1 : number + 2])
                 if statement is last_import:
                     body.append(_slot(IMPORT_SLOT))
             if not body and isinstance(node, cst.IndentedBlock):
@@ -82,6 +84,14 @@ def script_around(
     adopted = frozenset(definition.name.value for definition in plans.adopted)  # type: ignore[attr-defined]
     script = substitute(change(module), lambda name: cst.Name(name) if name in adopted else None)
     return drop_unused_imports(script, "\n".join(generated), tree, adopted, brought)  # type: ignore[arg-type]
+
+
+def _apart(definition: cst.BaseStatement, following: Sequence[cst.BaseStatement]) -> cst.BaseStatement:
+    """A definition with two blank lines after it."""
+    lines = len(following[0].leading_lines) if following else 2  # type: ignore[attr-defined]
+    body = definition.body  # type: ignore[attr-defined]
+    blank = [cst.EmptyLine(indent=False)] * max(2 - lines, 0)
+    return definition.with_changes(body=body.with_changes(footer=[*body.footer, *blank]))
 
 
 def _last_import(module: cst.Module) -> cst.CSTNode | None:

@@ -132,9 +132,9 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest) -> Pla
     if tested is not None:
         hooks += [with_summaries(draft, hook) for hook in tested.hooks]
     hooks = without_training_calls(draft, hooks)
-    hooks = [without_dead_values(draft, hook, hooks) for hook in hooks]
     if source is None and head.while_test is None:
         hooks.insert(1, Hook("train_batches", (), (), result=(head.source, nest.batch_frame)))
+    hooks = [without_dead_values(draft, hook, hooks) for hook in hooks]
     optimizers, schedulers, extra = make_optimizers(draft, hooks, auto, plain)
     hooks = drop_scheduler_steps(draft, hooks, schedulers)
     device = device_variable(draft)

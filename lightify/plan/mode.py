@@ -106,8 +106,8 @@ def automatic(nest: Nest, kinds: Kinds, tree: Tree, analysis: Analysis) -> Autom
     own = {part for step in run if isinstance(step, Item) for part in walk(step.node)}
     others = [fact.call for fact in analysis.backwards if fact.call not in own]
     if zero > update and (left := [call for call in others if _may_leave_gradients(call, nest.host_loop, tree)]):
-        line = tree.span(left[0]).line
-        return f"gradients are zeroed after the step, and may be left from another backward pass (line {line})"
+        line = tree.line_of(left[0])
+        return f"gradients are zeroed after the step, and may be left from another backward pass ({line})"
     for step in steps[: update + 1]:
         if isinstance(step, Item) and any(True for _ in exits_of(step.node)):
             return "the body may be left before the optimizer steps"
@@ -331,15 +331,15 @@ def _hides_training(step: Step, nest: Nest, tree: Tree) -> str:
         if isinstance(node, cst.Call):
             used = method_call(node)
             if node in nest.sites or (used is not None and used[1] == "zero_grad"):
-                line = tree.span(node).line
+                line = tree.line_of(node)
                 what = used[1] if used is not None else "step"
                 if node in nest.sites and what == "backward" and node.args:
-                    return f"backward has arguments (line {line})"
-                return f"{what} stands inside another statement (line {line})"
+                    return f"backward has arguments ({line})"
+                return f"{what} stands inside another statement ({line})"
             name = dotted(node.func) or ""
             full = tree.qualified(node.func) or ""
             if full in ("torch.autograd.grad", "torch.autograd.backward"):
-                return f"gradients are taken by {name} (line {line})" if (line := tree.span(node).line) else ""
+                return f"gradients are taken by {name} ({tree.line_of(node)})"
     for node in live_nodes(step.node, step.frame):
         if isinstance(node, cst.Call) and isinstance(node.func, cst.Name):
             function = tree.functions.get(node.func.value)
