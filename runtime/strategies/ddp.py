@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -65,6 +66,12 @@ class DDPStrategy(ParallelStrategy):
             timeout,
             start_method,
         )
+        unknown = kwargs.keys() - inspect.signature(DistributedDataParallel).parameters
+        if unknown:
+            raise TypeError(
+                f"`DDPStrategy` got {', '.join(sorted(unknown))}, which neither it nor"
+                " `torch.nn.parallel.DistributedDataParallel` knows."
+            )
         self.comm_state, self.comm_hook, self.comm_wrapper = ddp_comm_state, ddp_comm_hook, ddp_comm_wrapper
         self.ddp_arguments = kwargs
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -416,6 +417,13 @@ def test_devices_that_do_not_answer_are_not_usable(two_gpus: None, monkeypatch: 
 def test_an_accelerator_takes_its_own_kind_only(accelerator: Accelerator, device: str) -> None:
     with pytest.raises(MisconfigurationException, match="Device should be"):
         accelerator.setup_device(torch.device(device))
+
+
+def test_arguments_of_torchs_ddp_are_checked_at_once() -> None:
+    arguments = {"find_unused_parameters": True, "gradient_as_bucket_view": True, "static_graph": False}
+    assert DDPStrategy(**arguments, timeout=timedelta(seconds=9)).ddp_arguments == arguments  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="got find_unused, which neither"):
+        DDPStrategy(find_unused=True)
 
 
 @pytest.mark.parametrize(
