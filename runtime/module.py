@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, overload
+from typing import IO, TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -318,17 +318,11 @@ class LightningModule(ModelHooks, CheckpointHooks, DataHooks, HyperparametersMix
 
     # ---------------------------------------------------------------- optimization
 
-    @overload
-    def optimizers(self, use_pl_optimizer: Literal[True] = True) -> LightningOptimizer | list[LightningOptimizer]: ...
-
-    @overload
-    def optimizers(self, use_pl_optimizer: Literal[False]) -> Optimizer | list[Optimizer]: ...
-
-    @overload
-    def optimizers(self, use_pl_optimizer: bool) -> Any: ...
-
     def optimizers(self, use_pl_optimizer: bool = True) -> Any:
-        """The optimizers of this run, one alone or a list; wrapped by default, so that steps are counted."""
+        """The optimizers of this run, one alone or a list; wrapped by default, so that steps are counted.
+
+        Which of both it is only `configure_optimizers` knows, so the type leaves it open.
+        """
         found: list[Any] = self.trainer._lightning_optimizers if use_pl_optimizer else self.trainer.optimizers
         return found[0] if len(found) == 1 else list(found)
 

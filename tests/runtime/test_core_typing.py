@@ -42,6 +42,35 @@ class Module(L.LightningModule):
         return torch.optim.Adam(self.parameters())
 
 
+class Adversarial(L.LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.generator, self.critic = torch.nn.Linear(2, 2), torch.nn.Linear(2, 1)
+
+    def training_step(self, batch: dict[str, Tensor]) -> None:
+        g, d = self.optimizers()
+        loss: Tensor = self.critic(self.generator(batch["x"])).mean()
+        self.toggle_optimizer(g)
+        self.manual_backward(loss)
+        self.clip_gradients(g, gradient_clip_val=0.5)
+        g.step()
+        self.untoggle_optimizer(g)
+        self.log_dict({"loss": loss, "steps": self.global_step}, on_epoch=True)
+        if self.logger is not None:
+            self.logger.log_metrics({"loss": loss.item()}, self.global_step)
+
+    def on_validation_epoch_end(self) -> None:
+        self.lr_schedulers().step(self.trainer.callback_metrics["loss"])
+
+    def predict_step(self, batch: Tensor, batch_idx: int) -> list[float]:
+        scores: list[float] = self.critic(batch).flatten().tolist()
+        return scores
+
+    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+        return torch.optim.Adam(self.generator.parameters()), torch.optim.Adam(self.critic.parameters())
+
+
 class Watch(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         rate: float = trainer.optimizers[0].param_groups[0]["lr"]
@@ -51,6 +80,8 @@ class Watch(L.Callback):
 trainer = L.Trainer(max_epochs=2, callbacks=[Watch(), L.EarlyStopping("val")])
 trainer.fit(Module(), [torch.ones(1)])
 loaded: Module = Module.load_from_checkpoint("last.ckpt")
+predictions = trainer.predict(Adversarial(), [torch.ones(1)])
+assert predictions is not None and len(predictions) == 1
 score: float = trainer.validate(loaded)[0]["val"]
 """
 
