@@ -13,6 +13,7 @@ from lightify.inventory import Found, inventory
 from lightify.ledger import Ledger
 from lightify.link import link
 from lightify.parse import Tree, parse
+from lightify.plan.adoption import Moved, moved_by_file, starts_itself
 from lightify.plan.make import make_plans
 from lightify.plan.types import Plans
 from lightify.render import render
@@ -35,6 +36,8 @@ class Conversion:
     refusals: tuple[Refusal, ...] = ()
     findings: tuple[Diagnostic, ...] = ()
     departures: tuple[str, ...] = ()  # steps away from identity that the style asked for
+    elsewhere: tuple[Moved, ...] = ()  # code of other files that the result holds
+    starts: bool = True  # the script itself starts the training: it is no library
 
 
 def convert(source: Source, settings: Settings) -> Conversion:
@@ -62,6 +65,8 @@ def convert(source: Source, settings: Settings) -> Conversion:
         found=inventory(tree, analysis, plans),
         ledger=account(tree, plans, pieces.dropped_imports),
         findings=(*plans.left, *find(tree, analysis, plans), *problems),
+        elsewhere=moved_by_file(plans, tree),
+        starts=any(starts_itself(plan.nest, tree) for plan in plans.runs),
         departures=tuple(dict.fromkeys(departure for plan in plans.runs for departure in plan.departures)),
     )
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 import os
 import shutil
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lightify.convert import Conversion, convert
-from lightify.errors import Diagnostic, LightifyError, SourceSpan
+from lightify.errors import Diagnostic, LightifyError, Refusal, SourceSpan
 from lightify.files import back_up, diff_text, refuse_existing, write_text
 from lightify.settings import VENDORED_MODULE, Settings
 from lightify.sources import RESULT_SUFFIX, Source, read_source
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lightify.upgrade.base import Upgrade
 
 # Nothing is wrong with these scripts: there is nothing to convert.
-UNNEEDED = frozenset({"LF201", "LF202"})
+UNNEEDED = frozenset({"LF201", "LF202", "LF204"})
 
 
 class Status(Enum):
@@ -101,8 +101,23 @@ class Outcome:
 
 def run(job: Job) -> Outcome:
     """Does one job; never raises."""
+    return finish(job, attempt(job))
+
+
+def attempt(job: Job) -> Outcome:
+    """Does a job but for writing; never raises."""
+    return _guarded(job, lambda: _attempt(job))
+
+
+def finish(job: Job, outcome: Outcome) -> Outcome:
+    """Writes what a job made; never raises."""
+    writes = outcome.status in (Status.CONVERTED, Status.UPGRADED) and job.write and job.target != "-"
+    return _guarded(job, lambda: _write(job, outcome)) if writes else outcome
+
+
+def _guarded(job: Job, step: Callable[[], Outcome]) -> Outcome:
     try:
-        return _run(job)
+        return step()
     except LightifyError as error:
         return Outcome(job.path, Status.FAILED, job.target, problem=error.diagnostic)
     except RecursionError:
@@ -116,20 +131,61 @@ def run(job: Job) -> Outcome:
 
 
 def run_all(jobs: Sequence[Job], processes: int) -> Iterator[Outcome]:
-    """Does the jobs, several at a time; the outcomes come in the order of the jobs."""
+    """Does the jobs, several at a time; the outcomes come in the order of the jobs.
+
+    All files are read before one is written: a file whose loop another one takes over is not converted itself.
+    """
+    outcomes = _without_libraries(list(_attempts(jobs, processes)))
+    yield from map(finish, jobs, outcomes)
+
+
+def _attempts(jobs: Sequence[Job], processes: int) -> Iterator[Outcome]:
     if processes <= 1 or len(jobs) <= 1:
-        yield from map(run, jobs)
+        yield from map(attempt, jobs)
         return
     from concurrent.futures import ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
 
     with ProcessPoolExecutor(min(processes, len(jobs))) as pool:
-        futures = [pool.submit(run, job) for job in jobs]
+        futures = [pool.submit(attempt, job) for job in jobs]
         for job, future in zip(jobs, futures):
             try:
                 yield future.result()
             except BrokenProcessPool as error:
                 yield Outcome(job.path, Status.FAILED, job.target, problem=internal_fault(job.path, error))
+
+
+def _without_libraries(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """The outcomes, but files that start no training and whose code another one's hooks run are left as they are."""
+    found = {os.path.realpath(outcome.path): outcome for outcome in outcomes}
+    holders: dict[str, str] = {}
+    for outcome in sorted(outcomes, key=lambda outcome: not _starts(outcome)):
+        conversion = outcome.conversion
+        if outcome.path in holders or not isinstance(conversion, Conversion):
+            continue
+        for moved in conversion.elsewhere:
+            library = found.get(os.path.realpath(moved.path))
+            if library is not None and library is not outcome and _may_be_library(library):
+                holders.setdefault(library.path, outcome.path)
+    return [_library(outcome, holders[outcome.path]) if outcome.path in holders else outcome for outcome in outcomes]
+
+
+def _starts(outcome: Outcome) -> bool:
+    conversion = outcome.conversion
+    return isinstance(conversion, Conversion) and conversion.text is not None and conversion.starts
+
+
+def _may_be_library(outcome: Outcome) -> bool:
+    codes = {refusal.code for refusal in outcome.conversion.refusals} if outcome.conversion is not None else set()
+    return not _starts(outcome) and codes <= {*UNNEEDED, "LF203", "LF231"}
+
+
+def _library(outcome: Outcome, holder: str) -> Outcome:
+    assert isinstance(outcome.conversion, Conversion)
+    place = SourceSpan(outcome.path, 1)
+    refusal = Refusal("LF204", f"its loop is converted in {holder}", place, "run that file's result")
+    conversion = Conversion(outcome.conversion.source, text=None, refusals=(refusal,))
+    return Outcome(outcome.path, Status.UNNEEDED, outcome.target, conversion)
 
 
 def internal_fault(path: str, error: Exception) -> Diagnostic:
@@ -139,7 +195,7 @@ def internal_fault(path: str, error: Exception) -> Diagnostic:
     return Diagnostic("LF900", f"internal fault, nothing was written: {shown}", SourceSpan(path, 1), hint)
 
 
-def _run(job: Job) -> Outcome:
+def _attempt(job: Job) -> Outcome:
     writes_new = job.write and not job.in_place and not job.force and job.target != "-"
     source = read_source(job.path, job.stdin)
     if writes_new:
@@ -156,13 +212,19 @@ def _run(job: Job) -> Outcome:
     outcome = Outcome(job.path, status, job.target, conversion, result, changes=standing != result)
     if not job.write or job.target == "-":
         return replace(outcome, diff=_diff(source, conversion.text, job.target))
+    return outcome
+
+
+def _write(job: Job, outcome: Outcome) -> Outcome:
+    assert outcome.conversion is not None
+    source = outcome.conversion.source
     _make_folder(Path(job.target).parent)
     if job.settings.vendor:
         _copy_runtime(Path(job.target).parent, job.force)
     backup = str(back_up(Path(job.path))) if job.in_place else ""
     write_text(
         Path(job.target),
-        result,
+        outcome.result,
         encoding=source.encoding,
         newline=source.newline,
         replace=job.in_place or job.force,

@@ -177,6 +177,7 @@ def report_text(outcome: Outcome) -> str:
         lines += [f"  {_why(conversion)}: {reason}" for reason in conversion.reasons]
         if conversion.ledger.entries:
             lines.append(f"  statements: {counts_text(conversion)}")
+        lines += [f"  from {m.path}: {', '.join(m.names)}; that file stays as it is" for m in conversion.elsewhere]
         lines += [f"  differs from the script: {departure}" for departure in conversion.departures]
         lines += [diagnostic_text(finding) for finding in conversion.findings]
     return "\n".join(lines)

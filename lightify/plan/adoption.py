@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import libcst as cst
 
+from lightify.analyze import scope_of
+from lightify.calls import callers
 from lightify.errors import Refusal
 from lightify.flow import Item, read_names
 from lightify.parse import Tree
@@ -60,6 +63,41 @@ def moved_from_elsewhere(plans: Plans, tree: Tree) -> tuple[cst.CSTNode, ...]:
     functions = (opened.function for plan in plans.runs for opened in plan.nest.opened)
     linked = (f for f in functions if (holder := tree.linked(f)) is not None and holder not in plans.adopted)
     return tuple(dict.fromkeys([*linked, *plans.adopted]))
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What moved to the script from another file, which stays as it is."""
+
+    path: str
+    text: str
+    names: tuple[str, ...]
+
+
+def moved_by_file(plans: Plans, tree: Tree) -> tuple[Moved, ...]:
+    """The functions and classes of other files whose code is now in the script, by file."""
+    names: dict[str, list[str]] = {}
+    for node in moved_from_elsewhere(plans, tree):
+        around = (a.name.value for a in tree.ancestors(node) if isinstance(a, cst.ClassDef))
+        name = ".".join([*around, node.name.value])  # type: ignore[attr-defined]
+        names.setdefault(tree.span(node).path, []).append(name)
+    return tuple(Moved(path, tree.links.texts[path], tuple(found)) for path, found in sorted(names.items()))
+
+
+def starts_itself(nest: Nest, tree: Tree) -> bool:
+    """True when the top level of the script leads to the run."""
+    calls = callers(tree)
+    todo: list[cst.CSTNode] = [nest.host_loop]
+    seen: set[cst.CSTNode] = set()
+    while todo:
+        node = todo.pop()
+        function = scope_of(node, tree)
+        if not isinstance(function, cst.FunctionDef):
+            return True
+        if function not in seen:
+            seen.add(function)
+            todo.extend(calls.get(function, ()))
+    return False
 
 
 def concerned(elsewhere: Sequence[cst.CSTNode], tree: Tree) -> frozenset[cst.CSTNode]:
