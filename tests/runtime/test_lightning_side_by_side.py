@@ -87,3 +87,82 @@ METRICS = ("callback_metrics", "logged_metrics", "progress_bar_metrics")
 def test_rows_and_metrics(tmp_path: Path, options: dict[str, Any]) -> None:
     wanted = rows(lightning, lightning.loggers.CSVLogger, tmp_path / "lightning", **options)
     assert rows(ours, our_loggers.CSVLogger, tmp_path / "ours", **options) == wanted
+
+
+def hooks_of(library: Any, automatic: bool, **options: Any) -> list[str]:
+    """Every hook of module and callback that a fit, a test and a prediction call, in order."""
+    called: list[str] = []
+
+    def recording(base: type, tag: str, more: tuple[str, ...] = ()) -> type:
+        def record(name: str) -> Any:
+            own = getattr(base, name)
+
+            def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+                called.append(f"{tag}.{name}")
+                return own(self, *args, **kwargs)
+
+            return call
+
+        names = [name for name in dir(base) if name.startswith("on_") and callable(getattr(base, name))]
+        return type(tag, (base,), {name: record(name) for name in (*names, *more) if name != "on_gpu"})
+
+    class Module(library.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(4, 1)
+            self.automatic_optimization = automatic
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            loss = self.layer(batch).sum()
+            if not automatic:
+                self.optimizers().zero_grad()
+                self.manual_backward(loss)
+                self.optimizers().step()
+            return loss
+
+        def validation_step(self, batch: Any, batch_idx: int) -> None: ...
+
+        test_step = predict_step = validation_step
+
+        def configure_optimizers(self) -> Any:
+            optimizer = torch.optim.SGD(self.parameters(), 0.01)
+            return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1)]
+
+    more = (
+        "setup", "teardown", "prepare_data", "configure_model", "configure_callbacks", "configure_optimizers",
+        "training_step", "validation_step", "test_step", "predict_step", "optimizer_step", "optimizer_zero_grad",
+        "backward", "lr_scheduler_step", "configure_gradient_clipping", "transfer_batch_to_device",
+    )  # fmt: skip
+    made = recording(Module, "module", more)()
+    trainer = library.Trainer(
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        max_epochs=2,
+        callbacks=[recording(library.Callback, "callback", ("setup", "teardown"))()],
+        **options,
+    )
+    trainer.fit(made, data(2), data(1))
+    trainer.test(made, data(1), verbose=False)
+    trainer.predict(made, data(1))
+    return called
+
+
+@pytest.mark.parametrize(
+    ("automatic", "options"),
+    [
+        (True, {"enable_checkpointing": False}),
+        (True, {"enable_checkpointing": True}),
+        (True, {"enable_checkpointing": False, "accumulate_grad_batches": 2, "gradient_clip_val": 1.0}),
+        (False, {"enable_checkpointing": False, "val_check_interval": 1}),
+    ],
+    ids=str,
+)
+def test_the_order_of_hooks(tmp_path: Path, automatic: bool, options: dict[str, Any]) -> None:
+    theirs = hooks_of(lightning, automatic, default_root_dir=tmp_path / "lightning", **options)
+    mine = hooks_of(ours, automatic, default_root_dir=tmp_path / "ours", **options)
+    schedulers = "module.lr_scheduler_step"  # the one difference: docs/runtime-order.md, line 16
+    assert [name for name in mine if name != schedulers] == [name for name in theirs if name != schedulers]
+    assert mine.count(schedulers) == theirs.count(schedulers)
