@@ -147,7 +147,7 @@ class TrainingRun:
         loaders = prepare_loaders(trainer, RunningStage.TRAINING, source, trainer.limit_train_batches, "max_size_cycle")
         if loaders.is_sequential:
             raise ValueError(
-                'Training, as Lightning\'s `FitLoop`, does not support the `CombinedLoader(mode="sequential")` mode.'
+                'As in Lightning, the `FitLoop` does not support the `CombinedLoader(mode="sequential")` mode.'
                 " The available modes are: ['min_size', 'max_size_cycle', 'max_size']"
             )
         self.loaders = loaders
