@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .callbacks import ModelCheckpoint, OnExceptionCheckpoint
 from .errors import rank_zero_warn
 from .state import TrainerFn
-from .strategies.environment import SLURMEnvironment
+from .strategies.slurm import SLURMEnvironment
 
 if TYPE_CHECKING:
     from .trainer import Trainer

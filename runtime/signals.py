@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any
 
 from .errors import Interrupted, SIGTERMException
-from .strategies.environment import SLURMEnvironment
+from .strategies.slurm import SLURMEnvironment
 
 log = logging.getLogger(__name__)
 

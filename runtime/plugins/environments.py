@@ -1,7 +1,7 @@
 """The clusters that processes may run on."""
 
 from ..absent import XLAEnvironment
-from ..strategies.environment import (
+from ..strategies import (
     ClusterEnvironment,
     KubeflowEnvironment,
     LightningEnvironment,

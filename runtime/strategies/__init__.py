@@ -4,16 +4,9 @@ from __future__ import annotations
 
 from .absent import DeepSpeedStrategy, SingleDeviceXLAStrategy, XLAStrategy
 from .base import Launcher, Strategy, move_optimizer_state
+from .clusters import KubeflowEnvironment, LSFEnvironment, MPIEnvironment, TorchElasticEnvironment
 from .ddp import DDPStrategy
-from .environment import (
-    ClusterEnvironment,
-    KubeflowEnvironment,
-    LightningEnvironment,
-    LSFEnvironment,
-    MPIEnvironment,
-    SLURMEnvironment,
-    TorchElasticEnvironment,
-)
+from .environment import ClusterEnvironment, LightningEnvironment
 from .fsdp import FSDPStrategy
 from .launch import SpawnLauncher, SubprocessLauncher
 from .layer_sync import LayerSync, TorchSyncBatchNorm
@@ -22,6 +15,7 @@ from .parallel import ParallelStrategy
 from .registry import StrategyRegistry
 from .resolve import Plugin, resolve_strategy
 from .single_device import SingleDeviceStrategy
+from .slurm import SLURMEnvironment
 
 __all__ = [
     "ClusterEnvironment",

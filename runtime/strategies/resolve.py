@@ -14,13 +14,15 @@ from ..errors import MisconfigurationException
 from ..precision import Precision, resolve_precision
 from . import environment
 from .base import Strategy
-from .environment import ClusterEnvironment, detect_environment
+from .clusters import LSFEnvironment, MPIEnvironment, TorchElasticEnvironment
+from .environment import ClusterEnvironment, LightningEnvironment
 from .fsdp import FSDPStrategy
 from .layer_sync import LayerSync, TorchSyncBatchNorm
 from .model_parallel import ModelParallelStrategy
 from .parallel import ParallelStrategy
 from .registry import StrategyRegistry
 from .single_device import SingleDeviceStrategy
+from .slurm import SLURMEnvironment
 
 PLUGIN_KINDS: tuple[type, ...] = (Precision, CheckpointIO, ClusterEnvironment, LayerSync)
 Plugin = Precision | CheckpointIO | ClusterEnvironment | LayerSync
@@ -222,3 +224,11 @@ def _complete_parallel(
             " environment. Run your code as a script, or choose a notebook-compatible strategy:"
             " `Trainer(strategy='ddp_notebook')`."
         )
+
+
+def detect_environment() -> ClusterEnvironment:
+    """The first environment that claims this process; the runtime's own launch when none does."""
+    for kind in (TorchElasticEnvironment, SLURMEnvironment, LSFEnvironment, MPIEnvironment):
+        if kind.detect():
+            return kind()
+    return LightningEnvironment()

@@ -25,8 +25,11 @@ from lightify.runtime.precision import FSDPPrecision, HalfPrecision, MixedPrecis
 from lightify.runtime.strategies import (
     DDPStrategy,
     FSDPStrategy,
+    KubeflowEnvironment,
     LightningEnvironment,
+    LSFEnvironment,
     ModelParallelStrategy,
+    MPIEnvironment,
     SingleDeviceStrategy,
     SLURMEnvironment,
     SpawnLauncher,
@@ -36,7 +39,6 @@ from lightify.runtime.strategies import (
     TorchSyncBatchNorm,
     resolve_strategy,
 )
-from lightify.runtime.strategies.environment import KubeflowEnvironment, LSFEnvironment, MPIEnvironment
 from lightify.runtime.strategies.launch import script_command
 
 CPU = torch.device("cpu")
