@@ -17,12 +17,12 @@ from .loaders import (
     check_loader,
     counts_of_all,
     in_step,
-    keeps_its_place,
     limited_count,
     seed_workers,
     with_distributed_sampler,
     without_shuffle,
 )
+from .order import keeps_its_place
 from .randomness import workers_are_seeded
 from .state import RunningStage, TrainerFn
 from .transfer import move_data_to_device

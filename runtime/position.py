@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .loaders import (
+from .order import (
     advance,
     load_loader_state,
     loader_state,

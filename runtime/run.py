@@ -13,11 +13,12 @@ from .data import Loaders, device_mover, prepare_loaders, request
 from .errors import MisconfigurationException, PossibleUserWarning, WarningCache, rank_zero_info, rank_zero_warn
 from .evaluation import EvaluationRun, evaluate, in_context
 from .hooks import Bound, Hooks, accepts, is_overridden
-from .loaders import inexact_reason, set_epoch
+from .loaders import set_epoch
 from .logged import store_pending, write_metrics
 from .module import LightningModule
 from .optim import needs_closure
 from .optimization import Optimization
+from .order import inexact_reason
 from .position import restore_orders, validation_order
 from .randomness import capture, restore
 from .results import Results

@@ -14,21 +14,16 @@ from lightify.runtime import loaders, randomness
 from lightify.runtime.combined import CombinedLoader
 from lightify.runtime.errors import MisconfigurationException
 from lightify.runtime.loaders import (
-    advance,
     batch_count,
     changed,
     check_loader,
-    inexact_reason,
     limited_count,
-    load_loader_state,
-    loader_state,
-    pass_state,
-    restore_pass,
     set_epoch,
     track_indices,
     with_distributed_sampler,
     without_shuffle,
 )
+from lightify.runtime.order import advance, inexact_reason, load_loader_state, loader_state, pass_state, restore_pass
 from torch.utils.data import (
     BatchSampler,
     DataLoader,

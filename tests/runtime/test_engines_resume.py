@@ -13,7 +13,7 @@ import lightify.runtime as L
 import pytest
 import torch
 from lightify.runtime.combined import CombinedLoader
-from lightify.runtime.loaders import inexact_reason
+from lightify.runtime.order import inexact_reason
 from lightify.runtime.precision import MixedPrecision
 from torch import Tensor
 from torch.utils.data import (
