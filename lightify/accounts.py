@@ -65,6 +65,8 @@ def _account_run(tree: Tree, plan: Plan, fates: dict[cst.CSTNode, FateNote]) -> 
         note(statement, FateNote(Fate.REPLACED, "hooks", reason), below=False)
     for node in plan.host_edits:
         note(node, FateNote(Fate.REPLACED, "Trainer(accelerator=...)", "the Trainer moves the network"))
+    for node in plan.distributed.changed if plan.distributed is not None else ():
+        note(node, FateNote(Fate.REPLACED, "Trainer(strategy=...)", "the network is no longer wrapped"), below=False)
 
 
 _NO_ORIGINS: Mapping[cst.CSTNode, cst.CSTNode] = {}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from lightify.accounts import account
 from lightify.analyze import analyze
+from lightify.distribution import Distribution, distribution
 from lightify.errors import Diagnostic, LightifyError, Refusal
+from lightify.facts import Analysis
 from lightify.findings import find
 from lightify.inventory import Found, inventory
 from lightify.ledger import Ledger
@@ -15,6 +17,7 @@ from lightify.link import link
 from lightify.parse import Tree, parse
 from lightify.plan.adoption import Moved, moved_by_file, starts_itself
 from lightify.plan.make import make_plans
+from lightify.plan.strategy import undistributed
 from lightify.plan.types import Plans
 from lightify.render import render
 from lightify.rewrite import rewrite
@@ -46,9 +49,7 @@ def convert(source: Source, settings: Settings) -> Conversion:
     Raises:
         LightifyError: the text does not parse, or the result fails our own check (a fault of ours).
     """
-    tree = link(parse(source))
-    analysis = analyze(tree)
-    plans = make_plans(tree, analysis, settings)
+    tree, analysis, plans = _planned(link(parse(source)), settings)
     if isinstance(plans, Refusal):
         return Conversion(source, text=None, refusals=(plans,))
     pieces = rewrite(tree, plans, settings)
@@ -69,6 +70,25 @@ def convert(source: Source, settings: Settings) -> Conversion:
         starts=any(starts_itself(plan.nest, tree) for plan in plans.runs),
         departures=tuple(dict.fromkeys(departure for plan in plans.runs for departure in plan.departures)),
     )
+
+
+def _planned(tree: Tree, settings: Settings) -> tuple[Tree, Analysis, Plans | Refusal]:
+    """Plans the script without its own DistributedDataParallel, or as it is where no strategy can take its place."""
+    bare = distribution(tree)
+    reason = bare if isinstance(bare, str) else ""
+    if isinstance(bare, Distribution):
+        analysis = analyze(bare.tree)
+        plans = make_plans(bare.tree, analysis, settings, bare)
+        reason = undistributed(plans)
+        if isinstance(plans, Plans) and not reason:
+            return bare.tree, analysis, plans
+    analysis = analyze(tree)
+    plans = make_plans(tree, analysis, settings)
+    if reason and isinstance(plans, Plans):
+        note = f"the script keeps its own DistributedDataParallel: {reason}"
+        runs = tuple(replace(plan, reasons=(*plan.reasons, note)) for plan in plans.runs)
+        plans = replace(plans, runs=runs)
+    return tree, analysis, plans
 
 
 def _reasons(tree: Tree, plans: Plans) -> tuple[str, ...]:

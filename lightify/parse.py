@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import libcst as cst
@@ -131,6 +131,35 @@ class Tree:
         return f"{head}.{rest}" if rest else head
 
 
+def edited(tree: Tree, edits: Mapping[cst.CSTNode, Callable[[cst.CSTNode], cst.CSTNode]]) -> Tree:
+    """The tree with nodes made anew; statements stay one for one, so each keeps its place.
+
+    Args:
+        edits: node to what makes its successor, from a copy in which the nodes below it are edited already.
+    """
+
+    def change(node: cst.CSTNode) -> cst.CSTNode:
+        new = map_children(node, change)
+        return edits[node](new) if node in edits else new
+
+    module = change(tree.module)
+    assert isinstance(module, cst.Module)
+    statements, parents = index(module)
+    before, nodes_before = index(tree.module)
+    places = {new: tree.spans[old] for old, new in zip(before, statements, strict=True)}
+    linked = {node: span for node, span in tree.spans.items() if node not in set(before)}
+    around = {n: module if p is tree.module else p for n, p in tree.parents.items() if n not in nodes_before}
+    functions, classes = _definitions(module)
+    return replace(
+        tree,
+        module=module,
+        spans={**places, **linked},
+        functions={**tree.functions, **functions},
+        classes={**tree.classes, **classes},
+        parents={**parents, **around},
+    )
+
+
 class _OneStatementPerLine(cst.CSTTransformer):
     """`a; b` becomes two lines and `if x: y` an indented block, so that a statement is a node of its own."""
 
@@ -196,12 +225,7 @@ def parse(source: Source) -> Tree:
     module = name_fields(module)
     statements, parents = index(module)
     spans: dict[cst.CSTNode, SourceSpan] = dict(zip(statements, _places(syntax, source.path)))
-    functions, classes = {}, {}
-    for node in _top_level(module):
-        if isinstance(node, cst.FunctionDef):
-            functions[node.name.value] = node
-        elif isinstance(node, cst.ClassDef):
-            classes[node.name.value] = node
+    functions, classes = _definitions(module)
     return Tree(source, module, spans, functions, classes, imported_names(statements), parents)
 
 
@@ -281,6 +305,17 @@ def _places(syntax: ast.Module, path: str) -> Iterator[SourceSpan]:
             end = (node.lineno, 0) if body else (node.end_lineno or node.lineno, node.end_col_offset or 0)
             yield SourceSpan(path, node.lineno, node.col_offset, *end)
         stack.extend(reversed([child for child in ast.iter_child_nodes(node) if not isinstance(child, ast.expr)]))
+
+
+def _definitions(module: cst.Module) -> tuple[dict[str, cst.FunctionDef], dict[str, cst.ClassDef]]:
+    functions: dict[str, cst.FunctionDef] = {}
+    classes: dict[str, cst.ClassDef] = {}
+    for node in _top_level(module):
+        if isinstance(node, cst.FunctionDef):
+            functions[node.name.value] = node
+        elif isinstance(node, cst.ClassDef):
+            classes[node.name.value] = node
+    return functions, classes
 
 
 def _top_level(module: cst.Module) -> Iterator[cst.CSTNode]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 
@@ -253,3 +253,24 @@ def is_constant(node: cst.CSTNode) -> bool:
 
 def parse_expression(text: str) -> cst.BaseExpression:
     return cst.parse_expression(text)
+
+
+def joined(tests: Sequence[str]) -> str:
+    """The text of a test that holds when all do."""
+    parts = []
+    for test in tests:
+        node = cst.parse_expression(test)
+        loose = isinstance(node, cst.IfExp) or (
+            isinstance(node, cst.BooleanOperation) and isinstance(node.operator, cst.Or)
+        )
+        parts.append(f"({test})" if loose and len(tests) > 1 and not node.lpar else test)
+    return " and ".join(parts)
+
+
+def negated(test: cst.BaseExpression) -> str:
+    """The text of the opposite test."""
+    if isinstance(test, cst.UnaryOperation) and isinstance(test.operator, cst.Not):
+        return code(test.expression)
+    if isinstance(test, (cst.Name, cst.Attribute, cst.Call, cst.Subscript)):
+        return f"not {code(test)}"
+    return f"not ({code(test)})"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import libcst as cst
 
@@ -13,7 +13,7 @@ from lightify.parse import Tree
 from lightify.plan.runs import Loop
 from lightify.plan.surroundings import interrupt_handler
 from lightify.plan.types import Plans
-from lightify.query import is_docstring, map_children, small
+from lightify.query import block, code, is_docstring, joined, map_children, negated, small
 from lightify.substitute import substitute
 
 IMPORT_SLOT = "__lightify_import__"
@@ -77,6 +77,8 @@ def script_around(
         if isinstance(node, (cst.BaseSmallStatement, cst.SimpleStatementLine, cst.BaseExpression)):
             return node
         changed = map_children(node, change)
+        if isinstance(node, cst.If) and isinstance(changed, cst.If):
+            changed = _without_removed(node, changed, plans.removed)
         if node in handlers:  # Lightning leaves fit by SystemExit after Ctrl-C
             return changed.with_changes(type=cst.parse_expression("(KeyboardInterrupt, SystemExit)"))
         return changed
@@ -92,6 +94,21 @@ def _apart(definition: cst.BaseStatement, following: Sequence[cst.BaseStatement]
     body = definition.body  # type: ignore[attr-defined]
     blank = [cst.EmptyLine(indent=False)] * max(2 - lines, 0)
     return definition.with_changes(body=body.with_changes(footer=[*body.footer, *blank]))
+
+
+def _without_removed(node: cst.If, changed: cst.If, removed: Collection[cst.CSTNode]) -> cst.If:
+    """`if not a: ...` for `if a: pass else: ...`, once what stood under `a` is gone."""
+    if node.orelse is not None and node.orelse in removed:
+        changed = changed.with_changes(orelse=None)
+    rest = changed.orelse
+    if rest is None or not block(node.body) or not all(statement in removed for statement in block(node.body)):
+        return changed
+    if isinstance(rest, cst.Else):
+        return changed.with_changes(test=cst.parse_expression(negated(node.test)), body=rest.body, orelse=None)
+    if rest.orelse is not None:
+        return changed
+    test = joined([negated(node.test), code(rest.test)])
+    return changed.with_changes(test=cst.parse_expression(test), body=rest.body, orelse=None)
 
 
 def _last_import(module: cst.Module) -> cst.CSTNode | None:

@@ -25,7 +25,7 @@ def _environment() -> jinja2.Environment:
 
 def render(pieces: Pieces, runtime_module: str, line_length: int) -> str:
     """Puts the script together; only generated code is formatted, the rest keeps its layout."""
-    slots = {IMPORT_SLOT: [f"import {runtime_module} as L"]}
+    slots = {IMPORT_SLOT: [*pieces.imports, f"import {runtime_module} as L"]}
     ends = any(run.ends for run in pieces.runs)
     lazy = [number for number, run in enumerate(pieces.runs) if run.passes]
     for number, run in enumerate(pieces.runs):
@@ -34,6 +34,9 @@ def render(pieces: Pieces, runtime_module: str, line_length: int) -> str:
     if lazy:
         first = pieces.runs[lazy[0]]
         slots[class_slot(lazy[0])][:0] = [*_passes(first, line_length, ends), "", ""]
+    groups = [run.buffer_group for run in pieces.runs if run.buffer_group]
+    if groups:
+        slots[class_slot(0)][:0] = [*_buffers(groups[0], line_length), "", ""]
     classes = {class_slot(number) for number in range(len(pieces.runs))}
     lines: list[str] = []
     after_class = False
@@ -57,6 +60,12 @@ def render(pieces: Pieces, runtime_module: str, line_length: int) -> str:
 def _passes(run: RunPieces, line_length: int, ends: bool) -> list[str]:
     """The source of batches that all runs share."""
     text = _environment().get_template("passes.jinja").render(ends=ends, sized=bool(run.size))
+    return format_text(text, line_length).rstrip("\n").split("\n")
+
+
+def _buffers(group: str, line_length: int) -> list[str]:
+    """What keeps buffers equal where the strategy does not."""
+    text = _environment().get_template("buffers.jinja").render(group=group)
     return format_text(text, line_length).rstrip("\n").split("\n")
 
 
@@ -101,6 +110,7 @@ def _fit(run: RunPieces, line_length: int, ends: bool) -> list[str]:
             results=run.results,
             after_fit=run.after_fit,
             returns=run.returns,
+            before_fit=run.before_fit,
         )
     )
     return format_text(text, line_length).rstrip("\n").split("\n")

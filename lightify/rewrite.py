@@ -69,6 +69,8 @@ class RunPieces:
     after_fit: tuple[str, ...]
     returns: bool
     unbroken: str  # when the loop's else runs; empty: always
+    before_fit: tuple[str, ...]
+    buffer_group: str  # asks for the function that keeps buffers equal, through this name of torch.distributed
     results: tuple[str, ...]  # statements that read back what the host needs
 
     @property
@@ -76,6 +78,8 @@ class RunPieces:
         """All user code in it, as statements."""
         init = (value for _, value in (*self.options, *self.init))
         yield from filter(None, (*self.arguments, self.source, self.validation, *init))
+        yield "\n".join(self.before_fit)
+        yield self.buffer_group
         yield from (f"if 1:\n  if 1:\n{method.body}" for method in self.methods)
 
 
@@ -89,6 +93,7 @@ class Pieces:
 
     script: str
     runs: tuple[RunPieces, ...]
+    imports: tuple[str, ...]  # that the script lacks
     dropped_imports: frozenset[cst.CSTNode]
 
 
@@ -99,7 +104,8 @@ def rewrite(tree: Tree, plans: Plans, settings: Settings) -> Pieces:
     script, dropped = script_around(
         tree, plans, [run.unbroken for run in runs], generated, on_lightning=settings.runtime == "lightning"
     )
-    return Pieces(script, runs, dropped)
+    lacking = (line for plan in plans.runs if plan.distributed is not None for line in plan.distributed.imports)
+    return Pieces(script, runs, tuple(dict.fromkeys(lacking)), dropped)
 
 
 class _Rewriter:
@@ -141,6 +147,7 @@ class _Rewriter:
         arguments = tuple(_host_text(variable) for variable, _ in plan.captured)
         options = tuple(self._option(option) for option in plan.options)
         validation = code(plan.validation_source) if plan.validation_source is not None else ""
+        spread = plan.distributed
         return RunPieces(
             class_name=plan.class_name,
             parameters=tuple(name for _, name in plan.captured),
@@ -165,6 +172,8 @@ class _Rewriter:
             after_fit=plan.after_fit,
             returns=plan.returns,
             unbroken=f"not {module_name}.{plan.unbroken}" if plan.unbroken else "",
+            before_fit=spread.before_fit if spread is not None else (),
+            buffer_group=spread.group if spread is not None and spread.syncs_buffers else "",
             results=tuple(line for variable in plan.results for line in self._read_back(variable, module_name)),
         )
 
@@ -381,7 +390,8 @@ class _Rewriter:
         if self.plan.mode != "manual" and not summary:
             return node
         kept = {id(getattr(node, name)) for name in skip if getattr(node, name, None) is not None}
-        logs = summary and "print" not in self.tree.functions
+        # each process of a distributed script prints for itself, a Trainer once
+        logs = summary and "print" not in self.tree.functions and self.plan.distributed is None
 
         def change(child: cst.CSTNode) -> cst.CSTNode:
             if id(child) in kept:

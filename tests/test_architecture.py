@@ -20,6 +20,7 @@ CONVERTER_LAYERS = [
     ("project", "link", "flow", "calls", "substitute", "imports"),
     ("recognisers",),
     ("factories", "analyze"),
+    ("distribution",),
     ("plan",),
     ("findings",),
     ("accounts", "inventory", "elsewhere", "remainder", "rewrite", "render", "formatting", "selfcheck"),

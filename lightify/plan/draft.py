@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import libcst as cst
 
+from lightify.distribution import Distribution
 from lightify.errors import SourceSpan
 from lightify.facts import Analysis
 from lightify.flow import Frame, Step, Variable, usage
@@ -48,6 +49,7 @@ class Draft:
     nest: Nest
     kinds: Kinds
     around: Surroundings
+    distribution: Distribution | None = None
     generated: Frame = field(default_factory=lambda: Frame("hook"))
     evaluation: Evaluation | None = None
     fates: dict[cst.CSTNode, FateNote] = field(default_factory=dict)

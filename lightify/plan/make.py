@@ -7,6 +7,7 @@ from dataclasses import replace
 import libcst as cst
 
 from lightify.analyze import scope_of
+from lightify.distribution import Distribution
 from lightify.errors import Diagnostic, Refusal
 from lightify.facts import Analysis
 from lightify.flow import expression_usage, usage
@@ -29,6 +30,7 @@ from lightify.plan.nest import Nest, open_nest
 from lightify.plan.optimizers import drop_scheduler_steps, make_optimizers
 from lightify.plan.options import departures, device_variable, trainer_options
 from lightify.plan.runs import Loop, Run, find_runs
+from lightify.plan.strategy import distributed, note_fates, unwrapped
 from lightify.plan.surroundings import removed_functions, surroundings
 from lightify.plan.training_mode import without_training_calls
 from lightify.plan.types import (
@@ -41,8 +43,12 @@ from lightify.plan.validation import evaluation_of, modes_after_fit
 from lightify.settings import Settings
 
 
-def make_plans(tree: Tree, analysis: Analysis, settings: Settings) -> Plans | Refusal:
-    """Decides everything, or refuses; of several runs those that can't be converted stay as they are."""
+def make_plans(tree: Tree, analysis: Analysis, settings: Settings, bare: Distribution | None = None) -> Plans | Refusal:
+    """Decides everything, or refuses; of several runs those that can't be converted stay as they are.
+
+    Args:
+        bare: where the tree comes from, when the script's own distributed wrapper was taken out of it.
+    """
     if analysis.foreign:
         found = analysis.foreign[0]
         return Refusal(found.code, found.reason, tree.span(found.node), found.hint)
@@ -52,7 +58,7 @@ def make_plans(tree: Tree, analysis: Analysis, settings: Settings) -> Plans | Re
     plans: dict[Loop, Plan] = {}  # a function that several loops call holds one run
     refusals: list[tuple[Run, Refusal]] = []
     for run in runs:
-        plan = _plan_of(run, tree, analysis, settings)
+        plan = _plan_of(run, tree, analysis, settings, bare)
         if isinstance(plan, Refusal):
             refusals.append((run, plan))
         else:
@@ -79,16 +85,16 @@ def make_plans(tree: Tree, analysis: Analysis, settings: Settings) -> Plans | Re
     }
     taken = (adopted(plan.nest, tree) for plan in named)
     kept = dict.fromkeys(one for definitions in taken if not isinstance(definitions, Refusal) for one in definitions)
-    removed = removed_functions([plan.nest for plan in named], tree) | statements
+    removed = removed_functions([plan.nest for plan in named], tree) | statements | unwrapped(bare)
     return Plans(named, removed, left, tuple(kept))
 
 
-def _plan_of(run: Run, tree: Tree, analysis: Analysis, settings: Settings) -> Plan | Refusal:
+def _plan_of(run: Run, tree: Tree, analysis: Analysis, settings: Settings, bare: Distribution | None) -> Plan | Refusal:
     nest = open_nest(run, tree, analysis)
-    plan = _plan(tree, analysis, settings, nest)
+    plan = _plan(tree, analysis, settings, nest, bare)
     if isinstance(plan, Flatten):
         nest = open_nest(run, tree, analysis, flat=plan.reason)
-        plan = _plan(tree, analysis, settings, nest)
+        plan = _plan(tree, analysis, settings, nest, bare)
     if isinstance(plan, Flatten):
         return Refusal("LF220", plan.reason, plan.span or tree.span(nest.host_loop), plan.hint)
     taken = adopted(plan.nest, tree)
@@ -97,8 +103,9 @@ def _plan_of(run: Run, tree: Tree, analysis: Analysis, settings: Settings) -> Pl
     return unreached(plan.nest, taken, tree) or plan
 
 
-def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest) -> Plan | Flatten:
-    draft = Draft(tree, analysis, settings, nest, Kinds(nest, analysis, tree), surroundings(nest, tree))
+def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: Distribution | None) -> Plan | Flatten:
+    draft = Draft(tree, analysis, settings, nest, Kinds(nest, analysis, tree), surroundings(nest, tree), bare)
+    note_fates(draft)
     head = batch_head(nest.batch_loop)
     if isinstance(head, str):
         return Flatten(head)
@@ -185,6 +192,7 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest) -> Pla
         epochs_while=epochs.test if epochs is not None else None,
         returns=may_return((*nest.body, *nest.epoch_end)),
         unbroken=_unbroken(draft, endable),
+        distributed=distributed(draft, captured),
     )
 
 

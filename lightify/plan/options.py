@@ -15,6 +15,7 @@ from lightify.plan.constructions import construction, scope_nodes
 from lightify.plan.draft import Draft
 from lightify.plan.headers import EpochHead
 from lightify.plan.mode import Automatic
+from lightify.plan.strategy import strategy_options
 from lightify.plan.types import (
     Hook,
     TrainerOption,
@@ -55,7 +56,7 @@ def trainer_options(draft: Draft, epochs: EpochHead | None, auto: Automatic | No
 
 def device_options(draft: Draft) -> list[TrainerOption]:
     text = device_text(draft)
-    return [TrainerOption("accelerator", text or '"auto"'), TrainerOption("devices", "1")]
+    return [TrainerOption("accelerator", text or '"auto"'), *strategy_options(draft)]
 
 
 def device_text(draft: Draft) -> str | None:

@@ -93,6 +93,27 @@ class FateNote:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class Distributed:
+    """What a strategy in place of the script's own wrapper needs.
+
+    Attributes:
+        before_fit: lines that set what the Trainer looks for.
+        imports: lines that the script lacks.
+        group: the name by which the script calls `torch.distributed`.
+        syncs_buffers: evaluation reads statistics that the wrapper kept equal.
+        changed: statements that say now without the wrapper what they said with it.
+        problem: why the strategy would not do what the wrapper did; empty when it does.
+    """
+
+    before_fit: tuple[str, ...]
+    imports: tuple[str, ...]
+    group: str
+    syncs_buffers: bool
+    changed: frozenset[cst.CSTNode]
+    problem: str
+
+
 @dataclass(frozen=True, eq=False)
 class Plan:
     """What becomes of a script."""
@@ -116,6 +137,7 @@ class Plan:
     endable: bool = False
     validation_source: cst.BaseExpression | None = None
     after_fit: tuple[str, ...] = ()
+    distributed: Distributed | None = None
     sized_lazily: bool = False  # the pass starts when the first batch is asked for
     interruptible: bool = False  # the host goes on after an exception
     departures: tuple[str, ...] = ()

@@ -1,0 +1,149 @@
+"""Takes DistributedDataParallel out of a script: what is left trains one network, which a Trainer can distribute."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import libcst as cst
+
+from lightify.distribution.buffers import needs_sync
+from lightify.distribution.holders import Holder, Holders, Unclear, follow
+from lightify.distribution.launch import Launch, launch_of
+from lightify.distribution.wrapping import Wrapping, enclosing_function, find_wrapping, is_repeatable
+from lightify.errors import SourceSpan
+from lightify.parse import Tree, edited
+from lightify.query import block, code, small, walk
+
+
+@dataclass(frozen=True, eq=False)
+class Distribution:
+    """A script without its wrapper, and what a strategy must know to take its place.
+
+    Attributes:
+        tree: the script; its statements are those of the source, one for one.
+        gone: statements that did nothing but wrap.
+        changed: statements that say now without a wrapper what they said with one.
+        holders: the names that held the wrapper.
+        function: where the network was wrapped; None for the module.
+        place: of the first statement that wrapped it.
+        condition: when it was wrapped; None for always.
+        arguments: of the wrapper, as text.
+        launch: how the processes are started.
+        syncs_buffers: evaluation reads statistics that the wrapper kept equal.
+    """
+
+    tree: Tree
+    gone: frozenset[cst.CSTNode]
+    changed: frozenset[cst.CSTNode]
+    holders: frozenset[Holder]
+    function: cst.FunctionDef | None
+    place: SourceSpan
+    condition: cst.BaseExpression | None
+    arguments: tuple[tuple[str, str], ...]
+    launch: Launch
+    syncs_buffers: bool
+
+
+def distribution(tree: Tree) -> Distribution | str | None:
+    """The script without its wrapper; a text says why it keeps it, None that it has none."""
+    if "DistributedDataParallel" not in tree.text:
+        return None
+    wrapping = find_wrapping(tree)
+    if isinstance(wrapping, str):
+        return wrapping
+    try:
+        found = follow(tree, wrapping)
+    except Unclear as reason:
+        return str(reason)
+    if any(tree.linked(node) is not None for node in found.edits):
+        return "another file knows of the wrapper"
+    problem = _trains_apart(tree, found) or _condition_changes(tree, wrapping)
+    syncs = needs_sync(tree, found)
+    launch = launch_of(tree)
+    for part in (problem, syncs, launch):
+        if isinstance(part, str) and part:
+            return part
+    assert isinstance(launch, Launch) and isinstance(syncs, bool)
+    bare = edited(tree, found.edits)
+    successor = dict(zip(tree.spans, bare.spans))
+    changed = frozenset(new for old, new in successor.items() if _was_edited(old, found.edits))
+    gone = _gone(bare, {successor[_statement(call, tree)] for call in wrapping.calls})
+    return Distribution(
+        tree=bare,
+        gone=gone,
+        changed=changed,
+        holders=frozenset(
+            (successor.get(owner, owner) if owner is not None else None, name)  # type: ignore[misc, call-overload]
+            for owner, name in found.names
+        ),
+        function=successor.get(wrapping.function) if wrapping.function is not None else None,  # type: ignore[arg-type]
+        place=min(tree.span(call) for call in wrapping.calls),
+        condition=wrapping.condition,
+        arguments=wrapping.arguments,
+        launch=launch,
+        syncs_buffers=syncs,
+    )
+
+
+def _trains_apart(tree: Tree, found: Holders) -> str:
+    """Why the network is not trained through the wrapper alone; empty when it is."""
+    training = {
+        enclosing_function(node, tree)
+        for node in tree.parents
+        if isinstance(node, cst.Attribute) and node.attr.value == "backward"
+    }
+    for call in found.raw_forwards:
+        if enclosing_function(call, tree) in training:
+            return f"`{code(call.func)}` runs beside the wrapper, where gradients are not averaged"
+    return ""
+
+
+def _condition_changes(tree: Tree, wrapping: Wrapping) -> str:
+    """Why the condition can't be asked again where the Trainer is made; empty when it can."""
+    if wrapping.condition is None:
+        return ""
+    names = {code(node) for node in walk(wrapping.condition) if isinstance(node, (cst.Name, cst.Attribute))}
+    last = max(tree.span(call).line for call in wrapping.calls)
+    for node in tree.parents:
+        if not isinstance(node, (cst.AssignTarget, cst.AugAssign, cst.AnnAssign)) or code(node.target) not in names:
+            continue
+        if enclosing_function(node, tree) is wrapping.function and tree.span(node).line > last:
+            return f"`{code(node.target)}` changes after it decided about the wrapper"
+    return ""
+
+
+def _statement(node: cst.CSTNode, tree: Tree) -> cst.CSTNode:
+    return next(a for a in tree.ancestors(node) if a in tree.spans)
+
+
+def _was_edited(statement: cst.CSTNode, edits: Mapping[cst.CSTNode, object]) -> bool:
+    parts = (statement,) if isinstance(statement, cst.BaseSmallStatement) else ()
+    return any(node in edits for part in parts for node in walk(part))
+
+
+def _gone(tree: Tree, wrapped: set[cst.CSTNode]) -> frozenset[cst.CSTNode]:
+    """What wrapped and now says `model = model`, with tests that decide about nothing else."""
+    gone: set[cst.CSTNode] = set()
+    for statement in wrapped:
+        if isinstance(statement, cst.Assign) and all(
+            code(target.target) == code(statement.value) for target in statement.targets
+        ):
+            gone.add(statement)
+    for statement in tuple(gone):
+        for ancestor in tree.ancestors(statement):
+            if isinstance(ancestor, cst.FunctionDef):
+                break
+            if isinstance(ancestor, cst.If) and is_repeatable(ancestor.test, tree) and _is_empty(ancestor, gone):
+                gone.add(ancestor)
+    return frozenset(gone)
+
+
+def _is_empty(node: cst.If, gone: set[cst.CSTNode]) -> bool:
+    other = node.orelse
+    nothing_else = other is None or other in gone or (isinstance(other, cst.Else) and _all_gone(other.body, gone))
+    return nothing_else and _all_gone(node.body, gone)
+
+
+def _all_gone(suite: cst.BaseSuite, gone: set[cst.CSTNode]) -> bool:
+    return all(node in gone or small(node) in gone for node in block(suite))
