@@ -146,14 +146,14 @@ def edited(tree: Tree, edits: Mapping[cst.CSTNode, Callable[[cst.CSTNode], cst.C
     assert isinstance(module, cst.Module)
     statements, parents = index(module)
     before, nodes_before = index(tree.module)
-    places = {new: tree.spans[old] for old, new in zip(before, statements, strict=True)}
+    spans: dict[cst.CSTNode, SourceSpan] = {new: tree.spans[old] for old, new in zip(before, statements, strict=True)}
     linked = {node: span for node, span in tree.spans.items() if node not in set(before)}
     around = {n: module if p is tree.module else p for n, p in tree.parents.items() if n not in nodes_before}
     functions, classes = _definitions(module)
     return replace(
         tree,
         module=module,
-        spans={**places, **linked},
+        spans={**spans, **linked},
         functions={**tree.functions, **functions},
         classes={**tree.classes, **classes},
         parents={**parents, **around},

@@ -14,14 +14,14 @@ from lightify.distribution.order import Order, Place
 from lightify.distribution.wrapping import Wrapping, enclosing_function, names_of
 from lightify.flow import local_names, parameters
 from lightify.parse import Tree
-from lightify.query import code, dotted, method_call, negated, walk
+from lightify.query import block, code, dotted, method_call, negated, walk
 
 Holder = tuple[cst.FunctionDef | cst.ClassDef | None, str]
 
 #: Methods and attributes that a network has the same with and without the wrapper; those that return it.
 _SAME = {"parameters", "buffers", "modules", "zero_grad", "training", "forward"}
 _ITSELF = {"train", "eval", "to", "cuda", "cpu", "float", "double", "half", "bfloat16", "requires_grad_", "apply"}
-_ASKING = {"isinstance", "hasattr", "getattr", "type", "id", "print", "str", "repr"}
+_SHOWING = {"print", "str", "repr", "id", "wandb.watch"}
 _QUIET = {"state_dict", "load_state_dict", "parameters", "named_parameters", "train", "eval", "training", "modules"}
 
 
@@ -163,6 +163,8 @@ class _Follower:
             return
         self.found.values.add(node)
         parent = self.tree.parents[node]
+        if self._known(node) is False or self._asks_for_wrapper(node):
+            return  # there is no wrapper here, or none any more
         if isinstance(parent, cst.Attribute):
             self._attribute(parent, holder)
         elif isinstance(parent, cst.Call):
@@ -198,8 +200,6 @@ class _Follower:
     def _attribute(self, node: cst.Attribute, holder: Holder | None) -> None:
         name, parent = node.attr.value, self.tree.parents[node]
         call = parent if isinstance(parent, cst.Call) and parent.func is node else None
-        if self._asks_for_wrapper(node):
-            return  # without a wrapper this branch is not taken, or the other one is
         if name == "module":
             self.found.edits[node] = lambda new: new.value  # type: ignore[attr-defined]
             self._raw(node)
@@ -248,26 +248,60 @@ class _Follower:
                         self._raw(mention)
 
     def _asks_for_wrapper(self, node: cst.CSTNode) -> bool:
-        """True inside `if hasattr(model, "module"):` and the like, whose answer changes with the wrapper."""
+        """True inside `if hasattr(model, "module"):` and the like: without a wrapper the right one runs."""
         below: cst.CSTNode = node
         for ancestor in self.tree.ancestors(node):
             if isinstance(ancestor, (cst.If, cst.IfExp)) and below is not ancestor.test:
-                asked = [p for p in walk(ancestor.test) if isinstance(p, cst.Call) and dotted(p.func) in _ASKING]
-                if any(call.args and call.args[0].value in self.found.values for call in asked) or any(
-                    call.args and code(call.args[0].value) == code(node).rpartition(".")[0] for call in asked
-                ):
+                asked = [part for part in walk(ancestor.test) if self._asks(part)]
+                about = {code(call.args[0].value) for call in asked}  # type: ignore[attr-defined]
+                if about & {code(node), code(node).rpartition(".")[0]}:
                     return True
             if isinstance(ancestor, cst.FunctionDef):
                 return False
             below = ancestor
         return False
 
+    def _decides_on_network_alone(self, call: cst.Call) -> bool:
+        """True when all that the answer leads to is about the network: it is the same without a wrapper."""
+        test: cst.CSTNode = call
+        while isinstance(self.tree.parents[test], (cst.BooleanOperation, cst.UnaryOperation)):
+            test = self.tree.parents[test]
+        around = self.tree.parents[test]
+        if isinstance(around, cst.IfExp):
+            return around.test is test
+        if not isinstance(around, cst.If) or around.test is not test:
+            return False
+        name = code(call.args[0].value)
+        suites = [around.body, *([around.orelse.body] if isinstance(around.orelse, cst.Else) else [])]
+        lines = [line for suite in suites for line in block(suite)]
+        return not isinstance(around.orelse, cst.If) and all(name in code(line) for line in lines)
+
+    def _asks(self, node: cst.CSTNode) -> bool:
+        """True for `isinstance(model, DDP)` and `hasattr(model, "module")`."""
+        if not isinstance(node, cst.Call) or len(node.args) != 2:
+            return False
+        kind = node.args[1].value
+        if dotted(node.func) == "hasattr":
+            return isinstance(kind, cst.SimpleString) and kind.raw_value == "module"
+        kinds = [element.value for element in kind.elements] if isinstance(kind, cst.Tuple) else [kind]
+        names = [self.tree.qualified(each) or "" for each in kinds]
+        return dotted(node.func) == "isinstance" and all(name.endswith("DataParallel") for name in names)
+
     def _argument(self, arg: cst.Arg) -> None:
         call = self.tree.parents[arg]
         name = dotted(call.func) if isinstance(call, cst.Call) else None
         if not isinstance(call, cst.Call) or arg.star:
             raise Unclear(f"`{code(arg)}` needs the wrapper")
-        if name in _ASKING or name == "wandb.watch" or any(call is made for made in self.found.wrapping.calls):
+        if name in _SHOWING or any(call is made for made in self.found.wrapping.calls):
+            return
+        if (
+            name == "getattr"
+            and code(call) == f"getattr({code(arg.value)}, {code(call.args[1].value)}, {code(arg.value)})"
+        ):
+            return
+        if self._asks(call):
+            if not self._decides_on_network_alone(call):
+                raise Unclear(f"`{code(call)}` decides about more than the network")
             return
         functions = list(self.called.get(call, ()))
         definition = self.tree.classes.get(name or "")

@@ -15,7 +15,7 @@ from lightify.flow import Field, Item, Variable, local_names
 from lightify.ledger import Fate
 from lightify.plan.draft import Draft
 from lightify.plan.types import Distributed, FateNote, Plans, TrainerOption
-from lightify.query import code, dotted, walk
+from lightify.query import code, dotted, small, walk
 
 SYNC = "sync_buffers"
 
@@ -181,7 +181,7 @@ def _condition_out_of_sight(draft: Draft, found: Distribution) -> str:
 def _used_before(draft: Draft, found: Distribution) -> str:
     """Why the network has to be wrapped earlier; empty when nothing runs it between there and the run."""
     for item in draft.around.before:
-        if _leaves(item.node) or draft.tree.span(item.node) < found.place:
+        if _leaves(item.node) or draft.tree.span(small(item.node) or item.node) < found.place:
             continue
         for call in walk(item.node):
             if not isinstance(call, cst.Call) or (draft.tree.qualified(call.func) or "").startswith("torch."):

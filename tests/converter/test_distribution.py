@@ -1,0 +1,224 @@
+"""A script's own DistributedDataParallel gives way to a strategy; two processes then train as they did."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lightify.ledger import Fate
+from tests.converter.scripts import FORWARD, STEP, converted, script
+from tests.regenerate_goldens import FIXTURES, conversion
+
+GROUP = """\
+import os
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel as DDP
+dist.init_process_group("gloo")
+ddp = dist.get_world_size() > 1
+"""
+MODEL = "model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.2), nn.Linear(8, 2))\n"
+REST = "criterion = nn.CrossEntropyLoss()\noptimizer = torch.optim.SGD(model.parameters(), lr=0.1)\n"
+SAVE = "torch.save(model.state_dict(), 'model.pt')"
+
+
+def wrapped(wrap: str = "model = DDP(model)\n", batch: str = STEP, **parts: str) -> str:
+    return script(batch, before=GROUP, setup="", **{"after": "", **parts}).replace(
+        "ddp = dist.get_world_size() > 1\n", f"ddp = dist.get_world_size() > 1\n{MODEL}{wrap}{REST}"
+    )
+
+
+HERE = 'int(os.environ.get("LOCAL_WORLD_SIZE", dist.get_world_size()))'
+
+#: (script, what stands in the result, what does not)
+TAKEN_OUT = {
+    "always": (wrapped(), ['strategy="ddp"', f"devices={HERE}", "use_distributed_sampler=False"], ["DDP"]),
+    "under a condition": (
+        wrapped("if ddp:\n    model = DDP(model)\n"),
+        ['strategy="ddp" if ddp else "auto"', f"devices={HERE} if ddp else 1"],
+        ["DDP", "if ddp:"],
+    ),
+    "in a conditional expression": (
+        wrapped("model = DDP(model) if ddp else model\n"),
+        ['strategy="ddp" if ddp else "auto"'],
+        ["DDP"],
+    ),
+    "or else by DataParallel": (
+        wrapped("if ddp:\n    model = DDP(model)\nelse:\n    model = nn.DataParallel(model)\n"),
+        ["if not ddp:\n    model = nn.DataParallel(model)"],
+        ["DDP"],
+    ),
+    "under another name": (
+        wrapped("model = nn.SyncBatchNorm.convert_sync_batchnorm(model)\nmodel = DDP(module=model)\n"),
+        ['strategy="ddp"', "convert_sync_batchnorm"],
+        ["DDP"],
+    ),
+    "with unused parameters": (
+        wrapped("model = DDP(model, find_unused_parameters=True)\n"),
+        ['strategy="ddp_find_unused_parameters_true"'],
+        ["DDP"],
+    ),
+    "with other arguments": (
+        wrapped("model = DDP(model, device_ids=None, static_graph=True)\n"),
+        ["strategy=L.strategies.DDPStrategy(static_graph=True)"],
+        ["DDP(", "device_ids"],
+    ),
+    "its names are saved with their prefix": (wrapped(after=SAVE), ['model.state_dict(prefix="module.")'], []),
+    "with a prefix where there was one": (
+        wrapped("if ddp:\n    model = DDP(model)\n", after=SAVE),
+        ['model.state_dict(prefix="module." if ddp else "")'],
+        [],
+    ),
+    "what the script asks itself": (
+        wrapped("if ddp:\n    model = DDP(model)\n", after=f"if ddp:\n    {SAVE}\nelse:\n    {SAVE}"),
+        ["model.state_dict(prefix=\"module.\"), 'model.pt')\nelse:\n    torch.save(model.state_dict(), "],
+        [],
+    ),
+    "the network inside, by the condition": (
+        wrapped(
+            "if ddp:\n    model = DDP(model)\n",
+            after="torch.save((model.module if ddp else model).state_dict(), 'model.pt')",
+        ),
+        ["torch.save(model.state_dict(), 'model.pt')"],
+        [".module"],
+    ),
+    "the network inside, by the wrapper's kind": (
+        wrapped(
+            after="inner = model.module if hasattr(model, 'module') else model\ntorch.save(inner.state_dict(), 'model.pt')"
+        ),
+        ["if hasattr(model, 'module') else model", "torch.save(inner.state_dict(), 'model.pt')"],
+        ["prefix="],
+    ),
+    "weights that it has saved": (
+        wrapped("model = DDP(model)\nmodel.load_state_dict(torch.load('model.pt'))\n"),
+        [
+            "model.load_state_dict({name.removeprefix(\"module.\"): value for name, value in torch.load('model.pt').items()})"
+        ],
+        [],
+    ),
+    "each process prints for itself": (
+        wrapped(end="print(epoch)"),
+        ["        print(self.current_epoch)"],
+        ["self.print"],
+    ),
+}
+
+KEPT = {
+    "another network is trained beside it": (
+        wrapped("model = DDP(model)\nother = nn.Linear(4, 2)\n", f"{FORWARD} + other(x).sum()\n{STEP}"),
+        "`other` is no part of the wrapped network",
+    ),
+    "two networks": (wrapped("model = DDP(model)\nother = DDP(nn.Linear(4, 2))\n"), "several networks are wrapped"),
+    "gradients are exchanged at chosen steps": (
+        wrapped(
+            batch=f"{FORWARD}\noptimizer.zero_grad()\nwith model.no_sync():\n    loss.backward()\noptimizer.step()"
+        ),
+        "`model.no_sync` needs the wrapper",
+    ),
+    "the network inside trains": (
+        wrapped(batch=STEP.replace("model(x)", "model.module(x)")),
+        "runs beside the wrapper",
+    ),
+    "a hook for its communication": (
+        wrapped("model = DDP(model)\nmodel.register_comm_hook(None, print)\n"),
+        "needs the wrapper",
+    ),
+    "given to what is not known": (
+        wrapped("model = DDP(model)\nmodel = torch.compile(model)\n"),
+        "is bound anew after it was wrapped",
+    ),
+    "it runs before": (wrapped("model = DDP(model)\nmodel(data[:8][0])\n"), "runs before the training starts"),
+    "a changed condition": (
+        wrapped("if ddp:\n    model = DDP(model)\nddp = False\n"),
+        "`ddp` changes after it decided",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "there", "gone"), TAKEN_OUT.values(), ids=TAKEN_OUT)
+def test_the_wrapper_is_taken_out(text: str, there: list[str], gone: list[str]) -> None:
+    done = converted(text)
+    assert done.text is not None, done.refusals
+    assert [part for part in there if part not in done.text] == []
+    assert [part for part in gone if part in done.text] == []
+    wraps = [entry for entry in done.ledger.entries if "= DDP(" in entry.text]
+    assert {(entry.fate, entry.target) for entry in wraps} == {(Fate.REPLACED, "Trainer(strategy=...)")}
+
+
+@pytest.mark.parametrize(("text", "reason"), KEPT.values(), ids=KEPT)
+def test_the_wrapper_stays_where_no_strategy_does_the_same(text: str, reason: str) -> None:
+    done = converted(text)
+    assert done.text is not None, done.refusals
+    assert "DDP(" in done.text
+    assert "devices=1" in done.text
+    assert any("keeps its own DistributedDataParallel" in note and reason in note for note in done.reasons), (
+        done.reasons
+    )
+
+
+LAUNCH = """\
+import faulthandler, os, pathlib, runpy, signal, socket, sys
+
+os.environ["OMP_NUM_THREADS"] = "1"  # as torchrun sets it; Lightning would choose another number
+import torch, lightify.runtime, lightning  # once, before the processes part
+
+os.environ.update(WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", GROUP_RANK="0", GROUP_WORLD_SIZE="1", MASTER_ADDR="127.0.0.1")
+
+
+def train(name, rank):
+    faulthandler.dump_traceback_later(100, exit=True)  # a process that waits for ever says where
+    if "spawn" in name:
+        runpy.run_path(name, run_name="__mp_main__")["worker"](rank, 2, 3)
+    else:
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), TORCHELASTIC_RUN_ID="test")
+        runpy.run_path(name, run_name="__main__")
+
+
+for name in sys.argv[1:]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = os.environ["MASTER_PORT"] = str(probe.getsockname()[1])
+    pathlib.Path(name).write_text(pathlib.Path(name).read_text().replace("29642", port))
+    pids = []
+    for rank in (0, 1):
+        pids.append(os.fork())
+        if pids[-1] == 0:
+            code = 1
+            try:
+                train(name, rank)
+                code = 0
+            finally:
+                sys.stdout.flush()
+                os._exit(code)
+    while pids:
+        pid, status = os.wait()
+        pids.remove(pid)
+        if status:
+            for other in pids:
+                os.kill(other, signal.SIGKILL)
+            sys.exit(f"{name} failed")
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_before(tmp_path: Path) -> None:
+    """Under torchrun's environment and spawned, with both runtimes; each process has batch norms of its own."""
+    pytest.importorskip("lightning")
+    scripts = {}
+    for case in ("ddp_torchrun", "ddp_spawn"):
+        scripts[f"{case}_source.py"] = (FIXTURES / case / "input.py").read_text(encoding="utf-8")
+        for runtime in ("bundled", "lightning"):
+            text = conversion(case, runtime=runtime).text
+            assert text is not None and "strategy=" in text
+            scripts[f"{case}_{runtime}.py"] = text
+    for name, text in scripts.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    command = [sys.executable, "-c", LAUNCH, *scripts]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False)
+    assert run.returncode == 0, run.stderr[-3000:]
+    found = re.findall(r"rank (\d): (.*?)weights (\w{64})", run.stdout)  # (rank, names of parameters, digest)
+    assert [rank for rank, *_ in sorted(found)] == ["0"] * 6 + ["1"] * 6
+    assert len(set(found)) == 4, found  # one for each rank of each script, in all three forms
