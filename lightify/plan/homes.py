@@ -16,7 +16,7 @@ from lightify.plan.kinds import Kinds
 from lightify.plan.nest import Nest
 from lightify.plan.surroundings import Surroundings
 from lightify.plan.types import Attribute, Computed, Global, Home, Hook, Local
-from lightify.query import children, dotted
+from lightify.query import block, children, dotted
 
 #: Names of `nn.Module`, LightningModule and its hooks, those of 1.x too, that an attribute must not hide.
 RESERVED = frozenset(
@@ -172,9 +172,13 @@ _TRAINED = (Kind.MODULE, Kind.OPTIMIZER, Kind.SCHEDULER, Kind.SCALER)
 
 
 def _changed_fields(tree: Tree) -> set[str]:
-    """Fields that code outside `__init__` assigns: their value must be asked of the object each time."""
+    """Fields that code outside `__init__` or only some of its paths assign: the object is asked for them each time."""
     found: set[str] = set()
     for node in tree.parents:
+        if isinstance(node, cst.FunctionDef) and node.name.value == "__init__":
+            frame = Frame("__init__", node, Frame(""))
+            made = usage([Item(statement, frame) for statement in block(node.body)])
+            found |= {v.name for v in made.writes - (made.must or set()) if isinstance(v, Field)}
         if isinstance(node, (cst.AssignTarget, cst.AugAssign, cst.AnnAssign)):
             name = (dotted(node.target) or "").rpartition(".")[2] if "." in (dotted(node.target) or "") else ""
             around = next((a for a in tree.ancestors(node) if isinstance(a, cst.FunctionDef)), None)

@@ -102,6 +102,15 @@ def test_a_field_that_others_assign_is_asked_of_its_object() -> None:
     assert "self.trainer.should_stop = True" in end
 
 
+def test_a_field_that_only_some_paths_set_is_asked_of_its_object() -> None:
+    text = CLASS.replace(
+        "self.stop = False", "self.stop = False\n        if model is None:\n            self.patience = 3"
+    ).replace("if self.stop:", "if self.stop and self.patience:")
+    done = methods(converted(script("pass", epochs="if True:", batches="if True:", after=text)).text)
+    assert "self.owner.patience" in done["on_train_epoch_end"]
+    assert "patience" not in done["__init__"]
+
+
 COUNTER = """
 def main():
     step = 0
