@@ -1,15 +1,17 @@
 """Conversion time as a ratio to parsing the same file with libcst and formatting it with black.
 
-    python benchmarks/convert_time.py [PATH...] [--rounds N]
+    python benchmarks/convert_time.py [PATH...] [--rounds N] [--cold FILE]
 
 Without paths it takes the fixtures. In process, each file is parsed and formatted, then converted, turn by turn in one
 run, so that what else the machine does meets both alike; the smallest of N rounds counts. Cold is a new process each:
-`lightify convert` beside `black` on the largest file that converts.
+`lightify convert` beside `black`, and beside `torchfix` where that is installed (aim: no slower), turn by turn as well;
+the median of the rounds counts.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import statistics
 import subprocess
 import sys
@@ -52,27 +54,31 @@ def measure(path: str, rounds: int) -> tuple[float, float, str]:
 
 
 def cold(path: str, rounds: int) -> dict[str, float]:
+    """Median seconds of each command, a new process each time, turn by turn."""
     commands = {
         "lightify convert": [sys.executable, "-m", "lightify", "convert", path, "--force", "-o"],
         "black": [sys.executable, "-m", "black", "-q", "-l", "100"],
         "python -c pass": [sys.executable, "-c", "pass"],
     }
-    best: dict[str, float] = {}
+    torchfix = shutil.which("torchfix")
+    if torchfix is not None:
+        commands["torchfix"] = [torchfix]
+    spent: dict[str, list[float]] = {name: [] for name in commands}
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(rounds):
             for name, command in commands.items():
                 target = Path(folder) / "out.py"
                 target.write_bytes(Path(path).read_bytes())
                 arguments = command if name.startswith("python") else [*command, str(target)]
-                spent = seconds(lambda arguments=arguments: subprocess.run(arguments, check=True, capture_output=True))
-                best[name] = min(spent, best.get(name, spent))
-    return best
+                spent[name].append(seconds(lambda arguments=arguments: subprocess.run(arguments, capture_output=True)))
+    return {name: statistics.median(found) for name, found in spent.items()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("paths", nargs="*", help="scripts or folders; the fixtures' inputs by default")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--cold", metavar="FILE", help="the script for the cold comparison; the largest by default")
     options = parser.parse_args()
     fixtures = Path(__file__).parent.parent / "fixtures"
     paths = find_sources(options.paths) if options.paths else sorted(map(str, fixtures.glob("*/input.py")))
@@ -92,9 +98,11 @@ def main() -> None:
     if not ratios:
         sys.exit("nothing was converted")
     print(f"\nmedian ratio over {len(ratios)} converted files: {statistics.median(ratios):.2f} (aim: at most {AIM})")
-    print(f"\ncold, {largest[0]}:")
-    for name, spent in cold(largest[0], options.rounds).items():
-        print(f"  {name:<18} {spent:.2f} s")
+    path = options.cold or largest[0]
+    print(f"\ncold, {path}:")
+    spent = cold(path, options.rounds)
+    for name, median in spent.items():
+        print(f"  {name:<18} {median:.2f} s   lightify convert takes {spent['lightify convert'] / median:.2f} of it")
 
 
 if __name__ == "__main__":

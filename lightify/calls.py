@@ -369,7 +369,7 @@ def _bind(
             return f"the call of {function.name.value} gives no {name}"
         alias = _alias(value, source) if name not in written else None
         if alias is not None:
-            frame.aliases[name] = alias
+            frame.stand_for(name, alias)
         else:
             bindings.append(Binding(cst.Name(name), frame, value, source, item.node))
     return bindings

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import libcst as cst
 
-from lightify.query import MODULE_SELF, block, children, target_names
+from lightify.query import MODULE_SELF, block, children, class_test, target_names
 
 _Function = cst.FunctionDef | cst.Lambda
 _COMPREHENSIONS = (cst.ListComp, cst.SetComp, cst.GeneratorExp, cst.DictComp)
@@ -50,12 +50,14 @@ class Frame:
     Attributes:
         outer: the frame that free names are looked up in.
         aliases: parameters that stand for a variable or an expression of the caller.
+        usages: what statements do here, as far as it was asked.
     """
 
     name: str
     function: cst.FunctionDef | None = None
     outer: Frame | None = None
     aliases: dict[str, Variable | Expression] = field(default_factory=dict)
+    usages: dict[cst.CSTNode, Usage] = field(default_factory=dict, repr=False)
     _own: dict[str, Variable] = field(default_factory=dict)
     _base: Frame | None = None
 
@@ -78,7 +80,16 @@ class Frame:
     def with_fixed(self, name: str, value: cst.BaseExpression) -> Frame:
         """The same frame in one pass of a loop that is unrolled: one name has a known value."""
         aliases = {**self.aliases, name: Expression(value, self)}
-        return Frame(self.name, self.function, self.outer, aliases, self._own, self._base or self)
+        return Frame(self.name, self.function, self.outer, aliases, _own=self._own, _base=self._base or self)
+
+    def stand_for(self, name: str, meaning: Variable | Expression) -> None:
+        """Makes a name stand for something of the caller's."""
+        self.aliases[name] = meaning
+        self.usages.clear()
+
+    def known_field(self, owner: Variable, name: str) -> Variable | None:
+        """The variable for a field of an object, if the field was met already."""
+        return self._own.get(f"{owner.name}.{name}")
 
     def variable(self, name: str) -> Variable:
         """The variable behind a name that is assigned here (never an expression)."""
@@ -147,13 +158,25 @@ def declared_elsewhere(function: cst.FunctionDef) -> frozenset[str]:
     return frozenset(names)
 
 
+_is_scope = class_test(cst.FunctionDef, cst.ClassDef, cst.Lambda)
+_may_bind = class_test(
+    *(cst.AssignTarget, cst.AugAssign, cst.AnnAssign, cst.For, cst.NamedExpr, cst.Del, cst.AsName, cst.FunctionDef),
+    *(cst.ClassDef, cst.ImportAlias, cst.MatchAs, cst.MatchStar),
+)
+_reads_specially = class_test(
+    *(cst.Name, cst.Attribute, cst.Arg, cst.FunctionDef, cst.ClassDef, cst.Lambda, *_COMPREHENSIONS, cst.CompFor),
+    *(cst.Import, cst.ImportFrom, cst.Global, cst.Nonlocal),
+    *(cst.AssignTarget, cst.AnnAssign, cst.For, cst.AsName, cst.NamedExpr, cst.Del),
+)
+
+
 def same_scope(nodes: Iterable[cst.CSTNode]) -> Iterator[cst.CSTNode]:
     stack = list(reversed(list(nodes)))
     while stack:
         node = stack.pop()
         yield node
-        if not isinstance(node, (cst.FunctionDef, cst.ClassDef, cst.Lambda)):
-            stack.extend(reversed(list(children(node))))
+        if not _is_scope(node.__class__):
+            stack += reversed(children(node))
 
 
 def bound_names(nodes: Iterable[cst.CSTNode]) -> set[str]:
@@ -163,6 +186,8 @@ def bound_names(nodes: Iterable[cst.CSTNode]) -> set[str]:
 
 def bound_by(node: cst.CSTNode) -> Iterable[str]:
     """Names that a node itself binds, not those below it."""
+    if not _may_bind(node.__class__):
+        return ()
     if isinstance(node, (cst.AssignTarget, cst.AugAssign, cst.AnnAssign, cst.For, cst.NamedExpr, cst.Del)):
         return target_names(node.target)
     if isinstance(node, cst.AsName):
@@ -204,7 +229,10 @@ def read_names(node: cst.CSTNode) -> set[str]:
 
 
 def _collect_reads(node: cst.CSTNode, hidden: frozenset[str], names: set[str]) -> None:
-    if isinstance(node, cst.Name):
+    if not _reads_specially(node.__class__):
+        for child in children(node):
+            _collect_reads(child, hidden, names)
+    elif isinstance(node, cst.Name):
         if node.value not in hidden and node.value != MODULE_SELF:
             names.add(node.value)
     elif isinstance(node, (cst.Attribute, cst.Arg)):
@@ -225,9 +253,6 @@ def _collect_reads(node: cst.CSTNode, hidden: frozenset[str], names: set[str]) -
                 _collect_target_reads(child, hidden, names)
             else:
                 _collect_reads(child, hidden, names)
-    else:
-        for child in children(node):
-            _collect_reads(child, hidden, names)
 
 
 def _target_of(node: cst.CSTNode) -> cst.CSTNode | None:
@@ -433,6 +458,14 @@ def _branches(total: Usage, branches: Sequence[Usage]) -> None:
 
 
 def _statement(node: cst.CSTNode, frame: Frame) -> Usage:
+    """What one statement does, computed once in each frame; the result is not to be changed."""
+    found = frame.usages.get(node)
+    if found is None:
+        found = frame.usages[node] = _statement_anew(node, frame)
+    return found
+
+
+def _statement_anew(node: cst.CSTNode, frame: Frame) -> Usage:
     total = Usage()
     if isinstance(node, cst.SimpleStatementLine):
         for small in node.body:

@@ -6,7 +6,7 @@ import ast
 
 import libcst as cst
 
-from lightify.parse import Tree
+from lightify.parse import Tree, syntax_of
 from lightify.query import dotted, small
 
 
@@ -23,7 +23,8 @@ def drop_unused_imports(
         brought: names that imports for code of other files bind.
     """
     before = _loaded(tree.source.text) | brought
-    after = _loaded(script.code) | _loaded(generated)
+    text = script.code
+    after = _loaded(text) | _loaded(generated)
     gone = (before - after) | defined
     dropped: set[cst.CSTNode] = set()
     body: list[cst.CSTNode] = []
@@ -50,7 +51,8 @@ def drop_unused_imports(
             body.append(line.with_changes(leading_lines=statement.leading_lines))  # type: ignore[attr-defined]
         else:
             dropped.add(statement)
-    return script.with_changes(body=body).code, frozenset(dropped)
+    is_same = len(body) == len(script.body) and all(new is old for new, old in zip(body, script.body))
+    return text if is_same else script.with_changes(body=body).code, frozenset(dropped)
 
 
 def _module(statement: cst.CSTNode) -> str:
@@ -65,7 +67,7 @@ def _module(statement: cst.CSTNode) -> str:
 
 def _loaded(text: str) -> set[str]:
     names = set()
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(syntax_of(text)):
         if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Store):
             names.add(node.id)
         elif isinstance(node, (ast.Global, ast.Nonlocal)):

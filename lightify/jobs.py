@@ -21,7 +21,7 @@ from lightify.settings import VENDORED_MODULE, Settings
 from lightify.sources import RESULT_SUFFIX, Source, read_source
 
 if TYPE_CHECKING:
-    from lightify.upgrade.base import Upgrade
+    from lightify.upgraded import Upgrade
 
 # Nothing is wrong with these scripts: there is nothing to convert.
 UNNEEDED = frozenset({"LF201", "LF202", "LF204"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import libcst as cst
 
@@ -190,6 +190,12 @@ class _OneStatementPerLine(cst.CSTTransformer):
         return cst.IndentedBlock(self._split((line,)))
 
 
+@lru_cache(maxsize=8)
+def syntax_of(text: str) -> ast.Module:
+    """What Python reads in a text; several stages ask for the same text, and none changes what it gets."""
+    return ast.parse(text)
+
+
 def read_module(source: Source) -> tuple[ast.Module, cst.Module]:
     """The syntax of a script twice: as Python reads it, and with its layout.
 
@@ -198,7 +204,7 @@ def read_module(source: Source) -> tuple[ast.Module, cst.Module]:
     """
     try:
         # ast first: it refuses the depth at which the other would crash the process
-        return ast.parse(source.text), cst.parse_module(source.text)
+        return syntax_of(source.text), cst.parse_module(source.text)
     except cst.ParserSyntaxError as error:
         place = SourceSpan(source.path, error.raw_line, error.raw_column)
         raise LightifyError(_syntax_error(place, source.text)) from None
@@ -218,7 +224,7 @@ def parse(source: Source) -> Tree:
     """
     syntax, module = read_module(source)
     if any(
-        isinstance(node, cst.SimpleStatementSuite) or (isinstance(node, cst.SimpleStatementLine) and len(node.body) > 1)
+        node.__class__ is cst.SimpleStatementSuite or (node.__class__ is cst.SimpleStatementLine and len(node.body) > 1)  # type: ignore[attr-defined]
         for node in walk(module)
     ):
         module = module.visit(_OneStatementPerLine())

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
+from operator import attrgetter
+from typing import Any
 
 import libcst as cst
 from libcst._nodes.internal import CodegenState
@@ -73,27 +75,44 @@ def _child_fields(kind: type[cst.CSTNode]) -> tuple[str, ...]:
     return tuple(
         field.name
         for field in fields(kind)
-        if field.name not in _WHITESPACE_FIELDS and not field.name.startswith("whitespace") and field.name != "star"
+        if field.name not in _WHITESPACE_FIELDS
+        and not field.name.startswith("whitespace")
+        and field.name != "star"
+        and field.type is not str
     )
 
 
 @cache
-def _is_node(kind: type) -> bool:
-    # isinstance on libcst's abstract classes is slow, and this is asked a million times
-    return issubclass(kind, cst.CSTNode)
+def _read_children(kind: type[cst.CSTNode]) -> Callable[[cst.CSTNode], tuple[object, ...]]:
+    """Reads all fields with children at once, as a tuple even of one or none."""
+    names = _child_fields(kind)
+    if len(names) > 1:
+        return attrgetter(*names)
+    return (lambda node: (getattr(node, names[0]),)) if names else (lambda node: ())
 
 
-def children(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
-    """Yields the direct children in source order, without whitespace and punctuation."""
-    for name in _child_fields(node.__class__):
-        value = getattr(node, name)
-        kind = value.__class__
+def class_test(*classes: type) -> Callable[[type], bool]:
+    """A test of a node's class, for questions that are asked of every node.
+
+    isinstance on libcst's abstract classes is slow, and slowest where the answer is no.
+    """
+    return cache(lambda kind: issubclass(kind, classes))
+
+
+_is_node = class_test(cst.CSTNode)
+_is_name = class_test(cst.Name)
+
+
+def children(node: cst.CSTNode) -> list[cst.CSTNode]:
+    """The direct children in source order, without whitespace and punctuation."""
+    found: list[cst.CSTNode] = []
+    for value in _read_children(node.__class__)(node):
+        kind: Any = value.__class__
         if kind is tuple or kind is list:
-            for element in value:
-                if _is_node(element.__class__):
-                    yield element
+            found += [element for element in value if _is_node(element.__class__)]  # type: ignore[attr-defined]
         elif _is_node(kind):
-            yield value
+            found.append(value)  # type: ignore[arg-type]
+    return found
 
 
 def walk(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
@@ -102,7 +121,7 @@ def walk(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
     while stack:
         current = stack.pop()
         yield current
-        stack.extend(reversed(list(children(current))))
+        stack += reversed(children(current))
 
 
 Changed = cst.CSTNode | cst.RemovalSentinel | cst.FlattenSentinel
@@ -142,12 +161,13 @@ def code(node: cst.CSTNode) -> str:
 def dotted(node: cst.CSTNode | None) -> str | None:
     """`a.b.c` for a name or a chain of attributes, else None."""
     parts: list[str] = []
-    while isinstance(node, cst.Attribute):
-        parts.append(node.attr.value)
-        node = node.value
-    if not isinstance(node, cst.Name):
+    current: Any = node
+    while current.__class__ is cst.Attribute:  # as class_test says
+        parts.append(current.attr.value)
+        current = current.value
+    if not _is_name(current.__class__):
         return None
-    parts.append(node.value)
+    parts.append(current.value)
     return ".".join(reversed(parts))
 
 
@@ -164,8 +184,9 @@ def root_name(node: cst.CSTNode | None) -> str | None:
 
 def method_call(node: cst.CSTNode | None) -> tuple[cst.BaseExpression, str] | None:
     """(receiver, method name) of `receiver.method(...)`, else None."""
-    if isinstance(node, cst.Call) and isinstance(node.func, cst.Attribute):
-        return node.func.value, node.func.attr.value
+    called: Any = node.func if node.__class__ is cst.Call else None  # type: ignore[union-attr]
+    if called.__class__ is cst.Attribute:
+        return called.value, called.attr.value
     return None
 
 

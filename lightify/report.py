@@ -10,7 +10,7 @@ from lightify import __version__
 from lightify.convert import Conversion
 from lightify.errors import Diagnostic, SourceSpan
 from lightify.jobs import Outcome, Status
-from lightify.upgrade.base import Upgrade
+from lightify.upgraded import Upgrade
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lightify.errors import Diagnostic, Severity, SourceSpan
+from lightify.parse import syntax_of
 
 BUILTINS = frozenset(dir(builtins)) | {
     *("__file__", "__name__", "__doc__", "__package__", "__spec__", "__path__", "__builtins__", "__debug__"),
@@ -29,14 +30,14 @@ def self_check(text: str, source_text: str = "", path: str = "<result>") -> tupl
     """
     path = f"{path} (converted)"
     try:
-        problems = _problems(ast.parse(text))
+        problems = _problems(syntax_of(text))
     except (SyntaxError, ValueError, RecursionError) as error:
         line = getattr(error, "lineno", None) or 1
         column = max((getattr(error, "offset", None) or 1) - 1, 0)
         message = f"the result does not parse: {getattr(error, 'msg', None) or error}"
         return (Diagnostic("LF901", message, SourceSpan(path, line, column), hint=REPORT),)
     if problems and source_text:
-        known = {(problem.code, problem.name) for problem in _problems(ast.parse(source_text))}
+        known = {(problem.code, problem.name) for problem in _problems(syntax_of(source_text))}
         problems = [problem for problem in problems if (problem.code, problem.name) not in known]
     return tuple(problem.diagnostic(path) for problem in problems)
 

@@ -7,12 +7,16 @@ from collections.abc import Callable
 import libcst as cst
 
 from lightify.flow import local_names
-from lightify.query import dotted, map_children, target_names
+from lightify.query import class_test, dotted, map_children, target_names
 
 #: Gets a name; returns what to put in its place, or None to leave it.
 NameMap = Callable[[str], cst.BaseExpression | None]
 
 _COMPREHENSIONS = (cst.ListComp, cst.SetComp, cst.GeneratorExp, cst.DictComp)
+_is_special = class_test(
+    *(cst.Name, cst.Attribute, cst.Arg, cst.Import, cst.ImportFrom, cst.Global, cst.Nonlocal, cst.FunctionDef),
+    *(cst.Lambda, *_COMPREHENSIONS, cst.ClassDef, cst.NameItem, cst.IfExp),
+)
 _BARE_PARENTS = (cst.Arg, cst.FormattedStringExpression, cst.Index, cst.Return, cst.Expr, cst.Assign, cst.Element)
 
 
@@ -31,6 +35,8 @@ class _Substitution:
         self.replace_chain = replace_chain
 
     def visit(self, node: cst.CSTNode, hidden: frozenset[str], parent: cst.CSTNode | None) -> cst.CSTNode:
+        if not _is_special(node.__class__):
+            return _folded(node, map_children(node, lambda child: self.visit(child, hidden, node)))
         if isinstance(node, cst.Name):
             if node.value in hidden:
                 return node

@@ -24,7 +24,7 @@ CONVERTER_LAYERS = [
     ("plan",),
     ("findings",),
     ("accounts", "inventory", "elsewhere", "remainder", "rewrite", "render", "formatting", "selfcheck"),
-    ("convert", "files", "upgrade"),
+    ("convert", "files", "upgraded", "upgrade"),
     ("jobs",),
     ("report",),
     ("page", "verify"),

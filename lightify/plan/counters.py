@@ -43,7 +43,7 @@ def batch_names(
     elif needed(draft, variable, body, later):
         value: cst.BaseExpression = cst.Name("batch_idx")
         if head.start is not None:
-            draft.generated.aliases["first_index"] = Expression(head.start, frame)
+            draft.generated.stand_for("first_index", Expression(head.start, frame))
             value = cst.BinaryOperation(value, cst.Add(), cst.Name("first_index"))
         first.append(Binding(head.index, frame, value, draft.generated, loop))
     return first
@@ -65,7 +65,7 @@ def epoch_names(draft: Draft, epochs: EpochHead) -> list[Step]:
             if offset is None:
                 names.append(Binding(target, nest.host, value, draft.generated, nest.epoch_loop))  # type: ignore[arg-type]
             else:
-                draft.generated.aliases["first_epoch"] = Expression(offset, nest.host)
+                draft.generated.stand_for("first_epoch", Expression(offset, nest.host))
                 total = cst.BinaryOperation(value, cst.Add(), cst.Name("first_epoch"))
                 names.append(Binding(target, nest.host, total, draft.generated, nest.epoch_loop))  # type: ignore[arg-type]
     draft.forced[draft.generated.variable("self")] = Local("self")

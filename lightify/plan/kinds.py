@@ -79,9 +79,7 @@ class Kinds:
         if isinstance(node, cst.Attribute) and isinstance(node.value, cst.Name):
             owner = self.variable(node.value, frame)
             if owner is not None and (self.of(owner) is None):
-                key = f"{owner.name}.{node.attr.value}"
-                if key in owner.frame._own:
-                    return owner.frame._own[key]
+                return owner.frame.known_field(owner, node.attr.value)
             return None
         if not isinstance(node, cst.Name):
             return None

@@ -22,9 +22,10 @@ from lightify.upgrade import (
     trainer_calls,
     truncated_bptt,
 )
-from lightify.upgrade.base import Form, Log, Upgrade
+from lightify.upgrade.base import Form, Log
 from lightify.upgrade.names import library_root
 from lightify.upgrade.script import Script
+from lightify.upgraded import Upgrade
 
 #: One entry for each form of this folder, by its file's name; `imports` comes last, since the others go by old names.
 REGISTRY: dict[str, Form] = {

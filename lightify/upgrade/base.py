@@ -8,37 +8,12 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from lightify.errors import Diagnostic, Refusal, SourceSpan
+from lightify.errors import Refusal, SourceSpan
 from lightify.query import children
-from lightify.sources import Source
+from lightify.upgraded import Rewrite
 
 if TYPE_CHECKING:
     from lightify.upgrade.script import Script
-
-
-@dataclass(frozen=True)
-class Rewrite:
-    """One place that was rewritten.
-
-    Attributes:
-        form: the file of this folder that did it.
-    """
-
-    form: str
-    span: SourceSpan
-    old: str
-    new: str
-
-
-@dataclass(frozen=True)
-class Upgrade:
-    """The result of upgrading one script; `text` is None when it is refused, the source's own when nothing is old."""
-
-    source: Source
-    text: str | None
-    rewrites: tuple[Rewrite, ...] = ()
-    refusals: tuple[Refusal, ...] = ()
-    findings: tuple[Diagnostic, ...] = ()
 
 
 @dataclass

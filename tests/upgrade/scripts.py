@@ -9,7 +9,7 @@ from lightify.files import diff_text
 from lightify.settings import Settings
 from lightify.sources import Source
 from lightify.upgrade import upgrade
-from lightify.upgrade.base import Upgrade
+from lightify.upgraded import Upgrade
 
 HEAD = "import torch\nimport lightify.runtime as pl\n\n\n"  # today's import: the form `imports` has nothing to do
 
