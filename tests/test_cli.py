@@ -31,7 +31,7 @@ def answer(source: Source, settings: Settings) -> Conversion:
     if "no loop" in what:
         return Conversion(source, None, refusals=(Refusal("LF201", "no training loop", SourceSpan(source.path, 1)),))
     if "unsure" in what:
-        refusal = Refusal("LF204", "the loop is asynchronous", SourceSpan(source.path, 3, 4), "convert it by hand")
+        refusal = Refusal("LF220", "the loop is asynchronous", SourceSpan(source.path, 3, 4), "convert it by hand")
         return Conversion(source, None, refusals=(refusal,))
     if "syntax" in what:
         raise LightifyError(Diagnostic("LF101", "not valid Python 3", SourceSpan(source.path, 7, 2), "mend it"))
@@ -138,7 +138,7 @@ BAD = {
     "encoding": (b"a\n\xff", "train.py:2:1: LF006 the file is not in the encoding it claims: byte 0xff is not utf-8"),
     "syntax error": (b"# syntax", "train.py:7:3: LF101 not valid Python 3"),
     "no loop": (b"# no loop", "train.py:1:1: LF201 no training loop"),
-    "refused": (b"# unsure", "train.py:3:5: LF204 the loop is asynchronous"),
+    "refused": (b"# unsure", "train.py:3:5: LF220 the loop is asynchronous"),
     "internal": (
         b"# fault",
         "train.py:1:1: LF900 internal fault, nothing was written: ZeroDivisionError: a fault",
@@ -227,7 +227,7 @@ def test_a_folder_is_mirrored_below_the_output(tree: Path) -> None:
 def test_one_refusal_among_many_is_exit_2_and_the_others_are_written(tree: Path) -> None:
     (tree / "src/three.py").write_text("# unsure\n")
     result = run("convert", "src")
-    assert result.exit_code == 2 and "LF204" in result.stdout
+    assert result.exit_code == 2 and "LF220" in result.stdout
     assert (tree / "src/a/one_lit.py").exists()
 
 

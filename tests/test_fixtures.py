@@ -34,6 +34,7 @@ ON_LIGHTNING = (
     "plateau",
     "resume",
     "step_loop",
+    "trainer_in_package",
 )
 VERIFY = Path(lightify.verify.__file__).parent
 MOST_STEPS = 60
@@ -79,14 +80,16 @@ def test_trains_as_its_source_does_on_lightning(case: str, traces: Path, tmp_pat
     script = tmp_path / "train.py"
     script.write_text(result.text, encoding="utf-8")
     for file in siblings(case):
-        shutil.copy(file, tmp_path)
+        copy = tmp_path / file.relative_to(FIXTURES / case)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, copy)
     verdict = compare(source_run(case, traces), run_traced(Command(script, timeout_s=TIMEOUT_S)))
     assert verdict.outcome is Outcome.IDENTICAL, f"{verdict.sentence}\n{verdict.new.stderr_tail}"
 
 
 def siblings(case: str) -> list[Path]:
     """The other files of a case's repository."""
-    return sorted(path for path in (FIXTURES / case).glob("*.py") if path.name not in ("input.py", "expected.py"))
+    return sorted(path for path in (FIXTURES / case).rglob("*.py") if path.name not in ("input.py", "expected.py"))
 
 
 def golden(case: str, name: str) -> str | None:

@@ -1,0 +1,269 @@
+"""Names of other files: how they are found, under which name they come, and what of it stands in the result."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lightify.cli import cli
+from lightify.convert import Conversion, convert
+from lightify.ledger import missing_and_double
+from lightify.link import link
+from lightify.parse import parse
+from lightify.project import Definition, Module, Project
+from lightify.settings import Settings
+from lightify.sources import read_source
+from tests.converter.scripts import PROLOGUE, SETUP, converted, methods, script
+
+Files = Mapping[str, str]
+Write = Callable[[Files], Path]
+
+HELPER = "def helper():\n    return 1\n"
+EPOCH = """\
+import torch.nn.functional as F
+
+
+def right(scores, y):
+    return (scores.argmax(1) == y).sum().item()
+
+
+def train_epoch(model, loader, optimizer):
+    model.train()
+    total = 0
+    for x, y in loader:
+        scores = model(x)
+        loss = F.cross_entropy(scores, y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        total += right(scores, y)  # counted on the way
+    return total
+"""
+RUN = "for epoch in range(2):\n    found = {call}(model, train_loader, optimizer)\n    print(found)\n"
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write_files(files: Files) -> Path:
+        for name, text in files.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        return tmp_path
+
+    return write_files
+
+
+def project(folder: Path, entry: str = "main.py") -> Project:
+    return Project(parse(read_source(str(folder / entry))))
+
+
+@pytest.mark.parametrize(
+    ("files", "name", "found"),
+    [
+        ({"main.py": "from a import helper", "a.py": HELPER}, "helper", "a.py:helper"),
+        ({"main.py": "from a import helper as h", "a.py": HELPER}, "h", "a.py:helper"),
+        ({"main.py": "import a", "a.py": HELPER}, "a.helper", "a.py:helper"),
+        ({"main.py": "import p.a", "p/a.py": HELPER}, "p.a.helper", "p/a.py:helper"),
+        ({"main.py": "import p.a as b", "p/a.py": HELPER}, "b.helper", "p/a.py:helper"),
+        ({"main.py": "from p import a", "p/__init__.py": "", "p/a.py": HELPER}, "a.helper", "p/a.py:helper"),
+        ({"main.py": "from p import helper", "p/__init__.py": "from .a import *", "p/a.py": HELPER}, "helper", "p/a.py:helper"),
+        ({"main.py": "import p", "p/__init__.py": "from .a import helper", "p/a.py": HELPER}, "p.helper", "p/a.py:helper"),
+        ({"main.py": "from .a import helper", "a.py": HELPER}, "helper", "a.py:helper"),
+        ({"main.py": "from . import a", "a.py": HELPER}, "a.helper", "a.py:helper"),
+        ({"main.py": "from a import b", "a.py": "from c import helper as b", "c.py": HELPER}, "b", "c.py:helper"),
+        (
+            {"main.py": "try:\n    from .a import helper\nexcept ImportError:\n    from a import helper", "a.py": HELPER},
+            "helper",
+            "a.py:helper",
+        ),
+    ],
+)  # fmt: skip
+def test_names_are_resolved(write: Write, files: Files, name: str, found: str) -> None:
+    folder = write(files)
+    known = project(folder)
+    result = known.resolve(known.entry, name)
+    assert isinstance(result, Definition) and result.node is not None
+    assert f"{Path(result.module.path).relative_to(folder)}:{result.name}" == found
+
+
+@pytest.mark.parametrize(
+    ("files", "name"),
+    [
+        ({"main.py": "import torch"}, "torch.nn"),
+        ({"main.py": "from a import helper", "a.py": "from a import helper"}, "helper"),
+        ({"main.py": "from a import helper", "a.py": "not python at all :"}, "helper"),
+        ({"main.py": "from a import helper\nhelper = 2", "a.py": HELPER}, "helper"),
+        ({"main.py": "from main import main"}, "main"),
+        ({"main.py": "from ..a import helper"}, "helper"),
+        ({"main.py": "from a import missing", "a.py": HELPER}, "missing"),
+    ],
+)
+def test_what_is_not_of_the_project_stays_unknown(write: Write, files: Files, name: str) -> None:
+    known = project(write(files))
+    found = known.resolve(known.entry, name)
+    assert found is None or isinstance(found, Module)
+
+
+def test_a_package_that_holds_the_script_is_found_from_its_root(write: Write) -> None:
+    folder = write({"p/scripts/main.py": "from p.core.a import helper", "p/core/a.py": HELPER})
+    known = project(folder, "p/scripts/main.py")
+    assert isinstance(known.resolve(known.entry, "helper"), Definition)
+
+
+def run_of(files: Files, write: Write) -> Conversion:
+    return convert(read_source(str(write(files) / "main.py")), Settings())
+
+
+def main(imports: str, call: str) -> str:
+    return f"{imports}\n{PROLOGUE}{SETUP}{RUN.format(call=call)}"
+
+
+@pytest.mark.parametrize(
+    ("imports", "call", "file", "needed"),
+    [
+        ("from engine import train_epoch", "train_epoch", "engine.py", "from engine import right"),
+        ("from engine import train_epoch as go", "go", "engine.py", "from engine import right"),
+        ("import engine", "engine.train_epoch", "engine.py", "from engine import right"),
+        ("from p import engine", "engine.train_epoch", "p/engine.py", "from p.engine import right"),
+        ("import p.engine as e", "e.train_epoch", "p/engine.py", "from p.engine import right"),
+        ("from .engine import train_epoch", "train_epoch", "engine.py", "from .engine import right"),
+        ("from engine import *", "train_epoch", "engine.py", "from engine import right"),
+    ],
+)
+def test_a_moved_body_brings_its_imports(write: Write, imports: str, call: str, file: str, needed: str) -> None:
+    done = run_of({"main.py": main(imports, call).replace("def right", ""), file: EPOCH}, write)
+    assert done.text is not None and done.mode == "automatic"
+    assert needed in done.text.splitlines()
+    assert "total += right(scores, y)  # counted on the way".replace("total", "self.total") in done.text
+    assert [Path(moved.path).name for moved in done.elsewhere] == ["engine.py"]
+
+
+def test_a_name_that_the_script_gives_another_meaning_comes_under_a_free_one(write: Write) -> None:
+    text = main("from engine import train_epoch\nright = 3", "train_epoch").replace(
+        "import torch.nn.functional as F\n", ""
+    )
+    done = run_of({"main.py": f"{text}print(right)\n", "engine.py": EPOCH}, write)
+    assert done.text is not None
+    assert "from engine import right as engine_right" in done.text
+    assert "self.total += engine_right(scores, y)" in done.text
+
+
+def test_a_variable_that_changes_is_read_from_its_module(write: Write) -> None:
+    engine = EPOCH.replace(
+        "def right", "weight = 1\n\n\ndef double():\n    global weight\n    weight *= 2\n\n\ndef right"
+    )
+    engine = engine.replace("loss = F.cross_entropy(scores, y)", "loss = weight * F.cross_entropy(scores, y)")
+    done = run_of(
+        {"main.py": main("from engine import double, train_epoch", "train_epoch"), "engine.py": engine}, write
+    )
+    assert done.text is not None
+    assert "loss = engine.weight * F.cross_entropy(scores, y)" in done.text and "import engine\n" in done.text
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("    total = 0\n", "    global seen\n    seen = total = 0\n", "it assigns seen of engine.py, declared global"),
+        ("    total = 0\n", "    from .other import more\n    total = more()\n", "it holds a relative import"),
+        ("+= right(scores, y)", "+= eval('right(scores, y)')", "it calls eval()"),
+        ("import torch.nn.functional as F\n", "from torch.nn.functional import *\n", "F comes from a star import"),
+    ],
+)
+def test_code_that_cannot_move_is_refused_with_its_place(write: Write, old: str, new: str, reason: str) -> None:
+    files = {"main.py": main("from engine import train_epoch", "train_epoch"), "engine.py": EPOCH.replace(old, new)}
+    refusal = run_of(files, write).refusals[0]
+    assert refusal.code == "LF230" and refusal.span is not None
+    assert (
+        Path(refusal.span.path).name == "engine.py"
+        and files["engine.py"].splitlines()[refusal.span.line - 1] == "    for x, y in loader:"
+    )
+    assert reason in refusal.message.replace(f"{Path(refusal.span.path).parent}/", "")
+
+
+def test_a_file_that_seeds_when_it_is_loaded_is_still_loaded(write: Write) -> None:
+    engine = EPOCH.replace("total += right(scores, y)  # counted on the way", "total += 1")
+    main_text = main("from engine import train_epoch", "train_epoch")
+    seeding = run_of({"main.py": main_text, "engine.py": f"import torch\n{engine}\ntorch.manual_seed(3)\n"}, write)
+    assert seeding.text is not None and "import engine\n" in seeding.text
+    plain = run_of({"main.py": main_text, "engine.py": engine}, write)
+    assert plain.text is not None and "engine" not in imported(plain.text)
+
+
+def imported(text: str) -> set[str]:
+    nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, (ast.Import, ast.ImportFrom))]
+    return {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)} | {
+        alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names
+    }
+
+
+def test_every_moved_statement_of_the_other_file_has_one_fate(write: Write) -> None:
+    folder = write({"main.py": main("from engine import train_epoch", "train_epoch"), "engine.py": EPOCH})
+    source = read_source(str(folder / "main.py"))
+    done, tree = convert(source, Settings()), link(parse(source))
+    function = tree.functions["train_epoch"]
+    moved = [span for node, span in tree.spans.items() if function in (node, *tree.ancestors(node))]
+    assert len(moved) == 11
+    assert missing_and_double(done.ledger, [*parse(source).spans.values(), *moved]) == ([], [])
+    for entry in done.ledger.entries:
+        text = EPOCH if entry.span.path.endswith("engine.py") else source.text
+        assert text.splitlines()[entry.span.line - 1].strip() == entry.text
+
+
+LINES = (
+    "n = len(x)",
+    "total += loss.item()",
+    "if len(x) < 8:\n    n = 1",
+    "last = loss.detach()",
+    "print(f'loss {loss.item():.3f}')",
+    "history.append(float(loss))",
+    "for group in optimizer.param_groups:\n    n = group['lr']",
+)
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(st.sampled_from(LINES), max_size=4))
+def test_splitting_a_script_in_two_changes_no_hook(tmp_path_factory: pytest.TempPathFactory, lines: list[str]) -> None:
+    body = "\n".join(
+        ["loss = F.cross_entropy(model(x), y)", "optimizer.zero_grad()", "loss.backward()", "optimizer.step()", *lines]
+    )
+    inner = "\n".join(f"        {line}" for line in body.splitlines())
+    function = f"def epoch_of(model, optimizer, loader, history):\n    total, n, last = 0.0, 0, None\n    for x, y in loader:\n{inner}\n    print(total, n, last)\n"
+    call = "epoch_of(model, optimizer, train_loader, history)"
+    whole = script("pass", define=function, before="history = []").replace(
+        "    for x, y in train_loader:\n        pass\n", f"    {call}\n"
+    )
+    parted = whole.replace(function, "from engine import epoch_of\n")
+    folder = tmp_path_factory.mktemp("parted")
+    (folder / "main.py").write_text(parted)
+    (folder / "engine.py").write_text(f"import torch.nn.functional as F\n\n\n{function}")
+    one, two = converted(whole), convert(read_source(str(folder / "main.py")), Settings())
+    assert one.mode == two.mode and methods(one.text) == methods(two.text)
+
+
+def test_a_folder_is_converted_as_a_whole(write: Write, tmp_path: Path) -> None:
+    folder = write(
+        {"main.py": main("from engine import train_epoch", "train_epoch"), "engine.py": EPOCH, "models.py": HELPER}
+    )
+    result = CliRunner().invoke(cli, ["convert", str(folder), "-o", str(tmp_path / "out"), "-j", "2"])
+    assert result.exit_code == 0, result.output
+    table = " ".join(result.output.split())
+    assert "its loop is converted in" in table and "1 converted, 2 nothing to do" in table
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["main.py"]
+    alone = CliRunner().invoke(cli, ["convert", str(folder / "engine.py"), "-o", "-"])
+    assert alone.exit_code == 0 and "LightningModule" in alone.output
+
+
+def test_a_script_that_others_import_is_converted_itself(write: Write, tmp_path: Path) -> None:
+    first = f"{EPOCH}\n\nif __name__ == '__main__':\n" + "\n".join(
+        f"    {line}" for line in main("", "train_epoch").splitlines()
+    )
+    folder = write({"main.py": main("from train import train_epoch", "train_epoch"), "train.py": first})
+    result = CliRunner().invoke(cli, ["convert", str(folder), "-o", str(tmp_path / "out")])
+    assert "2 converted" in result.output
