@@ -21,6 +21,28 @@ if TYPE_CHECKING:
 _BAR_NAMES = ("train", "val", "test", "predict")
 
 
+class _Bar:
+    """An attribute ``<name>_progress_bar``: kept in `_bars` under its name, an error before it is made."""
+
+    def __init__(self, doc: str) -> None:
+        self.__doc__ = doc
+
+    def __set_name__(self, owner: type, attribute: str) -> None:
+        self.name = attribute.removesuffix("_progress_bar")
+
+    def __get__(self, callback: TQDMProgressBar | None, owner: type) -> Any:
+        if callback is None:
+            return self
+        if self.name not in callback._bars:
+            raise TypeError(
+                f"The `{type(callback).__name__}._{self.name}_progress_bar` reference has not been set yet."
+            )
+        return callback._bars[self.name]
+
+    def __set__(self, callback: TQDMProgressBar, bar: Tqdm) -> None:
+        callback._bars[self.name] = bar
+
+
 class TQDMProgressBar(ProgressBar):
     """Shows one bar for each of sanity check, training, validation, testing and prediction, on stdout.
 
@@ -50,46 +72,10 @@ class TQDMProgressBar(ProgressBar):
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_bars": {}}  # a bar holds the terminal
 
-    def _bar(self, name: str) -> Tqdm:
-        if name not in self._bars:
-            raise TypeError(f"The `{type(self).__name__}._{name}_progress_bar` reference has not been set yet.")
-        return self._bars[name]
-
-    @property
-    def train_progress_bar(self) -> Tqdm:
-        """The bar of training."""
-        return self._bar("train")
-
-    @train_progress_bar.setter
-    def train_progress_bar(self, bar: Tqdm) -> None:
-        self._bars["train"] = bar
-
-    @property
-    def val_progress_bar(self) -> Tqdm:
-        """The bar of validation and of the sanity check."""
-        return self._bar("val")
-
-    @val_progress_bar.setter
-    def val_progress_bar(self, bar: Tqdm) -> None:
-        self._bars["val"] = bar
-
-    @property
-    def test_progress_bar(self) -> Tqdm:
-        """The bar of testing."""
-        return self._bar("test")
-
-    @test_progress_bar.setter
-    def test_progress_bar(self, bar: Tqdm) -> None:
-        self._bars["test"] = bar
-
-    @property
-    def predict_progress_bar(self) -> Tqdm:
-        """The bar of prediction."""
-        return self._bar("predict")
-
-    @predict_progress_bar.setter
-    def predict_progress_bar(self, bar: Tqdm) -> None:
-        self._bars["predict"] = bar
+    train_progress_bar = _Bar("The bar of training.")
+    val_progress_bar = _Bar("The bar of validation and of the sanity check.")
+    test_progress_bar = _Bar("The bar of testing.")
+    predict_progress_bar = _Bar("The bar of prediction.")
 
     @property
     def refresh_rate(self) -> int:
@@ -197,10 +183,13 @@ class TQDMProgressBar(ProgressBar):
             bar.set_postfix(metrics)
             self._clock.drew(started)
 
-    def _start_loader(self, name: str, dataloader_idx: int, total: float, description: str) -> None:
+    def _start_batch(self, name: str, dataloader_idx: int, description: str) -> None:
+        """Sets the bar `name` back, if a loader begins."""
         from .tqdm_bar import restart
 
-        restart(self._bars[name], convert_inf(total), f"{description} DataLoader {dataloader_idx}")
+        if self.has_dataloader_changed(dataloader_idx):
+            total: float = getattr(self, f"total_{name}_batches_current_dataloader")
+            restart(self._bars[name], convert_inf(total), f"{description} DataLoader {dataloader_idx}")
 
     # -- training -------------------------------------------------------------------------------------------------
 
@@ -256,10 +245,10 @@ class TQDMProgressBar(ProgressBar):
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        if self.has_dataloader_changed(dataloader_idx):
-            sanity = trainer.sanity_checking
-            description = self.sanity_check_description if sanity else self.validation_description
-            self._start_loader("val", dataloader_idx, self.total_val_batches_current_dataloader, description)
+        sanity = trainer.sanity_checking
+        self._start_batch(
+            "val", dataloader_idx, self.sanity_check_description if sanity else self.validation_description
+        )
 
     def on_validation_batch_end(
         self,
@@ -296,9 +285,7 @@ class TQDMProgressBar(ProgressBar):
     def on_test_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        if self.has_dataloader_changed(dataloader_idx):
-            total = self.total_test_batches_current_dataloader
-            self._start_loader("test", dataloader_idx, total, self.test_description)
+        self._start_batch("test", dataloader_idx, self.test_description)
 
     def on_test_batch_end(
         self,
@@ -322,9 +309,7 @@ class TQDMProgressBar(ProgressBar):
     def on_predict_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        if self.has_dataloader_changed(dataloader_idx):
-            total = self.total_predict_batches_current_dataloader
-            self._start_loader("predict", dataloader_idx, total, self.predict_description)
+        self._start_batch("predict", dataloader_idx, self.predict_description)
 
     def on_predict_batch_end(
         self,
