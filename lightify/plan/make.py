@@ -24,6 +24,7 @@ from lightify.plan.hooks import make_hooks, without_dead_values
 from lightify.plan.idiom import idiom, take_host_moves, with_summaries
 from lightify.plan.initial import initial_values
 from lightify.plan.kinds import Kinds
+from lightify.plan.leftovers import drop_unread_values, read_by_run
 from lightify.plan.mode import Automatic, automatic
 from lightify.plan.naming import class_names
 from lightify.plan.nest import Nest, open_nest
@@ -159,6 +160,11 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
     again, host_edits = take_host_moves(draft, homes)
     captured, initial = initial_values(draft, homes)
     trainer_options(draft, epochs, auto)
+    validation = in_host(draft, draft.evaluation.head.source, draft.evaluation.frame) if draft.evaluation else None
+    after_fit = (*again, *modes_after_fit(draft))
+    edits = {**host_edits, **(tested.edits if tested is not None else {})}
+    in_run = [source, validation, *(edits[node] for node in (tested.edits if tested is not None else ()))]
+    drop_unread_values(draft, edits, read_by_run(draft, homes, captured, [*filter(None, in_run)], after_fit))
     return Plan(
         nest=nest,
         mode="automatic" if auto is not None else "manual",
@@ -181,12 +187,10 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
         lazy=draft.lazy,
         sized_lazily=plain and draft.settings.runtime == "lightning" and start_draws(draft),
         interruptible=interruptible(draft),
-        validation_source=(
-            in_host(draft, draft.evaluation.head.source, draft.evaluation.frame) if draft.evaluation else None
-        ),
-        after_fit=(*again, *modes_after_fit(draft)),
+        validation_source=validation,
+        after_fit=after_fit,
         keeps_batch=draft.keeps_batch,
-        host_edits={**host_edits, **(tested.edits if tested is not None else {})},
+        host_edits=edits,
         origins=draft.stripped.origins,
         departures=departures(draft, hooks),
         epochs_while=epochs.test if epochs is not None else None,

@@ -9,6 +9,7 @@ import libcst as cst
 from lightify.facts import Kind
 from lightify.flow import (
     Variable,
+    read_names,
     usage,
 )
 from lightify.plan.constructions import construction, scope_nodes
@@ -56,7 +57,45 @@ def trainer_options(draft: Draft, epochs: EpochHead | None, auto: Automatic | No
 
 def device_options(draft: Draft) -> list[TrainerOption]:
     text = device_text(draft)
-    return [TrainerOption("accelerator", text or '"auto"'), *strategy_options(draft)]
+    chosen = automatic_choice(draft, text) if draft.settings.style == "idiomatic" and text else None
+    if chosen is not None:
+        draft.steps_away.append("the Trainer chooses the accelerator")
+        text = chosen
+    accelerator = TrainerOption("accelerator", text or '"auto"')
+    return [*([] if chosen == "" else [accelerator]), *strategy_options(draft)]
+
+
+def automatic_choice(draft: Draft, text: str) -> str | None:
+    """The accelerator's option where the script takes a GPU if there is one; empty for the Trainer's default."""
+    names = read_names(cst.parse_expression(text)) - {"torch"}
+    return _choice(draft, cst.Name(next(iter(names)))) if len(names) == 1 else None
+
+
+def _choice(draft: Draft, node: cst.BaseExpression, depth: int = 0) -> str | None:
+    if isinstance(node, cst.Name) and depth < 4:
+        found = [
+            inner.value
+            for item in draft.around.before
+            if draft.nest.host.resolve(node.value) in usage([item]).writes
+            and isinstance(inner := small(item.node), cst.Assign)
+        ]
+        return _choice(draft, found[0], depth + 1) if len(found) == 1 else None
+    full = draft.tree.qualified(node.func) if isinstance(node, cst.Call) else None
+    if full == "torch.cuda.is_available":
+        return ""
+    if isinstance(node, cst.Call) and full == "torch.device" and len(node.args) == 1:
+        return _choice(draft, node.args[0].value, depth)
+    if isinstance(node, cst.IfExp):
+        places = [str(p.raw_value) if isinstance(p, cst.SimpleString) else code(p) for p in (node.body, node.orelse)]
+        both = places in (["cuda", "cpu"], ["cuda:0", "cpu"], ["True", "False"])
+        return _choice(draft, node.test, depth) if both else None
+    if isinstance(node, cst.BooleanOperation) and isinstance(node.operator, cst.And):
+        for other, gpu in ((node.left, node.right), (node.right, node.left)):
+            if _choice(draft, gpu, depth) == "" and _choice(draft, other, depth) is None:
+                if isinstance(other, cst.UnaryOperation) and isinstance(other.operator, cst.Not):
+                    return f'"cpu" if {code(other.expression)} else "auto"'
+                return f'"auto" if {code(other)} else "cpu"'
+    return None
 
 
 def device_text(draft: Draft) -> str | None:

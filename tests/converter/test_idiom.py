@@ -117,3 +117,53 @@ def test_train_goes_where_the_network_is_in_training_mode_already(text: str) -> 
 @pytest.mark.parametrize("text", MODE_MAY_DIFFER.values(), ids=MODE_MAY_DIFFER)
 def test_train_stays_where_the_mode_may_differ(text: str) -> None:
     assert "self.model.train()" in "".join(methods(converted(text).text).values())
+
+
+def test_values_that_only_the_loop_read_go() -> None:
+    text = script(
+        f"{STEP}\nif i % 2 == 0:\n    print(f'{{i}}/{{steps}} {{loss.item():.3f}}')",
+        batches=NUMBERED,
+        before="steps = len(train_loader)\n",
+    )
+    done = converted(text)
+    assert done.text is not None and "steps" not in done.text
+    assert "only the loop's own code read it" in [e.reason for e in done.ledger.entries]
+
+
+READ_STILL = {
+    "after the run": {"after": "print(steps)"},
+    "in a hook": {"end": "print(epoch, steps)"},
+    "by a function that stays": {"define": "def show():\n    print(steps)\n", "after": "show()"},
+    "by the head of a loop": {"before": "steps = len(train_loader)\nfor fold in range(steps):\n    pass\n"},
+    "with a remark": {"before": "# how many\nsteps = len(train_loader)\n"},
+    "by nobody, as before": {"before": "steps = len(train_loader)\n", "batch": STEP},
+}
+
+
+@pytest.mark.parametrize("parts", READ_STILL.values(), ids=READ_STILL)
+def test_values_that_are_read_stay(parts: dict[str, str]) -> None:
+    batch = f"{STEP}\nif i % 2 == 0:\n    print(f'{{i}}/{{steps}} {{loss.item():.3f}}')"
+    given = {"batch": batch, "batches": NUMBERED, "before": "steps = len(train_loader)\n", **parts}
+    assert "steps = len(train_loader)" in (converted(script(**given)).text or "")
+
+
+ACCELERATORS = {
+    "torch.device('cuda' if torch.cuda.is_available() else 'cpu')": "",
+    "torch.device('cuda' if torch.cuda.is_available() and not slow else 'cpu')": 'accelerator="cpu" if slow else "auto"',
+    "torch.device('cuda' if slow and torch.cuda.is_available() else 'cpu')": 'accelerator="auto" if slow else "cpu"',
+    "torch.device('cuda' if slow else 'cpu')": "accelerator=device.type",
+    "torch.device('cuda:1' if torch.cuda.is_available() else 'cpu')": "accelerator=device.type",
+}
+
+
+@pytest.mark.parametrize(("device", "option"), ACCELERATORS.items())
+def test_the_idiomatic_style_lets_the_trainer_choose_the_device(device: str, option: str) -> None:
+    text = script(
+        f"x, y = x.to(device), y.to(device)\n{STEP}", before=f"slow = False\ndevice = {device}\nmodel.to(device)\n"
+    )
+    assert "accelerator=device.type" in (converted(text).text or "")
+    done = converted(text, style="idiomatic")
+    assert done.text is not None
+    assert option in done.text if option else "accelerator" not in done.text
+    assert ("device =" in done.text) is (option == "accelerator=device.type")
+    assert ("the Trainer chooses the accelerator" in done.departures) is (option != "accelerator=device.type")
