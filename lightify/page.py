@@ -10,6 +10,9 @@ from lightify.convert import Conversion
 from lightify.ledger import Fate, LedgerEntry
 from lightify.report import counts_text, diagnostic_text
 
+#: A file of the source, and a line in it.
+Place = tuple[str, int]
+
 STYLE = """
 :root { --kept: transparent; --moved: #dbeafe; --replaced: #ede4fd; --dropped: #fde2e1; --ink: #1f2328; --dim: #6e7781;
   --paper: #fff; --line: #d0d7de; --mark: #fff3bf }
@@ -55,22 +58,22 @@ all("#result .l[data-from]").forEach(line => line.addEventListener("click", () =
 
 def html_page(conversion: Conversion) -> str:
     """The page as text; it loads nothing and needs no network."""
-    source = conversion.source.text.splitlines()
     result = (conversion.text or "").splitlines()
+    files = {conversion.source.path: conversion.source.text, **{m.path: m.text for m in conversion.elsewhere}}
     fate_of = {
-        line: entry
+        (entry.span.path, line): entry
         for entry in reversed(conversion.ledger.entries)
         for line in range(entry.span.line, max(entry.span.end_line, entry.span.line) + 1)
     }
-    places = result_lines(conversion.ledger.entries, source, result)
-    origins = {to: line for line, to in sorted(places.items(), reverse=True)}
+    places = result_lines(conversion.ledger.entries, {path: text.splitlines() for path, text in files.items()}, result)
+    origins = {to: _anchor(list(files).index(path), line) for (path, line), to in sorted(places.items(), reverse=True)}
     title = escape(conversion.source.path)
     answer = f"{conversion.mode} optimization" if conversion.mode else "refused"
     remarks = [*conversion.reasons, *conversion.departures]
     remarks += [diagnostic_text(item) for item in (*conversion.refusals, *conversion.findings)]
     items = "".join(f"<li>{escape(remark)}</li>" for remark in remarks)
     key = "".join(f'<span class="{fate.value}">{fate.value}</span>' for fate in Fate)
-    left = "\n".join(_source_line(n, text, fate_of, places) for n, text in enumerate(source, 1))
+    left = "\n".join(_source_file(n, path, text, fate_of, places) for n, (path, text) in enumerate(files.items()))
     right = "\n".join(_result_line(n, text, origins) for n, text in enumerate(result, 1))
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}: lightify</title>
@@ -78,8 +81,7 @@ def html_page(conversion: Conversion) -> str:
 <header><h1>{title}: {escape(answer)}</h1><div>{escape(counts_text(conversion))}</div><ul>{items}</ul>
 <div class="key">{key}</div></header>
 <div id="why">Choose a line to see what became of it.</div>
-<main><section id="source"><h2>source</h2>
-{left}
+<main><section id="source">{left}
 </section><section id="result"><h2>result</h2>
 {right}
 </section></main>
@@ -87,26 +89,29 @@ def html_page(conversion: Conversion) -> str:
 """
 
 
-def result_lines(entries: Sequence[LedgerEntry], source: Sequence[str], result: Sequence[str]) -> dict[int, int]:
+def result_lines(
+    entries: Sequence[LedgerEntry], source: Mapping[str, Sequence[str]], result: Sequence[str]
+) -> dict[Place, int]:
     """Source line to result line, where one can be told: the same text, best within the function it went to."""
     by_text: dict[str, list[int]] = {}
     for number, text in enumerate(result, 1):
         if text.strip():
             by_text.setdefault(text.strip(), []).append(number)
-    found: dict[int, int] = {}
+    found: dict[Place, int] = {}
     for entry in entries:
         if entry.fate is Fate.DROPPED:
             continue
         start = _target_line(entry.target, result)
+        lines = source.get(entry.span.path, ())
         for line in range(entry.span.line, max(entry.span.end_line, entry.span.line) + 1):
-            same = by_text.get(source[line - 1].strip(), []) if line <= len(source) else []
+            same = by_text.get(lines[line - 1].strip(), []) if line <= len(lines) else []
             if same:
                 after = [number for number in same if number >= start]
                 taken = set(found.values())
                 free = [number for number in after or same if number not in taken]
-                found[line] = (free or after or same)[0]
+                found[entry.span.path, line] = (free or after or same)[0]
             elif start:
-                found[line] = start
+                found[entry.span.path, line] = start
     return found
 
 
@@ -124,18 +129,32 @@ def _target_line(target: str, result: Sequence[str]) -> int:
     return 0
 
 
-def _source_line(number: int, text: str, fate_of: Mapping[int, LedgerEntry], places: Mapping[int, int]) -> str:
-    entry = fate_of.get(number)
+def _anchor(file: int, line: int) -> str:
+    """What a line of a source file is called in the page: the script's by its number."""
+    return f"{file}-{line}" if file else str(line)
+
+
+def _source_file(
+    file: int, path: str, text: str, fate_of: Mapping[Place, LedgerEntry], places: Mapping[Place, int]
+) -> str:
+    title = f"<h2>{escape(path) if file else 'source'}</h2>"
+    lines = (
+        _source_line(_anchor(file, n), n, line, fate_of.get((path, n)), places.get((path, n)))
+        for n, line in enumerate(text.splitlines(), 1)
+    )
+    return "\n".join([title, *lines])
+
+
+def _source_line(anchor: str, number: int, text: str, entry: LedgerEntry | None, to: int | None) -> str:
     code = f"<i>{number}</i><span>{escape(text)}</span>"
     if entry is None or not text.strip():
-        return f'<div class="l" id="s{number}">{code}</div>'
+        return f'<div class="l" id="s{anchor}">{code}</div>'
     where = f" to {entry.target}" if entry.target else ""
     why = escape(f"line {number}: {entry.fate.value}{where}{': ' + entry.reason if entry.reason else ''}", quote=True)
-    to = places.get(number)
-    link = f'href="#r{to}" data-to="{to}"' if to else f'href="#s{number}"'
-    return f'<a class="l {entry.fate.value}" id="s{number}" {link} title="{why}">{code}</a>'
+    link = f'href="#r{to}" data-to="{to}"' if to else f'href="#s{anchor}"'
+    return f'<a class="l {entry.fate.value}" id="s{anchor}" {link} title="{why}">{code}</a>'
 
 
-def _result_line(number: int, text: str, origins: Mapping[int, int]) -> str:
+def _result_line(number: int, text: str, origins: Mapping[int, str]) -> str:
     origin = f' data-from="{origins[number]}"' if number in origins else ""
     return f'<div class="l" id="r{number}"{origin}><i>{number}</i><span>{escape(text)}</span></div>'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import jsonschema
@@ -15,6 +16,7 @@ from lightify.errors import Diagnostic, Refusal, SourceSpan
 from lightify.jobs import Outcome, Status
 from lightify.ledger import Fate, Ledger, LedgerEntry
 from lightify.page import html_page, result_lines
+from lightify.plan.adoption import Moved
 from lightify.report import outcomes_to_json, outcomes_to_sarif, print_inspection, print_summary, report_text
 from lightify.sources import Source
 
@@ -213,7 +215,26 @@ def test_the_page_stands_alone_and_its_links_lead_somewhere() -> None:
 
 
 def test_source_lines_find_their_place_in_the_result() -> None:
-    assert result_lines(ENTRIES, SOURCE.splitlines(), RESULT.splitlines()) == {1: 1, 4: 4, 5: 3, 7: 6}
+    path = "a b/train.py"
+    found = result_lines(ENTRIES, {path: SOURCE.splitlines()}, RESULT.splitlines())
+    assert found == {(path, 1): 1, (path, 4): 4, (path, 5): 3, (path, 7): 6}
+
+
+def test_code_of_another_file_has_its_own_part_in_the_page_and_its_place_in_the_reports() -> None:
+    entry = LedgerEntry(SourceSpan("a b/engine.py", 2), "net.train()", Fate.MOVED, "on_train_epoch_start")
+    moved = Moved("a b/engine.py", "def epoch():\n    net.train()\n", ("epoch",))
+    assert isinstance(CONVERTED.conversion, Conversion)
+    conversion = replace(CONVERTED.conversion, ledger=Ledger((*ENTRIES, entry)), elsewhere=(moved,))
+    outcome = replace(CONVERTED, conversion=conversion)
+    assert "  from a b/engine.py: epoch; that file stays as it is" in report_text(outcome).splitlines()
+    page = Page()
+    page.feed(html_page(conversion))
+    assert len(page.ids) == len(set(page.ids)) and {"s1", "s1-1", "s1-2"} <= set(page.ids)
+    statement = outcomes_to_json([outcome])["files"][0]["ledger"]["statements"][-1]  # type: ignore[index]
+    assert (statement["path"], statement["place"]["line"]) == ("a b/engine.py", 2)
+    printed = io.StringIO()
+    print_inspection(outcome, Console(file=printed, width=160))
+    assert "a b/engine.py:2" in printed.getvalue()
 
 
 @pytest.mark.parametrize("outcome", ALL, ids=lambda outcome: outcome.path)
