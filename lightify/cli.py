@@ -316,11 +316,14 @@ def _report(outcomes: Sequence[Outcome], *, several: bool, to_stderr: bool) -> N
 
 
 def _print_problems(outcomes: Sequence[Outcome]) -> None:
+    from lightify.jobs import Status
     from lightify.report import diagnostic_text
 
     for outcome in outcomes:
-        refusals = outcome.conversion.refusals if outcome.conversion is not None else ()
-        for diagnostic in (*((outcome.problem,) if outcome.problem else ()), *refusals):
+        refused = outcome.status in (Status.REFUSED, Status.FAILED)  # findings on the others stand in their reports
+        conversion = outcome.conversion
+        refusals = conversion.refusals if conversion is not None else ()
+        for diagnostic in outcome.diagnostics if refused else refusals:
             click.echo(diagnostic_text(diagnostic), err=True)
         if outcome.fault and click.get_current_context().find_root().params.get("traceback"):
             click.echo(outcome.fault, err=True)

@@ -10,7 +10,7 @@ from lightify.analyze import analyze
 from lightify.distribution import Distribution, distribution
 from lightify.errors import Diagnostic, LightifyError, Refusal
 from lightify.facts import Analysis
-from lightify.findings import find
+from lightify.findings import find, find_refused
 from lightify.inventory import Found, inventory
 from lightify.ledger import Ledger
 from lightify.link import link
@@ -49,9 +49,20 @@ def convert(source: Source, settings: Settings) -> Conversion:
     Raises:
         LightifyError: the text does not parse, or the result fails our own check (a fault of ours).
     """
+    if not source.notebook:
+        return _convert(source, settings)
+    try:
+        done = _convert(source, settings)
+    except LightifyError as error:
+        raise LightifyError(_in_cell(error.diagnostic, source)) from None
+    refusals = tuple(replace(refusal, span=source.in_cell(refusal.span)) for refusal in done.refusals if refusal.span)
+    return replace(done, refusals=refusals, findings=tuple(_in_cell(found, source) for found in done.findings))
+
+
+def _convert(source: Source, settings: Settings) -> Conversion:
     tree, analysis, plans = _planned(link(parse(source)), settings)
     if isinstance(plans, Refusal):
-        return Conversion(source, text=None, refusals=(plans,))
+        return Conversion(source, text=None, refusals=(plans,), findings=find_refused(tree, analysis, plans))
     pieces = rewrite(tree, plans, settings)
     text = render(pieces, settings.runtime_module(source.neighbours), settings.line_length)
     problems = self_check(text, source.text, source.path)
@@ -95,5 +106,9 @@ def _reasons(tree: Tree, plans: Plans) -> tuple[str, ...]:
     """Why each run is not converted in a better way; of several runs, with the line of the loop."""
     if len(plans.runs) == 1:
         return plans.runs[0].reasons
-    found = ((tree.span(plan.nest.host_loop).line, reason) for plan in plans.runs for reason in plan.reasons)
-    return tuple(f"{reason} (loop in line {line})" for line, reason in found)
+    found = ((tree.line_of(plan.nest.host_loop), reason) for plan in plans.runs for reason in plan.reasons)
+    return tuple(f"{reason} (loop in {place})" for place, reason in found)
+
+
+def _in_cell(diagnostic: Diagnostic, source: Source) -> Diagnostic:
+    return replace(diagnostic, span=source.in_cell(diagnostic.span)) if diagnostic.span is not None else diagnostic

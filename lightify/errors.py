@@ -10,16 +10,27 @@ Severity = Literal["error", "warning", "note"]
 
 @dataclass(frozen=True, order=True)
 class SourceSpan:
-    """A stretch of a source file; lines count from 1, columns from 0, the end column is exclusive."""
+    """A stretch of a source file; lines count from 1, columns from 0, the end column is exclusive.
+
+    Attributes:
+        cell: the cell of a notebook that the lines count in; 0 in a script, and in a notebook read as one script.
+    """
 
     path: str
     line: int
     column: int = 0
     end_line: int = 0
     end_column: int = 0
+    cell: int = 0
 
     def __str__(self) -> str:
-        return f"{self.path}:{self.line}:{self.column + 1}"
+        cell = f"cell {self.cell}:" if self.cell else ""
+        return f"{self.path}:{cell}{self.line}:{self.column + 1}"
+
+    @property
+    def where(self) -> str:
+        """The line in words."""
+        return f"line {self.line} of cell {self.cell}" if self.cell else f"line {self.line}"
 
 
 @dataclass(frozen=True)

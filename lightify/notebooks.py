@@ -50,6 +50,16 @@ def script_of_notebook(data: bytes, path: str) -> tuple[str, str]:
     return "\n".join(pieces), text
 
 
+def cell_start(script: str, line: int) -> tuple[int, int]:
+    """The cell that a line of the script came from, and the line of its marker; (0, 0) for none."""
+    lines = script.split("\n")
+    for number in range(min(line, len(lines)), 0, -1):
+        found = MARKER.match(lines[number - 1])
+        if found is not None and not found["indent"]:
+            return int(found["number"]), number
+    return 0, 0
+
+
 def notebook_of_script(script: str, notebook: str) -> str:
     """Puts a converted script back into the notebook that its source came from.
 

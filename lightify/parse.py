@@ -110,9 +110,9 @@ class Tree:
         return next(name for name in (*names, f"{names[-1]}_") if name not in self.names)
 
     def line_of(self, node: cst.CSTNode) -> str:
-        """`line 12`, or `line 12 of engine.py` for a node of another file."""
-        span = self.span(node)
-        return f"line {span.line}" if span.path == self.source.path else f"line {span.line} of {span.path}"
+        """`line 12`, `line 12 of engine.py` for a node of another file, or `line 2 of cell 3` in a notebook."""
+        span = self.source.in_cell(self.span(node))
+        return span.where if span.path == self.source.path else f"{span.where} of {span.path}"
 
     def ancestors(self, node: cst.CSTNode) -> Iterator[cst.CSTNode]:
         """The nodes around a node, innermost first, without the node itself."""

@@ -108,7 +108,8 @@ def _place(span: SourceSpan | None) -> Json | None:
         return None
     end_line = span.end_line or span.line
     end_column = span.end_column if span.end_line else span.column
-    return {"line": span.line, "column": span.column + 1, "end_line": end_line, "end_column": end_column + 1}
+    place: Json = {"line": span.line, "column": span.column + 1, "end_line": end_line, "end_column": end_column + 1}
+    return {"cell": span.cell, **place} if span.cell else place
 
 
 def outcomes_to_sarif(outcomes: Sequence[Outcome]) -> Json:
@@ -143,7 +144,8 @@ def _sarif_location(span: SourceSpan) -> Json:
     if span.end_line and (span.end_line, span.end_column) > (span.line, span.column):
         region |= {"endLine": span.end_line, "endColumn": span.end_column + 1}
     uri = quote(span.path.replace("\\", "/"))
-    return {"physicalLocation": {"artifactLocation": {"uri": uri}, "region": region}}
+    location: Json = {"physicalLocation": {"artifactLocation": {"uri": uri}, "region": region}}
+    return {**location, "logicalLocations": [{"name": f"cell {span.cell}"}]} if span.cell else location
 
 
 def summary_line(outcome: Outcome) -> str:
@@ -243,7 +245,7 @@ def _remark(outcome: Outcome) -> str:
     worst = outcome.diagnostics[:1]
     if outcome.status is Status.UNNEEDED:
         return "".join(diagnostic.message for diagnostic in worst)
-    return "".join(f"{d.code} line {d.span.line}: {d.message}" if d.span else f"{d.code} {d.message}" for d in worst)
+    return "".join(f"{d.code} {d.span.where}: {d.message}" if d.span else f"{d.code} {d.message}" for d in worst)
 
 
 def print_inspection(outcome: Outcome, console: Console) -> None:

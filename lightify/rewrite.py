@@ -184,7 +184,7 @@ class _Rewriter:
         place = f"{nest.host.name}(){self._of_file(nest.host_loop)}" if nest.host.name else PurePath(span.path).name
         calls = list(dict.fromkeys(f"{o.function.name.value}(){self._of_file(o.function)}" for o in nest.opened))
         with_calls = f", with {', '.join(calls)}" if calls else ""
-        return f"The training loop of {place}, line {span.line}{with_calls}."
+        return f"The training loop of {place}, {self.tree.source.in_cell(span).where}{with_calls}."
 
     def _of_file(self, node: cst.CSTNode) -> str:
         return f" of {PurePath(self.tree.span(node).path).name}" if self.tree.linked(node) is not None else ""

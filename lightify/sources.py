@@ -7,7 +7,7 @@ import os
 import re
 import tokenize
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -43,6 +43,15 @@ class Source:
     root: str | None = None
     notebook: str = ""
     neighbours: frozenset[str] = frozenset()
+
+    def in_cell(self, span: SourceSpan) -> SourceSpan:
+        """A place of the text as a place in its cell; in a script it is what it was."""
+        if not self.notebook or span.path != self.path:
+            return span
+        from lightify.notebooks import cell_start  # loaded for notebooks only
+
+        cell, start = cell_start(self.text, span.line)
+        return replace(span, line=span.line - start, end_line=max(span.end_line - start, 0), cell=cell)
 
 
 def _neighbours(root: str | None) -> frozenset[str]:

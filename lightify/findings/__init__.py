@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from lightify.errors import Diagnostic
+from lightify.errors import Diagnostic, Refusal, SourceSpan
 from lightify.facts import Analysis
 from lightify.findings import (
     averages,
@@ -27,7 +27,10 @@ from lightify.findings.script import Script
 from lightify.ignore import unknown_codes, without_ignored
 from lightify.parse import Tree
 from lightify.plan.adoption import concerned, moved_from_elsewhere
+from lightify.plan.nest import open_nest
+from lightify.plan.runs import find_runs
 from lightify.plan.types import Plans
+from lightify.sources import Source
 
 _FAMILIES = (
     gradients,
@@ -52,9 +55,25 @@ RULES: dict[str, Rule] = {rule.code: rule for family in _FAMILIES for rule in fa
 
 def find(tree: Tree, analysis: Analysis, plans: Plans) -> tuple[Diagnostic, ...]:
     """Returns the findings of a script in the order of its lines, without those that a comment silences."""
-    scripts = [Script(tree, analysis, plan) for plan in plans.runs]
-    text = tree.source.text
     places = {tree.spans[node] for node in concerned(moved_from_elsewhere(plans, tree), tree)}
+    nests = [plan.nest for plan in plans.runs]
+    return _found([Script(tree, analysis, plan.nest, plan.origins, nests) for plan in plans.runs], tree, places)
+
+
+def find_refused(tree: Tree, analysis: Analysis, refusal: Refusal) -> tuple[Diagnostic, ...]:
+    """Returns the findings of a script that is refused; none when another library drives its loop, or none is there."""
+    if any(fact.code == refusal.code and fact.code != "LF215" for fact in analysis.foreign):
+        return ()
+    runs = find_runs(tree, analysis)
+    if isinstance(runs, Refusal):
+        return ()
+    nests = [open_nest(run, tree, analysis) for run in runs]
+    return _found([Script(tree, analysis, nest, others=nests) for nest in nests], tree, set())
+
+
+def _found(scripts: Sequence[Script], tree: Tree, places: Collection[SourceSpan]) -> tuple[Diagnostic, ...]:
+    """The findings in the script itself and at some places elsewhere."""
+    text = tree.source.text
     found = {
         diagnostic: None
         for script in scripts
@@ -63,15 +82,18 @@ def find(tree: Tree, analysis: Analysis, plans: Plans) -> tuple[Diagnostic, ...]
         if diagnostic.span is None or diagnostic.span in places or diagnostic.span.path == tree.source.path
     }
     ordered = sorted(found, key=lambda diagnostic: (diagnostic.span or tree.span(tree.module), diagnostic.code))
-    return (*_merged(without_ignored(ordered, text)), *unknown_codes(text, tree.source.path, RULES))
+    merged = _merged(without_ignored(ordered, text), tree.source)
+    return (*merged, *unknown_codes(text, tree.source.path, RULES))
 
 
-def _merged(found: Iterable[Diagnostic]) -> Iterator[Diagnostic]:
+def _merged(found: Iterable[Diagnostic], source: Source) -> Iterator[Diagnostic]:
     """One finding for the same words on several lines, at the first of them."""
     places: dict[tuple[str, str], list[Diagnostic]] = {}
     for diagnostic in found:
         places.setdefault((diagnostic.code, diagnostic.message), []).append(diagnostic)
     for same in places.values():
-        lines = list(dict.fromkeys(str(d.span.line) for d in same[1:] if d.span is not None))
-        more = f" (also in line{'s' if len(lines) > 1 else ''} {', '.join(lines)})" if lines else ""
+        others = list(dict.fromkeys(source.in_cell(d.span).where for d in same[1:] if d.span is not None))
+        if len(others) > 1 and not source.notebook:
+            others = [f"lines {', '.join(other.removeprefix('line ') for other in others)}"]
+        more = f" (also in {', '.join(others)})" if others else ""
         yield replace(same[0], message=same[0].message + more)

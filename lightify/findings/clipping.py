@@ -27,7 +27,7 @@ NO_EFFECT = Rule(
 USED_UP = Rule(
     "LF407",
     "warning",
-    "{name} is a generator of parameters that line {line} has used up: here it is empty",
+    "{name} is a generator of parameters that {place} has used up: here it is empty",
     "kept as it is; make it a list: {name} = list(...)",
 )
 RULES = (SCALED, NO_EFFECT, USED_UP)
@@ -70,8 +70,7 @@ def _used_up(script: Script) -> Iterator[Diagnostic]:
         ]
         uses.sort(key=script.place)
         if len(uses) > 1 and not any(_branches(script, use, definitions[0].node) for use in uses):
-            line = script.tree.span(uses[0]).line
-            yield USED_UP.at(script, uses[1], name=name, line=line)
+            yield USED_UP.at(script, uses[1], name=name, place=script.tree.line_of(uses[0]))
 
 
 _CONSUMERS = (

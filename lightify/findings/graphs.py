@@ -16,7 +16,7 @@ from lightify.query import arguments, block, children, method_call, target_names
 CHANGED = Rule(
     "LF482",
     "warning",
-    "the original does not run as published: this backward() needs {model} as it was before the step in line {line}",
+    "the original does not run as published: this backward() needs {model} as it was before the step in {place}",
     "kept as it is; detach what was computed before, or compute it again after the step",
 )
 HISTORY = Rule(
@@ -102,7 +102,7 @@ class _Walk:
         self.script = script
         self.time = 0
         self.traces: dict[Key, Trace] = {}
-        self.stepped: dict[Key, tuple[int, int]] = {}
+        self.stepped: dict[Key, tuple[int, str]] = {}
         self.found: list[Diagnostic] = []
         self._owned: dict[cst.Call, frozenset[Key]] = {}
 
@@ -139,7 +139,7 @@ class _Walk:
         for key, time in trace:
             stepped = self.stepped.get(key)
             if stepped is not None and stepped[0] > time:
-                self.found.append(CHANGED.at(self.script, node, model=key[1], line=stepped[1]))
+                self.found.append(CHANGED.at(self.script, node, model=key[1], place=stepped[1]))
                 return
 
     def _step(self, node: cst.CSTNode, receiver: cst.BaseExpression) -> None:
@@ -147,7 +147,7 @@ class _Walk:
             return
         made = self.script.construction(receiver)
         for key in self._networks(made) if made is not None else ():
-            self.stepped[key] = (self.time, self.script.tree.span(node).line)
+            self.stepped[key] = (self.time, self.script.tree.line_of(node))
 
     def _networks(self, optimizer: cst.Call) -> frozenset[Key]:
         found: set[Key] = set()

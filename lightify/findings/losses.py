@@ -21,7 +21,7 @@ KEEPS_GRAPH = Rule(
 OVERWRITTEN = Rule(
     "LF423",
     "warning",
-    "{name} is computed here and overwritten in line {line} before anything reads it",
+    "{name} is computed here and overwritten in {place} before anything reads it",
     "kept as it is, its random draws and running statistics count; remove it or add it to the loss",
 )
 ONLY_SHOWN = Rule(
@@ -119,7 +119,7 @@ def _overwritten(script: Script) -> Iterator[Diagnostic]:
             if isinstance(small, cst.Assign):
                 for name in [name for target in small.targets for name in target_names(target.target)]:
                     if name in pending:
-                        yield OVERWRITTEN.at(script, pending.pop(name), name=name, line=script.tree.span(small).line)
+                        yield OVERWRITTEN.at(script, pending.pop(name), name=name, place=script.tree.line_of(small))
                 pending |= _computed_losses(small)
             elif isinstance(line, cst.If):
                 inner = [_computed_losses(part) for part in walk(line) if isinstance(part, cst.Assign)]

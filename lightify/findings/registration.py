@@ -30,7 +30,7 @@ IN_FORWARD = Rule(
 REPLACED = Rule(
     "LF462",
     "warning",
-    "{name} is replaced after the optimizer of line {line} took its parameters: the new ones are not trained",
+    "{name} is replaced after the optimizer of {place} took its parameters: the new ones are not trained",
     "kept as it is; build the optimizer after the network is complete",
 )
 RULES = (IN_LIST, IN_FORWARD, REPLACED)
@@ -105,7 +105,7 @@ def _in_forward(script: Script) -> Iterator[Diagnostic]:
 
 def _replaced(script: Script) -> Iterator[Diagnostic]:
     """`opt = SGD(net.parameters())`, then `net.fc = nn.Linear(...)` or `net = Net()` further down the same block."""
-    owned: dict[tuple, tuple[cst.CSTNode, str, int]] = {}
+    owned: dict[tuple, tuple[cst.CSTNode, str, cst.CSTNode]] = {}
     for call in script.calls("parameters"):
         used = method_call(call)
         statement = script.statement(call)
@@ -113,17 +113,17 @@ def _replaced(script: Script) -> Iterator[Diagnostic]:
         if used is not None and inside and isinstance(statement, cst.Assign) and dotted(used[0]) is not None:
             name = dotted(used[0]) or ""
             block = script.tree.parents[script.tree.parents[statement]]
-            owned.setdefault(script.key(call, name), (block, name, script.tree.span(statement).line))
+            owned.setdefault(script.key(call, name), (block, name, statement))
     optimizers = [f for f in script.analysis.named if f.kind is Kind.OPTIMIZER]
     for node in script.nodes(cst.Assign):
         if len(node.targets) != 1 or not builds_module(node.value, script.tree):
             continue
         target = dotted(node.targets[0].target)
-        for block, name, line in owned.values():
+        for block, name, statement in owned.values():
             if target != name and not (target or "").startswith(f"{name}."):
                 continue
             here = script.tree.parents[script.tree.parents[node]]
-            last = max((script.tree.span(f.node).line for f in optimizers), default=line)
+            last = max(map(script.place, (statement, *(f.node for f in optimizers))))
             reads = any(dotted(part) == name for part in walk(node.value))
-            if here is block and script.tree.span(node).line > last and not reads:
-                yield REPLACED.at(script, node, name=target, line=line)
+            if here is block and script.place(node) > last and not reads:
+                yield REPLACED.at(script, node, name=target, place=script.tree.line_of(statement))

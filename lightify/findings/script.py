@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -16,7 +16,7 @@ from lightify.facts import Analysis, Kind, Scope
 from lightify.findings.base import call_name
 from lightify.flow import Item, bound_names, local_names, parameters
 from lightify.parse import Tree
-from lightify.plan.types import Plan
+from lightify.plan.nest import Nest
 from lightify.query import arguments, block, dotted, method_call, small
 
 Node = TypeVar("Node", bound=cst.CSTNode)
@@ -73,19 +73,36 @@ class Moment:
 
 
 class Script:
-    """A tree with its plan, indexed once for all findings."""
+    """A tree with one of its runs, indexed once for all findings."""
 
-    def __init__(self, tree: Tree, analysis: Analysis, plan: Plan) -> None:
-        self.tree, self.analysis, self.plan, self.nest = tree, analysis, plan, plan.nest
+    def __init__(
+        self,
+        tree: Tree,
+        analysis: Analysis,
+        nest: Nest,
+        origins: Mapping[cst.CSTNode, cst.CSTNode] | None = None,
+        others: Collection[Nest] = (),
+    ) -> None:
+        """Indexes a script.
+
+        Args:
+            origins: statements that the plan made anew to those of the source.
+            others: the script's other runs; what they call is left out.
+        """
+        self.tree, self.analysis, self.nest, self._sources = tree, analysis, nest, origins or {}
         self._nodes: dict[type, list[cst.CSTNode]] = defaultdict(list)
         self._functions: dict[cst.CSTNode, Function | None] = {tree.module: None}
+        around = {nest.batch_loop, *tree.ancestors(nest.batch_loop)}
+        elsewhere: set[cst.CSTNode] = {other.host_loop for other in others if other.host_loop not in around}
         for node, parent in tree.parents.items():  # parents come first; exact types, since asking ABCs is slow
+            if parent in elsewhere:
+                elsewhere.add(node)
             self._nodes[type(node)].append(node)
             self._functions[node] = parent if type(parent) is cst.FunctionDef else self._functions[parent]
         self._calls: dict[str, list[cst.Call]] = defaultdict(list)
         for call in self.nodes(cst.Call):
             name = call_name(call)
-            if name is not None:
+            if name is not None and call not in elsewhere:
                 self._calls[name].append(call)
         for calls in self._calls.values():
             calls.sort(key=self.place)
@@ -380,7 +397,7 @@ class Script:
     def epoch_start(self) -> tuple[cst.CSTNode, ...]:
         """The source's statements of an epoch before its batch loop."""
         steps = (step.node for step in self.nest.epoch_start if isinstance(step, Item))
-        nodes = (self.plan.origins.get(node, node) for node in steps)
+        nodes = (self._sources.get(node, node) for node in steps)
         return tuple(node for node in nodes if node in self.tree.parents)
 
     @cached_property

@@ -1,0 +1,57 @@
+"""Findings for scripts that are refused, for each of several runs, and for notebooks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from textwrap import indent
+
+import pytest
+
+from lightify.convert import convert
+from lightify.report import conversion_to_json, diagnostic_text
+from lightify.settings import Settings
+from lightify.sources import Source, read_source
+from tests.findings.scripts import STEP, findings, script
+
+LEFT_OUT = STEP.replace("optimizer.zero_grad()\n", "")
+
+
+def codes(text: str) -> set[str]:
+    done = convert(Source("train.py", text), Settings())
+    assert done.text is None
+    return {finding.code for finding in done.findings}
+
+
+@pytest.mark.parametrize(("batch", "found"), [(LEFT_OUT, True), (STEP, False)], ids=["never zeroed", "zeroed"])
+def test_a_refused_script_has_findings_too(batch: str, found: bool) -> None:
+    head = script().partition("\nfor epoch")[0]
+    steps = (
+        f"def steps():\n    for x, y in train_loader:\n{indent(batch, ' ' * 8)}\n        yield loss\n\nlist(steps())\n"
+    )
+    assert ("LF401" in codes(f"{head}\n{steps}")) is found
+
+
+def test_the_loop_of_another_library_has_none() -> None:
+    text = script(batch=LEFT_OUT, setup="from accelerate import Accelerator\naccelerator = Accelerator()")
+    assert codes(text) == set()
+
+
+def test_each_run_has_its_own_findings() -> None:
+    again = f"for epoch in range(2):\n    for x, y in train_loader:\n{indent(STEP, ' ' * 8)}\n"
+    found = {finding.code for finding in findings(script(batch=LEFT_OUT, after=again))}
+    assert "LF401" in found and "LF402" not in found
+
+
+def test_a_notebook_says_cell_and_line(tmp_path: Path) -> None:
+    head, loop, rest = script(batch=LEFT_OUT).partition("for epoch")
+    cells = [{"cell_type": "code", "metadata": {}, "outputs": [], "source": text} for text in (head, loop + rest)]
+    path = tmp_path / "train.ipynb"
+    path.write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}), encoding="utf-8")
+    done = convert(read_source(path), Settings())
+    (finding,) = (finding for finding in done.findings if finding.code == "LF401")
+    line = 1 + (loop + rest).splitlines().index("        optimizer.step()")
+    assert diagnostic_text(finding).startswith(f"{path}:cell 2:{line}:9: LF401 warning")
+    place = {"cell": 2, "line": line, "column": 9, "end_line": line, "end_column": 25}
+    assert place in [found["place"] for found in conversion_to_json(done)["findings"]]  # type: ignore[index,union-attr]
+    assert "(loop in" not in "".join(done.reasons)
