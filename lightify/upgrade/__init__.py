@@ -65,4 +65,4 @@ def upgrade(source: Source, settings: Settings) -> Upgrade:
     for problem in problems:
         if problem.severity == "error":
             raise LightifyError(problem)
-    return Upgrade(source, text, rewrites, refusals, problems)
+    return Upgrade(source, text, rewrites, refusals, (*log.notes, *problems))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from lightify.errors import Refusal, SourceSpan
+from lightify.errors import Diagnostic, Refusal, SourceSpan
 from lightify.query import children
 from lightify.upgraded import Rewrite
 
@@ -26,6 +26,7 @@ class Log:
     form: str = ""
     rewrites: list[Rewrite] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
+    notes: list[Diagnostic] = field(default_factory=list)
 
     def rewrote(self, node: cst.CSTNode, old: str, new: str) -> None:
         """Notes a rewrite, unless of code that a form has added."""
@@ -35,6 +36,10 @@ class Log:
 
     def refuse(self, node: cst.CSTNode, reason: str, hint: str, code: str = "LF501") -> None:
         self.refusals.append(Refusal(code, reason, self.span(node), hint))
+
+    def note(self, node: cst.CSTNode, message: str, hint: str, code: str) -> None:
+        """Says what was not looked at."""
+        self.notes.append(Diagnostic(code, message, self.span(node), hint, "note"))
 
     def span(self, node: cst.CSTNode) -> SourceSpan:
         return SourceSpan(self.path, *(self._place(node) or (1, 0)))

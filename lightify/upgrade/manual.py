@@ -17,6 +17,7 @@ class Optimizers:
     """What `configure_optimizers` returns, read off its text.
 
     Attributes:
+        count: of the optimizers.
         frequencies: expression of each optimizer's frequency; empty without.
         frequency_entries: the dicts that hold them, with the entry.
         interval: of all schedulers.
@@ -25,6 +26,7 @@ class Optimizers:
 
     frequencies: tuple[str, ...] = ()
     frequency_entries: tuple[tuple[cst.Dict, cst.DictElement], ...] = ()
+    count: int = 1
     schedulers: int = 0
     interval: str = "epoch"
 
@@ -65,7 +67,7 @@ def read_optimizers(function: cst.FunctionDef) -> Optimizers:
     intervals = {_interval(config) for config in configs}
     if len(intervals) > 1:
         raise Unreadable("its schedulers have different intervals")
-    return Optimizers(tuple(frequencies), tuple(entries), len(configs), *intervals)
+    return Optimizers(tuple(frequencies), tuple(entries), len(optimizers), len(configs), *intervals)
 
 
 def _resolved(function: cst.FunctionDef, value: cst.BaseExpression) -> cst.BaseExpression:

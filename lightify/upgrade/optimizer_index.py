@@ -73,6 +73,8 @@ def _rewrite_class(script: Script, owner: cst.ClassDef, step: cst.FunctionDef, l
     except Unreadable as unreadable:
         log.refuse(configure, f"the schedulers or frequencies cannot be read: {unreadable}", _BY_HAND)
         return None
+    if found.count == 1 and _has_default(step):
+        return None  # 1.x gave no index either
     if forbidden(script, owner, log):
         return None
     body = body_of(owner)
@@ -142,6 +144,10 @@ def _without_frequencies(found: Optimizers) -> dict[cst.CSTNode, Change]:
         return shorter
 
     return {display: without(list(display.elements).index(entry)) for display, entry in found.frequency_entries}
+
+
+def _has_default(step: cst.FunctionDef) -> bool:
+    return any(param.name.value == INDEX and param.default is not None for param in step.params.params)
 
 
 def _is_manual(owner: cst.ClassDef) -> bool:

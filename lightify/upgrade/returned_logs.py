@@ -5,7 +5,7 @@ Of what an epoch end returned, other numbers were there for callbacks to monitor
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import libcst as cst
 
@@ -155,67 +155,103 @@ def _display(value: cst.CSTNode | None) -> cst.Dict | None:
     return value if isinstance(value, cst.Dict) else None
 
 
+@dataclass(frozen=True)
+class _Logged:
+    """A dict of values to log.
+
+    Attributes:
+        text: an expression for it; empty for none.
+        values: key to key and value as text, for the entries that it surely has; None when it cannot be read.
+        maybe: further keys that it may have.
+    """
+
+    text: str = ""
+    values: dict[str, tuple[str, str]] | None = field(default_factory=dict)
+    maybe: frozenset[str] = frozenset()
+
+    @property
+    def is_read(self) -> bool:
+        return self.values is not None and not self.maybe
+
+    @property
+    def keys(self) -> set[str]:
+        return {*(self.values or ()), *self.maybe}
+
+
 def _logs(function: cst.FunctionDef, returned: _Returned, is_end: bool) -> list[str]:
     entries = returned.entries
-    logged = _values(function, entries["log"].value) if "log" in entries else {}
-    shown = _values(function, entries["progress_bar"].value) if "progress_bar" in entries else {}
-    if logged is None or shown is None:
-        texts = [code(entries[key].value) for key in LOGGED if key in entries]
-        if len(set(texts)) > 1:
-            raise _Unclear("two dicts are logged, and one cannot be read: a name in both would be logged twice")
-        options = "" if shown == {} else ", prog_bar=True" if "log" in entries else ", prog_bar=True, logger=False"
-        logs = [f"self.log_dict({texts[0]}{options})"]
-        others = [key for key in entries if key not in LOGGED and is_end and _may_be_number(entries[key].value)]
-        if others:
-            raise _Unclear(f"whether `{texts[0]}` holds '{others[0]}', too, cannot be read")
-        return logs
-    logs = []
-    for key in {**shown, **logged}:
-        value = logged.get(key, shown.get(key))
-        options = (", prog_bar=True" if key in shown else "") + ("" if key in logged else ", logger=False")
-        logs.append(f"self.log({key}, {value}{options})")
-    if is_end:
-        for name, entry in entries.items():
-            key = code(entry.key)
-            said = {literal.strip("'\"") for literal in (*shown, *logged)}
-            if name not in ("loss", *LOGGED, *said) and _may_be_number(entry.value):
-                logs.append(f"self.log({key}, {code(entry.value)}, logger=False)")
+    logged = _values(function, entries["log"].value) if "log" in entries else _Logged()
+    shown = _values(function, entries["progress_bar"].value) if "progress_bar" in entries else _Logged()
+    if (logged.is_read and shown.is_read) or (logged.text != shown.text and logged.text and shown.text):
+        logs = _one_by_one(logged, shown)
+    else:
+        options = (", prog_bar=True" if shown.text else "") + ("" if logged.text else ", logger=False")
+        logs = [f"self.log_dict({logged.text or shown.text}{options})"]
+    for name, entry in entries.items() if is_end else ():
+        if name in ("loss", *LOGGED, *(logged.values or ()), *(shown.values or ())) or not _may_be_number(entry.value):
+            continue
+        unsure = [part.text for part in (logged, shown) if part.values is None or name in part.maybe]
+        if unsure:
+            raise _Unclear(f"whether `{unsure[0]}` holds '{name}', too, cannot be read")
+        logs.append(f"self.log({code(entry.key)}, {code(entry.value)}, logger=False)")
     return logs
 
 
-def _values(function: cst.FunctionDef, value: cst.BaseExpression) -> dict[str, str] | None:
-    """Key to value, both as text; None when the dict cannot be read."""
-    name = dotted(value)
-    display = _display(value)
+def _one_by_one(logged: _Logged, shown: _Logged) -> list[str]:
+    """A line for each entry; a dict that is not read whole stays together when the other shares no name with it."""
+    if (
+        logged.values is None
+        or shown.values is None
+        or (not (logged.is_read and shown.is_read) and logged.keys & shown.keys)
+    ):
+        raise _Unclear("two dicts are logged, and one cannot be read: a name in both would be logged twice")
+    logs = [] if logged.is_read else [f"self.log_dict({logged.text})"]
+    logs += [] if shown.is_read else [f"self.log_dict({shown.text}, prog_bar=True, logger=False)"]
+    of_log = logged.values if logged.is_read else {}
+    of_bar = shown.values if shown.is_read else {}
+    for key, (written, value) in {**of_bar, **of_log}.items():
+        options = (", prog_bar=True" if key in of_bar else "") + ("" if key in of_log else ", logger=False")
+        logs.append(f"self.log({written}, {value}{options})")
+    return logs
+
+
+def _values(function: cst.FunctionDef, value: cst.BaseExpression) -> _Logged:
+    name, display = dotted(value), _display(value)
+    stored: set[str] | None = set()
     if name is not None:
         made = assignments(function, name)
-        if len(made) == 1 and not _is_changed(function, name):
-            display = _display(made[0].value)
-            if isinstance(made[0].value, cst.Name):
-                return _values(function, made[0].value)
-    if display is None:
-        return None
+        if len(made) == 1 and isinstance(made[0].value, cst.Name):
+            return _values(function, made[0].value)
+        if len(made) == 1:
+            display, stored = _display(made[0].value), _stored(function, name)
+    unread = _Logged(code(value), None)
+    if display is None or stored is None:
+        return unread
     found = {}
     for element in display.elements:
         if not isinstance(element, cst.DictElement) or not isinstance(element.key, cst.SimpleString):
-            return None
+            return unread
         key = code(element.key)
-        found[key] = code(element.value) if name is None else f"{name}[{key}]"
-    return found
+        found[str(element.key.raw_value)] = (key, code(element.value) if name is None else f"{name}[{key}]")
+    return _Logged(code(value), found, frozenset(stored - found.keys()))
 
 
-def _is_changed(function: cst.FunctionDef, name: str) -> bool:
-    """Whether a dict gets entries after it was made, or is given to code that may add some."""
+def _stored(function: cst.FunctionDef, name: str) -> set[str] | None:
+    """The keys that a dict may get after it was made; None when they cannot be read."""
+    keys = set()
     for node in own_nodes(function):
         if isinstance(node, (cst.AssignTarget, cst.AugAssign)) and isinstance(node.target, cst.Subscript):
             if dotted(node.target.value) == name:
-                return True
+                key = getattr(node.target.slice[0].slice, "value", None)
+                if not isinstance(key, cst.SimpleString):
+                    return None
+                keys.add(str(key.raw_value))
         elif isinstance(node, cst.Call) and (used := method_call(node)) is not None and dotted(used[0]) == name:
             if used[1] not in ("items", "keys", "values", "get"):
-                return True
+                return None
         elif isinstance(node, cst.Arg) and dotted(node.value) == name and not node.star:
-            return True
-    return False
+            return None
+    return keys
 
 
 def _may_be_number(value: cst.BaseExpression) -> bool:

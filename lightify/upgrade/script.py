@@ -121,12 +121,14 @@ class Script:
         for call in self.calls():
             if self.lightning_name(call.func).endswith("LightningCLI"):
                 given += [arg.value for arg in call.args if arg.keyword and arg.keyword.value == "trainer_defaults"]
-        known = [self.assigned(value.value) if isinstance(value, cst.Name) else [value] for value in given]
-        return made + [
-            values[0]
-            for values in known
-            if len(values) == 1 and isinstance(values[0], cst.Call) and dotted(values[0].func) == "dict"
-        ]
+        return made + [found for value in given if (found := self.dict_call(value)) is not None]
+
+    def dict_call(self, value: cst.BaseExpression) -> cst.Call | None:
+        """The `dict(...)` that a value is, or that its name is assigned once."""
+        known = self.assigned(value.value) if isinstance(value, cst.Name) else [value]
+        if len(known) == 1 and isinstance(known[0], cst.Call) and dotted(known[0].func) == "dict":
+            return known[0]
+        return None
 
     def _made(self) -> list[cst.Call]:
         names = ("Trainer", "trainer.Trainer", "trainer.trainer.Trainer")

@@ -91,7 +91,12 @@ class _Call:
 def rewrite(script: Script, log: Log) -> cst.Module:
     edits: dict[cst.CSTNode, Change] = {}
     imports: list[str] = []
-    for node in script.trainer_calls():
+    calls = script.trainer_calls()
+    for node in calls:
+        for arg in node.args:
+            if arg.star and script.package == "pytorch_lightning" and script.dict_call(arg.value) is None:
+                log.note(arg, f"the arguments in `{code(arg.value)}` were not looked at: they are made elsewhere",
+                         "see that they are today's (docs/upgrade.md)", "LF503")  # fmt: skip
         given = {arg.keyword.value if arg.keyword else str(place): arg for place, arg in enumerate(node.args)}
         call = _Call(script, node, log, given)
         for name in sorted(given, key=lambda name: name not in ("accelerator", "distributed_backend")):
@@ -206,9 +211,18 @@ def _strategy(call: _Call, name: str) -> None:
             name = "old accelerator"
         call.replace(name, new)
     elif text in _STRATEGIES or (name == "distributed_backend" and not isinstance(call.value(name), cst.SimpleString)):
-        call.replace(name, {"strategy": call.value(name)})
+        call.replace(name, {"strategy": _or_auto(call.value(name))})
     else:
         call.refuse(name, f"the strategy '{text}' is gone", "use strategy='ddp'")
+
+
+def _or_auto(value: cst.BaseExpression) -> cst.BaseExpression:
+    """No strategy was None, and is "auto"."""
+    if isinstance(value, cst.SimpleString):
+        return value
+    if isinstance(value, cst.IfExp) and isinstance(value.body, cst.SimpleString) and code(value.orelse) == "None":
+        return value.with_changes(orelse=expression('"auto"'))
+    return expression(f'{code(value)} or "auto"' if dotted(value) else f'({code(value)}) or "auto"')
 
 
 def _checkpoint_callback(call: _Call, name: str) -> None:

@@ -34,6 +34,9 @@ MANUAL = "    self.automatic_optimization = False\n"
 NEW_INIT, NEW_STEP = INIT.format(MANUAL), STEP.format("_loss_of_optimizer")
 OPTIMIZERS = "def configure_optimizers(self):\n    a, b = sgd(self.a), sgd(self.b)\n    return "
 SAME = {"one optimizer": "def training_step(self, batch, batch_idx):\n    return batch\n\n" + OPTIMIZERS + "a"}
+SAME["one optimizer, and an index by default"] = (
+    "def training_step(self, batch, batch_idx, optimizer_idx=0):\n    return batch\n\n" + OPTIMIZERS + "[a]"
+)
 ROWS = {
     "each in its turn": ("[a, b]", LOOP, "[a, b]"),
     "with schedulers by epoch": (

@@ -33,6 +33,16 @@ ROWS = {
         STEP + "    logs = {}\n    logs['x'] = loss\n    return {'loss': loss, 'n': 1, 'log': logs}",
         STEP + "    logs = {}\n    logs['x'] = loss\n    self.log_dict(logs)\n    return {'loss': loss, 'n': 1}",
     ),
+    "entries that are set later, and others": (
+        STEP
+        + "    log = {'lr': 1}\n    log['loss'] = loss\n    return {'loss': loss, 'log': log, 'progress_bar': {'p': 2}}",
+        STEP + "    log = {'lr': 1}\n    log['loss'] = loss\n    self.log_dict(log)\n"
+        "    self.log('p', 2, prog_bar=True, logger=False)\n    return loss",
+    ),
+    "one name in other quotes": (
+        STEP + "    return {'loss': loss, 'log': {'a': loss}, 'progress_bar': {\"a\": loss}}",
+        STEP + "    self.log('a', loss, prog_bar=True)\n    return loss",
+    ),
     "one dict for both, under two names": (
         STEP + "    logs = make()\n    return {'loss': loss, 'log': logs, 'progress_bar': logs}",
         STEP + "    logs = make()\n    self.log_dict(logs, prog_bar=True)\n    return loss",
@@ -55,6 +65,10 @@ ENDS = {
         "    logs = {'l': avg}\n    return {'val_loss': avg, 'log': logs, 'progress_bar': logs}",
         "    logs = {'l': avg}\n    self.log('l', logs['l'], prog_bar=True)\n    self.log('val_loss', avg, logger=False)",
     ),
+    "a number that is surely logged": (
+        "    logs = {'val_loss': avg}\n    if avg:\n        logs['n'] = 1\n    return {'val_loss': avg, 'log': logs}",
+        "    logs = {'val_loss': avg}\n    if avg:\n        logs['n'] = 1\n    self.log_dict(logs)",
+    ),
     "in the midst": (
         "    if not outputs:\n        return {'n': 0}\n    print(avg)",
         "    if not outputs:\n        self.log('n', 0, logger=False)\n        return\n    print(avg)",
@@ -68,6 +82,12 @@ REFUSED = {
     ),
     "two dicts that may share a name": (
         STEP + "    return {'loss': loss, 'log': f(), 'progress_bar': g()}",
+        "a name in both",
+        "return",
+    ),
+    "a name that may be in both": (
+        STEP
+        + "    log = {}\n    if i:\n        log['a'] = 1\n    return {'loss': loss, 'log': log, 'progress_bar': {'a': 2}}",
         "a name in both",
         "return",
     ),

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.upgrade.scripts import HEAD, check, check_refused, check_same, script
+from tests.upgrade.scripts import HEAD, check, check_refused, check_same, run, script
 
 SAME = {
     "today's arguments": "max_epochs=3, accelerator='gpu', devices=2, callbacks=[c]",
@@ -23,6 +23,11 @@ ROWS = {
         "gpus=2, accelerator='ddp_spawn'",
         "accelerator=\"gpu\", devices=2, strategy='ddp_spawn'",
     ),
+    "a strategy, if any": (
+        "distributed_backend='ddp' if n > 1 else None, max_epochs=1",
+        "strategy='ddp' if n > 1 else \"auto\", max_epochs=1",
+    ),
+    "a strategy as given": ("distributed_backend=args.backend", 'strategy=args.backend or "auto"'),
     "processes": (
         "distributed_backend='ddp_cpu', num_processes=2",
         'accelerator="cpu", strategy="ddp_spawn", devices=2',
@@ -118,6 +123,14 @@ def test_arguments_in_a_dict(form: str) -> None:
     text = f"given = {form}"
     new = text.format('accelerator="gpu", devices=2')
     check(script(text.format("gpus=2")), script(new), "trainer_arguments")
+
+
+def test_arguments_from_elsewhere_are_noted() -> None:
+    text = "import pytorch_lightning as pl\n\ntrainer = pl.Trainer(max_epochs=1, **config)\n"
+    result = run(text)
+    assert result.text == text.replace("pytorch_lightning", "lightify.runtime")
+    assert [(note.code, str(note.span)) for note in result.findings] == [("LF503", "old.py:3:36")]
+    assert run(result.text).findings == ()
 
 
 @pytest.mark.parametrize(("arguments", "reason"), REFUSED.values(), ids=REFUSED)
