@@ -229,6 +229,7 @@ class TrainingRun:
             if self.resume is None or self.window == 1:
                 self.opens = self.closes = True
         self.max_steps = INFINITE if trainer.max_steps == -1 else trainer.max_steps
+        self.schedulers.bind()
         self.checks.bind(self.num_batches)
         self.has_due_checks = self.schedulers.plateau_per_step or self.checks.within_epoch
 

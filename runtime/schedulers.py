@@ -21,8 +21,11 @@ class Schedulers:
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer, self.module, self.state = trainer, trainer.lightning_module, trainer.run
-        configs = trainer.lr_scheduler_configs if self.module.automatic_optimization else []
-        self.configs = configs
+        self.per_step = self.plateau_per_step = False
+
+    def bind(self) -> None:
+        """Finds out what the epoch that begins has to step after its batches; a callback may have made it anew."""
+        configs = self.trainer.lr_scheduler_configs if self.module.automatic_optimization else []
         self.per_step = any(c.interval == "step" and not c.reduce_on_plateau for c in configs)
         self.plateau_per_step = any(c.interval == "step" and c.reduce_on_plateau for c in configs)
 
