@@ -15,9 +15,9 @@ from .call import STAGES
 from .callbacks.base import Callback
 from .evaluation import evaluate, predict
 from .loggers import DummyLogger
+from .preparation import bind_hooks, configure_optimizers, make_runs
 from .randomness import isolate_rng
 from .results import Board
-from .session import bind_hooks, configure_optimizers, make_runs
 from .state import RunState, TrainerFn
 
 if TYPE_CHECKING:

@@ -1,0 +1,88 @@
+"""What a module must have for a call, and what it must not combine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .callbacks.base import Callback
+from .data import no_loader
+from .datamodule import LightningDataModule
+from .errors import MisconfigurationException, PossibleUserWarning, rank_zero_warn
+from .hooks import is_overridden, warn_of_near_misses
+from .module import LightningModule
+from .state import TrainerFn
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+
+def check_module(trainer: Trainer) -> None:
+    """Refuses modules that this call cannot run.
+
+    Raises:
+        MisconfigurationException: says which method is missing, or which argument contradicts the module.
+    """
+    module, fn = trainer.lightning_module, trainer.state.fn
+    has = {
+        name: is_overridden(name, module, LightningModule)
+        for name in ("training_step", "validation_step", "test_step", "predict_step", "configure_optimizers")
+    }
+    warn_of_near_misses(module, LightningModule)
+    if trainer.datamodule is not None:
+        warn_of_near_misses(trainer.datamodule, LightningDataModule)
+    for callback in trainer.callbacks:
+        warn_of_near_misses(callback, Callback)
+    if fn is TrainerFn.FITTING:
+        for name in ("training_step", "configure_optimizers"):
+            if not has[name]:
+                raise MisconfigurationException(
+                    f"No `{name}()` method defined. Lightning `Trainer` expects as minimum a"
+                    " `training_step()`, `train_dataloader()` and `configure_optimizers()` to be defined."
+                )
+        has_loader = trainer._data.has("val")
+        if has_loader and not has["validation_step"]:
+            rank_zero_warn("You passed in a `val_dataloader` but have no `validation_step`. Skipping val loop.")
+        if has["validation_step"] and not has_loader:
+            rank_zero_warn(
+                "You defined a `validation_step` but have no `val_dataloader`. Skipping val loop.",
+                category=PossibleUserWarning,
+            )
+        _check_manual(trainer)
+    elif fn is TrainerFn.PREDICTING:
+        if module.predict_step is None:
+            raise MisconfigurationException("`predict_step` cannot be None to run `Trainer.predict`")
+        if not has["predict_step"] and not is_overridden("forward", module, LightningModule):
+            raise MisconfigurationException("`Trainer.predict` requires `forward` method to run.")
+    else:
+        step, method = ("validation_step", "validate") if fn is TrainerFn.VALIDATING else ("test_step", "test")
+        if not has[step]:
+            raise MisconfigurationException(f"No `{step}()` method defined to run `Trainer.{method}`.")
+    prefixes = {TrainerFn.FITTING: "train", TrainerFn.VALIDATING: "val", TrainerFn.TESTING: "test"}
+    prefix = prefixes.get(fn, "predict")  # type: ignore[arg-type]
+    if not trainer._data.has(prefix):
+        raise no_loader(trainer, prefix)
+    kind = type(module)
+    if (
+        kind.configure_sharded_model is not LightningModule.configure_sharded_model
+        and kind.configure_model is not LightningModule.configure_model
+    ):
+        raise RuntimeError(
+            "Both `{0}.configure_model`, and `{0}.configure_sharded_model` are overridden. The latter is deprecated and"
+            " it should be replaced with the former.".format(type(module).__name__)
+        )
+
+
+def _check_manual(trainer: Trainer) -> None:
+    if trainer.lightning_module.automatic_optimization:
+        return
+    if trainer.gradient_clip_val is not None and trainer.gradient_clip_val > 0:
+        raise MisconfigurationException(
+            "Automatic gradient clipping is not supported for manual optimization."
+            f" Remove `Trainer(gradient_clip_val={trainer.gradient_clip_val})` or switch to automatic optimization."
+        )
+    if trainer.accumulate_grad_batches != 1:
+        raise MisconfigurationException(
+            "Automatic gradient accumulation is not supported for manual optimization."
+            f" Remove `Trainer(accumulate_grad_batches={trainer.accumulate_grad_batches})`"
+            " or switch to automatic optimization."
+        )
