@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import libcst as cst
 
-from lightify.distribution.buffers import needs_sync
-from lightify.distribution.holders import Holder, Holders, Unclear, follow
+from lightify.distribution.buffers import needs_sync, without_gradients
+from lightify.distribution.holders import Holder, Holders, Unclear, follow, trains
 from lightify.distribution.launch import Launch, launch_of
 from lightify.distribution.wrapping import Wrapping, enclosing_function, find_wrapping, is_repeatable
 from lightify.errors import SourceSpan
@@ -25,6 +25,7 @@ class Distribution:
         gone: statements that did nothing but wrap.
         changed: statements that say now without a wrapper what they said with one.
         holders: the names that held the wrapper.
+        inside: names that held the network inside it.
         function: where the network was wrapped; None for the module.
         place: of the first statement that wrapped it.
         condition: when it was wrapped; None for always.
@@ -37,6 +38,7 @@ class Distribution:
     gone: frozenset[cst.CSTNode]
     changed: frozenset[cst.CSTNode]
     holders: frozenset[Holder]
+    inside: frozenset[Holder]
     function: cst.FunctionDef | None
     place: SourceSpan
     condition: cst.BaseExpression | None
@@ -50,7 +52,7 @@ def distribution(tree: Tree) -> Distribution | str | None:
     if "DistributedDataParallel" not in tree.text:
         return None
     wrapping = find_wrapping(tree)
-    if isinstance(wrapping, str):
+    if wrapping is None or isinstance(wrapping, str):
         return wrapping
     try:
         found = follow(tree, wrapping)
@@ -73,10 +75,8 @@ def distribution(tree: Tree) -> Distribution | str | None:
         tree=bare,
         gone=gone,
         changed=changed,
-        holders=frozenset(
-            (successor.get(owner, owner) if owner is not None else None, name)  # type: ignore[misc, call-overload]
-            for owner, name in found.names
-        ),
+        holders=_renewed(found.names, successor),
+        inside=_renewed(found.inside, successor),
         function=successor.get(wrapping.function) if wrapping.function is not None else None,  # type: ignore[arg-type]
         place=min(tree.span(call) for call in wrapping.calls),
         condition=wrapping.condition,
@@ -86,15 +86,18 @@ def distribution(tree: Tree) -> Distribution | str | None:
     )
 
 
+def _renewed(holders: Iterable[Holder], successor: Mapping[cst.CSTNode, cst.CSTNode]) -> frozenset[Holder]:
+    return frozenset(
+        (successor.get(owner, owner) if owner is not None else None, name)  # type: ignore[misc]
+        for owner, name in holders
+    )
+
+
 def _trains_apart(tree: Tree, found: Holders) -> str:
     """Why the network is not trained through the wrapper alone; empty when it is."""
-    training = {
-        enclosing_function(node, tree)
-        for node in tree.parents
-        if isinstance(node, cst.Attribute) and node.attr.value == "backward"
-    }
     for call in found.raw_forwards:
-        if enclosing_function(call, tree) in training:
+        around = enclosing_function(call, tree)
+        if trains(tree.module if around is None else around) and not without_gradients(call, tree):
             return f"`{code(call.func)}` runs beside the wrapper, where gradients are not averaged"
     return ""
 

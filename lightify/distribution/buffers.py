@@ -24,7 +24,7 @@ def needs_sync(tree: Tree, found: Holders) -> bool | str:
         for node in tree.parents
         if isinstance(node, cst.Attribute) and node.attr.value == "backward"
     }
-    evaluating = [call for call in found.forwards if _without_gradients(call, tree)]
+    evaluating = [call for call in found.forwards if without_gradients(call, tree)]
     if any(call not in evaluating and enclosing_function(call, tree) not in training for call in found.forwards):
         return "the network is evaluated with gradients on, where its statistics are exchanged, too"
     if evaluating and found.raw_forwards:
@@ -32,7 +32,8 @@ def needs_sync(tree: Tree, found: Holders) -> bool | str:
     return bool(evaluating)
 
 
-def _without_gradients(call: cst.Call, tree: Tree) -> bool:
+def without_gradients(call: cst.Call, tree: Tree) -> bool:
+    """True inside `with torch.no_grad():` and in a function that it decorates."""
     for ancestor in tree.ancestors(call):
         if isinstance(ancestor, cst.With) and any(_turns_off(item.item) for item in ancestor.items):
             return True

@@ -11,6 +11,7 @@ import libcst as cst
 from lightify.calls import callers, class_of_object
 from lightify.distribution.edits import Edit, free_quote, merged, module_argument, stripping_prefix, with_argument
 from lightify.distribution.order import Order, Place
+from lightify.distribution.renaming import renamed
 from lightify.distribution.wrapping import Wrapping, enclosing_function, names_of
 from lightify.flow import local_names, parameters
 from lightify.parse import Tree
@@ -35,6 +36,7 @@ class Holders:
 
     Attributes:
         names: the names that hold the wrapper, with the function or class that owns them.
+        inside: names that hold the network inside it.
         edits: what becomes of the uses.
         forwards, raw_forwards: calls of the wrapper, and of the network inside it.
     """
@@ -43,6 +45,7 @@ class Holders:
     wrapping: Wrapping
     names: dict[Holder, list[tuple[cst.FunctionDef | None, Place]]] = field(default_factory=lambda: defaultdict(list))
     edits: dict[cst.CSTNode, Edit] = field(default_factory=dict)
+    inside: set[Holder] = field(default_factory=set)
     forwards: list[cst.Call] = field(default_factory=list)
     raw_forwards: list[cst.Call] = field(default_factory=list)
     values: set[cst.CSTNode] = field(default_factory=set)
@@ -91,6 +94,9 @@ class _Follower:
             holder = next(each for each in self.found.names if each not in self.seen)
             self.seen.add(holder)
             self._mentions_of(holder)
+        for call in self.found.wrapping.calls:
+            self._raw_name(call.args[module_argument(call)].value)
+            self._rename(call)
         for holder, node in self.found.prefixed:
             self._check_prefix(holder, node)
         last_names = {name.rpartition(".")[2] for _, name in self.found.names}
@@ -99,6 +105,17 @@ class _Follower:
             if name in last_names and node not in self.found.edits and not self._asks_for_wrapper(node):
                 raise Unclear(f"`{code(node)}` may be of the wrapper")
         return self.found
+
+    def _rename(self, call: cst.Call) -> None:
+        statement = next(a for a in self.tree.ancestors(call) if isinstance(a, cst.BaseSmallStatement))
+        target = statement.targets[0].target if isinstance(statement, cst.Assign) else None
+        inner = call.args[module_argument(call)].value
+        if not isinstance(target, cst.Name) or not isinstance(inner, cst.Name) or "." in target.value:
+            return
+        if target.value != inner.value:
+            owner = self._owner(target, target.value)
+            nodes = [node for node in self.mentions[target.value] if self._owner(node, target.value) is owner]
+            self.found.edits.update(renamed(self.found.wrapping, nodes, self.tree))
 
     # -- where names are read -----------------------------------------------------------------------------------
 
@@ -236,16 +253,27 @@ class _Follower:
             self._raw(parent)
         elif isinstance(parent, cst.Arg):
             call = self.tree.parents[parent]
-            if isinstance(call, cst.Call):
+            if isinstance(call, cst.Call) and any(trains(function) for function in self.called.get(call, ())):
                 self.found.raw_forwards.append(call)
         elif isinstance(parent, cst.Assign):
-            for name in (dotted(t.target) for t in parent.targets):
-                mentions = self.mentions.get(name or "", ())
-                scope = enclosing_function(node, self.tree)
-                for mention in mentions:
-                    same = enclosing_function(mention, self.tree) is scope or (name or "").startswith("self.")
-                    if same and mention not in [t.target for t in parent.targets]:
-                        self._raw(mention)
+            for target in parent.targets:
+                self._raw_name(target.target)
+
+    def _raw_name(self, target: cst.BaseExpression) -> None:
+        """Follows a name that holds the network inside the wrapper."""
+        name = dotted(target)
+        if name is None or name.count(".") > name.startswith("self."):
+            return
+        holder = (self._owner(target, name), name)
+        if holder in self.found.names or holder in self.found.inside:
+            return
+        self.found.inside.add(holder)
+        for mention in self.mentions[name]:
+            if self._owner(mention, name) is not holder[0] or self._is_written(mention):
+                continue
+            elsewhere = enclosing_function(mention, self.tree) is not enclosing_function(target, self.tree)
+            if elsewhere or self.order.place(mention) > self.order.place(target):
+                self._raw(mention)
 
     def _asks_for_wrapper(self, node: cst.CSTNode) -> bool:
         """True inside `if hasattr(model, "module"):` and the like: without a wrapper the right one runs."""
@@ -415,6 +443,11 @@ class _Follower:
             return
         if set(self.calls.get(owner, ())) - self.found.fed[holder]:
             raise Unclear(f"`{code(node)}` is of a wrapper in one call and of a plain network in another")
+
+
+def trains(function: cst.CSTNode) -> bool:
+    """True for code that takes gradients."""
+    return any(isinstance(node, cst.Attribute) and node.attr.value == "backward" for node in walk(function))
 
 
 def _is_default(param: cst.CSTNode, node: cst.CSTNode) -> bool:

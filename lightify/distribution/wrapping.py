@@ -45,11 +45,11 @@ def wraps(node: cst.CSTNode, tree: Tree) -> bool:
     return full is not None and full.startswith("torch.") and full.endswith(".DistributedDataParallel")
 
 
-def find_wrapping(tree: Tree) -> Wrapping | str:
-    """Reads how the network is wrapped; a text says why that is not clear."""
+def find_wrapping(tree: Tree) -> Wrapping | str | None:
+    """Reads how the network is wrapped; a text says why that is not clear, None that it is not."""
     calls = [node for node in tree.parents if isinstance(node, cst.Call) and wraps(node, tree)]
     if not calls:
-        return "nothing is wrapped"
+        return None
     functions = {enclosing_function(call, tree) for call in calls}
     given = [_arguments(call) for call in calls]
     conditions = [path_condition(call, tree) for call in calls]
@@ -77,7 +77,8 @@ def path_condition(node: cst.CSTNode, tree: Tree) -> tuple[str, ...] | str:
             break
         if isinstance(ancestor, (cst.For, cst.While, cst.Lambda, cst.Match)):
             return "the network is wrapped in a loop"
-        if isinstance(ancestor, (cst.If, cst.IfExp)) and below is not ancestor.test:
+        guards_script = isinstance(ancestor, cst.If) and code(ancestor.test).startswith("__name__")
+        if isinstance(ancestor, (cst.If, cst.IfExp)) and below is not ancestor.test and not guards_script:
             if not is_repeatable(ancestor.test, tree):
                 return f"whether the network is wrapped depends on `{code(ancestor.test)}`"
             tests.append(code(ancestor.test) if below is ancestor.body else negated(ancestor.test))

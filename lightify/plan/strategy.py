@@ -8,6 +8,7 @@ import libcst as cst
 
 from lightify.analyze import class_of
 from lightify.distribution import Distribution
+from lightify.distribution.holders import Holder
 from lightify.distribution.wrapping import names_of
 from lightify.errors import Refusal
 from lightify.facts import Kind
@@ -152,11 +153,17 @@ def _may_train(variable: Variable, draft: Draft) -> bool:
 
 
 def _holds(variable: Variable, draft: Draft, found: Distribution) -> bool:
+    """True for a name of the network that was wrapped."""
+    return _holder(variable, draft) in found.holders | found.inside
+
+
+def _holder(variable: Variable, draft: Draft) -> Holder:
+    """A variable as the following of the wrapper knows it."""
     function = variable.frame.function
     if isinstance(variable, Field):
         owner = class_of(function, draft.tree) if function is not None else None
-        return (owner, f"self.{variable.name}") in found.holders
-    return (function, variable.name) in found.holders
+        return owner, f"self.{variable.name}"
+    return function, variable.name
 
 
 def _host_name(variable: Variable) -> str:

@@ -92,6 +92,24 @@ TAKEN_OUT = {
         ["if hasattr(model, 'module') else model", "torch.save(inner.state_dict(), 'model.pt')"],
         ["prefix="],
     ),
+    "under another name than the network": (
+        wrapped("ddp_model = DDP(model)\n", STEP.replace("model(x)", "ddp_model(x)"), after=SAVE),
+        ["self.criterion(self.model(x), y)", 'strategy="ddp"', "torch.save(model.state_dict(), 'model.pt')"],
+        ["ddp_model"],
+    ),
+    "the network kept aside": (
+        wrapped(
+            "inner = model\nif ddp:\n    model = DDP(model)\n    inner = model.module\n",
+            end="torch.save(inner.state_dict(), 'model.pt')",
+        ),
+        ['strategy="ddp" if ddp else "auto"', "inner = model\n"],
+        ["DDP("],
+    ),
+    "a guarded script": (
+        wrapped("if __name__ == '__main__':\n    model = DDP(model)\n"),
+        ['strategy="ddp",'],
+        ["DDP("],
+    ),
     "weights that it has saved": (
         wrapped("model = DDP(model)\nmodel.load_state_dict(torch.load('model.pt'))\n"),
         [
@@ -118,6 +136,7 @@ KEPT = {
         ),
         "`model.no_sync` needs the wrapper",
     ),
+    "the network trains beside the wrapper": (wrapped("ddp_model = DDP(model)\n"), "runs beside the wrapper"),
     "the network inside trains": (
         wrapped(batch=STEP.replace("model(x)", "model.module(x)")),
         "runs beside the wrapper",
@@ -169,7 +188,7 @@ os.environ.update(WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", GROUP_RANK="0", GROUP_WO
 
 
 def train(name, rank):
-    faulthandler.dump_traceback_later(100, exit=True)  # a process that waits for ever says where
+    faulthandler.dump_traceback_later(150, exit=True)  # a process that waits for ever says where
     if "spawn" in name:
         runpy.run_path(name, run_name="__mp_main__")["worker"](rank, 2, 3)
     else:
@@ -217,7 +236,7 @@ def test_two_processes_train_as_before(tmp_path: Path) -> None:
     for name, text in scripts.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     command = [sys.executable, "-c", LAUNCH, *scripts]
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False)
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False)
     assert run.returncode == 0, run.stderr[-3000:]
     found = re.findall(r"rank (\d): (.*?)weights (\w{64})", run.stdout)  # (rank, names of parameters, digest)
     assert [rank for rank, *_ in sorted(found)] == ["0"] * 6 + ["1"] * 6
