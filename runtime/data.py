@@ -126,6 +126,7 @@ def prepare_loaders(trainer: Trainer, stage: RunningStage, source: Any, limit: i
     if trainer.state.fn is not TrainerFn.FITTING:
         overfit = False
     strategy = trainer.strategy
+    together = stage is RunningStage.TRAINING or strategy.steps_together
     sampler_kwargs = trainer.distributed_sampler_kwargs
     prepared = []
     for loader in combined.flattened:
@@ -134,7 +135,7 @@ def prepare_loaders(trainer: Trainer, stage: RunningStage, source: Any, limit: i
             loader = without_shuffle(loader, prefix)
         if sampler_kwargs is not None:
             loader = with_distributed_sampler(loader, sampler_kwargs, mode=stage)
-        if stage is RunningStage.TRAINING:
+        if together:
             loader = in_step(loader, strategy)
         loader = strategy.process_dataloader(loader)
         reloads = bool(trainer.reload_dataloaders_every_n_epochs)
@@ -145,7 +146,7 @@ def prepare_loaders(trainer: Trainer, stage: RunningStage, source: Any, limit: i
     if any(new is not old for new, old in zip(prepared, combined.flattened)):
         combined.flattened = prepared
     counts = [batch_count(loader, warn=True) for loader in combined.flattened]
-    if stage is RunningStage.TRAINING:
+    if together:
         counts = counts_of_all(counts, strategy)
     limits = [limited_count(count, limit, prefix) for count in counts]
     return Loaders(combined, limits)

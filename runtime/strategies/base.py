@@ -54,6 +54,7 @@ class Strategy(ABC):
 
     handles_sync = False  # whether gradients are synchronised between processes, so that it can be put off
     handles_gradient_accumulation = False
+    steps_together = False  # whether a process waits for the others in each step of an evaluation, too
     num_nodes = 1
     num_processes = 1
     node_rank = 0

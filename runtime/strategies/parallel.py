@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..accelerators import Accelerator
 from ..checkpoint_io import CheckpointIO
-from ..errors import rank_zero_info, rank_zero_only
+from ..errors import MisconfigurationException, rank_zero_info, rank_zero_only
 from ..precision import Precision
 from . import environment
 from .base import Gradients, Strategy
@@ -137,7 +137,12 @@ class ParallelStrategy(Strategy):
         if dist.is_initialized():
             if dist.get_world_size() == self.world_size:
                 return
-            dist.destroy_process_group()  # of an earlier Trainer with other devices
+            if dist.get_world_size() > 1:
+                raise MisconfigurationException(
+                    f"A process group of {dist.get_world_size()} exists, but `Trainer(devices={self.num_processes},"
+                    f" num_nodes={self.num_nodes})` needs one of {self.world_size}. Make them agree."
+                )
+            dist.destroy_process_group()  # of an earlier Trainer's one process
         environment.publish("MASTER_ADDR", self.environment.main_address)
         environment.publish("MASTER_PORT", str(self.environment.main_port))
         backend = self.process_group_backend or ("nccl" if self.root_device.type == "cuda" else "gloo")

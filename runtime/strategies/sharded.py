@@ -32,6 +32,7 @@ class Shards:
 class ShardedStrategy(ParallelStrategy):
     """Parameters are DTensors, of which each process holds a part."""
 
+    steps_together = True  # the parameters are gathered in each forward
     saves_shards = False  # a folder of shards, or one file with everything
 
     @property

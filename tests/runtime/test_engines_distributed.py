@@ -100,6 +100,8 @@ UNEVEN: dict[str, Case] = {
     "65 samples": {**DDP, "samples": 65},
     "62 samples": {**DDP, "samples": 62},
     "more batches in one process": {**DDP, "uneven": True},
+    "more of validation in one process": {**DDP, "uneven_validation": True, "max_epochs": 1},
+    "more of validation in one process, fsdp": {**FSDP, "uneven_validation": True, "max_epochs": 1},
 }
 WINDOW = {"check": "cut", "accumulate": 4, "samples": 88, "dropout": 0.3, "shuffle": True, "max_epochs": 2}
 CUT: dict[str, Case] = {
@@ -176,6 +178,11 @@ def test_an_uneven_last_batch_does_not_hang(own_launch: dict[str, Any]) -> None:
 
 def test_uneven_numbers_of_batches_do_not_hang(own_launch: dict[str, Any]) -> None:
     assert own_launch["more batches in one process"]["global_step"] == 2 * 2  # two epochs of the shorter share
+
+
+@pytest.mark.parametrize("strategy", ["", ", fsdp"])
+def test_uneven_numbers_of_validation_batches_do_not_hang(strategy: str, own_launch: dict[str, Any]) -> None:
+    assert own_launch[f"more of validation in one process{strategy}"]["val_loss"] > 0
 
 
 # --- bit for bit -----------------------------------------------------------------------------------------------------

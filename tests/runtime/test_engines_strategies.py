@@ -377,6 +377,13 @@ def test_collective_calls_of_one_process_change_nothing(strategy: Any) -> None:
     strategy.barrier()
 
 
+def test_a_group_of_another_size_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 3)
+    with pytest.raises(MisconfigurationException, match="A process group of 3 exists, but .*needs one of 2"):
+        resolve_strategy("cpu", "ddp", 2).setup_environment()
+
+
 def test_layers_are_made_on_the_device_and_not_filled() -> None:
     strategy = SingleDeviceStrategy("meta", precision_plugin=HalfPrecision("bf16-true"))
     with strategy.tensor_init_context():

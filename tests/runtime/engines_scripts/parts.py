@@ -90,7 +90,7 @@ def loaders(case: dict[str, Any]) -> tuple[DataLoader, DataLoader]:
     samples, batch_size = data(case.get("samples", 64)), case["batch_size"]
     training = Uneven() if case.get("uneven") else samples
     train = DataLoader(training, batch_size, shuffle=case.get("shuffle", False))
-    return train, DataLoader(samples, batch_size)
+    return train, DataLoader(Uneven() if case.get("uneven_validation") else samples, batch_size)
 
 
 def trainer(case: dict[str, Any], **more: Any) -> L.Trainer:
