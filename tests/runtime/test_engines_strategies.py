@@ -380,7 +380,7 @@ def test_collective_calls_of_one_process_change_nothing(strategy: Any) -> None:
 def test_a_group_of_another_size_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 3)
-    with pytest.raises(MisconfigurationException, match="A process group of 3 exists, but .*needs one of 2"):
+    with pytest.raises(MisconfigurationException, match=r"A process group of 3 exists, but .*needs one of 2"):
         resolve_strategy("cpu", "ddp", 2).setup_environment()
 
 
