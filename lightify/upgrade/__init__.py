@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from libcst.metadata import MetadataWrapper, PositionProvider
-
 from lightify.errors import LightifyError
 from lightify.parse import read_module
 from lightify.selfcheck import self_check
@@ -52,9 +50,7 @@ def upgrade(source: Source, settings: Settings) -> Upgrade:
     _, module = read_module(source)
     if Script(module).package is None:
         return Upgrade(source, source.text)
-    places = MetadataWrapper(module, unsafe_skip_copy=True).resolve(PositionProvider)
-    log = Log(source.path, {node: (place.start.line, place.start.column) for node, place in places.items()},
-              library_root(settings.runtime_module(source.neighbours)))  # fmt: skip
+    log = Log(source.path, module, library_root(settings.runtime_module(source.neighbours)))
     for name, form in REGISTRY.items():
         log.form = name
         module = form(Script(module), log)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import libcst as cst
@@ -21,12 +22,20 @@ class Log:
     """Collects what the forms did and could not do; places are those of the source, however often it was edited."""
 
     path: str
-    places: Mapping[cst.CSTNode, tuple[int, int]]
+    module: cst.Module  # of the source
     package: str  # what the result imports
     form: str = ""
     rewrites: list[Rewrite] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     notes: list[Diagnostic] = field(default_factory=list)
+
+    @cached_property
+    def places(self) -> Mapping[cst.CSTNode, tuple[int, int]]:
+        """Line and column of every node; worked out when the first is asked for."""
+        from libcst.metadata import MetadataWrapper, PositionProvider
+
+        found = MetadataWrapper(self.module, unsafe_skip_copy=True).resolve(PositionProvider)
+        return {node: (place.start.line, place.start.column) for node, place in found.items()}
 
     def rewrote(self, node: cst.CSTNode, old: str, new: str) -> None:
         """Notes a rewrite, unless of code that a form has added."""

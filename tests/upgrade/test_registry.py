@@ -10,6 +10,7 @@ import pytest
 from lightify.runtime import legacy
 
 from lightify.upgrade import REGISTRY, attributes, hooks, step_ends, trainer_arguments, trainer_calls
+from tests.upgrade.scripts import check_same, run
 
 HERE = Path(__file__).parent
 SUPPORT = {"__init__", "base", "edit", "manual", "names", "script"}
@@ -89,8 +90,6 @@ ARGUMENTS = {
 @pytest.mark.parametrize("name", ARGUMENTS)
 def test_a_trainer_of_1x_is_the_upgraded_one(name: str) -> None:
     """The runtime's adapter and the rewritten call make the same Trainer."""
-    from tests.upgrade.scripts import run
-
     old = f"L.Trainer({name}={ARGUMENTS[name]}, accelerator='cpu')".replace(
         ", accelerator='cpu'", "" if name in ("gpus", "num_processes") else ", accelerator='cpu'"
     )
@@ -110,3 +109,8 @@ def _shown(trainer: object) -> dict[str, object]:
         fields = ("refresh_rate", "process_position", "_refresh_rate", "_process_position", "_max_depth", "monitor")
         shown[type(callback).__name__] = {name: getattr(callback, name, None) for name in fields}
     return {**shown, "accelerator": type(trainer.accelerator).__name__}  # type: ignore[attr-defined]
+
+
+def test_what_convert_writes_has_no_old_form() -> None:
+    for path in sorted(Path("fixtures").glob("*/expected.py"))[::2]:
+        check_same(path.read_text(encoding="utf-8"))
