@@ -187,6 +187,15 @@ def test_code_that_cannot_move_is_refused_with_its_place(write: Write, old: str,
     assert reason in refusal.message.replace(f"{Path(refusal.span.path).parent}/", "")
 
 
+def test_a_call_inside_an_expression_stays_and_its_file_trains(write: Write) -> None:
+    text = main("from engine import train_epoch", "train_epoch").replace(
+        "found = train_epoch(model, train_loader, optimizer)", "found = [train_epoch(model, train_loader, optimizer)]"
+    )
+    done = run_of({"main.py": text, "engine.py": EPOCH}, write)
+    assert done.mode == "manual" and done.elsewhere == ()
+    assert methods(done.text)["training_step"].startswith("found = [train_epoch(self.model, ")
+
+
 def test_a_file_that_seeds_when_it_is_loaded_is_still_loaded(write: Write) -> None:
     engine = EPOCH.replace("total += right(scores, y)  # counted on the way", "total += 1")
     main_text = main("from engine import train_epoch", "train_epoch")

@@ -39,15 +39,15 @@ def adopted(nest: Nest, tree: Tree) -> tuple[cst.BaseStatement, ...] | Refusal:
 
 
 def unreached(nest: Nest, taken: Sequence[cst.CSTNode], tree: Tree) -> Refusal | None:
-    """Refuses a loop of another file that trains and that the run only calls."""
+    """Refuses a loop of another file that trains, that the run only calls, and whose code can't move."""
     moved = set(run_nodes(nest))
     for site in nest.sites:
         holder = tree.linked(site)
         if holder is None or holder in taken or site in moved:
             continue
         loop = next((a for a in tree.ancestors(site) if isinstance(a, Loop)), None)
-        if loop is not None:
-            why = tree.links.fixed.get(holder) or (nest.notes[-1] if nest.notes else "its call is not a plain one")
+        why = tree.links.fixed.get(holder)
+        if loop is not None and why is not None:
             return _refusal(loop, why, holder, tree)
     return None
 
