@@ -1,5 +1,6 @@
 """What `Trainer(plugins=...)` takes, under the import paths of Lightning; nothing is defined here."""
 
+from . import environments, io, layer_sync, precision
 from .io import AsyncCheckpointIO, CheckpointIO, TorchCheckpointIO, XLACheckpointIO
 from .layer_sync import LayerSync, TorchSyncBatchNorm
 from .precision import (
@@ -30,4 +31,8 @@ __all__ = [
     "TransformerEnginePrecision",
     "XLACheckpointIO",
     "XLAPrecision",
+    "environments",
+    "io",
+    "layer_sync",
+    "precision",
 ]

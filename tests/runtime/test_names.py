@@ -6,6 +6,8 @@ import copy
 import importlib
 import json
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,17 @@ from lightify.runtime.serve import ServableModule, ServableModuleValidator
 )
 def test_lightnings_import_paths(path: str, name: str) -> None:
     assert hasattr(importlib.import_module(f"lightify.runtime.{path}"), name)
+
+
+def test_packages_are_attributes() -> None:
+    script = """
+import lightify.runtime as L
+L.utilities.rank_zero.rank_zero_only, L.utilities.types.STEP_OUTPUT, L.plugins.io.TorchCheckpointIO, L.tuner.Tuner
+L.core.LightningModule, L.demos.BoringModel, L.callbacks.Timer, L.loggers.CSVLogger, L.strategies.DDPStrategy
+L.no_such_name
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "module 'lightify.runtime' has no attribute 'no_such_name'" in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize("make", [absent.XLAProfiler, absent.DeepSpeedSummary, LitLogger, NeptuneLogger])
