@@ -30,7 +30,7 @@ REDUCTIONS: dict[Any, str] = {
 _TRAIN_BATCH_HOOKS = frozenset({
     "training_step", "on_train_batch_start", "on_train_batch_end", "on_before_zero_grad", "on_before_backward",
     "on_after_backward", "on_before_optimizer_step", "optimizer_step", "backward", "optimizer_zero_grad",
-    "configure_gradient_clipping", "lr_scheduler_step",
+    "configure_gradient_clipping",
 })  # fmt: skip
 _EVAL_BATCH_HOOKS = frozenset(
     name.format(stage)

@@ -14,7 +14,7 @@ import torch
 from .data import Loaders, device_mover, prepare_loaders, request
 from .errors import MisconfigurationException
 from .fetching import BatchIterator, is_wanted
-from .hooks import Hooks, accepts, is_overridden
+from .hooks import Hooks, accepts, is_overridden, is_redefined
 from .loaders import set_epoch, track_indices
 from .logged import store_pending, write_metrics
 from .module import LightningModule
@@ -154,7 +154,7 @@ class EvaluationRun:
         """What sets the mode for the evaluation and what sets it back: each submodule's own by default."""
         module, name = self.module, f"on_{self.stem}_model_train"
         to_eval = getattr(module, f"on_{self.stem}_model_eval")
-        if is_overridden(name, module, LightningModule):
+        if is_redefined(name, module, LightningModule):
             return to_eval, getattr(module, name)
         modes = [(part, part.training) for part in (self.trainer.model or module).modules()]
 

@@ -72,6 +72,23 @@ def is_overridden(name: str, instance: object, base: type) -> bool:
     return own is not None and own is not getattr(base, name, None)
 
 
+def is_redefined(name: str, instance: object, base: type) -> bool:
+    """`is_overridden`, unless what is set on the instance only wraps the base's own method."""
+    if not is_overridden(name, instance, base):
+        return False
+    return _code(getattr(instance, name)) is not _code(getattr(base, name, None))
+
+
+def _code(function: Any) -> Any:
+    """The code behind a method, below wrappers, partial functions and mocks that wrap."""
+    while function is not None and not hasattr(function, "__code__"):
+        if isinstance(function, functools.partial) and not hasattr(function, "__wrapped__"):
+            function = function.func
+        else:
+            function = getattr(function, "__wrapped__", None) or vars(function).get("_mock_wraps")
+    return None if function is None else inspect.unwrap(function).__code__
+
+
 def accepts(function: Callable[..., Any], name: str, at_least: int | None = None) -> bool:
     """Whether a hook takes an argument of this name, or so many that it must be meant, or anything."""
     params = inspect.signature(function).parameters.values()

@@ -13,7 +13,7 @@ from .callbacks.early_stopping import EarlyStopping
 from .datamodule import LightningDataModule
 from .errors import rank_zero_info
 from .evaluation import EvaluationRun, PredictionRun
-from .hooks import Hooks, is_overridden
+from .hooks import Hooks, is_overridden, is_redefined
 from .loggers import WandbLogger
 from .module import LightningModule
 from .optim import LightningOptimizer, check_schedulers, normal_form
@@ -115,7 +115,7 @@ def call_setup_hooks(trainer: Trainer) -> None:
 def configure_model(trainer: Trainer) -> None:
     module = trainer.lightning_module
     for name in ("configure_sharded_model", "configure_model"):
-        if is_overridden(name, module, LightningModule):
+        if is_redefined(name, module, LightningModule):
             trainer.run.hook = name
             with trainer.strategy.tensor_init_context(), trainer.strategy.model_sharded_context():
                 getattr(module, name)()

@@ -146,13 +146,13 @@ class TrainingRun:
         source = request(trainer, RunningStage.TRAINING)
         self.strategy.barrier("train_dataloader()")
         loaders = prepare_loaders(trainer, RunningStage.TRAINING, source, trainer.limit_train_batches, "max_size_cycle")
+        self.loaders = loaders
+        self.num_batches = loaders.num_batches
         if loaders.is_sequential:
             raise ValueError(
                 'As in Lightning, the `FitLoop` does not support the `CombinedLoader(mode="sequential")` mode.'
                 " The available modes are: ['min_size', 'max_size_cycle', 'max_size']"
             )
-        self.loaders = loaders
-        self.num_batches = loaders.num_batches
         if trainer.checkpoint_callbacks:
             for reason in filter(None, map(inexact_reason, loaders.given)):
                 self.said.info(f"A run that is taken up within an epoch will not be exactly this one: {reason}.")
@@ -365,11 +365,12 @@ class TrainingRun:
     def validate(self) -> None:
         """Validation inside the epoch."""
         trainer, state = self.trainer, self.state
-        hook, state.hook = state.hook, None
+        hook, state.hook = state.hook, "on_validation_model_zero_grad"
         trainer._board.fold(self.results)
         self.strategy.share_buffers()
         if is_overridden("on_validation_model_zero_grad", self.module, LightningModule):
             self.module.on_validation_model_zero_grad()
+        state.hook = None
         trainer.state.stage = RunningStage.VALIDATING
         trainer._results = self.validation.results
         self.validation_start = {"random": capture(), "order": validation_order(self)}

@@ -173,7 +173,9 @@ class Restorer:
         trainer.strategy.load_model_state_dict(self.checkpoint, strict=trainer.lightning_module.strict_loading)
         datamodule = trainer.datamodule
         if datamodule is not None and type(datamodule).__qualname__ in self.checkpoint:
-            datamodule.load_state_dict(self.checkpoint[type(datamodule).__qualname__])
+            name = f"[LightningDataModule]{type(datamodule).__name__}.load_state_dict"
+            load = trainer.profiler.measured(name, datamodule.load_state_dict)
+            load(self.checkpoint[type(datamodule).__qualname__])
         self._callbacks(callback_base)
 
     def _callbacks(self, callback_base: type) -> None:

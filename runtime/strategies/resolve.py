@@ -57,8 +57,8 @@ def resolve_strategy(
         raise ValueError(f"Received both `precision={precision}` and `plugins={given[Precision]}`. Choose one.")
     if sync_batchnorm and not isinstance(given.get(LayerSync, TorchSyncBatchNorm()), TorchSyncBatchNorm):
         raise MisconfigurationException(
-            f"You set `Trainer(sync_batchnorm=True)` and provided a `{type(given[LayerSync]).__name__}`"
-            " plugin, but this is not allowed. Choose one or the other."
+            "You set `Trainer(sync_batchnorm=True)` and provided a `LayerSync` plugin, but this is not allowed."
+            f" Choose one or the other; the plugin is a `{type(given[LayerSync]).__name__}`."
         )
     if isinstance(num_nodes, bool) or not isinstance(num_nodes, int) or num_nodes < 1:
         raise ValueError(f"`num_nodes` must be a positive integer, but got {num_nodes}.")

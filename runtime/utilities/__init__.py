@@ -17,7 +17,7 @@ from ..optim import GradClipAlgorithmType
 from ..state import LightningEnum
 from ..throughput import measure_flops
 from ..transfer import move_data_to_device
-from . import combined_loader, exceptions, grads, memory, model_summary, parsing, rank_zero, seed, types
+from . import combined_loader, exceptions, grads, memory, model_helpers, model_summary, parsing, rank_zero, seed, types
 
 __all__ = [
     "AttributeDict",
@@ -35,6 +35,7 @@ __all__ = [
     "is_shared_filesystem",
     "measure_flops",
     "memory",
+    "model_helpers",
     "model_summary",
     "move_data_to_device",
     "parsing",

@@ -141,6 +141,7 @@ def test_levels_and_reductions(arguments: dict[str, Any], size: int, expected: d
         ("on_fit_start", {}, 1.0, "can't `self.log"),
         ("configure_model", {}, 1.0, "can't `self.log"),
         ("configure_optimizers", {}, 1.0, "can't `self.log"),
+        ("lr_scheduler_step", {}, 1.0, "can't `self.log"),
         ("on_train_end", {}, 1.0, "can't `self.log"),
         ("on_train_epoch_end", {"on_step": True}, 1.0, "on_step=True"),
         ("on_train_start", {"on_epoch": False}, 1.0, "on_epoch=False"),

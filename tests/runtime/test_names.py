@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import importlib
 import json
 import pickle
@@ -163,3 +164,25 @@ def test_metrics_of_several_runs_are_merged() -> None:
 def test_classes_as_keys_are_kept_in_a_checkpoint(value: Any) -> None:
     kept = plain_types.loadable({"value": value})
     assert plain_types.restore_foreign(kept) == {"value": value}
+
+
+def test_is_overridden_sees_through_wrappers() -> None:
+    from unittest.mock import Mock
+
+    from lightify.runtime.utilities.model_helpers import is_overridden
+
+    model = BoringModel()
+    assert is_overridden("training_step", model) and not is_overridden("on_fit_start", model)
+    assert is_overridden("train_dataloader", BoringDataModule()) and not is_overridden("on_fit_start", L.Callback())
+    for wrapped in (
+        functools.wraps(model.on_fit_start)(lambda: model.on_fit_start()),
+        functools.partial(model.on_fit_start),
+        Mock(wraps=model.on_fit_start),
+    ):
+        model.on_fit_start = wrapped  # type: ignore[method-assign]
+        assert not is_overridden("on_fit_start", model)
+        del model.on_fit_start
+    model.on_fit_start = lambda: None  # type: ignore[method-assign]
+    assert is_overridden("on_fit_start", model) and not is_overridden("on_fit_start", None)
+    with pytest.raises(ValueError, match="Expected a parent"):
+        is_overridden("on_fit_start", object())
