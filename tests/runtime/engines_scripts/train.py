@@ -36,6 +36,8 @@ def main(cases: list[dict[str, Any]]) -> None:
             dist.all_gather_object(results, result)
         if not dist.is_initialized() or dist.get_rank() == 0:
             Path(case["folder"], "result.json").write_text(json.dumps(results))
+    if dist.is_initialized():
+        dist.destroy_process_group()  # the Trainer leaves to the script what the script made
 
 
 if __name__ == "__main__":
