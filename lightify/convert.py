@@ -84,8 +84,8 @@ def _convert(source: Source, settings: Settings) -> Conversion:
 
 
 def _planned(tree: Tree, settings: Settings) -> tuple[Tree, Analysis, Plans | Refusal]:
-    """Plans the script without its own DistributedDataParallel, or as it is where no strategy can take its place."""
-    bare = distribution(tree)
+    """Plans the script without its own wrapper for several devices, or as it is where no strategy does the same."""
+    bare = distribution(tree, identical=settings.style == "faithful")
     reason = bare if isinstance(bare, str) else ""
     if isinstance(bare, Distribution):
         analysis = analyze(bare.tree)
@@ -93,11 +93,11 @@ def _planned(tree: Tree, settings: Settings) -> tuple[Tree, Analysis, Plans | Re
         reason = undistributed(plans)
         if isinstance(plans, Plans) and not reason:
             return bare.tree, analysis, plans
+        reason = bare.kept(reason)
     analysis = analyze(tree)
     plans = make_plans(tree, analysis, settings)
     if reason and isinstance(plans, Plans):
-        note = f"the script keeps its own DistributedDataParallel: {reason}"
-        runs = tuple(replace(plan, reasons=(*plan.reasons, note)) for plan in plans.runs)
+        runs = tuple(replace(plan, reasons=(*plan.reasons, reason)) for plan in plans.runs)
         plans = replace(plans, runs=runs)
     return tree, analysis, plans
 

@@ -391,7 +391,8 @@ class _Rewriter:
             return node
         kept = {id(getattr(node, name)) for name in skip if getattr(node, name, None) is not None}
         # each process of a distributed script prints for itself, a Trainer once
-        logs = summary and "print" not in self.tree.functions and self.plan.distributed is None
+        spread = self.plan.distributed
+        logs = summary and "print" not in self.tree.functions and (spread is None or not spread.group)
 
         def change(child: cst.CSTNode) -> cst.CSTNode:
             if id(child) in kept:

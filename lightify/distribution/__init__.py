@@ -1,4 +1,4 @@
-"""Takes DistributedDataParallel out of a script: what is left trains one network, which a Trainer can distribute."""
+"""Takes the wrapper for several devices out of a script: what is left is a network that a Trainer can distribute."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ class Distribution:
     """A script without its wrapper, and what a strategy must know to take its place.
 
     Attributes:
+        wrapper: its name, `DistributedDataParallel` or `DataParallel`.
         tree: the script; its statements are those of the source, one for one.
         gone: statements that did nothing but wrap.
         changed: statements that say now without a wrapper what they said with one.
@@ -30,10 +31,11 @@ class Distribution:
         place: of the first statement that wrapped it.
         condition: when it was wrapped; None for always.
         arguments: of the wrapper, as text.
-        launch: how the processes are started.
+        launch: how the processes are started; None for a wrapper that splits batches in one process.
         syncs_buffers: evaluation reads statistics that the wrapper kept equal.
     """
 
+    wrapper: str
     tree: Tree
     gone: frozenset[cst.CSTNode]
     changed: frozenset[cst.CSTNode]
@@ -43,17 +45,41 @@ class Distribution:
     place: SourceSpan
     condition: cst.BaseExpression | None
     arguments: tuple[tuple[str, str], ...]
-    launch: Launch
+    launch: Launch | None
     syncs_buffers: bool
 
+    def kept(self, reason: str) -> str:
+        """The sentence that says why the script keeps its wrapper."""
+        return _kept(self.wrapper, reason)
 
-def distribution(tree: Tree) -> Distribution | str | None:
-    """The script without its wrapper; a text says why it keeps it, None that it has none."""
-    if "DistributedDataParallel" not in tree.text:
+
+def distribution(tree: Tree, *, identical: bool) -> Distribution | str | None:
+    """The script without its wrapper; a text says why it keeps it, None that it has none.
+
+    Args:
+        identical: no number may change: DataParallel splits each batch, which no strategy does.
+    """
+    if "DataParallel" not in tree.text:
         return None
-    wrapping = find_wrapping(tree)
-    if wrapping is None or isinstance(wrapping, str):
-        return wrapping
+    for wrapper in ("DistributedDataParallel", "DataParallel"):
+        wrapping = find_wrapping(tree, wrapper)
+        if wrapping is None:
+            continue
+        if wrapper == "DataParallel" and identical:
+            return _kept(
+                wrapper, "it splits batches in one process, no strategy does (--style idiomatic starts several)"
+            )
+        bare = _bare(tree, wrapper, wrapping) if isinstance(wrapping, Wrapping) else wrapping
+        return _kept(wrapper, bare) if isinstance(bare, str) else bare
+    return None
+
+
+def _kept(wrapper: str, reason: str) -> str:
+    return f"the script keeps its own {wrapper}: {reason}"
+
+
+def _bare(tree: Tree, wrapper: str, wrapping: Wrapping) -> Distribution | str:
+    """The script without the wrapper; a text says why it needs it."""
     try:
         found = follow(tree, wrapping)
     except Unclear as reason:
@@ -61,17 +87,19 @@ def distribution(tree: Tree) -> Distribution | str | None:
     if any(tree.linked(node) is not None for node in found.edits):
         return "another file knows of the wrapper"
     problem = _trains_apart(tree, found) or _condition_changes(tree, wrapping)
-    syncs = needs_sync(tree, found)
-    launch = launch_of(tree)
+    alone = wrapper == "DataParallel"
+    syncs = False if alone else needs_sync(tree, found)
+    launch = None if alone else launch_of(tree)
     for part in (problem, syncs, launch):
         if isinstance(part, str) and part:
             return part
-    assert isinstance(launch, Launch) and isinstance(syncs, bool)
+    assert not isinstance(launch, str) and isinstance(syncs, bool)
     bare = edited(tree, found.edits)
     successor = dict(zip(tree.spans, bare.spans))
     changed = frozenset(new for old, new in successor.items() if _was_edited(old, found.edits))
     gone = _gone(bare, {successor[_statement(call, tree)] for call in wrapping.calls})
     return Distribution(
+        wrapper=wrapper,
         tree=bare,
         gone=gone,
         changed=changed,

@@ -1,4 +1,4 @@
-"""Where a script wraps its network in DistributedDataParallel, and under which condition."""
+"""Where a script wraps its network for several devices, and under which condition."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ class Wrapping:
     arguments: tuple[tuple[str, str], ...]
 
 
-def wraps(node: cst.CSTNode, tree: Tree) -> bool:
-    """True for a call of torch's DistributedDataParallel."""
+def wraps(node: cst.CSTNode, wrapper: str, tree: Tree) -> bool:
+    """True for a call of one of torch's wrappers."""
     full = tree.qualified(node.func) if isinstance(node, cst.Call) else None
-    return full is not None and full.startswith("torch.") and full.endswith(".DistributedDataParallel")
+    return full is not None and full.startswith("torch.") and full.endswith(f".{wrapper}")
 
 
-def find_wrapping(tree: Tree) -> Wrapping | str | None:
+def find_wrapping(tree: Tree, wrapper: str) -> Wrapping | str | None:
     """Reads how the network is wrapped; a text says why that is not clear, None that it is not."""
-    calls = [node for node in tree.parents if isinstance(node, cst.Call) and wraps(node, tree)]
+    calls = [node for node in tree.parents if isinstance(node, cst.Call) and wraps(node, wrapper, tree)]
     if not calls:
         return None
     functions = {enclosing_function(call, tree) for call in calls}

@@ -9,6 +9,7 @@ import libcst as cst
 from lightify.analyze import class_of
 from lightify.distribution import Distribution
 from lightify.distribution.holders import Holder
+from lightify.distribution.launch import Launch
 from lightify.distribution.wrapping import names_of
 from lightify.errors import Refusal
 from lightify.facts import Kind
@@ -26,7 +27,12 @@ def strategy_options(draft: Draft) -> list[TrainerOption]:
     found = draft.distribution
     if found is None:
         return [TrainerOption("devices", "1")]
-    group, here = found.launch.group, _per_machine(found, draft)
+    if found.launch is None:
+        draft.steps_away.append(
+            "DataParallel becomes a process for each device, which runs the script and takes whole batches"
+        )
+        return [TrainerOption("strategy", '"auto"'), TrainerOption("devices", '"auto"')]
+    group, here = found.launch.group, _per_machine(found.launch, draft)
     nodes = f"{group}.get_world_size() // {here}" if found.launch.several_machines else "1"
     if not found.launch.spawned:
         nodes = 'int(os.environ.get("GROUP_WORLD_SIZE", 1))'
@@ -44,11 +50,11 @@ def distributed(draft: Draft, captured: Sequence[tuple[Variable, str]]) -> Distr
     found = draft.distribution
     if found is None:
         return None
-    imports = ("import os",) if draft.tree.imports.get("os") != "os" else ()
+    launch = found.launch
     return Distributed(
-        before_fit=_before_fit(draft, found, captured),
-        imports=imports,
-        group=found.launch.group,
+        before_fit=_before_fit(draft, found, launch, captured) if launch is not None else (),
+        imports=("import os",) if launch is not None and draft.tree.imports.get("os") != "os" else (),
+        group=launch.group if launch is not None else "",
         syncs_buffers=found.syncs_buffers,
         changed=found.changed,
         problem=_unfit(draft, found, captured),
@@ -71,11 +77,13 @@ def unwrapped(found: Distribution | None) -> frozenset[cst.CSTNode]:
     return found.gone | {found.tree.parents[node] for node in found.gone if isinstance(node, cst.Assign)}
 
 
-def _before_fit(draft: Draft, found: Distribution, captured: Sequence[tuple[Variable, str]]) -> tuple[str, ...]:
+def _before_fit(
+    draft: Draft, found: Distribution, launch: Launch, captured: Sequence[tuple[Variable, str]]
+) -> tuple[str, ...]:
     lines = []
-    if found.launch.spawned:
-        rank, here = f"{found.launch.group}.get_rank()", _per_machine(found, draft)
-        local = f"{rank} % {here}" if found.launch.several_machines else rank
+    if launch.spawned:
+        rank, here = f"{launch.group}.get_rank()", _per_machine(launch, draft)
+        local = f"{rank} % {here}" if launch.several_machines else rank
         lines.append(f'os.environ["LOCAL_RANK"] = str({local})')
     if found.syncs_buffers:
         names = [_host_name(v) for v, _ in captured if _holds(v, draft, found)]
@@ -102,7 +110,8 @@ def _unfit(draft: Draft, found: Distribution, captured: Sequence[tuple[Variable,
     others = [v for v, _ in captured if not _holds(v, draft, found) and _may_train(v, draft)]
     if others:
         return f"`{others[0].name}` is no part of the wrapped network"
-    if found.launch.spawned and found.launch.several_machines and not _per_machine(found, draft).isidentifier():
+    launch = found.launch
+    if launch is not None and launch.several_machines and not _per_machine(launch, draft).isidentifier():
         return "its processes are spawned on several machines"
     if found.syncs_buffers and draft.tree.imports.get("torch") != "torch":
         return "torch is not imported by its name"
@@ -119,9 +128,8 @@ def _strategy(draft: Draft, found: Distribution) -> str:
     return f"{place}.DDPStrategy({given})"
 
 
-def _per_machine(found: Distribution, draft: Draft) -> str:
+def _per_machine(launch: Launch, draft: Draft) -> str:
     """The number of processes of one machine, in terms of the host."""
-    launch = found.launch
     host = draft.nest.host.function
     if launch.per_machine and host is not None and host.name.value == launch.worker:
         return launch.per_machine

@@ -57,7 +57,7 @@ def verify(
     seed: int = 0,
     python: str | None = None,
 ) -> Verdict:
-    """Runs both scripts side by side, each in a copy of the current folder, and compares how they trained.
+    """Runs both scripts, each in a copy of the current folder, and compares how they trained.
 
     Args:
         steps: leave each script after so many optimizer steps; None runs it to its end.
@@ -79,7 +79,9 @@ def verify(
 
 
 def run_traced_pair(old: Command, new: Command) -> tuple[Run, Run]:
-    """Runs both at the same time."""
+    """Runs both at the same time; one after the other where they would meet at the port of a process group."""
+    if any(b"distributed" in command.script.read_bytes() for command in (old, new)):
+        return run_traced(old), run_traced(new)
     with _Child(old) as first, _Child(new) as second:
         return first.result(), second.result()
 

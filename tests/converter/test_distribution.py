@@ -157,6 +157,28 @@ KEPT = {
 }
 
 
+DATA_PARALLEL = {
+    "always": script(STEP, setup=f"{MODEL}model = nn.DataParallel(model)\n{REST}", after=SAVE),
+    "with several devices": script(
+        STEP,
+        setup=f"{MODEL}if torch.cuda.device_count() > 1:\n    model = nn.DataParallel(model)\n{REST}",
+        after=SAVE,
+    ),
+}
+
+
+@pytest.mark.parametrize("text", DATA_PARALLEL.values(), ids=DATA_PARALLEL)
+def test_data_parallel_becomes_processes_in_the_idiomatic_style_only(text: str) -> None:
+    faithful, idiomatic = converted(text), converted(text, style="idiomatic")
+    assert "nn.DataParallel(model)" in (faithful.text or "")
+    assert any("keeps its own DataParallel" in reason for reason in faithful.reasons)
+    assert idiomatic.text is not None
+    assert "DataParallel" not in idiomatic.text
+    assert 'strategy="auto"' in idiomatic.text and 'devices="auto"' in idiomatic.text
+    assert "prefix=" in idiomatic.text  # the saved names stay
+    assert any("DataParallel becomes" in departure for departure in idiomatic.departures)
+
+
 @pytest.mark.parametrize(("text", "there", "gone"), TAKEN_OUT.values(), ids=TAKEN_OUT)
 def test_the_wrapper_is_taken_out(text: str, there: list[str], gone: list[str]) -> None:
     done = converted(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from lightify.errors import LightifyError
 from lightify.verify import Outcome, Verdict, verify
-from lightify.verify.run import Command, run_traced
+from lightify.verify.run import Command, run_traced, run_traced_pair
 
 BASE = """\
 import sys
@@ -271,3 +272,18 @@ def run_of(tmp_path: Path, text: str):
     script = tmp_path / "script.py"
     script.write_text(text)
     return run_traced(Command(script))
+
+
+def test_scripts_with_a_process_group_take_turns(tmp_path: Path) -> None:
+    """Both wait for their processes at the same port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    script = tmp_path / "group.py"
+    script.write_text(
+        "import socket, time  # a stand-in for torch.distributed\n"
+        f"listener = socket.create_server(('127.0.0.1', {port}), reuse_port=False)\ntime.sleep(1.5)\n",
+        encoding="utf-8",
+    )
+    runs = run_traced_pair(Command(script, timeout_s=60), Command(script, timeout_s=60))
+    assert [run.exit_code for run in runs] == [0, 0], runs
