@@ -11,7 +11,7 @@ from lightify.analyze import scope_of
 from lightify.flow import Variable, bound_names, same_scope
 from lightify.parse import Tree
 from lightify.plan.runs import Loop
-from lightify.query import block, children, small, target_names
+from lightify.query import block, children, code, small, target_names
 
 
 def construction(variable: Variable, tree: Tree, loop: Loop) -> tuple[cst.BaseStatement, cst.Call] | None:
@@ -57,12 +57,17 @@ def _bindings(owner: cst.CSTNode) -> tuple[dict[str, list[tuple[cst.BaseStatemen
     """In a function or module: the plain `name = call(...)` statements, and how often each name is bound at all."""
     calls: dict[str, list[tuple[cst.BaseStatement, cst.Call]]] = {}
     bound: dict[str, int] = {}
+    same: set[cst.CSTNode] = set()  # what is left of `model = DDP(model)` where the Trainer wraps it
     for node in scope_nodes(owner):
         inner = small(node)
-        if isinstance(inner, cst.Assign) and len(inner.targets) == 1 and isinstance(inner.value, cst.Call):
+        if isinstance(inner, cst.Assign) and code(inner.targets[0].target) == code(inner.value):
+            same.add(inner.targets[0])
+        elif isinstance(inner, cst.Assign) and len(inner.targets) == 1 and isinstance(inner.value, cst.Call):
             target = inner.targets[0].target
             if isinstance(node, cst.BaseStatement) and isinstance(target, cst.Name):
                 calls.setdefault(target.value, []).append((node, inner.value))
+        if node in same:
+            continue
         if isinstance(node, (cst.AssignTarget, cst.For, cst.AugAssign, cst.AnnAssign, cst.NamedExpr)):
             names = target_names(node.target)
         elif isinstance(node, cst.AsName):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import libcst as cst
@@ -70,6 +71,15 @@ class Draft:
         found = self.evaluation
         evaluating = (*found.before, *found.body, *found.after) if found is not None else ()
         return (*evaluating, *self.nest.epoch_end)
+
+    def take(
+        self, nest: Nest, option: TrainerOption, fates: dict[cst.CSTNode, FateNote], departures: Sequence[str]
+    ) -> None:
+        """Reads the loops in another way, with an option that makes up for it."""
+        self.nest = nest
+        self.options.append(option)
+        self.fates.update(fates)
+        self.steps_away.extend(departures)
 
     def read_elsewhere(self) -> set[Variable]:
         """What the host reads after the run, or the functions that stay."""

@@ -41,6 +41,7 @@ from lightify.plan.types import (
     Plans,
 )
 from lightify.plan.validation import evaluation_of, modes_after_fit
+from lightify.plan.windows import accumulated
 from lightify.settings import Settings
 
 
@@ -118,6 +119,12 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
         return problem
     nest = draft.nest = idiom(draft, head)
     read = automatic(nest, draft.kinds, tree, analysis)
+    window = accumulated(draft, head) if isinstance(read, str) else None
+    if window is not None:
+        within = automatic(window.nest, draft.kinds, tree, analysis)
+        if isinstance(within, Automatic) and within.scheduler is None:
+            read, nest = replace(within, loss=window.loss), window.nest
+            draft.take(window.nest, window.option, window.fates, window.departures)
     auto = read if isinstance(read, Automatic) else None
     reasons = (*nest.notes, read) if isinstance(read, str) else nest.notes
     endable = ends_early(draft, head)

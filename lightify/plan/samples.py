@@ -15,7 +15,7 @@ from lightify.plan.draft import Draft
 from lightify.query import arguments, code, dotted, method_call, walk
 
 #: Samplers that visit each sample once.
-_EACH_SAMPLE = {"DistributedSampler", "RandomSampler", "SequentialSampler"}
+_EACH_SAMPLE = {"Sampler", "DistributedSampler", "RandomSampler", "SequentialSampler"}
 
 
 def counts_batches(
