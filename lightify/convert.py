@@ -19,6 +19,7 @@ from lightify.plan.adoption import Moved, moved_by_file, starts_itself
 from lightify.plan.make import make_plans
 from lightify.plan.strategy import undistributed
 from lightify.plan.types import Plans
+from lightify.recognisers.foreign import framework
 from lightify.render import render
 from lightify.rewrite import rewrite
 from lightify.selfcheck import self_check
@@ -60,7 +61,9 @@ def convert(source: Source, settings: Settings) -> Conversion:
 
 
 def _convert(source: Source, settings: Settings) -> Conversion:
-    tree, analysis, plans = _planned(link(parse(source)), settings)
+    script = parse(source)
+    # the code of a framework that stands beside the script (in its own repository) is not the script's
+    tree, analysis, plans = _planned(link(script) if framework(script) is None else script, settings)
     if isinstance(plans, Refusal):
         return Conversion(source, text=None, refusals=(plans,), findings=find_refused(tree, analysis, plans))
     pieces = rewrite(tree, plans, settings)

@@ -145,6 +145,14 @@ def test_a_moved_body_brings_its_imports(write: Write, imports: str, call: str, 
     assert [Path(moved.path).name for moved in done.elsewhere] == ["engine.py"]
 
 
+def test_a_framework_beside_the_script_is_not_its_code(write: Write) -> None:
+    driver = "class Accelerator:\n    def backward(self, loss):\n        loss.backward()\n"
+    body = "loss = criterion(model(x), y)\naccelerator.backward(loss)\noptimizer.step()"
+    text = script(body, before="from accelerate import Accelerator\naccelerator = Accelerator()\n")
+    done = run_of({"main.py": text, "accelerate/__init__.py": driver}, write)
+    assert [refusal.code for refusal in done.refusals] == ["LF210"]
+
+
 def test_a_name_that_the_script_gives_another_meaning_comes_under_a_free_one(write: Write) -> None:
     text = main("from engine import train_epoch\nright = 3", "train_epoch").replace(
         "import torch.nn.functional as F\n", ""

@@ -33,9 +33,14 @@ def recognise(node: cst.CSTNode, scope: Scope, tree: Tree) -> Iterable[Fact]:
             "several processes train one network in shared memory (Hogwild)",
             "train in one process, or with DistributedDataParallel",
         )
-    elif isinstance(node, (cst.Import, cst.ImportFrom)) and scope is None:
-        for name in tree.imports.values():
-            for framework, (code, reason) in _FRAMEWORKS.items():
-                if name == framework or name.startswith(framework + "."):
-                    yield Foreign(node, code, reason, "convert the plain PyTorch version of the script")
-                    return
+    elif isinstance(node, (cst.Import, cst.ImportFrom)) and scope is None and (found := framework(tree)) is not None:
+        yield Foreign(node, *found, "convert the plain PyTorch version of the script")
+
+
+def framework(tree: Tree) -> tuple[str, str] | None:
+    """The code and reason of a refusal when a script imports another framework's loop."""
+    for name in tree.imports.values():
+        for driver, found in _FRAMEWORKS.items():
+            if name == driver or name.startswith(f"{driver}."):
+                return found
+    return None
