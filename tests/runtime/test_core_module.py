@@ -184,7 +184,7 @@ def test_nothing_is_logged_as_a_scheduler_steps() -> None:
         def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
             self.log("lr", 1.0)
 
-    with pytest.raises(L.MisconfigurationException, match="can't .self.log.* inside `lr_scheduler_step`"):
+    with pytest.raises(L.MisconfigurationException, match="inside `lr_scheduler_step`"):
         L.Trainer(max_epochs=1, **QUIET).fit(Scheduled(), batches())
 
 
