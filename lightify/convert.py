@@ -68,7 +68,8 @@ def _convert(source: Source, settings: Settings) -> Conversion:
         return Conversion(source, text=None, refusals=(plans,), findings=find_refused(tree, analysis, plans))
     pieces = rewrite(tree, plans, settings)
     text = render(pieces, settings.runtime_module(source.neighbours), settings.line_length)
-    problems = self_check(text, source.text, source.path)
+    elsewhere = moved_by_file(plans, tree)
+    problems = self_check(text, source.text, source.path, (moved.text for moved in elsewhere))
     for problem in problems:
         if problem.severity == "error":
             raise LightifyError(problem)
@@ -80,7 +81,7 @@ def _convert(source: Source, settings: Settings) -> Conversion:
         found=inventory(tree, analysis, plans),
         ledger=account(tree, plans, pieces.dropped_imports),
         findings=(*plans.left, *find(tree, analysis, plans), *problems),
-        elsewhere=moved_by_file(plans, tree),
+        elsewhere=elsewhere,
         starts=any(starts_itself(plan.nest, tree) for plan in plans.runs),
         departures=tuple(dict.fromkeys(departure for plan in plans.runs for departure in plan.departures)),
     )

@@ -182,18 +182,9 @@ class _Linker:
             return self._attribute(module, name)
         if name in _BUILTINS:
             return f"the script gives {name} another meaning" if name in self.taken else None
-        if self._has_foreign_star(module):
-            return f"{name} comes from a star import"
+        if module.star_imports:
+            return f"{name} comes from a star import, or from nowhere"
         return None
-
-    def _has_foreign_star(self, module: Module, depth: int = 0) -> bool:
-        """True when a file takes all names from a package whose names are not known, itself or through another."""
-        for star in module.star_imports:
-            name = self.project.imported(module, star)
-            source = self.project.module(name) if name else None
-            if source is None or depth > 4 or self._has_foreign_star(source, depth + 1):
-                return True
-        return False
 
     def _attribute(self, module: Module, name: str) -> cst.BaseExpression:
         """`engine.name`: read anew each time."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import builtins
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -23,10 +23,15 @@ CLASS_NAMES = frozenset({"__class__", "__module__", "__qualname__"})
 BindingKind = Literal["import", "assignment", "handler", "other"]
 
 
-def self_check(text: str, source_text: str = "", path: str = "<result>") -> tuple[Diagnostic, ...]:
+def self_check(
+    text: str, source_text: str = "", path: str = "<result>", more: Iterable[str] = ()
+) -> tuple[Diagnostic, ...]:
     """Returns what is wrong with a converted script; what its source already had is no fault of ours.
 
     An undefined name is an error; an unused import or local is a warning. Places are lines of the result.
+
+    Args:
+        more: texts of other files that code came from.
     """
     path = f"{path} (converted)"
     try:
@@ -37,7 +42,8 @@ def self_check(text: str, source_text: str = "", path: str = "<result>") -> tupl
         message = f"the result does not parse: {getattr(error, 'msg', None) or error}"
         return (Diagnostic("LF901", message, SourceSpan(path, line, column), hint=REPORT),)
     if problems and source_text:
-        known = {(problem.code, problem.name) for problem in _problems(syntax_of(source_text))}
+        before = (problem for source in (source_text, *more) for problem in _problems(syntax_of(source)))
+        known = {(problem.code, problem.name) for problem in before}
         problems = [problem for problem in problems if (problem.code, problem.name) not in known]
     return tuple(problem.diagnostic(path) for problem in problems)
 
