@@ -59,6 +59,26 @@ class Automatic:
 
 def automatic(nest: Nest, kinds: Kinds, tree: Tree, analysis: Analysis) -> Automatic | str:
     """Reads the body as one zero_grad, one backward and one step; a text says why it is not that."""
+    read = _automatic(nest, kinds, tree, analysis)
+    return (_what_trains(nest, kinds) or read) if isinstance(read, str) else read
+
+
+def _what_trains(nest: Nest, kinds: Kinds) -> str:
+    """What a reader should know first: a scaler of gradients, or several optimizers."""
+    stepped: set[Variable] = set()
+    for step in (step for step in nest.body if isinstance(step, Item)):
+        for node in live_nodes(step.node, step.frame):
+            used = method_call(node)
+            variable = kinds.variable(used[0], step.frame) if used is not None and used[1] == "step" else None
+            kind = kinds.of(variable) if variable is not None else None
+            if kind is Kind.SCALER:
+                return "a gradient scaler of the script's own scales the loss and takes the step"
+            if variable is not None and kind is Kind.OPTIMIZER:
+                stepped.add(variable)
+    return f"{len(stepped)} optimizers step in the batch loop" if len(stepped) > 1 else ""
+
+
+def _automatic(nest: Nest, kinds: Kinds, tree: Tree, analysis: Analysis) -> Automatic | str:
     closure = _closure(nest, kinds)
     if closure is not None:
         return closure

@@ -52,7 +52,7 @@ MANUAL = {
     ),
     "two optimizers": (
         script(f"{STEP}\nother.step()", before="other = torch.optim.SGD(model.parameters(), lr=0.1)\n"),
-        "2 optimizer steps in the batch loop",
+        "2 optimizers step in the batch loop",
     ),
     "a bad batch is left before its step": (
         script(
@@ -63,6 +63,21 @@ MANUAL = {
     "the optimizer is made anew each epoch": (
         script(start="optimizer = torch.optim.SGD(model.parameters(), lr=0.1)"),
         "the optimizer is made anew in the loop",
+    ),
+    "a second optimizer, now and then": (
+        script(
+            f"{STEP}\nif i % 2 == 0:\n    other.zero_grad()\n    criterion(model(x), y).backward()\n    other.step()",
+            batches="for i, (x, y) in enumerate(train_loader):",
+            before="other = torch.optim.SGD(model.parameters(), lr=0.01)\n",
+        ),
+        "2 optimizers step in the batch loop",
+    ),
+    "a gradient scaler": (
+        script(
+            f"{FORWARD}\noptimizer.zero_grad()\nscaler.scale(loss).backward()\nscaler.step(optimizer)\nscaler.update()",
+            before="scaler = torch.amp.GradScaler('cpu', enabled=False)\n",
+        ),
+        "a gradient scaler of the script's own",
     ),
     "weights updated by hand": (
         script(
