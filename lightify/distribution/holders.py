@@ -107,7 +107,7 @@ class _Follower:
         return self.found
 
     def _rename(self, call: cst.Call) -> None:
-        statement = next(a for a in self.tree.ancestors(call) if isinstance(a, cst.BaseSmallStatement))
+        statement = next((a for a in self.tree.ancestors(call) if isinstance(a, cst.BaseSmallStatement)), None)
         target = statement.targets[0].target if isinstance(statement, cst.Assign) else None
         inner = call.args[module_argument(call)].value
         if not isinstance(target, cst.Name) or not isinstance(inner, cst.Name) or "." in target.value:
@@ -374,10 +374,8 @@ class _Follower:
         index, outer = around.elements.index(element), self.tree.parents[around]
         if isinstance(outer, cst.Return):
             self._returned(outer, index)
-        elif (
-            isinstance(outer, cst.Assign) and len(outer.targets) == 1 and isinstance(outer.targets[0].target, cst.Tuple)
-        ):
-            self._bind(outer.targets[0].target.elements[index].value)
+        elif isinstance(outer, cst.Assign) and len(outer.targets) == 1:
+            self._bind(_element(outer.targets[0].target, index, code(around)))
         else:
             raise Unclear(f"`{code(around)}` holds the wrapper")
 
@@ -388,10 +386,9 @@ class _Follower:
                 self._value(call)
                 continue
             parent = self.tree.parents[call]
-            target = parent.targets[0].target if isinstance(parent, cst.Assign) and len(parent.targets) == 1 else None
-            if not isinstance(target, cst.Tuple):
+            if not isinstance(parent, cst.Assign) or len(parent.targets) != 1:
                 raise Unclear(f"the result of `{code(call.func)}` holds the wrapper")
-            self._bind(target.elements[index].value)
+            self._bind(_element(parent.targets[0].target, index, code(call)))
 
     # -- names of parameters ------------------------------------------------------------------------------------
 
@@ -443,6 +440,13 @@ class _Follower:
             return
         if set(self.calls.get(owner, ())) - self.found.fed[holder]:
             raise Unclear(f"`{code(node)}` is of a wrapper in one call and of a plain network in another")
+
+
+def _element(target: cst.BaseExpression, index: int, source: str) -> cst.BaseExpression:
+    """The name that one value of several is given to."""
+    if not isinstance(target, cst.Tuple) or index >= len(target.elements):
+        raise Unclear(f"`{source}` holds the wrapper")
+    return target.elements[index].value
 
 
 def trains(function: cst.CSTNode) -> bool:

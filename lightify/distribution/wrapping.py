@@ -118,6 +118,8 @@ def _arguments(call: cst.Call) -> tuple[tuple[str, str], ...] | str:
     given = arguments(call)
     if given.starred:
         return "the wrapper's arguments are hidden behind a star"
+    if given.get(0, "module") is None:
+        return "the wrapper is made of nothing"
     named = {**dict(zip(_POSITIONS, given.positional)), **given.keyword}
     kept = []
     for name, value in named.items():
