@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -46,7 +47,7 @@ class MixedPrecision(Precision):
 
     def autocast_context_manager(self) -> torch.autocast:
         # With its cache, as loops have it: what a weight used twice gets as gradient is added up in 16 bits.
-        return torch.autocast(self.device, dtype=self.dtype)
+        return torch.autocast(self.device, dtype=self.dtype, cache_enabled=cache_keeps_graphs())
 
     def forward_context(self) -> AbstractContextManager[Any]:
         return self.autocast_context_manager()
@@ -88,6 +89,16 @@ class MixedPrecision(Precision):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if self.scaler is not None and state_dict:
             self.scaler.load_state_dict(state_dict)
+
+
+@functools.cache
+def cache_keeps_graphs() -> bool:
+    """Whether this torch differentiates a weight that was first cast under no_grad; older ones lose its gradient."""
+    weight = torch.ones(1, 1, requires_grad=True)
+    with torch.enable_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.no_grad():
+            torch.nn.functional.linear(weight, weight)
+        return torch.nn.functional.linear(weight.detach(), weight).requires_grad
 
 
 def unscales_itself(optimizer: Optimizer) -> bool:

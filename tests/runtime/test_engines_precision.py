@@ -221,6 +221,16 @@ def trained_by_hand(
     return list(module.parameters())
 
 
+def test_a_weight_first_used_under_no_grad_gets_its_gradient() -> None:
+    layer, batch = nn.Linear(4, 4), torch.ones(1, 4)
+    with MixedPrecision("bf16-mixed", "cpu").forward_context():
+        with torch.no_grad():
+            layer(batch)
+        loss = layer(batch).sum()
+    loss.backward()
+    assert layer.weight.grad is not None and layer.weight.grad.abs().sum() > 0
+
+
 HALF, FLOAT, DOUBLE = torch.bfloat16, torch.float32, torch.float64
 
 
