@@ -85,7 +85,9 @@ def collect_init_args(
     while frame is not None and isinstance(frame.f_back, types.FrameType):
         local = frame.f_locals
         cls = local.get("__class__")
-        if isinstance(cls, type) and (not classes or issubclass(cls, classes)):
+        # A class that is mixed in counts, too: what matters is the object that is being made.
+        own = next(iter(frame.f_code.co_varnames[:1]), "")
+        if isinstance(cls, type) and (not classes or isinstance(local.get(own), classes)):
             path_args.append(_init_args(local))
             inside = True
         elif inside:

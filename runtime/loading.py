@@ -58,13 +58,21 @@ def _read(source: Any, map_location: Any, weights_only: bool | None) -> dict[str
     return checkpoint
 
 
+def _container(kind: Any, saved: dict[str, Any]) -> Any:
+    if kind != "DictConfig":
+        return AttributeDict(saved)
+    from omegaconf import OmegaConf
+
+    return OmegaConf.create(saved)
+
+
 def _made_again(cls: Any, checkpoint: dict[str, Any], given: dict[str, Any]) -> Any:
     saved: Any = {}
     for key in (*_OLD_KEYS, cls.CHECKPOINT_HYPER_PARAMS_KEY):
         if isinstance(checkpoint.get(key), Mapping):
             saved.update(checkpoint[key])
     if checkpoint.get(cls.CHECKPOINT_HYPER_PARAMS_TYPE):
-        saved = AttributeDict(saved)
+        saved = _container(checkpoint[cls.CHECKPOINT_HYPER_PARAMS_TYPE], saved)
     itself, rest, keywords = parse_class_init_keys(cls)
     names = [name for name in inspect.signature(cls.__init__).parameters if name not in (itself, rest, keywords)]
     container = checkpoint.get(cls.CHECKPOINT_HYPER_PARAMS_NAME)

@@ -6,6 +6,7 @@ an open accumulation window and what was logged so far. With it a run that was k
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -108,9 +109,14 @@ def _dump_hparams(owner: Any, checkpoint: Checkpoint) -> None:
         checkpoint[owner.CHECKPOINT_HYPER_PARAMS_NAME] = owner._hparams_name
     if isinstance(owner.hparams, dict):
         checkpoint[owner.CHECKPOINT_HYPER_PARAMS_KEY] = dict(owner.hparams)
-    else:  # an OmegaConf container is kept as what it is
-        checkpoint[owner.CHECKPOINT_HYPER_PARAMS_KEY] = owner.hparams
-        checkpoint[owner.CHECKPOINT_HYPER_PARAMS_TYPE] = type(owner.hparams)
+        return
+    checkpoint[owner.CHECKPOINT_HYPER_PARAMS_KEY] = owner.hparams
+    checkpoint[owner.CHECKPOINT_HYPER_PARAMS_TYPE] = type(owner.hparams)
+    omegaconf = sys.modules.get("omegaconf")
+    if omegaconf is not None and omegaconf.OmegaConf.is_dict(owner.hparams):
+        # As plain data, which any reader takes; `load_from_checkpoint` makes the container again.
+        checkpoint[owner.CHECKPOINT_HYPER_PARAMS_KEY] = omegaconf.OmegaConf.to_container(owner.hparams)
+        checkpoint[owner.CHECKPOINT_HYPER_PARAMS_TYPE] = "DictConfig"
 
 
 def _dump_run(trainer: Trainer) -> dict[str, Any]:

@@ -188,6 +188,39 @@ def test_nothing_is_logged_as_a_scheduler_steps() -> None:
         L.Trainer(max_epochs=1, **QUIET).fit(Scheduled(), batches())
 
 
+def test_a_class_that_is_mixed_in_gives_hyperparameters() -> None:
+    class Base(Module):
+        def __init__(self, size: int = 1) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+
+    class Mixin:
+        def __init__(self, *args: Any, rate: float = 0.5, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.save_hyperparameters()  # type: ignore[attr-defined]
+
+    class Mixed(Mixin, Base):
+        pass
+
+    assert dict(Mixed(rate=0.25, size=3).hparams) == {"size": 3, "rate": 0.25}
+
+
+class Container(Module):
+    def __init__(self, conf: Any) -> None:
+        super().__init__()
+        self.save_hyperparameters(conf)
+
+
+def test_an_omegaconf_container_is_plain_in_the_checkpoint(tmp_path: Path) -> None:
+    omegaconf = pytest.importorskip("omegaconf")
+    trainer = L.Trainer(max_epochs=1, **QUIET)
+    trainer.fit(Container(omegaconf.OmegaConf.create({"a": {"b": [1, 2]}, "c": "${a.b}"})), batches())
+    trainer.save_checkpoint(tmp_path / "x.ckpt")
+    assert torch.load(tmp_path / "x.ckpt", weights_only=True)["hyper_parameters"]["a"] == {"b": [1, 2]}
+    again = Container.load_from_checkpoint(tmp_path / "x.ckpt")
+    assert isinstance(again.hparams, omegaconf.DictConfig) and list(again.hparams.c) == [1, 2]
+
+
 def test_what_yaml_cannot_hold_is_left_out(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="Skipping 'kind'"):
         hparams.save_hparams_to_yaml(tmp_path / "h.yaml", {"kind": torch.float32, "size": 2})
