@@ -10,7 +10,7 @@ from lightify.errors import Diagnostic, LightifyError
 RuntimeName = Literal["bundled", "lightning"]
 Style = Literal["faithful", "idiomatic"]
 
-RUNTIME_MODULES: dict[str, str] = {"bundled": "lightify.runtime", "lightning": "lightning"}
+RUNTIME_MODULES: dict[str, str] = {"bundled": "lightify.runtime", "lightning": "lightning.pytorch"}
 VENDORED_MODULE = "lightify_runtime"  # also the name of the folder
 
 

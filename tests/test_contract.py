@@ -25,7 +25,7 @@ ROOT = Path(__file__).parent.parent
 INPUTS = sorted((ROOT / "fixtures").glob("*/input.py"))
 LIBRARIES = [
     pytest.param("lightify.runtime", id="bundled"),
-    pytest.param("lightning", id="lightning", marks=[pytest.mark.lightning, pytest.mark.slow]),
+    pytest.param("lightning.pytorch", id="lightning", marks=[pytest.mark.lightning, pytest.mark.slow]),
 ]
 
 

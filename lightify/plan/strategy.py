@@ -37,7 +37,7 @@ def strategy_options(draft: Draft) -> list[TrainerOption]:
     if not found.launch.spawned:
         nodes = 'int(os.environ.get("GROUP_WORLD_SIZE", 1))'
     options = [
-        TrainerOption("strategy", _given(found, _strategy(draft, found), '"auto"')),
+        TrainerOption("strategy", _given(found, _strategy(found), '"auto"')),
         TrainerOption("devices", _given(found, here, "1")),
     ]
     if nodes != "1":
@@ -118,14 +118,13 @@ def _unfit(draft: Draft, found: Distribution, captured: Sequence[tuple[Variable,
     return _condition_out_of_sight(draft, found) or _used_before(draft, found)
 
 
-def _strategy(draft: Draft, found: Distribution) -> str:
+def _strategy(found: Distribution) -> str:
     if not found.arguments:
         return '"ddp"'
     if found.arguments == (("find_unused_parameters", "True"),):
         return '"ddp_find_unused_parameters_true"'
-    place = "L.pytorch.strategies" if draft.settings.runtime == "lightning" else "L.strategies"
     given = ", ".join(f"{name}={value}" for name, value in found.arguments)
-    return f"{place}.DDPStrategy({given})"
+    return f"L.strategies.DDPStrategy({given})"
 
 
 def _per_machine(launch: Launch, draft: Draft) -> str:

@@ -21,7 +21,6 @@ from lightify.upgrade import (
     truncated_bptt,
 )
 from lightify.upgrade.base import Form, Log
-from lightify.upgrade.names import library_root
 from lightify.upgrade.script import Script
 from lightify.upgraded import Upgrade
 
@@ -50,7 +49,7 @@ def upgrade(source: Source, settings: Settings) -> Upgrade:
     _, module = read_module(source)
     if Script(module).package is None:
         return Upgrade(source, source.text)
-    log = Log(source.path, module, library_root(settings.runtime_module(source.neighbours)))
+    log = Log(source.path, module, settings.runtime_module(source.neighbours))
     for name, form in REGISTRY.items():
         log.form = name
         module = form(Script(module), log)
