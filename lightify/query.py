@@ -295,3 +295,25 @@ def negated(test: cst.BaseExpression) -> str:
     if isinstance(test, (cst.Name, cst.Attribute, cst.Call, cst.Subscript)):
         return f"not {code(test)}"
     return f"not ({code(test)})"
+
+
+def call_name(call: cst.CSTNode) -> str | None:
+    """`c` for a call of `c`, `a.b.c` or `self.c`."""
+    func = call.func if isinstance(call, cst.Call) else None
+    if isinstance(func, cst.Attribute):
+        return func.attr.value
+    return func.value.rpartition(".")[2] if isinstance(func, cst.Name) else None
+
+
+def literal(node: cst.CSTNode | None) -> str | None:
+    """The text of a name or plain string: `True` for True, `sum` for "sum"."""
+    if isinstance(node, cst.SimpleString):
+        return str(node.raw_value)
+    return node.value if isinstance(node, (cst.Name, cst.Integer, cst.Float)) else None
+
+
+def words(name: str) -> set[str]:
+    """The words of a name: {"val", "loader"} for `self.val_loader` and `valLoader`."""
+    last = name.rpartition(".")[2]
+    spaced = "".join(f" {c}" if c.isupper() else c if c.isalnum() else " " for c in last)
+    return set(spaced.lower().split())

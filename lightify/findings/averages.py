@@ -8,9 +8,9 @@ import libcst as cst
 
 from lightify.errors import Diagnostic
 from lightify.facts import Kind
-from lightify.findings.base import Rule, call_name, literal
+from lightify.findings.base import Rule
 from lightify.findings.script import Script
-from lightify.query import arguments, dotted, method_call
+from lightify.query import arguments, call_name, dotted, literal, method_call
 
 OF_AVERAGES = Rule(
     "LF421",

@@ -8,10 +8,10 @@ import libcst as cst
 
 from lightify.errors import Diagnostic
 from lightify.facts import Kind
-from lightify.findings.base import Rule, call_name
+from lightify.findings.base import Rule
 from lightify.findings.script import Key, Script
 from lightify.flow import bound_names
-from lightify.query import arguments, block, children, method_call, target_names, walk
+from lightify.query import arguments, block, call_name, children, method_call, target_names, walk
 
 CHANGED = Rule(
     "LF482",

@@ -8,9 +8,9 @@ import libcst as cst
 
 from lightify.errors import Diagnostic
 from lightify.facts import Kind
-from lightify.findings.base import Rule, call_name, literal, words
+from lightify.findings.base import Rule
 from lightify.findings.script import Key, Script
-from lightify.query import arguments, dotted
+from lightify.query import arguments, call_name, dotted, literal, words
 
 SHUFFLED = Rule(
     "LF440",

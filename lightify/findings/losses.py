@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import libcst as cst
 
 from lightify.errors import Diagnostic
-from lightify.findings.base import Rule, call_name, words
+from lightify.findings.base import Rule
 from lightify.findings.script import Script
 from lightify.flow import read_names
-from lightify.query import dotted, method_call, target_names, walk
+from lightify.query import call_name, dotted, method_call, target_names, walk, words
 
 KEEPS_GRAPH = Rule(
     "LF420",

@@ -9,10 +9,10 @@ import libcst as cst
 
 from lightify.errors import Diagnostic
 from lightify.facts import Kind
-from lightify.findings.base import Rule, call_name, literal, words
+from lightify.findings.base import Rule
 from lightify.findings.script import Script
 from lightify.flow import parameters
-from lightify.query import arguments, code, dotted, method_call, target_names
+from lightify.query import arguments, call_name, code, dotted, literal, method_call, target_names, words
 
 UNBOUND = Rule(
     "LF480",

@@ -9,9 +9,9 @@ import libcst as cst
 from lightify.analyze import class_of
 from lightify.errors import Diagnostic
 from lightify.facts import Kind
-from lightify.findings.base import Rule, call_name
+from lightify.findings.base import Rule
 from lightify.findings.script import Script
-from lightify.query import dotted, method_call, walk
+from lightify.query import call_name, dotted, method_call, walk
 from lightify.recognisers.base import is_module_class
 from lightify.recognisers.modules import builds_module
 

@@ -13,11 +13,10 @@ import libcst as cst
 
 from lightify.analyze import class_of
 from lightify.facts import Analysis, Kind, Scope
-from lightify.findings.base import call_name
 from lightify.flow import Item, bound_names, local_names, parameters
 from lightify.parse import Tree
 from lightify.plan.nest import Nest
-from lightify.query import arguments, block, dotted, method_call, small
+from lightify.query import arguments, block, call_name, dotted, method_call, small
 
 Node = TypeVar("Node", bound=cst.CSTNode)
 Key = tuple[Scope, str]
