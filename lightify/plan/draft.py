@@ -17,7 +17,7 @@ from lightify.plan.evaluation import Evaluation
 from lightify.plan.kinds import Kinds
 from lightify.plan.nest import Nest
 from lightify.plan.surroundings import Surroundings
-from lightify.plan.types import FateNote, Home, TrainerOption
+from lightify.plan.types import FateNote, Home, Mixed, TrainerOption
 from lightify.settings import Settings
 
 
@@ -41,6 +41,7 @@ class Draft:
         lazy: the source of batches is made anew for each pass.
         keeps_batch: the step moves the batch itself.
         logged, averaged: names of averages that `self.log` keeps, and variables that did before.
+        mixed: the precision that the Trainer takes over.
         steps_away: what the idiomatic style changes.
     """
 
@@ -64,6 +65,7 @@ class Draft:
     keeps_batch: bool = False
     logged: set[str] = field(default_factory=set)
     averaged: set[Variable] = field(default_factory=set)
+    mixed: Mixed | None = None
     steps_away: list[str] = field(default_factory=list)
 
     def after_batches(self) -> tuple[Step, ...]:

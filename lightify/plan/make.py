@@ -30,6 +30,7 @@ from lightify.plan.naming import class_names
 from lightify.plan.nest import Nest, open_nest
 from lightify.plan.optimizers import drop_scheduler_steps, make_optimizers
 from lightify.plan.options import departures, device_variable, trainer_options
+from lightify.plan.precision import mixed_precision
 from lightify.plan.runs import Loop, Run, find_runs
 from lightify.plan.strategy import distributed, note_fates, unwrapped
 from lightify.plan.surroundings import removed_functions, surroundings
@@ -117,8 +118,9 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
     problem = unsupported(draft)
     if problem is not None:
         return problem
+    mixed_precision(draft)
     nest = draft.nest = idiom(draft, head)
-    read = automatic(nest, draft.kinds, tree, analysis)
+    read = automatic(nest, draft.kinds, tree, draft.analysis)
     window = accumulated(draft, head) if isinstance(read, str) else None
     if window is not None:
         within = automatic(window.nest, draft.kinds, tree, analysis)

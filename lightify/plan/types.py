@@ -86,6 +86,20 @@ class TrainerOption:
     frame: Frame | None = None
 
 
+@dataclass(frozen=True)
+class Mixed:
+    """A script's own mixed precision.
+
+    Attributes:
+        device: the kind of device that it names; empty when it asks for the kind.
+        enabled: its condition in terms of the host; empty when there is none.
+    """
+
+    precision: str
+    device: str
+    enabled: str
+
+
 @dataclass
 class FateNote:
     fate: Fate

@@ -20,6 +20,7 @@ from lightify.plan.draft import Draft
 from lightify.plan.evaluation import Evaluation, find_evaluation, uses_modules
 from lightify.plan.idiom import logged, strippable
 from lightify.plan.kinds import Kinds
+from lightify.plan.precision import without_contexts
 from lightify.plan.samplers import evaluation_order_changes
 from lightify.plan.types import (
     FateNote,
@@ -73,6 +74,7 @@ def prepared(draft: Draft, found: Evaluation) -> Evaluation:
         stripped = strip_moves(found.body, batch, draft.kinds, draft.stripped)
         draft.fates.update(draft.stripped.fates)
         found = replace(found, body=stripped)
+    found = replace(found, body=without_contexts(draft, found.body))
     if draft.settings.style == "idiomatic":
         found = averaged(draft, found, batch)
     draft.fates.update(found.fates)

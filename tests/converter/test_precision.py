@@ -1,0 +1,176 @@
+"""Mixed precision by hand becomes `Trainer(precision=...)`, in the idiomatic style only."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from lightify.ledger import Fate
+from lightify.verify import Outcome, verify
+from tests.converter.scripts import converted, methods, script
+
+SCALER = "scaler = torch.cuda.amp.GradScaler()\n"
+FORWARD = "with torch.cuda.amp.autocast():\n    loss = criterion(model(x), y)\n"
+BACKWARD = "scaler.scale(loss).backward()\n"
+UNSCALE = "scaler.unscale_(optimizer)\n"
+CLIP = "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)\n"
+STEP = "scaler.step(optimizer)\nscaler.update()\n"
+ZERO = "optimizer.zero_grad()\n"
+BODY = f"{ZERO}{FORWARD}{BACKWARD}{STEP}"
+CLIPPED = f"{ZERO}{FORWARD}{BACKWARD}{UNSCALE}{CLIP}{STEP}"
+EVALUATE = """\
+model.eval()
+with torch.no_grad():
+    for a, b in val_loader:
+        with torch.cuda.amp.autocast():
+            out = model(a)
+        print(out.sum())
+model.train()
+"""
+FUNCTION = f"""\
+def train_epoch(loader, model, optimizer, scaler, flag):
+    for x, y in loader:
+{"".join(f"        {line}{chr(10)}" for line in CLIPPED.replace("autocast()", "autocast(enabled=flag)").splitlines())}
+"""
+BF16 = "with torch.autocast('cpu', dtype=torch.bfloat16):\n    loss = criterion(model(x), y)\n"
+
+
+def amp(batch: str = BODY, before: str = SCALER, **parts: str) -> str:
+    return script(batch, before=before, **parts)
+
+
+def spelled(context: str, scaler: str, imports: str = "") -> str:
+    return script(BODY.replace("torch.cuda.amp.autocast()", context), before=f"scaler = {scaler}\n", define=imports)
+
+
+CONVERTED = {
+    "plain": (amp(), '"16-mixed"'),
+    "clipped": (amp(CLIPPED), '"16-mixed"'),
+    "gradients zeroed at the end": (amp(f"{FORWARD}{BACKWARD}{STEP}{ZERO}"), '"16-mixed"'),
+    "torch.autocast": (spelled("torch.autocast('cuda')", "torch.amp.GradScaler('cuda')"), '"16-mixed"'),
+    "torch.amp": (
+        spelled(
+            "autocast(device_type='cuda', dtype=torch.float16)",
+            "GradScaler()",
+            "from torch.amp import GradScaler, autocast",
+        ),
+        '"16-mixed"',
+    ),
+    "torch.cuda.amp": (
+        spelled("autocast()", "GradScaler()", "from torch.cuda.amp import GradScaler, autocast"),
+        '"16-mixed"',
+    ),
+    "by a flag": (
+        script(
+            BODY.replace("autocast()", "autocast(enabled=flag)"),
+            before="flag = True\nscaler = torch.cuda.amp.GradScaler(enabled=flag)\n",
+        ),
+        '"16-mixed" if flag else "32-true"',
+    ),
+    "in a function": (
+        script(
+            define=FUNCTION,
+            before="use_amp = True\nscaler = torch.cuda.amp.GradScaler(enabled=use_amp)\n",
+            batches="train_epoch(train_loader, model, optimizer, scaler, use_amp)\nif 0:",
+            batch="pass",
+        ),
+        '"16-mixed" if use_amp else "32-true"',
+    ),
+    "bfloat16": (script(f"{ZERO}{BF16}loss.backward()\noptimizer.step()"), '"bf16-mixed"'),
+    "evaluated": (amp(start="model.train()", end=EVALUATE), '"16-mixed"'),
+}
+#: What the Trainer does otherwise, or may do otherwise.
+KEPT = {
+    "no mixed precision": script(),
+    "the scaler is saved": amp(end="torch.save(scaler.state_dict(), 'scaler.pt')"),
+    "the scaler is resumed": amp(before=f"{SCALER}scaler.load_state_dict(torch.load('scaler.pt'))\n"),
+    "the scale is read": amp(f"{BODY}print(scaler.get_scale())"),
+    "the scaler is read later": amp(after="print(scaler.get_scale())"),
+    "a scale of its own": amp(before="scaler = torch.cuda.amp.GradScaler(init_scale=1024.0)\n"),
+    "clipped while scaled": amp(f"{ZERO}{FORWARD}{BACKWARD}{CLIP}{STEP}"),
+    "clipped before it is unscaled": amp(f"{ZERO}{FORWARD}{BACKWARD}{CLIP}{UNSCALE}{STEP}"),
+    "no update": amp(BODY.replace("scaler.update()\n", "")),
+    "two steps": amp(BODY + "scaler.step(optimizer)\n"),
+    "the scaled loss has a name": amp(BODY.replace(BACKWARD, "scaled = scaler.scale(loss)\nscaled.backward()\n")),
+    "only one of them by a flag": script(
+        BODY, before="flag = True\nscaler = torch.cuda.amp.GradScaler(enabled=flag)\n"
+    ),
+    "the flag changes": script(
+        BODY.replace("autocast()", "autocast(enabled=flag)"),
+        before="flag = True\nscaler = torch.cuda.amp.GradScaler(enabled=flag)\n",
+        end="flag = False",
+    ),
+    "a type that is computed": amp(
+        BODY.replace("autocast()", "autocast(dtype=kind)"), before=f"{SCALER}kind = data.tensors[0].dtype\n"
+    ),
+    "half precision without a scaler": script(f"{ZERO}{FORWARD}loss.backward()\noptimizer.step()"),
+    "a network runs outside of it": amp(BODY.replace(BACKWARD, f"loss = loss + model(x).sum()\n{BACKWARD}")),
+    "the loss itself runs a network": amp(BODY.replace("scale(loss)", "scale(loss + model(x).sum())")),
+    "an optimizer that unscales itself": amp(CLIPPED).replace("momentum=0.9", "fused=True"),
+    "two types": amp(BODY.replace(BACKWARD, f"{FORWARD.replace('()', '(dtype=torch.bfloat16)', 1)}{BACKWARD}")),
+    "backward stands in it": amp(f"{ZERO}{FORWARD}    {BACKWARD}{STEP}"),
+}
+SCALED = re.compile(r"autocast|Scaler|scaler")
+
+
+@pytest.mark.parametrize(("text", "value"), CONVERTED.values(), ids=CONVERTED)
+def test_the_trainer_scales(text: str, value: str) -> None:
+    done = converted(text, style="idiomatic")
+    assert done.mode == "automatic", done.reasons
+    assert done.text is not None and f"precision={value}" in done.text
+    assert SCALED.search(done.text) is None
+    assert ("gradient_clip_val=1.0" in done.text) is ("clip_grad" in text)
+    replaced = [e.text for e in done.ledger.entries if e.target == "Trainer(precision=...)" and e.fate is Fate.REPLACED]
+    assert len(replaced) == len(re.findall(r"autocast\(.*:|scaler = |unscale_|update\(\)", text)), replaced
+    moved = [e for e in done.ledger.entries if e.text.startswith("loss = criterion")]
+    assert {(e.fate, e.target) for e in moved} == {(Fate.MOVED, "training_step")}
+    assert any("mixed precision" in departure for departure in done.departures)
+
+
+@pytest.mark.parametrize("text", [text for text, _ in CONVERTED.values()], ids=CONVERTED)
+def test_the_faithful_style_keeps_it(text: str) -> None:
+    done = converted(text)
+    assert done.text is not None and "precision=" not in done.text and "autocast(" in done.text
+
+
+@pytest.mark.parametrize("text", KEPT.values(), ids=KEPT)
+def test_it_stays(text: str) -> None:
+    done = converted(text, style="idiomatic")
+    assert done.text is not None and "precision=" not in done.text
+    assert done.text.count("autocast(") == text.count("autocast(")
+    assert done.text.count("GradScaler(") == text.count("GradScaler(")
+    assert not any("mixed precision" in departure for departure in done.departures)
+
+
+def test_departures_name_what_comes_under_mixed_precision() -> None:
+    outside = BODY.replace("    loss = criterion(model(x), y)\n", "    out = model(x)\nloss = criterion(out, y)\n")
+    plain = EVALUATE.replace("with torch.cuda.amp.autocast():\n            out", "out")
+    found = {
+        name: [d for d in converted(text, style="idiomatic").departures if "autocast" in d or "the evaluation" in d]
+        for name, text in {
+            "all in it": amp(end=EVALUATE),
+            "the loss outside": amp(outside),
+            "an evaluation outside": amp(end=plain),
+        }.items()
+    }
+    assert found == {
+        "all in it": [],
+        "the loss outside": ["what the batch computed outside of autocast is computed under it"],
+        "an evaluation outside": [
+            "the evaluation computes in the Trainer's precision, too, which the script's did not"
+        ],
+    }
+
+
+@pytest.mark.slow
+def test_bfloat16_trains_identically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text, _ = CONVERTED["bfloat16"]
+    done = converted(text, style="idiomatic")
+    assert done.text is not None and "training_step" in methods(done.text)
+    (tmp_path / "old.py").write_text(text, encoding="utf-8")
+    (tmp_path / "new.py").write_text(done.text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    verdict = verify(tmp_path / "old.py", tmp_path / "new.py", timeout_s=200)
+    assert verdict.outcome is Outcome.IDENTICAL, f"{verdict.sentence}\n{verdict.new.stderr_tail}"
