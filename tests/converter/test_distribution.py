@@ -205,11 +205,19 @@ import faulthandler, os, pathlib, runpy, signal, socket, sys
 
 os.environ["OMP_NUM_THREADS"] = "1"  # as torchrun sets it; Lightning would choose another number
 import torch, lightify.runtime, lightning  # once, before the processes part
+import torch.distributed as dist
 
 os.environ.update(WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", GROUP_RANK="0", GROUP_WORLD_SIZE="1", MASTER_ADDR="127.0.0.1")
 
 
+def leave():
+    dist.barrier()
+    sys.stdout.flush()
+    os._exit(0)  # gloo's threads may wait for ever while the wrapper and its group are torn down
+
+
 def train(name, rank):
+    dist.destroy_process_group = leave  # the last line of each script
     faulthandler.dump_traceback_later(150, exit=True)  # a process that waits for ever says where
     if "spawn" in name:
         runpy.run_path(name, run_name="__mp_main__")["worker"](rank, 2, 3)
@@ -227,13 +235,10 @@ for name in sys.argv[1:]:
     for rank in (0, 1):
         pids.append(os.fork())
         if pids[-1] == 0:
-            code = 1
             try:
                 train(name, rank)
-                code = 0
             finally:
-                sys.stdout.flush()
-                os._exit(code)
+                os._exit(1)
     while pids:
         pid, status = os.wait()
         pids.remove(pid)
