@@ -215,10 +215,14 @@ def _enabled(draft: Draft, node: cst.BaseExpression | None, frame: Frame) -> str
     """The condition in terms of the host, empty when there is none; None when it is not known before the run."""
     if node is None or code(node) == "True":
         return ""
+    if code(node) == "False":
+        return None
     nest = draft.nest
     changed = usage((*nest.epoch_start, *nest.body, *nest.epoch_end)).writes
     value = in_host(draft, node, frame)
-    plain = not any(isinstance(part, (cst.Call, cst.Subscript)) for part in walk(node))
+    plain = not any(
+        isinstance(part, (cst.Call, cst.Subscript, cst.IfExp, cst.Lambda, cst.NamedExpr)) for part in walk(node)
+    )
     return code(value) if value is not None and plain and not expression_usage(node, frame).reads & changed else None
 
 

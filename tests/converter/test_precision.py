@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lightify.ledger import Fate
+from lightify.ledger import Fate, missing_and_double
+from lightify.parse import parse
+from lightify.sources import Source
 from lightify.verify import Outcome, verify
 from tests.converter.scripts import converted, methods, script
 
@@ -97,6 +99,14 @@ KEPT = {
     "only one of them by a flag": script(
         BODY, before="flag = True\nscaler = torch.cuda.amp.GradScaler(enabled=flag)\n"
     ),
+    "never enabled": script(
+        BODY.replace("autocast()", "autocast(enabled=False)"),
+        before="scaler = torch.cuda.amp.GradScaler(enabled=False)\n",
+    ),
+    "a choice between flags": script(
+        BODY.replace("autocast()", "autocast(enabled=one if flag else flag)"),
+        before="one = flag = True\nscaler = torch.cuda.amp.GradScaler(enabled=one if flag else flag)\n",
+    ),
     "the flag changes": script(
         BODY.replace("autocast()", "autocast(enabled=flag)"),
         before="flag = True\nscaler = torch.cuda.amp.GradScaler(enabled=flag)\n",
@@ -124,6 +134,7 @@ def test_the_trainer_scales(text: str, value: str) -> None:
     assert ("gradient_clip_val=1.0" in done.text) is ("clip_grad" in text)
     replaced = [e.text for e in done.ledger.entries if e.target == "Trainer(precision=...)" and e.fate is Fate.REPLACED]
     assert len(replaced) == len(re.findall(r"autocast\(.*:|scaler = |unscale_|update\(\)", text)), replaced
+    assert missing_and_double(done.ledger, parse(Source("script.py", text)).spans.values()) == ([], [])
     moved = [e for e in done.ledger.entries if e.text.startswith("loss = criterion")]
     assert {(e.fate, e.target) for e in moved} == {(Fate.MOVED, "training_step")}
     assert any("mixed precision" in departure for departure in done.departures)
@@ -165,8 +176,9 @@ def test_departures_name_what_comes_under_mixed_precision() -> None:
 
 
 @pytest.mark.slow
-def test_bfloat16_trains_identically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text, _ = CONVERTED["bfloat16"]
+@pytest.mark.parametrize("name", ["bfloat16", "not enabled"])
+def test_it_trains_identically(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = CONVERTED["by a flag" if name == "not enabled" else name][0].replace("flag = True", "flag = False")
     done = converted(text, style="idiomatic")
     assert done.text is not None and "training_step" in methods(done.text)
     (tmp_path / "old.py").write_text(text, encoding="utf-8")
