@@ -10,7 +10,7 @@ import libcst as cst
 from lightify.flow import Binding, Field, Frame, Item, Step, Variable, expression_usage, usage
 from lightify.ledger import Fate
 from lightify.plan.draft import Draft
-from lightify.plan.metrics import labels, log_call, log_statement, metrics_of, printed
+from lightify.plan.metrics import labels, log_call, log_statement, logs, metrics_of, printed
 from lightify.plan.mode import exits_of
 from lightify.plan.samples import batch_size, counts_batches, counts_samples
 from lightify.plan.types import FateNote
@@ -109,6 +109,7 @@ def _named(draft: Draft, one: Pass, ends: _Ends, gone: set[Variable]) -> list[tu
     """The means to log, each under a name of its own: the script may print a batch's `loss` beside the epoch's."""
     calls = [call for step in one.body if isinstance(step, Item) for call in _prints(draft, step)]
     taken = draft.logged | {m.name for call in calls for m in metrics_of(call, one.frame, draft.kinds)}
+    taken -= draft.monitored
     found = []
     for (variable, _), (name, mean) in ends.names.items():
         if variable in gone:
@@ -201,7 +202,10 @@ def _read_print(draft: Draft, one: Pass, sums: dict[Variable, _Sum], ends: _Ends
         if mean is not None:
             used |= mean.involved
             name = known.get(node) or mean.total.variable.name
-            ends.names.setdefault((mean.total.variable, mean.scale), (name, mean))
+            key = (mean.total.variable, mean.scale)
+            if name in draft.monitored and log_call(step.node) is not None:
+                ends.names[key] = (name, mean)  # a callback asks for this one
+            ends.names.setdefault(key, (name, mean))
         else:
             stack.extend(reversed(list(children(node))))
     used |= usage([step]).reads & sums.keys()
@@ -293,12 +297,15 @@ def _replacements(
         new[total.step] = tuple(Item(line, total.step.frame) for line in lines)
         _note(draft, total.step, names)
     draft.averaged |= gone | {variable for variable, mean in ends.means.items() if mean.involved <= gone}
+    monitored = draft.monitored & set(logs(one.after))
     for step, used in ends.uses.items():
         if used <= gone:
             call = printed(step.node, draft.tree) if isinstance(step, Item) else None
             others = metrics_of(call, step.frame, draft.kinds) if call is not None and isinstance(step, Item) else ()
             new[step] = tuple(
-                Item(log_statement(m), m.variable.frame) for m in others if m.variable not in draft.averaged
+                Item(log_statement(m), m.variable.frame)
+                for m in others
+                if m.variable not in draft.averaged and m.name not in monitored
             )
             _note(draft, step, names)
     for step in one.start:

@@ -42,6 +42,7 @@ class Draft:
         keeps_batch: the step moves the batch itself.
         logged, averaged: names of averages that `self.log` keeps, and variables that did before.
         mixed: the precision that the Trainer takes over.
+        monitored: names of metrics that callbacks of the Trainer ask for.
         steps_away: what the idiomatic style changes.
     """
 
@@ -66,6 +67,7 @@ class Draft:
     logged: set[str] = field(default_factory=set)
     averaged: set[Variable] = field(default_factory=set)
     mixed: Mixed | None = None
+    monitored: set[str] = field(default_factory=set)
     steps_away: list[str] = field(default_factory=list)
 
     def after_batches(self) -> tuple[Step, ...]:

@@ -25,7 +25,8 @@ from lightify.plan.draft import Draft
 from lightify.plan.evaluation import uses_modules
 from lightify.plan.headers import BatchHead
 from lightify.plan.homes import Homes
-from lightify.plan.metrics import Metric, log_statement, metrics_of, printed
+from lightify.plan.keepers import keep_best
+from lightify.plan.metrics import Metric, log_statement, logs, metrics_of, printed
 from lightify.plan.nest import Nest
 from lightify.plan.options import device_text
 from lightify.plan.types import (
@@ -41,6 +42,7 @@ def idiom(draft: Draft, head: BatchHead) -> Nest:
     nest = draft.nest
     batch = batch_variables(draft, head, nest.batch_frame)
     if draft.settings.style == "idiomatic":
+        draft.nest = keep_best(draft, nest)
         nest = averaged(draft, head, batch)
     body = nest.body
     if strippable(draft, body, batch):
@@ -205,6 +207,7 @@ def with_summaries(draft: Draft, hook: Hook) -> Hook:
     """An epoch's printed numbers are logged, too; the idiomatic style logs them instead."""
     steps: list[Step] = []
     names: set[str] = set()
+    logged = draft.monitored & set(logs(hook.steps))
     for step in hook.steps:
         call = printed(step.node, draft.tree) if isinstance(step, Item) and draft.nest.epoch_loop is not None else None
         metrics = metrics_of(call, step.frame, draft.kinds) if call is not None and isinstance(step, Item) else ()
@@ -213,6 +216,7 @@ def with_summaries(draft: Draft, hook: Hook) -> Hook:
             steps.append(step)
         elif isinstance(step, Item):
             draft.fates[small(step.node)] = FateNote(Fate.REPLACED, ", ".join(f'self.log("{m.name}")' for m in metrics))  # type: ignore[index]
+        metrics = tuple(m for m in metrics if m.name not in logged)
         names |= {m.name for m in metrics}
         steps.extend(Item(log_statement(m), m.variable.frame) for m in metrics)
     return replace(hook, steps=tuple(steps))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import libcst as cst
 
-from lightify.flow import Frame, Variable
+from lightify.flow import Frame, Item, Step, Variable
 from lightify.parse import Tree
 from lightify.plan.kinds import Kinds
 from lightify.query import MODULE_SELF, dotted, expression_of, method_call, module_attribute, small, walk
@@ -133,6 +134,14 @@ def log_name(call: cst.Call) -> str | None:
     if dotted(call.func) != f"{MODULE_SELF}.log" or not isinstance(call.args[0].value, cst.SimpleString):
         return None
     return str(call.args[0].value.raw_value)
+
+
+def logs(steps: Iterable[Step]) -> Iterator[str]:
+    """The names that steps log under."""
+    for step in steps:
+        call = log_call(step.node) if isinstance(step, Item) else None
+        if call is not None:
+            yield log_name(call) or ""
 
 
 def log_statement(metric: Metric) -> cst.SimpleStatementLine:

@@ -23,6 +23,8 @@ from lightify.plan.types import (
 )
 from lightify.query import code, small, walk
 
+_EACH_EPOCH = "the Trainer saves a checkpoint after each epoch"
+
 
 def departures(draft: Draft, hooks: Sequence[Hook]) -> tuple[str, ...]:
     """What the idiomatic style does that the script did not do; none of it touches a parameter."""
@@ -30,7 +32,11 @@ def departures(draft: Draft, hooks: Sequence[Hook]) -> tuple[str, ...]:
         return ()
     return (
         "metrics go to the Trainer's default logger, under lightning_logs/",
-        "the Trainer saves a checkpoint after each epoch",
+        *(
+            ()
+            if any("ModelCheckpoint" in str(o.value) for o in draft.options if o.name == "callbacks")
+            else (_EACH_EPOCH,)
+        ),
         "epoch summaries are logged, not printed",
         *dict.fromkeys(draft.steps_away),
     )

@@ -1,0 +1,309 @@
+"""The best weights so far and the patience with a metric become the Trainer's callbacks, in the idiomatic style."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+
+import libcst as cst
+
+from lightify.facts import Kind
+from lightify.flow import Field, Frame, Item, Step, Variable, expression_usage, usage
+from lightify.ledger import Fate
+from lightify.plan.batches import in_host
+from lightify.plan.constructions import scope_nodes
+from lightify.plan.draft import Draft
+from lightify.plan.metrics import Metric, log_statement, metrics_of, printed
+from lightify.plan.mode import Automatic, automatic, exits_of
+from lightify.plan.nest import Nest
+from lightify.plan.types import FateNote, TrainerOption
+from lightify.query import arguments, block, code, dotted, expression_of, method_call, small, target_names, walk
+
+_INFINITIES = ("float('inf')", "math.inf", "numpy.inf", "numpy.Inf", "torch.inf")
+
+
+@dataclass(frozen=True, eq=False)
+class _Best:
+    """`if metric < best: best = metric`.
+
+    Attributes:
+        kept: what the improved branch does beside, without prints.
+    """
+
+    step: Item
+    node: cst.If
+    metric: Variable
+    best: Variable
+    mode: str
+    update: cst.BaseStatement
+    kept: tuple[cst.BaseStatement, ...]
+
+
+def keep_best(draft: Draft, nest: Nest) -> Nest:
+    """The loops without the saves of the best weights and the patience that the Trainer's callbacks stand for."""
+    exact = isinstance(automatic(nest, draft.kinds, draft.tree, draft.analysis), Automatic)
+    leaves = any(True for step in nest.body if isinstance(step, Item) for _ in exits_of(step.node))
+    if not isinstance(nest.epoch_loop, cst.For) or nest.epoch_loop.orelse is not None or leaves or not exact:
+        return nest
+    for number, step in enumerate(nest.epoch_end):
+        found = _best(draft, nest, step)
+        if found is not None:
+            new = _replaced(draft, nest, found, number)
+            if new:
+                return replace(nest, epoch_end=(*nest.epoch_end[:number], *new, *nest.epoch_end[number + 1 :]))
+        if isinstance(step, Item) and any(True for _ in exits_of(step.node)):
+            break  # what follows may be left out in some epochs
+    return nest
+
+
+def _best(draft: Draft, nest: Nest, step: Step) -> _Best | None:
+    node = step.node if isinstance(step, Item) else None
+    if not isinstance(step, Item) or not isinstance(node, cst.If) or not isinstance(node.test, cst.Comparison):
+        return None
+    test = node.test
+    operator, right = test.comparisons[0].operator, test.comparisons[0].comparator
+    if len(test.comparisons) != 1 or not isinstance(operator, (cst.LessThan, cst.GreaterThan)):
+        return None
+    less = isinstance(operator, cst.LessThan)
+    for left, other, mode in (
+        (test.left, right, "min" if less else "max"),
+        (right, test.left, "max" if less else "min"),
+    ):
+        metric, best = draft.kinds.variable(left, step.frame), draft.kinds.variable(other, step.frame)
+        if not isinstance(left, cst.Name) or metric is None or best is None or isinstance(metric, Field):
+            continue
+        updates = [line for line in block(node.body) if _assigns(draft, line, best, metric, step.frame)]
+        others = [one for one in (*nest.epoch_start, *nest.body, *nest.epoch_end) if one is not step]
+        outside = best in usage(others).writes or isinstance(best, Field) or metric.name != left.value
+        if len(updates) == 1 and not outside and not _shown(draft, nest, left.value):
+            kept = tuple(line for line in block(node.body) if line not in updates and printed(line, draft.tree) is None)
+            return _Best(step, node, metric, best, mode, updates[0], kept)
+    return None
+
+
+def _assigns(draft: Draft, line: cst.CSTNode, target: Variable, value: Variable, frame: Frame) -> bool:
+    inner = small(line)
+    return (
+        isinstance(inner, cst.Assign)
+        and len(inner.targets) == 1
+        and draft.kinds.variable(inner.targets[0].target, frame) is target
+        and draft.kinds.variable(inner.value, frame) is value
+    )
+
+
+def _shown(draft: Draft, nest: Nest, name: str) -> bool:
+    """True when batches log something under a metric's name."""
+    for step in (*nest.body, *nest.epoch_end):
+        inside = isinstance(step, Item) and (step in nest.body or isinstance(step.node, (cst.With, cst.For)))
+        for line in walk(step.node) if inside else ():  # type: ignore[union-attr]
+            call = printed(line, draft.tree) if isinstance(line, cst.SimpleStatementLine) else None
+            if call is not None and any(m.name == name for m in metrics_of(call, step.frame, draft.kinds)):  # type: ignore[union-attr]
+                return True
+    return False
+
+
+def _replaced(draft: Draft, nest: Nest, found: _Best, number: int) -> list[Step]:
+    """What takes the place of the comparison; empty when it stays as it is."""
+    start = _start(draft, found.best)
+    frame, later = found.step.frame, nest.epoch_end[number + 1 :]
+    callbacks: list[str] = []
+    gone: list[cst.BaseStatement] = []
+    monitor = f'monitor="{found.metric.name}", mode="{found.mode}"'
+    saves = [line for line in found.kept if (call := _save_call(draft, line)) is not None and call]
+    where = _place(draft, nest, found, saves[0], later) if len(saves) == 1 else None
+    if where is not None and _starts_below(start, found.mode):
+        callbacks.append(f"L.callbacks.ModelCheckpoint({where[0]}{monitor})")
+        gone.append(saves[0])
+        draft.steps_away.append(f"the best weights are in a Lightning checkpoint, not in {where[1]}")
+    patience = _patience(draft, nest, found, later) if start in _infinite(found.mode) else None
+    if patience is not None:
+        limit, reset = patience
+        callbacks.append(f"L.callbacks.EarlyStopping({monitor}, patience={limit}, check_finite=False)")
+        gone.append(reset)
+    if not callbacks:
+        return []
+    draft.steps_away.append(f"{found.metric.name} is compared with its best in single precision")
+    draft.options.append(TrainerOption("callbacks", f"[{', '.join(callbacks)}]"))
+    draft.monitored.add(found.metric.name)
+    target = " and ".join(text.removeprefix("L.callbacks.").partition("(")[0] for text in callbacks)
+    log: Step = Item(log_statement(Metric(found.metric.name, found.metric)), frame)
+    orelse = None if patience is not None else found.node.orelse
+    rest = [line for line in found.kept if line not in gone]
+    others = usage([one for one in (*nest.epoch_start, *nest.body, *nest.epoch_end) if one is not found.step]).reads
+    wanted = found.best in others | draft.read_elsewhere()
+    if not rest and orelse is None and not wanted:
+        for line in (found.node, *_statements(found.node)):
+            draft.fates[line] = FateNote(Fate.REPLACED, target)
+        return [log]
+    lost = [*gone, *(_statements(found.node.orelse) if found.node.orelse is not None and orelse is None else ())]
+    for line in lost:
+        draft.fates[small(line) or line] = FateNote(Fate.REPLACED, target)
+    body = [line for line in block(found.node.body) if line not in gone]
+    new = found.node.with_changes(body=found.node.body.with_changes(body=body), orelse=orelse)
+    draft.stripped.origins[new] = found.node
+    return [log, Item(new, frame)]
+
+
+def _statements(node: cst.CSTNode) -> list[cst.CSTNode]:
+    """All statements in a node, as the ledger counts them."""
+    return [part for part in walk(node) if part is not node and isinstance(part, (cst.BaseSmallStatement, cst.If))]
+
+
+# -- what `best` starts with --------------------------------------------------------------------------------------
+
+
+def _start(draft: Draft, variable: Variable) -> str:
+    """The value that the host gives a variable before the run, as text; empty when that can't be told."""
+    repeated = any(isinstance(one, (cst.For, cst.While)) for one in draft.tree.ancestors(draft.nest.host_loop))
+    if variable.frame is not draft.nest.host or repeated:
+        return ""
+    owner = variable.frame.function or draft.tree.scope
+    found = [
+        node
+        for node in scope_nodes(owner)
+        if isinstance(node, cst.Assign)
+        and len(node.targets) == 1
+        and isinstance(node.targets[0].target, cst.Name)
+        and node.targets[0].target.value == variable.name
+    ]
+    before = [small(item.node) for item in draft.around.before]
+    first = [node for node in found if node in before]
+    written = [one for one in draft.around.before if variable in usage([one]).writes]
+    if len(first) != 1 or len(written) != 1:
+        return ""
+    value = first[0].value
+    sign = "-" if isinstance(value, cst.UnaryOperation) and isinstance(value.operator, cst.Minus) else ""
+    inner = value.expression if isinstance(value, cst.UnaryOperation) else value
+    if isinstance(inner, cst.Call):
+        text = code(inner).replace('"', "'")
+        return {"float('-inf')": "-inf", "float('inf')": f"{sign}inf"}.get(text, "")
+    if draft.tree.qualified(inner) in _INFINITIES:
+        return f"{sign}inf"
+    return f"{sign}{inner.value}" if isinstance(inner, (cst.Integer, cst.Float, cst.SimpleString)) else ""
+
+
+def _infinite(mode: str) -> tuple[str, ...]:
+    return ("inf",) if mode == "min" else ("-inf",)
+
+
+def _starts_below(start: str, mode: str) -> bool:
+    """True for a start that the first epoch surpasses: infinity, 0 for an accuracy, 1e9 for a loss."""
+    try:
+        value = float(start)
+    except ValueError:
+        return False
+    return value <= 0 if mode == "max" else value >= 1e3
+
+
+# -- the save -----------------------------------------------------------------------------------------------------
+
+
+def _save_call(draft: Draft, line: cst.CSTNode) -> cst.Call | None:
+    call = expression_of(line)
+    return call if isinstance(call, cst.Call) and draft.tree.qualified(call.func) == "torch.save" else None
+
+
+def _place(
+    draft: Draft, nest: Nest, found: _Best, line: cst.BaseStatement, later: tuple[Step, ...]
+) -> tuple[str, str] | None:
+    """The arguments of ModelCheckpoint for the file's place, and the path; None when the save has to stay."""
+    call, frame = _save_call(draft, line), found.step.frame
+    given = arguments(call) if call is not None else None
+    what, path = (given.get(0, "obj"), given.get(1, "f")) if given is not None and len(given) == 2 else (None, None)
+    if what is None or path is None or not _holds_only_weights(draft, nest, found, what):
+        return None
+    known = path.raw_value if isinstance(path, cst.SimpleString) else None
+    if isinstance(path, cst.Name):
+        variable = draft.kinds.variable(path, frame)
+        text = _start(draft, variable) if variable is not None else ""
+        known = text[1:-1] if text[:1] in ("'", '"') else None
+        uses = [node for node in walk(draft.tree.module) if isinstance(node, cst.Name) and node.value == path.value]
+        if len(uses) != 2:
+            return None
+    if not isinstance(known, str) or any(sign in known for sign in '{}\\="') or draft.tree.text.count(known) != 1:
+        return None
+    if any(isinstance(n, cst.Call) and _loads(n) for n in walk(draft.tree.module)):
+        return None
+    if any(draft.kinds.of(v) is Kind.MODULE for v in usage(later).reads):
+        return None  # the Trainer saves at the very end of the epoch
+    place = PurePosixPath(known)
+    folder = f'dirpath="{place.parent}", ' if place.parent.name else ""
+    return f'{folder}filename="{place.stem}", ', known
+
+
+def _loads(call: cst.Call) -> bool:
+    return (dotted(call.func) or "").rpartition(".")[2] in ("load", "load_state_dict", "from_pretrained", "glob")
+
+
+def _holds_only_weights(draft: Draft, nest: Nest, found: _Best, what: cst.BaseExpression) -> bool:
+    """True when a Lightning checkpoint has all of it: states, the epoch, the metric."""
+    frame = found.step.frame
+    if isinstance(what, cst.Dict):
+        plain = all(isinstance(e, cst.DictElement) and isinstance(e.key, cst.SimpleString) for e in what.elements)
+        return plain and all(
+            _holds_only_weights(draft, nest, found, e.value)
+            or _is_state(draft, e.value, frame, (Kind.OPTIMIZER, Kind.SCHEDULER))
+            or _counts(nest, found, e.value)
+            for e in what.elements
+        )
+    if _is_state(draft, what, frame, (Kind.MODULE,)):
+        what = method_call(what)[0]  # type: ignore[index]
+    variable = draft.kinds.variable(what, frame)
+    return variable is not None and draft.kinds.of(variable) is Kind.MODULE and variable in usage(nest.body).reads
+
+
+def _counts(nest: Nest, found: _Best, node: cst.BaseExpression) -> bool:
+    """True for the epoch's number, the metric and its best."""
+    reads = expression_usage(node, found.step.frame).reads
+    counted = target_names(nest.epoch_loop.target) if isinstance(nest.epoch_loop, cst.For) else []
+    known = {found.metric, found.best, *(nest.host.resolve(name) for name in counted)}
+    return reads <= known and not any(isinstance(part, cst.Call) for part in walk(node))
+
+
+def _is_state(draft: Draft, node: cst.BaseExpression, frame: Frame, kinds: tuple[Kind, ...]) -> bool:
+    used = method_call(node)
+    return used is not None and used[1] == "state_dict" and draft.kinds.kind(used[0], frame) in kinds
+
+
+# -- the patience -------------------------------------------------------------------------------------------------
+
+
+def _patience(draft: Draft, nest: Nest, found: _Best, later: tuple[Step, ...]) -> tuple[str, cst.BaseStatement] | None:
+    """`wait = 0` where it improved, else `wait += 1` and `if wait >= patience: break`: the patience, the reset."""
+    frame, orelse = found.step.frame, found.node.orelse
+    if later or not isinstance(orelse, cst.Else):
+        return None
+    lines = [line for line in block(orelse.body) if printed(line, draft.tree) is None]
+    grows = small(lines[0]) if len(lines) == 2 else None
+    end = lines[1] if len(lines) == 2 else None
+    if not isinstance(grows, cst.AugAssign) or not isinstance(grows.operator, cst.AddAssign):
+        return None
+    if code(grows.value) != "1" or not isinstance(end, cst.If) or end.orelse is not None:
+        return None
+    wait, test = draft.kinds.variable(grows.target, frame), end.test
+    leaving = [line for line in block(end.body) if printed(line, draft.tree) is None]
+    if wait is None or isinstance(wait, Field) or len(leaving) != 1 or not isinstance(small(leaving[0]), cst.Break):
+        return None
+    if not isinstance(test, cst.Comparison) or len(test.comparisons) != 1:
+        return None
+    limit = test.comparisons[0].comparator
+    if draft.kinds.variable(test.left, frame) is not wait:
+        return None
+    if not isinstance(test.comparisons[0].operator, cst.GreaterThanEqual):
+        return None
+    resets = [line for line in found.kept if wait in usage([Item(line, frame)]).writes]
+    reset = small(resets[0]) if len(resets) == 1 else None
+    others = [one for one in (*nest.epoch_start, *nest.body, *nest.epoch_end) if one is not found.step]
+    used = usage(others)
+    if wait in used.reads | used.writes | draft.read_elsewhere() or _start(draft, wait) != "0":
+        return None
+    if not isinstance(reset, cst.Assign) or code(reset.value) != "0" or len(reset.targets) != 1:
+        return None
+    whole = usage((*others, found.step)).writes
+    host = in_host(draft, limit, frame)
+    called = any(isinstance(part, cst.Call) for part in walk(limit))
+    fixed = not called and not expression_usage(limit, frame).reads & whole
+    if host is None or not fixed:
+        return None
+    read = any(wait in usage([Item(line, frame)]).reads for line in block(found.node.body))
+    return None if read else (code(host), resets[0])

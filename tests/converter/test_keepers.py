@@ -1,0 +1,214 @@
+"""The best weights so far become `ModelCheckpoint`, a patience `EarlyStopping`, in the idiomatic style."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import indent
+
+import pytest
+
+from lightify.ledger import Fate, missing_and_double
+from lightify.parse import parse
+from tests.converter.scripts import STEP, converted, script
+
+EVALUATE = """\
+model.eval()
+total, n = 0.0, 0
+with torch.no_grad():
+    for a, b in val_loader:
+        total += criterion(model(a), b).item() * len(b)
+        n += len(b)
+val_loss = total / n
+print(f'val loss {val_loss:.4f}')
+"""
+SAVE = "torch.save(model.state_dict(), 'out/best.pt')"
+BEST = f"""\
+if val_loss < best:
+    best = val_loss
+    {SAVE}
+    print('saved')
+"""
+PATIENCE = """\
+if val_loss < best:
+    best = val_loss
+    wait = 0
+else:
+    wait += 1
+    if wait >= 2:
+        print('enough')
+        break
+"""
+BOTH = PATIENCE.replace("wait = 0", f"wait = 0\n    {SAVE}")
+
+
+def kept(end: str, *, start: str = "best, = [float('inf')]", after: str = "", **parts: str) -> str:
+    """A script that starts with a best and a count, and ends its epochs with an evaluation and a comparison."""
+    return script(
+        start="model.train()",
+        before=f"{start}\n{'wait = 0' if 'wait' in end else ''}\n",
+        end=EVALUATE + end,
+        after=after,
+        **parts,
+    )
+
+
+def lowest(end: str, **parts: str) -> str:
+    return kept(end, start="best = float('inf')", **parts)
+
+
+def repeated(text: str) -> str:
+    """A script that trains again with the best so far."""
+    head, _, run = text.partition("\nfor epoch")
+    return f"{head}\nfor fold in range(2):\n{indent(f'for epoch{run}', '    ')}"
+
+
+CHECKPOINT = "ModelCheckpoint(dirpath='out', filename='best', monitor='val_loss', mode='min')"
+STOPPING = "EarlyStopping(monitor='val_loss', mode='min', patience=2, check_finite=False)"
+
+#: Scripts, with their callbacks.
+REPLACED = {
+    "weights": (lowest(BEST), [CHECKPOINT]),
+    "the other way round": (lowest(BEST.replace("val_loss < best", "best > val_loss")), [CHECKPOINT]),
+    "the whole network": (lowest(BEST.replace(".state_dict()", "")), [CHECKPOINT]),
+    "a dict of states": (
+        lowest(
+            BEST.replace(
+                "model.state_dict()",
+                "{'epoch': epoch + 1, 'net': model.state_dict(), 'opt': optimizer.state_dict(), 'loss': best}",
+            )
+        ),
+        [CHECKPOINT],
+    ),
+    "a path with a name": (
+        lowest(BEST.replace("'out/best.pt'", "PATH")).replace("best = float", "PATH = 'out/best.pt'\nbest = float"),
+        [CHECKPOINT],
+    ),
+    "the highest": (
+        kept(BEST.replace("val_loss < best", "val_loss > best"), start="best = 0.0"),
+        [CHECKPOINT.replace("min", "max")],
+    ),
+    "patience": (lowest(PATIENCE), [STOPPING]),
+    "both": (lowest(BOTH), [CHECKPOINT, STOPPING]),
+}
+
+STAYS = {
+    "nothing to replace": lowest("print('epoch')"),
+    "only the best": lowest("if val_loss < best:\n    best = val_loss"),
+    "a copy": lowest("if val_loss < best:\n    best = val_loss\n    weights = copy.deepcopy(model.state_dict())"),
+    "each epoch": lowest(SAVE),
+    "ties": lowest(BEST.replace("<", "<=")),
+    "the file is read": lowest(BEST, after="model.load_state_dict(torch.load('out/best.pt'))"),
+    "the file is used": lowest(BEST, after="print(open('out/best.pt', 'rb').read()[:2])"),
+    "an unknown start": kept(BEST),
+    "a bar": kept(BEST.replace("<", ">"), start="best = 0.9"),
+    "more than weights": lowest(BEST.replace("model.state_dict()", "{'net': model.state_dict(), 'data': data}")),
+    "another network": lowest(
+        BEST.replace("model.state_dict()", "other.state_dict()"), define="other = nn.Linear(1, 1)"
+    ),
+    "the weights change afterwards": lowest(f"{BEST}model.load_state_dict(copy.deepcopy(model.state_dict()))"),
+    "a path of each epoch": lowest(BEST.replace("'out/best.pt'", "f'{epoch}.pt'")),
+    "best is set elsewhere": lowest(f"{BEST}if epoch == 1:\n    best = 5.0"),
+    "a count that is read": lowest(PATIENCE, after="print(wait)"),
+    "a count from elsewhere": lowest(PATIENCE).replace("\nwait = 0", "\nwait = 1", 1),
+    "more than the patience": lowest(PATIENCE.replace(">=", ">")),
+    "the break skips something": lowest(f"{PATIENCE}print(model)"),
+    "a patience from a finite start": kept(PATIENCE, start="best = 1000.0"),
+}
+STAYS["in an outer loop"] = repeated(lowest(BEST))
+
+
+@pytest.mark.parametrize(("text", "callbacks"), REPLACED.values(), ids=REPLACED)
+def test_the_trainer_keeps_it(text: str, callbacks: list[str]) -> None:
+    done = converted(text, style="idiomatic")
+    assert done.text is not None
+    plain = re.sub(r"\s+", " ", done.text).replace('"', "'")
+    plain = re.sub(r",? ?\]", "]", plain.replace("[ ", "["))
+    assert f"callbacks=[{', '.join(f'L.callbacks.{one}' for one in callbacks)}]" in plain
+    assert "best =" not in done.text and "wait" not in done.text
+    assert "torch.save" not in done.text and "should_stop" not in done.text and "PATH" not in done.text
+    assert done.text.count("log('val_loss'") + done.text.count('log("val_loss"') == 1
+    saved = "the best weights are in a Lightning checkpoint, not in out/best.pt"
+    assert (saved in done.departures) is (SAVE.partition("(")[0] in text)
+    assert "val_loss is compared with its best in single precision" in done.departures
+    fates = {entry.text: entry.target for entry in done.ledger.entries if entry.fate is Fate.REPLACED}
+    lines = ("if val_loss", "if best", "best = val_loss", "torch.save", "wait += 1", "if wait", "break")
+    gone = [line for line in map(str.strip, text.splitlines()) if line.startswith(lines)]
+    targets = " and ".join(one.partition("(")[0] for one in callbacks)
+    assert {fates[line] for line in gone} == {targets}
+    assert missing_and_double(done.ledger, parse(done.source).spans.values()) == ([], [])
+
+
+@pytest.mark.parametrize("text", STAYS.values(), ids=STAYS)
+def test_what_is_not_exactly_that_stays(text: str) -> None:
+    done = converted(text, style="idiomatic")
+    assert done.text is not None and "callbacks" not in done.text
+    for word in ("torch.save", "best = val_loss", "wait += 1"):
+        assert (word in done.text.replace("self.", "")) is (word in text)
+
+
+@pytest.mark.parametrize("text", [text for text, _ in REPLACED.values()], ids=REPLACED)
+def test_the_faithful_style_keeps_it(text: str) -> None:
+    done = converted(text)
+    assert done.text is not None and "callbacks" not in done.text
+    assert ("torch.save" in done.text) is ("torch.save" in text)
+
+
+def test_a_patience_of_the_host() -> None:
+    text = lowest(PATIENCE.replace(">= 2", ">= args.patience"), define="class args:\n    patience = 4")
+    done = converted(text, style="idiomatic")
+    assert done.text is not None and "patience=args.patience" in done.text and "wait" not in done.text
+
+
+def test_a_metric_that_an_epoch_prints_beside_an_average_is_logged_once() -> None:
+    shown = "print(f'{loss_sum / len(train_loader):.3f} {val_loss:.3f}')\n"
+    end = EVALUATE.replace("print(f'val loss {val_loss:.4f}')\n", shown) + BEST
+    text = script(
+        f"{STEP}\nloss_sum += loss.item()",
+        before="best = float('inf')\n",
+        start="model.train()\nloss_sum = 0.0",
+        end=end,
+        after="print(best)",
+    )
+    done = converted(text, style="idiomatic")
+    assert done.text is not None and done.text.count('log("val_loss"') == 1 and "loss_sum +=" not in done.text
+
+
+def test_a_best_that_is_read_stays_without_its_save() -> None:
+    done = converted(lowest(BEST, after="print(best)"), style="idiomatic")
+    assert done.text is not None and "self.best = val_loss" in done.text
+    assert "ModelCheckpoint" in done.text and "torch.save" not in done.text
+    assert [entry.text for entry in done.ledger.entries if entry.target == "ModelCheckpoint"] == [SAVE]
+    assert missing_and_double(done.ledger, parse(done.source).spans.values()) == ([], [])
+
+
+@pytest.mark.slow
+def test_it_stops_after_the_same_epoch_with_the_same_weights(tmp_path: Path) -> None:
+    text = lowest(BOTH, epochs="for epoch in range(40):").replace("lr=0.1", "lr=0.5")
+    text = text.replace("model.train()\n", "model.train()\n    print('epoch', epoch)\n")
+    done = converted(text, style="idiomatic")
+    assert done.text is not None
+    (tmp_path / "out").mkdir()
+    show = "\nprint([p.tolist() for p in model.parameters()])\n"
+    ours, theirs = (_run(tmp_path, one + show) for one in (done.text, text))
+    epochs = theirs.count("epoch ")
+    assert 2 < epochs < 40 and ours.count("epoch ") == epochs
+    assert ours.splitlines()[-1] == theirs.splitlines()[-1]
+    assert _run(tmp_path, COMPARE).strip() == "same"
+
+
+COMPARE = """\
+import torch
+theirs = torch.load('out/best.pt')
+ours = torch.load('out/best.ckpt', weights_only=False)['state_dict']
+print('same' if all(torch.equal(value, ours[f'model.{name}']) for name, value in theirs.items()) else 'different')
+"""
+
+
+def _run(folder: Path, text: str) -> str:
+    (folder / "run.py").write_text(text, encoding="utf-8")
+    return subprocess.run(
+        [sys.executable, "run.py"], cwd=folder, capture_output=True, text=True, check=True, timeout=120
+    ).stdout
