@@ -53,7 +53,7 @@ def _names_read(plans: Plans) -> set[str]:
     for plan in plans.runs:
         names |= {v.name for v, home in plan.homes.items() if isinstance(home, Global) and v.frame.is_module}
         names |= {v.name for v, _ in plan.captured}
-        for node in (plan.train_source, plan.validation_source, *(value for _, value in plan.initial)):
+        for node in (plan.train_source, plan.validation_source, *(one.value for one in plan.initial)):
             if node is not None:
                 names |= read_names(node)
         for option in plan.options:

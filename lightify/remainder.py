@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 
 import libcst as cst
 
+from lightify.comments import own, section
 from lightify.elsewhere import with_code_from_elsewhere
 from lightify.imports import drop_unused_imports
 from lightify.parse import Tree
@@ -52,10 +53,13 @@ def script_around(
             body: list[cst.BaseStatement] = []
             if last_import is None and node is module:
                 body.append(_slot(IMPORT_SLOT))
+            heading: list[cst.EmptyLine] = []
             for number, statement in enumerate(node.body):
                 body.extend(_slot(class_slot(n)) for n, top in enumerate(tops) if statement is top)
+                heading = section(statement) or heading
                 if statement in plans.removed:
                     continue
+                start = len(body)
                 body.extend(cst.parse_statement(f"{name} = None") for name in unset.get(statement, ()))
                 statement = edits.get(statement, statement)  # type: ignore[assignment]
                 if statement in loops:
@@ -67,6 +71,10 @@ def script_around(
                         body.extend([cst.If(cst.parse_expression(test), suite)] if test else suite.body)  # type: ignore
                 else:
                     body.append(change(statement))  # type: ignore[arg-type]
+                if heading and not section(statement):  # of a statement that is gone
+                    leading = [*heading, *own(body[start])]
+                    body[start] = body[start].with_changes(leading_lines=leading)
+                heading = []
                 if statement in plans.adopted:
                     body[-1] = _apart(body[-1], node.body[number + 1 : number + 2])
                 if statement is last_import:

@@ -8,10 +8,11 @@ from pathlib import PurePath
 
 import libcst as cst
 
+from lightify.comments import above, below, own
 from lightify.flow import Binding, Expression, Field, Frame, Item, Step, Variable, bound_names, constant, live_nodes
 from lightify.parse import Tree
 from lightify.plan.homes import hook_usage
-from lightify.plan.types import Attribute, Computed, Global, Hook, Local, Made, Plan, Plans, TrainerOption
+from lightify.plan.types import Attribute, Computed, Global, Hook, Initial, Local, Made, Plan, Plans, TrainerOption
 from lightify.query import (
     MODULE_SELF,
     FieldName,
@@ -43,12 +44,12 @@ class RunPieces:
     """One run as text for the templates.
 
     Attributes:
-        init: (attribute, value) in order; parameters: of `__init__`.
+        init: statements of `__init__`, in order, with their comments; parameters: of `__init__`.
     """
 
     class_name: str
     parameters: tuple[str, ...]
-    init: tuple[tuple[str, str], ...]
+    init: tuple[str, ...]
     methods: tuple[Method, ...]
     hyperparameters: tuple[str, ...]
     keeps_batch: bool
@@ -76,8 +77,8 @@ class RunPieces:
     @property
     def code(self) -> Iterable[str]:
         """All user code in it, as statements."""
-        init = (value for _, value in (*self.options, *self.init))
-        yield from filter(None, (*self.arguments, self.source, self.validation, *init))
+        options = (value for _, value in self.options)
+        yield from filter(None, (*self.arguments, self.source, self.validation, *options, *self.init))
         yield "\n".join(self.before_fit)
         yield self.buffer_group
         yield from (f"if 1:\n  if 1:\n{method.body}" for method in self.methods)
@@ -129,15 +130,17 @@ class _Rewriter:
             again = self._expression(plan.epochs_while, plan.nest.host, {})
             methods.append(Method("another_epoch", (), _indented([cst.SimpleStatementLine([cst.Return(again)])])))
         methods.append(self._configure_optimizers())
-        init = [(name, name) for variable, name in plan.captured if isinstance(plan.homes[variable], Attribute)]
-        init += [(name, code(value)) for name, value in plan.initial]
+        init = [
+            f"self.{name} = {name}" for variable, name in plan.captured if isinstance(plan.homes[variable], Attribute)
+        ]
+        init += [_initial(one) for one in plan.initial]
         passes = plan.endable or plan.lazy or plan.train_source is None or plan.sized_lazily
         if plan.endable:
-            init.append(("pass_ended", "False"))
+            init.append("self.pass_ended = False")
         if plan.unbroken == "epochs_ended":
-            init.append(("epochs_ended", "False"))
+            init.append("self.epochs_ended = False")
         if plan.returns:
-            init.append(("returned", "()"))  # of the result, once there is one
+            init.append("self.returned = ()")  # of the result, once there is one
         if plan.train_source is not None:
             source = code(plan.train_source)
         elif plan.steps_while is not None:
@@ -194,7 +197,7 @@ class _Rewriter:
         if not isinstance(home, Attribute):
             return ()
         line = f"{variable.name} = {module_name}.{home.name}"
-        given = {name for _, name in self.plan.captured} | {name for name, _ in self.plan.initial}
+        given = {name for _, name in self.plan.captured} | {one.name for one in self.plan.initial}
         if not self.plan.interruptible or home.name in given:
             return (line,)
         return f'if hasattr({module_name}, "{home.name}"):', f"    {line}"  # an exception may come first
@@ -210,19 +213,28 @@ class _Rewriter:
             lines.append(_statement(f"global {', '.join(names)}"))
         parameters = list(hook.parameters)
         body: list[cst.BaseStatement] = []
+        ended: list[cst.EmptyLine] = []  # the comments at the end of a block
         for step in hook.steps:
             renamed = self._renames_batch(step, hook)
             if renamed is not None:
                 parameters[parameters.index("batch")] = renamed
                 continue
-            body.extend(self._step(step, hook, fetched))
+            moved = self._step(step, hook, fetched)
+            if moved and ended:
+                moved[0], ended = above(moved[0], ended), []
+            body.extend(moved)
+            if isinstance(step, Item):
+                ended += below(step.node, self.tree)
         lines.extend(_statement(text) for text in (*first, *hook.first))
         lines.extend(body)
+        last = [_statement(text) for text in hook.last]
         if hook.result is not None:
             node, frame = hook.result
-            lines.append(cst.SimpleStatementLine([cst.Return(self._expression(node, frame, fetched))]))
-        lines.extend(_statement(text) for text in hook.last)
-        return Method(hook.name, tuple(parameters), _indented(lines))
+            last.insert(0, cst.SimpleStatementLine([cst.Return(self._expression(node, frame, fetched))]))
+        if last and ended:
+            last[0], ended = above(last[0], ended), []
+        lines.extend(last)
+        return Method(hook.name, tuple(parameters), _indented(lines, ended))
 
     def _renames_batch(self, step: Step, hook: Hook) -> str | None:
         """The parameter's name when a step only names the batch."""
@@ -462,13 +474,13 @@ class _Rewriter:
                 value = self._expression(made.value, host, {})  # type: ignore[arg-type]
             else:
                 value = cst.parse_expression(self._made_text(made))
-            lines.append(cst.SimpleStatementLine([cst.Return(value)]))
+            lines.append(_moved(made, cst.Return(value)))
         else:
             for made in (*plan.optimizers, *(scheduler for scheduler, _ in plan.schedulers)):
                 if made.moved:
                     target = cst.AssignTarget(cst.Name(made.variable.name))
                     value = self._expression(made.value, host, {})  # type: ignore[arg-type]
-                    lines.append(cst.SimpleStatementLine([cst.Assign([target], value)]))
+                    lines.append(_moved(made, cst.Assign([target], value)))
             optimizers = ", ".join(self._made_text(made) for made in plan.optimizers)
             entries = ((made.variable.name, interval) for made, interval in plan.schedulers)
             schedulers = ", ".join(
@@ -484,6 +496,19 @@ class _Rewriter:
             return made.variable.name
         home = self.plan.homes[made.variable]
         return f"self.{home.name}" if isinstance(home, Attribute) else made.variable.name
+
+
+def _moved(made: Made, statement: cst.BaseSmallStatement) -> cst.SimpleStatementLine:
+    """A statement of configure_optimizers with the comments of the one that it stands for."""
+    if not made.moved or made.statement is None:
+        return cst.SimpleStatementLine([statement])
+    return made.statement.with_changes(body=[statement], leading_lines=own(made.statement))  # type: ignore[return-value]
+
+
+def _initial(one: Initial) -> str:
+    target = cst.AssignTarget(cst.Attribute(cst.Name("self"), cst.Name(one.name)))
+    line = one.statement.with_changes(body=[cst.Assign([target], one.value)], leading_lines=own(one.statement))
+    return code(line).rstrip("\n")
 
 
 def _truth(test: str) -> str:
@@ -533,7 +558,7 @@ def _host_text(variable: Variable) -> str:
     return f"{variable.owner.name}.{variable.name}" if isinstance(variable, Field) else variable.name
 
 
-def _indented(statements: Iterable[cst.BaseStatement]) -> str:
+def _indented(statements: Iterable[cst.BaseStatement], footer: Sequence[cst.EmptyLine] = ()) -> str:
     """The text of statements as they stand in a method; strings over several lines stay as they are."""
     body = list(statements)
     if not body:
@@ -542,8 +567,7 @@ def _indented(statements: Iterable[cst.BaseStatement]) -> str:
     while leading and leading[0].comment is None:
         del leading[0]
     body[0] = body[0].with_changes(leading_lines=leading)
-    wrapped = cst.If(
-        cst.Name("a"), cst.IndentedBlock([cst.If(cst.Name("b"), cst.IndentedBlock(body, indent="    "))], indent="    ")
-    )
+    suite = cst.IndentedBlock(body, indent="    ", footer=footer)
+    wrapped = cst.If(cst.Name("a"), cst.IndentedBlock([cst.If(cst.Name("b"), suite)], indent="    "))
     text = cst.Module([wrapped]).code
     return text.split("\n", 2)[2]

@@ -16,7 +16,7 @@ CONVERTER, RUNTIME = Path("lightify"), Path("runtime")
 # Each row may import itself and the rows above it.
 CONVERTER_LAYERS = [
     ("__init__", "errors", "settings", "facts", "ledger"),
-    ("sources", "notebooks", "configfile", "ignore", "parse", "query"),
+    ("sources", "notebooks", "configfile", "ignore", "parse", "query", "comments"),
     ("project", "link", "flow", "calls", "substitute", "imports"),
     ("recognisers",),
     ("factories", "analyze"),

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import libcst as cst
 
+from lightify.comments import in_place_of
 from lightify.facts import Kind
 from lightify.flow import (
     Frame,
@@ -123,7 +124,7 @@ def in_place(
             ", ".join(f'self.log("{m.name}")' for m in metrics) or "self.log",
             "the progress bar shows it",
         )
-        new.extend(log_statement(m) for m in metrics)
+        new.extend(in_place_of(node, [log_statement(m) for m in metrics]))
     if not logged:
         return [step.node]
     logs = [node for node in new if node not in inside]
@@ -133,6 +134,7 @@ def in_place(
         return new
     free = values <= sure  # there in every batch
     if free and (not rest or draft.settings.style == "idiomatic"):
+        logs = in_place_of(guard, logs)
         logs_every(draft, guard.test, step.frame, index)
         if rest:
             guard = guard.with_changes(body=guard.body.with_changes(body=rest))

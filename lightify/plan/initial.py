@@ -14,16 +14,15 @@ from lightify.plan.homes import Homes
 from lightify.plan.types import (
     Attribute,
     FateNote,
+    Initial,
 )
 from lightify.query import is_constant, small
 
 
-def initial_values(
-    draft: Draft, homes: Homes
-) -> tuple[tuple[tuple[Variable, str], ...], tuple[tuple[str, cst.BaseExpression], ...]]:
+def initial_values(draft: Draft, homes: Homes) -> tuple[tuple[tuple[Variable, str], ...], tuple[Initial, ...]]:
     """Moves `best = 0` before the loop into __init__; the rest is handed over."""
     captured: list[tuple[Variable, str]] = []
-    initial: list[tuple[str, cst.BaseExpression]] = []
+    initial: list[Initial] = []
     own_block = draft.tree.parents[draft.nest.host_loop]
     for variable, name in homes.captured:
         found = None
@@ -34,7 +33,7 @@ def initial_values(
             and isinstance(homes.of[variable], Attribute)
             and (variable not in usage(draft.around.after).exposed - set(homes.results))
         ):
-            initial.append((name, found[1]))
+            initial.append(Initial(name, found[1], found[0]))
             draft.removed.add(found[0])
             draft.fates[found[0]] = FateNote(Fate.MOVED, "__init__")
         else:

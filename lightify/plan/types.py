@@ -78,6 +78,15 @@ class Made:
 
 
 @dataclass(frozen=True, eq=False)
+class Initial:
+    """An attribute that starts with a constant: `statement` set it before the loop."""
+
+    name: str
+    value: cst.BaseExpression
+    statement: cst.BaseStatement
+
+
+@dataclass(frozen=True, eq=False)
 class TrainerOption:
     """`name=value` of the Trainer; the value is user code of the host when it is a node."""
 
@@ -138,7 +147,7 @@ class Plan:
     hooks: tuple[Hook, ...]
     homes: Mapping[Variable, Home]
     captured: tuple[tuple[Variable, str], ...]  # variables handed to __init__, with the parameter's name
-    initial: tuple[tuple[str, cst.BaseExpression], ...]  # attributes that start with a constant
+    initial: tuple[Initial, ...]
     unset: Mapping[cst.CSTNode, tuple[str, ...]]  # names to bind to None before a statement of the host
     results: tuple[Variable, ...]  # variables that the host reads back after fit
     optimizers: tuple[Made, ...]

@@ -1,0 +1,55 @@
+"""Comments of code that moves go where it goes; headings of sections stay in their place."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.converter.scripts import SETUP, STEP, converted, script
+
+STARTED = SETUP.replace("optimizer =", "# the optimizer\noptimizer =").replace("0.9)", "0.9)  # as in the paper")
+HEADING = "# -------\n# Train\n# -------\n\n"
+
+MOVED = {
+    "above an optimizer": (
+        script(setup=STARTED),
+        "        # the optimizer\n        return torch.optim.SGD(",
+    ),
+    "behind an optimizer": (script(setup=STARTED), "momentum=0.9)  # as in the paper\n"),
+    "above a first value": (
+        script(f"{STEP}\nseen += 1", before="# batches so far\nseen = 0  # none", after="print(seen)"),
+        "        # batches so far\n        self.seen = 0  # none\n",
+    ),
+    "a heading above a first value stays": (
+        script(f"{STEP}\nseen += 1", before=f"{HEADING}seen = 0", after="print(seen)"),
+        "# -------\n# Train\n# -------\n\nmodule =",
+    ),
+    "above a print that is logged": (
+        script(f"{STEP}\n# show it\nprint('loss', loss.item())"),
+        '        # show it\n        self.log("loss"',
+    ),
+    "above a guarded print": (
+        script(
+            f"{STEP}\n{HEADING}# now and then\nif i % 2 == 0:\n    print('loss', loss.item())",
+            batches="for i, (x, y) in enumerate(train_loader):",
+        ),
+        "        # -------\n        # Train\n        # -------\n\n        # now and then\n",
+    ),
+    "at the end of a batch": (
+        script(f"{STEP}\nx.sum()\n# x = 3"),
+        "        x.sum()\n        # x = 3\n",
+    ),
+    "at the end of an epoch": (
+        script(end="print('done')\n# next one"),
+        "        # next one\n",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), MOVED.values(), ids=MOVED)
+def test_comments_move_along(text: str, expected: str) -> None:
+    assert expected in (converted(text).text or "")
+
+
+def test_a_comment_of_code_that_is_gone_goes() -> None:
+    text = converted(script(STEP.replace("optimizer.zero_grad", "# clear\noptimizer.zero_grad"))).text
+    assert text is not None and "# clear" not in text
