@@ -10,7 +10,7 @@ import libcst as cst
 
 from lightify.calls import method_table
 from lightify.facts import Kind
-from lightify.flow import Binding, Field, Frame, Item, Usage, Variable, expression_usage, usage
+from lightify.flow import Binding, Field, Frame, Item, Usage, Variable, bound_names, expression_usage, usage
 from lightify.parse import Tree
 from lightify.plan.kinds import Kinds
 from lightify.plan.nest import Nest
@@ -123,9 +123,7 @@ def assign_homes(
             captured.append(variable)
             continue
         elif of_module and not isinstance(variable, Field):
-            trained = kinds.of(variable) in (Kind.MODULE, Kind.OPTIMIZER, Kind.SCHEDULER, Kind.SCALER)
-            defined = variable.name in tree.functions or variable.name in tree.classes
-            if not (nest.host.is_module and trained and variable in before and not defined):
+            if not _handed_over(variable, nest.host, around, kinds, tree):
                 homes[variable] = Global(variable.name)
                 continue
             captured.append(variable)
@@ -153,6 +151,18 @@ def assign_homes(
     captured.sort(key=lambda v: (kinds.of(v) is not Kind.MODULE, order.get(v, -1)))
     names = [(v, home.name if isinstance(home := homes[v], Attribute) else v.name) for v in captured]
     return Homes(homes, tuple(names), _unset(captured, around, nest.host), tuple(results), frozenset(written))
+
+
+def _handed_over(variable: Variable, host: Frame, around: Surroundings, kinds: Kinds, tree: Tree) -> bool:
+    """True for a global that the module holds: what is trained, and what was made before the loop for good."""
+    if kinds.of(variable) not in _TRAINED or variable.name in around.rebound:
+        return False
+    if variable.name in tree.functions or variable.name in tree.classes:
+        return False
+    if host.is_module:
+        return variable in around.set_before(host)
+    made = variable.name in bound_names(block(tree.scope))
+    return kinds.of(variable) is Kind.MODULE and made and host.resolve(variable.name) is variable
 
 
 def _unset(captured: Sequence[Variable], around: Surroundings, host: Frame) -> dict[cst.CSTNode, tuple[str, ...]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import libcst as cst
 
-from lightify.flow import Frame, Item, Step, Variable, free_names, local_names, parameters, usage
+from lightify.flow import Frame, Item, Step, Variable, declared_elsewhere, free_names, local_names, parameters, usage
 from lightify.parse import Tree
 from lightify.plan.nest import Nest
 from lightify.query import block, dotted, walk
@@ -21,6 +21,7 @@ class Surroundings:
         before, after: statements of the host that run before and after the loop; in an outer loop, both.
         removed: functions whose body moved and that nothing else calls.
         kept_reads: names that the functions and classes which stay read from outside.
+        rebound: names that they bind outside of themselves.
         repeated: the run stands in an outer loop.
     """
 
@@ -28,6 +29,7 @@ class Surroundings:
     after: tuple[Item, ...]
     removed: frozenset[cst.FunctionDef]
     kept_reads: frozenset[str]
+    rebound: frozenset[str]
     repeated: bool
 
     def set_before(self, host: Frame) -> set[Variable]:
@@ -78,19 +80,22 @@ def surroundings(nest: Nest, tree: Tree, more: tuple[Step, ...] = ()) -> Surroun
     run = (*nest.epoch_start, *nest.body, *nest.epoch_end, *more)
     moved = {node for step in run if isinstance(step, Item) for node in walk(step.node)}
     reads: set[str] = set()
+    rebound: set[str] = set()
     for node in kept:
         if node in moved or node is nest.host.function:
             continue
         if any(a in removed or (a is nest.host_loop) for a in tree.ancestors(node)):
             continue
         reads |= free_names(node)
+        if isinstance(node, cst.FunctionDef):
+            rebound |= declared_elsewhere(node)
     plain = [item for item in before if not isinstance(item.node, (cst.FunctionDef, cst.ClassDef))]
     after = [
         item
         for item in after
         if not isinstance(item.node, (cst.FunctionDef, cst.ClassDef)) and item.node is not nest.host_loop
     ]
-    return Surroundings(tuple(plain), tuple(after), removed, frozenset(reads), repeated)
+    return Surroundings(tuple(plain), tuple(after), removed, frozenset(reads), frozenset(rebound), repeated)
 
 
 def removed_functions(nests: Sequence[Nest], tree: Tree) -> frozenset[cst.FunctionDef]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import indent
+
 import pytest
 
 from tests.converter.scripts import SETUP, STEP, converted, methods, script
@@ -64,6 +66,22 @@ def test_a_name_that_the_module_has_already_is_not_hidden() -> None:
 def test_a_global_that_a_kept_function_reads_stays_global() -> None:
     text = script(f"{STEP}\ncount += 1", before="count = 0\n\ndef report():\n    print(count)\n", end="report()")
     assert "global count" in methods(converted(text).text)["training_step"]
+
+
+REBOUND = "def reset():\n    global model\n    model = nn.Linear(4, 2)\n"
+
+
+def test_a_network_that_a_kept_function_replaces_stays_global() -> None:
+    done = methods(converted(script(before=REBOUND, start="if epoch == 1:\n    reset()")).text)
+    assert "criterion(model(x), y)" in done["training_step"].replace("self.criterion", "criterion")
+
+
+def test_a_network_of_the_module_is_held_where_a_function_trains_it() -> None:
+    loop = "def main():\n    for epoch in range(3):\n        for x, y in train_loader:\n" + indent(STEP, " " * 12)
+    text = script("pass", epochs="if True:", batches="if True:", after=f"{loop}\n\nmain()")
+    done = converted(text)
+    assert "self.criterion(self.model(x), y)" in methods(done.text)["training_step"]
+    assert "(criterion, model)\n" in (done.text or "")
 
 
 CLASS = """

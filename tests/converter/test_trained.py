@@ -11,7 +11,7 @@ from lightify.verify import Outcome, verify
 from tests.converter.scripts import STEP, converted, script
 from tests.converter.test_evaluation import EVALUATE
 from tests.converter.test_exits import RAISED
-from tests.converter.test_homes import COUNTER, OUTER
+from tests.converter.test_homes import COUNTER, OUTER, REBOUND
 from tests.converter.test_runs import EPOCH, LAST, LOOP, OTHER
 
 AVERAGE = """
@@ -118,6 +118,7 @@ SCRIPTS = {
         before="count, done = 0, False\n",
         after="print(count)",
     ),
+    "a network replaced by a function": script(before=REBOUND, start="if epoch == 1:\n    reset()"),
     "momentum outlives an outer loop": script("pass", after=OUTER, **ELSEWHERE),
     "names that only some paths bind": script(
         f"if resumed and not step:\n    print(best)\n{STEP}\nif step % 2:\n    print(epoch, step)",
