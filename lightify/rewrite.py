@@ -12,6 +12,7 @@ from lightify.comments import above, below, own
 from lightify.flow import Binding, Expression, Field, Frame, Item, Step, Variable, bound_names, constant, live_nodes
 from lightify.parse import Tree
 from lightify.plan.homes import hook_usage
+from lightify.plan.naming import runtime_alias
 from lightify.plan.types import Attribute, Computed, Global, Hook, Initial, Local, Made, Plan, Plans, TrainerOption
 from lightify.query import (
     MODULE_SELF,
@@ -93,6 +94,7 @@ class Pieces:
     """
 
     script: str
+    runtime: str  # what the script calls the runtime
     runs: tuple[RunPieces, ...]
     imports: tuple[str, ...]  # that the script lacks
     dropped_imports: frozenset[cst.CSTNode]
@@ -106,7 +108,7 @@ def rewrite(tree: Tree, plans: Plans, settings: Settings) -> Pieces:
         tree, plans, [run.unbroken for run in runs], generated, on_lightning=settings.runtime == "lightning"
     )
     lacking = (line for plan in plans.runs if plan.distributed is not None for line in plan.distributed.imports)
-    return Pieces(script, runs, tuple(dict.fromkeys(lacking)), dropped)
+    return Pieces(script, runtime_alias(tree), runs, tuple(dict.fromkeys(lacking)), dropped)
 
 
 class _Rewriter:

@@ -8,7 +8,6 @@ from itertools import groupby
 
 import libcst as cst
 
-from lightify.calls import method_table
 from lightify.facts import Kind
 from lightify.flow import Binding, Field, Frame, Item, Usage, Variable, bound_names, expression_usage, usage
 from lightify.parse import Tree
@@ -96,7 +95,7 @@ def assign_homes(
     before = around.set_before(nest.host)
     homes: dict[Variable, Home] = dict(forced)
     hyperparameters = _hyperparameters(nest, hooks, mentioned - written, kinds, tree)
-    changed, owned = _changed_fields(tree) | method_table(tree).keys(), set[Variable]()
+    changed, owned = _changed_fields(tree) | tree.methods.keys(), set[Variable]()
     captured: list[Variable] = []
     results: list[Variable] = []
     taken = {home.name for home in homes.values() if isinstance(home, Attribute)}

@@ -120,10 +120,10 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
         return problem
     mixed_precision(draft)
     nest = draft.nest = idiom(draft, head)
-    read = automatic(nest, draft.kinds, tree, draft.analysis)
+    read = automatic(nest, draft.kinds, tree, draft.analysis, draft.around.rebound)
     window = accumulated(draft, head) if isinstance(read, str) else None
     if window is not None:
-        within = automatic(window.nest, draft.kinds, tree, analysis)
+        within = automatic(window.nest, draft.kinds, tree, analysis, draft.around.rebound)
         if isinstance(within, Automatic) and within.scheduler is None:
             read, nest = replace(within, loss=window.loss), window.nest
             draft.take(window.nest, window.option, window.fates, window.departures)
