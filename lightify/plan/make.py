@@ -10,7 +10,7 @@ from lightify.analyze import scope_of
 from lightify.distribution import Distribution
 from lightify.errors import Diagnostic, Refusal
 from lightify.facts import Analysis
-from lightify.flow import expression_usage, usage
+from lightify.flow import Usage, expression_usage, usage
 from lightify.parse import Tree
 from lightify.plan.adoption import adopted, unreached
 from lightify.plan.batches import batch_source, in_host, interruptible, start_draws
@@ -18,7 +18,7 @@ from lightify.plan.closures import read_by_closures
 from lightify.plan.draft import Draft, Flatten
 from lightify.plan.exits import assigned_in_expressions, breaks_epochs, ends_early, may_return, unsupported
 from lightify.plan.final_test import final_test
-from lightify.plan.headers import batch_head, epoch_head
+from lightify.plan.headers import BatchHead, EpochHead, batch_head, epoch_head
 from lightify.plan.homes import assign_homes
 from lightify.plan.hooks import make_hooks, without_dead_values
 from lightify.plan.idiom import idiom, take_host_moves, with_summaries
@@ -151,16 +151,14 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
     hooks = without_training_calls(draft, hooks)
     if source is None and head.while_test is None:
         hooks.insert(1, Hook("train_batches", (), (), result=(head.source, nest.batch_frame)))
-    hooks = [without_dead_values(draft, hook, hooks) for hook in hooks]
+    tests = _tests(head, epochs, nest)
+    hooks = [without_dead_values(draft, hook, hooks, tests) for hook in hooks]
     optimizers, schedulers, extra = make_optimizers(draft, hooks, auto, plain)
     hooks = drop_scheduler_steps(draft, hooks, schedulers)
     device = device_variable(draft)
     if device is not None and device not in usage([step for hook in hooks for step in hook.steps]).writes:
         draft.forced[device] = Computed("self.device")
-    if head.while_test is not None:
-        extra += expression_usage(head.while_test, nest.batch_frame)
-    if epochs is not None and epochs.test is not None:
-        extra += expression_usage(epochs.test, nest.host)
+    extra += tests
     extra.exposed |= {v for v in draft.kept_alive if v.frame is nest.host or v.frame.is_module}
     homes = assign_homes(nest, hooks, draft.forced, draft.around, draft.kinds, tree, extra)
     problem = assigned_in_expressions(draft, homes)
@@ -207,6 +205,16 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
         unbroken=_unbroken(draft, endable),
         distributed=distributed(draft, captured),
     )
+
+
+def _tests(head: BatchHead, epochs: EpochHead | None, nest: Nest) -> Usage:
+    """What the conditions of `while` loops use."""
+    found = Usage()
+    if head.while_test is not None:
+        found += expression_usage(head.while_test, nest.batch_frame)
+    if epochs is not None and epochs.test is not None:
+        found += expression_usage(epochs.test, nest.host)
+    return found
 
 
 def _unbroken(draft: Draft, endable: bool) -> str:

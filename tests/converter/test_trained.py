@@ -99,6 +99,9 @@ def train(limit, tolerance=0.1):
 """
 
 CHANGED = """
+import argparse
+
+
 class Config:
     weight = 1.0
 
@@ -163,6 +166,24 @@ for epoch in range(3):
         loss = criterion(model(x), y)
         loss.backward()
         optimizer.step()
+parser = argparse.ArgumentParser()
+parser.add_argument("--lr", type=float, default=0.1)
+args = parser.parse_args([])
+for epoch in range(2):
+    for x, y in train_loader:
+        optimizer.zero_grad()
+        loss = criterion(model(x), y) * args.lr
+        loss.backward()
+        optimizer.step()
+    args.lr *= 0.5
+last, now = 9.0, 8.0
+while last - now > 1e-2:
+    last = now
+    optimizer.zero_grad()
+    loss = criterion(model(data[:20][0]), data[:20][1]) * args.lr
+    loss.backward()
+    optimizer.step()
+    now = loss.item()
 """
 
 SCRIPTS = {
