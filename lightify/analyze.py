@@ -95,7 +95,7 @@ def _collect(tree: Tree) -> list[Fact]:
         node, scope = stack.pop()
         for recognise in readers.get(type(node), ()):
             facts.extend(recognise(node, scope, tree))
-        inner = node if isinstance(node, cst.FunctionDef) else scope
+        inner = node if isinstance(node, (cst.FunctionDef, cst.ClassDef)) else scope
         stack.extend((child, inner) for child in reversed(list(children(node))))
     return facts
 

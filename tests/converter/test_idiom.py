@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from textwrap import indent
+
 import pytest
 
-from tests.converter.scripts import STEP, converted, methods, script
+from tests.converter.scripts import PROLOGUE, SETUP, STEP, converted, methods, script
 
 DEVICE = "device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')\nmodel.to(device)\n"
 
@@ -167,3 +169,10 @@ def test_the_idiomatic_style_lets_the_trainer_choose_the_device(device: str, opt
     assert option in done.text if option else "accelerator" not in done.text
     assert ("device =" in done.text) is (option == "accelerator=device.type")
     assert ("the Trainer chooses the accelerator" in done.departures) is (option != "accelerator=device.type")
+
+
+def test_a_member_of_a_class_is_no_device_of_the_script() -> None:
+    run = f"{SETUP}for x, y in train_loader:\n{indent(STEP, '    ')}\n"
+    text = f"{PROLOGUE}class Place:\n    GPU = 'cuda'\ndef main():\n{indent(run, '    ')}\nmain()\n"
+    done = converted(text)
+    assert done.text is not None and 'accelerator="auto"' in done.text
