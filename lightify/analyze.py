@@ -16,6 +16,7 @@ from lightify.recognisers import REGISTRY
 
 #: A name that is used as several things is the first of these.
 _PRECEDENCE = (
+    Kind.ACCELERATOR,
     Kind.SCALER,
     Kind.SCHEDULER,
     Kind.OPTIMIZER,

@@ -23,6 +23,7 @@ class Kind(Enum):
     SCALER = "gradient scaler"
     TENSOR_TYPE = "tensor type"
     OBJECT = "object of the script"
+    ACCELERATOR = "accelerator"
 
 
 @dataclass(frozen=True, eq=False)

@@ -80,7 +80,7 @@ def _definition(run: RunPieces, runtime: str, line_length: int) -> list[str]:
             init=run.init,
             manual=run.manual,
             hyperparameters=run.hyperparameters,
-            keeps_batch=run.keeps_batch,
+            batch_mover=run.batch_mover,
             keeps_gradients=run.keeps_gradients,
             about=run.about,
             data_module=run.data_module,

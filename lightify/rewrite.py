@@ -53,7 +53,7 @@ class RunPieces:
     init: tuple[str, ...]
     methods: tuple[Method, ...]
     hyperparameters: tuple[str, ...]
-    keeps_batch: bool
+    batch_mover: str
     manual: bool
     module_name: str
     trainer_name: str
@@ -117,7 +117,7 @@ class _Rewriter:
         self.data_module = settings.data_module
         self.tree = tree
         self.plan = plan
-        self.sites = set(plan.nest.sites)
+        self.sites = set(plan.nest.sites) - plan.backwards_of_others
         self.adopted = frozenset(definition.name.value for definition in plans.adopted)  # type: ignore[attr-defined]
 
     def pieces(self) -> RunPieces:
@@ -159,7 +159,7 @@ class _Rewriter:
             init=tuple(init),
             methods=tuple(methods),
             hyperparameters=tuple(name for v, name in plan.captured if isinstance(plan.homes[v], Computed)),
-            keeps_batch=plan.keeps_batch,
+            batch_mover=plan.batch_mover,
             manual=plan.mode == "manual",
             module_name=module_name,
             trainer_name=trainer_name,

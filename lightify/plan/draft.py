@@ -9,7 +9,7 @@ import libcst as cst
 
 from lightify.distribution import Distribution
 from lightify.errors import SourceSpan
-from lightify.facts import Analysis
+from lightify.facts import Analysis, Kind
 from lightify.flow import Frame, Step, Variable, usage
 from lightify.parse import Tree
 from lightify.plan.devices import Stripped
@@ -39,7 +39,7 @@ class Draft:
         forced: homes that are decided before liveness is asked.
         kept_alive: variables of the loops that functions read which outlive a batch.
         lazy: the source of batches is made anew for each pass.
-        keeps_batch: the step moves the batch itself.
+        batch_mover: who moves the batch, where the Trainer must not.
         logged, averaged: names of averages that `self.log` keeps, and variables that did before.
         mixed: the precision that the Trainer takes over.
         monitored: names of metrics that callbacks of the Trainer ask for.
@@ -63,12 +63,17 @@ class Draft:
     scheduler_step: Step | None = None
     kept_alive: set[Variable] = field(default_factory=set)
     lazy: bool = False
-    keeps_batch: bool = False
+    batch_mover: str = ""
     logged: set[str] = field(default_factory=set)
     averaged: set[Variable] = field(default_factory=set)
     mixed: Mixed | None = None
     monitored: set[str] = field(default_factory=set)
     steps_away: list[str] = field(default_factory=list)
+
+    @property
+    def accelerated(self) -> bool:
+        """True when an Accelerator of the script owns devices, gradients and steps."""
+        return Kind.ACCELERATOR in self.analysis.kinds.values()
 
     def after_batches(self) -> tuple[Step, ...]:
         """What an epoch does after its last batch, in order."""

@@ -12,6 +12,7 @@ from lightify.errors import Diagnostic, Refusal
 from lightify.facts import Analysis
 from lightify.flow import Usage, expression_usage, usage
 from lightify.parse import Tree
+from lightify.plan.acceleration import OWNS_STEPS, backwards_of_others
 from lightify.plan.adoption import adopted, unreached
 from lightify.plan.batches import batch_source, in_host, interruptible, start_draws
 from lightify.plan.closures import read_by_closures
@@ -120,8 +121,8 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
         return problem
     mixed_precision(draft)
     nest = draft.nest = idiom(draft, head)
-    read = automatic(nest, draft.kinds, tree, draft.analysis, draft.around.rebound)
-    window = accumulated(draft, head) if isinstance(read, str) else None
+    read = OWNS_STEPS if draft.accelerated else automatic(nest, draft.kinds, tree, draft.analysis, draft.around.rebound)
+    window = accumulated(draft, head) if isinstance(read, str) and not draft.accelerated else None
     if window is not None:
         within = automatic(window.nest, draft.kinds, tree, analysis, draft.around.rebound)
         if isinstance(within, Automatic) and within.scheduler is None:
@@ -155,7 +156,7 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
     hooks = [without_dead_values(draft, hook, hooks, tests) for hook in hooks]
     optimizers, schedulers, extra = make_optimizers(draft, hooks, auto, plain)
     hooks = drop_scheduler_steps(draft, hooks, schedulers)
-    device = device_variable(draft)
+    device = None if draft.accelerated else device_variable(draft)
     if device is not None and device not in usage([step for hook in hooks for step in hook.steps]).writes:
         draft.forced[device] = Computed("self.device")
     extra += tests
@@ -196,7 +197,8 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
         interruptible=interruptible(draft),
         validation_source=validation,
         after_fit=after_fit,
-        keeps_batch=draft.keeps_batch,
+        batch_mover=draft.batch_mover,
+        backwards_of_others=backwards_of_others(nest, draft.kinds),
         host_edits=edits,
         origins=draft.stripped.origins,
         departures=departures(draft, hooks),

@@ -1,0 +1,112 @@
+"""Scripts that accelerate drives: the Accelerator stays the owner of devices, gradients and steps."""
+
+from __future__ import annotations
+
+from textwrap import indent
+
+import pytest
+
+from tests.converter.scripts import PROLOGUE, converted, methods, script
+
+MAKE = "from accelerate import Accelerator\naccelerator = Accelerator(gradient_accumulation_steps=2)\n"
+PREPARE = "model, optimizer, train_loader = accelerator.prepare(model, optimizer, train_loader)\n"
+FORWARD = "loss = criterion(model(x), y)"
+STEP = f"{FORWARD}\naccelerator.backward(loss)\noptimizer.step()\noptimizer.zero_grad()"
+ACCUMULATED = f"with accelerator.accumulate(model):\n{indent(STEP, '    ')}"
+
+
+def accelerated(batch: str = STEP, before: str = MAKE + PREPARE, **parts: str) -> str:
+    return script(batch, before=before, **parts)
+
+
+IN_A_CLASS = f"""{PROLOGUE}from accelerate import Accelerator
+class Engine:
+    def __init__(self):
+        self.accelerator = Accelerator()
+        self.model = nn.Linear(4, 2)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1)
+    def run(self, loader):
+        self.model, self.optimizer, loader = self.accelerator.prepare(self.model, self.optimizer, loader)
+        for epoch in range(3):
+            for x, y in loader:
+                loss = F.cross_entropy(self.model(x), y)
+                self.accelerator.backward(loss)
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+Engine().run(train_loader)
+"""
+
+#: script to what its training step does
+STEPS = {
+    "plain": (accelerated(), "accelerator.backward(loss)"),
+    "within a window": (accelerated(ACCUMULATED), "with accelerator.accumulate(self.model):"),
+    "keyword arguments": (accelerated("loss = criterion(model(x), y)\naccelerator.backward(loss=loss)"), "(loss=loss)"),
+    "a graph that is kept": (
+        accelerated(STEP.replace("backward(loss)", "backward(loss, retain_graph=True)")),
+        "accelerator.backward(loss, retain_graph=True)",
+    ),
+    "the loss itself": (
+        accelerated(STEP.replace("accelerator.backward(loss)", "loss.backward()")),
+        "manual_backward(loss)",
+    ),
+    "in a function": (
+        accelerated(
+            "update(accelerator, model, optimizer, x, y)",
+            define="def update(acc, model, optimizer, x, y):\n"
+            + indent(STEP.replace("accelerator", "acc").replace("criterion", "F.cross_entropy"), "    "),
+        ),
+        "accelerator.backward(loss)",
+    ),
+    "of an object": (IN_A_CLASS, "self.accelerator.backward(loss)"),
+    "of something else that is handed the loss": (
+        script(
+            STEP.replace("accelerator", "engine"),
+            before="engine = make_engine(model)\n",
+            define="from e import make_engine",
+        ),
+        "engine.backward(loss)",
+    ),
+    "moves stay": (accelerated(f"x = x.to(accelerator.device)\n{STEP}"), "x = x.to(accelerator.device)"),
+}
+
+
+@pytest.mark.parametrize(("text", "line"), STEPS.values(), ids=STEPS)
+def test_the_step_stays_as_it_is(text: str, line: str) -> None:
+    done = converted(text)
+    assert done.text is not None and done.mode == "manual"
+    assert line in methods(done.text)["training_step"]
+
+
+@pytest.mark.parametrize("text", [accelerated(ACCUMULATED), IN_A_CLASS], ids=["script", "class"])
+def test_the_trainer_takes_neither_optimizers_nor_batches(text: str) -> None:
+    done = converted(text)
+    hooks = methods(done.text)
+    assert hooks["configure_optimizers"] == "return None"
+    assert hooks["transfer_batch_to_device"] == "return batch"
+    assert any("accelerate" in reason for reason in done.reasons)
+    assert "accelerator.device.type" in (done.text or "")
+
+
+def test_the_trainer_is_told_the_device_of_its_process() -> None:
+    done = converted(accelerated(after="torch.save(model.state_dict(), 'model.pt')"))
+    assert done.text is not None
+    assert "devices=[accelerator.device.index] if accelerator.device.index else 1" in done.text
+    assert "fit(module, train_loader)\nmodel.to(accelerator.device)\n" in done.text
+
+
+def test_lightning_ends_the_pass_of_a_prepared_loader() -> None:
+    """DataLoaderShard counts its epochs after the last batch, which Lightning never asks it for."""
+    assert "Passes" not in (converted(accelerated()).text or "Passes")
+    assert "Passes(lambda: train_loader, 10**9)" in (converted(accelerated(), runtime="lightning").text or "")
+
+
+@pytest.mark.parametrize("argument", ["fsdp_plugin=plugin", "deepspeed_plugin=plugin", "parallelism_config=plugin"])
+def test_other_engines_are_refused(argument: str) -> None:
+    text = accelerated(before=f"{MAKE.replace('gradient_accumulation_steps=2', argument)}{PREPARE}")
+    (refusal,) = converted(text).refusals
+    assert refusal.code == "LF210" and argument.partition("=")[0] in refusal.message and refusal.span is not None
+
+
+def test_an_engine_that_is_not_asked_for_is_no_reason() -> None:
+    made = MAKE.replace("gradient_accumulation_steps=2", "fsdp_plugin=None")
+    assert converted(accelerated(before=made + PREPARE)).text is not None
