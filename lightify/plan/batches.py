@@ -45,7 +45,7 @@ def batch_source(draft: Draft, head: BatchHead) -> cst.BaseExpression | None:
     host = in_host(draft, head.source, nest.batch_frame) if settled else None
     remade = not plain and not (known and nest.epoch_loop is None)
     # the last batch of a prepared loader runs code of its own after it, which Lightning does not wait for
-    unfinished = draft.accelerated and draft.settings.runtime == "lightning"
+    unfinished = draft.analysis.accelerated and draft.settings.runtime == "lightning"
     if host is not None and (remade or unfinished or train_order_changes(draft)):
         draft.lazy = True
     return host

@@ -9,7 +9,7 @@ import libcst as cst
 
 from lightify.distribution import Distribution
 from lightify.errors import SourceSpan
-from lightify.facts import Analysis, Kind
+from lightify.facts import Analysis
 from lightify.flow import Frame, Step, Variable, usage
 from lightify.parse import Tree
 from lightify.plan.devices import Stripped
@@ -69,11 +69,6 @@ class Draft:
     mixed: Mixed | None = None
     monitored: set[str] = field(default_factory=set)
     steps_away: list[str] = field(default_factory=list)
-
-    @property
-    def accelerated(self) -> bool:
-        """True when an Accelerator of the script owns devices, gradients and steps."""
-        return Kind.ACCELERATOR in self.analysis.kinds.values()
 
     def after_batches(self) -> tuple[Step, ...]:
         """What an epoch does after its last batch, in order."""

@@ -47,7 +47,7 @@ def idiom(draft: Draft, head: BatchHead) -> Nest:
         draft.nest = keep_best(draft, nest)
         nest = averaged(draft, head, batch)
     body = nest.body
-    if draft.accelerated:
+    if draft.analysis.accelerated:
         draft.batch_mover = "accelerate has moved what it prepared"
     elif strippable(draft, body, batch):
         body = strip_moves(body, batch, draft.kinds, draft.stripped)
@@ -182,7 +182,7 @@ def shows_only(
 def take_host_moves(draft: Draft, homes: Homes) -> tuple[tuple[str, ...], dict[cst.CSTNode, cst.CSTNode]]:
     """Takes `model.to(device)` out of the host; says again after fit what is needed there."""
     handed = {v for v, _ in homes.captured if draft.kinds.of(v) is Kind.MODULE}
-    if draft.accelerated:
+    if draft.analysis.accelerated:
         return acceleration.back_on_device(draft, handed), {}
     running = [usage([item]).reads for item in draft.around.after if uses_modules(item, draft.kinds)]
     later = {v for v in handed if any(v in reads for reads in running)}

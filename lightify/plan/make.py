@@ -108,6 +108,8 @@ def _plan_of(run: Run, tree: Tree, analysis: Analysis, settings: Settings, bare:
 
 
 def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: Distribution | None) -> Plan | Flatten:
+    if analysis.accelerated:
+        settings = replace(settings, style="faithful")  # what it logs and saves, it does once for all processes
     draft = Draft(tree, analysis, settings, nest, Kinds(nest, analysis, tree), surroundings(nest, tree), bare)
     note_fates(draft)
     head = batch_head(nest.batch_loop)
@@ -121,8 +123,8 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
         return problem
     mixed_precision(draft)
     nest = draft.nest = idiom(draft, head)
-    read = OWNS_STEPS if draft.accelerated else automatic(nest, draft.kinds, tree, draft.analysis, draft.around.rebound)
-    window = accumulated(draft, head) if isinstance(read, str) and not draft.accelerated else None
+    read = OWNS_STEPS if draft.analysis.accelerated else automatic(nest, draft.kinds, tree, draft.analysis, draft.around.rebound)
+    window = accumulated(draft, head) if isinstance(read, str) and not draft.analysis.accelerated else None
     if window is not None:
         within = automatic(window.nest, draft.kinds, tree, analysis, draft.around.rebound)
         if isinstance(within, Automatic) and within.scheduler is None:
@@ -156,7 +158,7 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
     hooks = [without_dead_values(draft, hook, hooks, tests) for hook in hooks]
     optimizers, schedulers, extra = make_optimizers(draft, hooks, auto, plain)
     hooks = drop_scheduler_steps(draft, hooks, schedulers)
-    device = None if draft.accelerated else device_variable(draft)
+    device = None if draft.analysis.accelerated else device_variable(draft)
     if device is not None and device not in usage([step for hook in hooks for step in hook.steps]).writes:
         draft.forced[device] = Computed("self.device")
     extra += tests

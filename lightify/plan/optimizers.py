@@ -39,7 +39,7 @@ def make_optimizers(
     if auto is not None:
         used.add(auto.optimizer)
     used -= cycle.writes | {v for v in used if v.frame.is_module and v.name in draft.around.rebound}
-    if draft.accelerated:
+    if draft.analysis.accelerated:
         used.clear()  # what accelerate prepared counts and skips its own steps
     host_reads = usage(draft.around.after).exposed
     schedulers: list[tuple[Made, str]] = []

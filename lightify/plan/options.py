@@ -63,7 +63,7 @@ def trainer_options(draft: Draft, epochs: EpochHead | None, auto: Automatic | No
 
 
 def device_options(draft: Draft) -> list[TrainerOption]:
-    if draft.accelerated and (own := acceleration.device_options(draft)) is not None:
+    if draft.analysis.accelerated and (own := acceleration.device_options(draft)) is not None:
         return own
     text = device_text(draft)
     chosen = automatic_choice(draft, text) if draft.settings.style == "idiomatic" and text else None

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from textwrap import indent
 
 import pytest
+import torch
 
+from tests.converter.processes import in_two_processes
 from tests.converter.scripts import PROLOGUE, converted, methods, script
+from tests.regenerate_goldens import FIXTURES, conversion
 
 MAKE = "from accelerate import Accelerator\naccelerator = Accelerator(gradient_accumulation_steps=2)\n"
 PREPARE = "model, optimizer, train_loader = accelerator.prepare(model, optimizer, train_loader)\n"
@@ -110,3 +115,26 @@ def test_other_engines_are_refused(argument: str) -> None:
 def test_an_engine_that_is_not_asked_for_is_no_reason() -> None:
     made = MAKE.replace("gradient_accumulation_steps=2", "fsdp_plugin=None")
     assert converted(accelerated(before=made + PREPARE)).text is not None
+
+
+@pytest.mark.parametrize("style", ["faithful", "idiomatic"])
+def test_each_process_has_one_logger_and_one_set_of_files(style: str) -> None:
+    done = converted(accelerated(), style=style)
+    assert "logger=False" in (done.text or "") and done.departures == ()
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_two_processes_train_as_before(tmp_path: Path) -> None:
+    pytest.importorskip("lightning")
+    case = "accelerate_metrics"
+    texts = {"source": (FIXTURES / case / "input.py").read_text(encoding="utf-8")}
+    texts |= {runtime: conversion(case, runtime=runtime).text or "" for runtime in ("bundled", "lightning")}
+    scripts = {f"{name}_run.py": text.replace('"model.pt"', f'"{name}.pt"') for name, text in texts.items()}
+    printed = re.findall(r"^epoch \d: .*$", in_two_processes(scripts, tmp_path), re.MULTILINE)
+    assert len(printed) == 9 and len(set(printed)) == 3, (
+        printed
+    )  # the accuracy of both processes, the same in all forms
+    source, *others = (torch.load(tmp_path / f"{name}.pt") for name in texts)
+    for weights in others:
+        assert all(torch.equal(weights[name], value) for name, value in source.items())
