@@ -80,6 +80,7 @@ def _definition(run: RunPieces, runtime: str, line_length: int) -> list[str]:
             init=run.init,
             manual=run.manual,
             hyperparameters=run.hyperparameters,
+            incomparable=run.incomparable,
             batch_mover=run.batch_mover,
             keeps_gradients=run.keeps_gradients,
             about=run.about,

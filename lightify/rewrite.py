@@ -53,6 +53,7 @@ class RunPieces:
     init: tuple[str, ...]
     methods: tuple[Method, ...]
     hyperparameters: tuple[str, ...]
+    incomparable: tuple[str, ...]  # parameters whose == is no truth
     batch_mover: str
     manual: bool
     module_name: str
@@ -159,6 +160,7 @@ class _Rewriter:
             init=tuple(init),
             methods=tuple(methods),
             hyperparameters=tuple(name for v, name in plan.captured if isinstance(plan.homes[v], Computed)),
+            incomparable=plan.incomparable if self.on_lightning else (),
             batch_mover=plan.batch_mover,
             manual=plan.mode == "manual",
             module_name=module_name,
@@ -404,9 +406,7 @@ class _Rewriter:
         if self.plan.mode != "manual" and not summary:
             return node
         kept = {id(getattr(node, name)) for name in skip if getattr(node, name, None) is not None}
-        # each process of a distributed script prints for itself, a Trainer once
-        spread = self.plan.distributed
-        logs = summary and "print" not in self.tree.functions and (spread is None or not spread.group)
+        logs = summary and "print" not in self.tree.functions and not self.plan.prints_everywhere
 
         def change(child: cst.CSTNode) -> cst.CSTNode:
             if id(child) in kept:

@@ -61,7 +61,7 @@ def epoch_names(draft: Draft, epochs: EpochHead) -> list[Step]:
         fixed = offset is None or not (expression_usage(offset, nest.host).reads & usage(whole).writes)
         if fixed and only_read(draft, variable, whole) and (offset is None or is_constant(offset)):
             draft.forced[variable] = Computed(_plus("self.current_epoch", offset))
-        else:
+        elif needed(draft, variable, whole, ()):
             value: cst.BaseExpression = cst.Attribute(cst.Name("self"), cst.Name("current_epoch"))
             if offset is None:
                 names.append(Binding(target, nest.host, value, draft.generated, nest.epoch_loop))  # type: ignore[arg-type]
@@ -90,7 +90,7 @@ def needed(draft: Draft, variable: Variable, body: Sequence[Step], later: Sequen
     """True when the value that a loop gives its counter is read by anyone."""
     return (
         isinstance(variable, Field)  # its object's other methods may read it
-        or variable in usage(body).reads
+        or variable in usage(body).reads | draft.kept_alive
         or variable in usage(later).exposed
         or variable in usage(draft.around.after).exposed
         or (variable.frame.is_module and variable.name in draft.around.kept_reads)

@@ -23,7 +23,7 @@ from lightify.plan.headers import BatchHead, EpochHead, batch_head, epoch_head
 from lightify.plan.homes import assign_homes
 from lightify.plan.hooks import make_hooks, without_dead_values
 from lightify.plan.idiom import idiom, take_host_moves, with_summaries
-from lightify.plan.initial import initial_values
+from lightify.plan.initial import incomparable, initial_values
 from lightify.plan.kinds import Kinds
 from lightify.plan.leftovers import drop_unread_values, read_by_run
 from lightify.plan.mode import Automatic, automatic
@@ -175,6 +175,7 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
     edits = {**host_edits, **(tested.edits if tested is not None else {})}
     in_run = [source, validation, *(edits[node] for node in (tested.edits if tested is not None else ()))]
     drop_unread_values(draft, edits, read_by_run(draft, homes, captured, [*filter(None, in_run)], after_fit))
+    spread = distributed(draft, captured)
     return Plan(
         nest=nest,
         mode="automatic" if auto is not None else "manual",
@@ -207,7 +208,9 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
         epochs_while=epochs.test if epochs is not None else None,
         returns=may_return((*nest.body, *nest.epoch_end)),
         unbroken=_unbroken(draft, endable),
-        distributed=distributed(draft, captured),
+        distributed=spread,
+        prints_everywhere=analysis.accelerated or (spread is not None and bool(spread.group)),
+        incomparable=incomparable(draft, captured),
     )
 
 

@@ -117,6 +117,11 @@ def test_an_engine_that_is_not_asked_for_is_no_reason() -> None:
     assert converted(accelerated(before=made + PREPARE)).text is not None
 
 
+def test_each_process_prints_for_itself() -> None:
+    assert "        print(epoch" not in (converted(accelerated(end="print(epoch)")).text or "")
+    assert "        print(self.current_epoch)" in (converted(accelerated(end="print(epoch)")).text or "")
+
+
 @pytest.mark.parametrize("style", ["faithful", "idiomatic"])
 def test_each_process_has_one_logger_and_one_set_of_files(style: str) -> None:
     done = converted(accelerated(), style=style)
