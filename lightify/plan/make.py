@@ -123,7 +123,11 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
         return problem
     mixed_precision(draft)
     nest = draft.nest = idiom(draft, head)
-    read = OWNS_STEPS if draft.analysis.accelerated else automatic(nest, draft.kinds, tree, draft.analysis, draft.around.rebound)
+    read = (
+        OWNS_STEPS
+        if draft.analysis.accelerated
+        else automatic(nest, draft.kinds, tree, draft.analysis, draft.around.rebound)
+    )
     window = accumulated(draft, head) if isinstance(read, str) and not draft.analysis.accelerated else None
     if window is not None:
         within = automatic(window.nest, draft.kinds, tree, analysis, draft.around.rebound)
