@@ -134,7 +134,7 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
     if nest.batch_frame is not nest.host and any(v.frame is nest.batch_frame for v in draft.kept_alive):
         return Flatten("a function made in the batch loop outlives the epoch, and sees its own epoch's names")
     source = batch_source(draft, head)
-    plain = source is not None and not draft.lazy and not endable
+    plain = source is not None and not draft.lazy and not endable and not nest.skips
     draft.evaluation = evaluation_of(draft, plain, auto.optimizer if auto is not None else None)
     if draft.evaluation is not None:
         # what the evaluation needs from its own function is opened, too
@@ -198,10 +198,10 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
         after_fit=after_fit,
         keeps_batch=draft.keeps_batch,
         host_edits=edits,
-        origins=draft.stripped.origins,
+        origins={**nest.origins, **draft.stripped.origins},
         departures=departures(draft, hooks),
         epochs_while=epochs.test if epochs is not None else None,
-        returns=may_return((*nest.body, *nest.epoch_end)),
+        returns=may_return((*nest.epoch_start, *nest.body, *nest.epoch_end)),
         unbroken=_unbroken(draft, endable),
         distributed=distributed(draft, captured),
     )

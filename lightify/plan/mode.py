@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import libcst as cst
 
 from lightify.analyze import scope_of
 from lightify.facts import Analysis, Kind
-from lightify.flow import Field, Frame, Item, Step, Variable, live_nodes, own_exits, usage
+from lightify.flow import Field, Frame, Item, Step, Variable, exits_of, live_nodes, usage
 from lightify.ledger import Fate
 from lightify.parse import Tree
 from lightify.plan.constructions import construction
 from lightify.plan.effects import is_calm
 from lightify.plan.kinds import Kinds
-from lightify.plan.nest import Nest, contains
+from lightify.plan.nest import Nest
+from lightify.plan.reachable import contains
 from lightify.plan.types import FateNote
 from lightify.query import (
     MODULE_SELF,
@@ -376,12 +377,6 @@ def _hides_training(step: Step, nest: Nest, tree: Tree) -> str:
             if function is not None and contains(function, nest.sites, tree):
                 return f"the step is taken in {node.func.value}(), which is not opened"
     return ""
-
-
-def exits_of(node: cst.CSTNode) -> Iterator[cst.Break | cst.Continue | cst.Return]:
-    """Exits of a statement that leave the loop around it."""
-    wrapper = cst.While(test=cst.Name("True"), body=cst.IndentedBlock([node]))  # type: ignore[list-item]
-    return own_exits(wrapper)
 
 
 def _zeroed_elsewhere(step: Step, optimizer: Variable, kinds: Kinds, nest: Nest, tree: Tree) -> str:

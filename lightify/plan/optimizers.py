@@ -13,6 +13,7 @@ from lightify.flow import (
     Step,
     Usage,
     Variable,
+    exits_of,
     expression_usage,
     usage,
 )
@@ -20,7 +21,7 @@ from lightify.ledger import Fate
 from lightify.parse import Tree
 from lightify.plan.constructions import construction
 from lightify.plan.draft import Draft
-from lightify.plan.mode import Automatic, exits_of
+from lightify.plan.mode import Automatic
 from lightify.plan.types import (
     FateNote,
     Hook,

@@ -95,7 +95,8 @@ KEPT = {
     "returns from its middle": (function("", f"{FORWARD}\nif loss > 9:\n    return\n{STEP}"), "train()"),
     "decorated": ("def twice(f):\n    return f\n\n@twice\n" + function(""), "train()"),
     "variable arguments": (function("*parts"), "train(1, 2)"),
-    "called inside an expression": (function("", result="return 1"), "print(train())"),
+    "called after a call that may notice": (function("", result="return 1"), "print(next(steps), train())"),
+    "called only if": (function("", result="return 1"), "print(epoch > 0 and train())"),
 }
 
 
