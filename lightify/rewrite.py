@@ -183,7 +183,7 @@ class _Rewriter:
             data_module=self.data_module,
             size=(f"len({source})" if plan.sized_lazily else "10**9") if self.on_lightning and passes else "",
             guarded=plan.interruptible,
-            keeps_gradients=self.on_lightning and plan.mode == "manual" and plan.validation_source is not None,
+            keeps_gradients=self.on_lightning and plan.keeps_gradients and plan.validation_source is not None,
             about=self._about(),
             validation=validation,
             after_fit=plan.after_fit,
@@ -270,6 +270,8 @@ class _Rewriter:
     def _fetched(self, hook: Hook, mentioned: set[Variable]) -> tuple[dict[Variable, str], list[str]]:
         """Optimizers that a hook takes from the Trainer: their local names and the lines that fetch them."""
         made = self.plan.optimizers
+        if "optimizer" in hook.parameters:  # handed over
+            return {one.variable: "optimizer" for one in made if one.variable in mentioned}, []
         wanted = []
         for number, one in enumerate(made):
             if one.variable not in mentioned:

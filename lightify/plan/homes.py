@@ -272,7 +272,7 @@ def _run_usage(hooks: Sequence[Hook]) -> Usage:
 
 
 def _in_batch(hook: Hook) -> bool:
-    return hook.name.endswith("_step") or "batch" in hook.parameters
+    return hook.name.endswith("_step") or "batch" in hook.parameters or hook.name in ("optimizer_zero_grad", "backward")
 
 
 def _encloses(frame: Frame, host: Frame) -> bool:

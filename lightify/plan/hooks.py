@@ -73,6 +73,7 @@ def make_hooks(
                 on_break=leave,
                 on_continue=(),
             ),
+            *_own_hooks(draft, auto),
             Hook("on_before_optimizer_step", ("optimizer",), auto.middle),
             Hook(
                 "on_train_batch_end",
@@ -128,6 +129,30 @@ def _epoch_start(nest: Nest, steps: Sequence[Step], stop: tuple[str, ...]) -> Ho
         on_continue=(*skip, "return"),
         on_return=(*skip, *stop, "return"),
     )
+
+
+def _own_hooks(draft: Draft, auto: Automatic) -> list[Hook]:
+    """The hooks in which the script zeroes, takes gradients and steps in its own way."""
+    epoch = "epoch" if all(v.name != "epoch" for v in usage(auto.step).reads) else "current_epoch"
+    given = (epoch, "batch_idx", "optimizer")
+    hooks = []
+    if auto.zero is not None:
+        left = "optimizer_step zeroes them" if _zeroes(auto.step) else "they add up, as in the loop"
+        nothing = () if auto.zero else (f"pass  # {left}",)
+        hooks.append(Hook("optimizer_zero_grad", given, auto.zero, first=nothing))
+    if auto.backward:
+        draft.forced[draft.generated.variable("loss")] = Local("loss")
+        call = cst.Call(cst.Attribute(cst.Name("loss"), cst.Name("backward")), auto.backward)
+        hooks.append(Hook("backward", ("loss",), (Item(cst.SimpleStatementLine([cst.Expr(call)]), draft.generated),)))
+    if auto.step:
+        run = ("optimizer_closure()  # training_step, zero_grad and backward",)
+        hooks.append(Hook("optimizer_step", (*given, "optimizer_closure"), auto.step, first=run))
+    return hooks
+
+
+def _zeroes(steps: Sequence[Step]) -> bool:
+    nodes = (node for step in steps if isinstance(step, Item) for node in walk(step.node))
+    return any((method_call(node) or ("", ""))[1] == "zero_grad" for node in nodes)
 
 
 def _already_over(nest: Nest, ask: tuple[str, ...]) -> tuple[str, ...]:
@@ -195,7 +220,7 @@ def notices_step(draft: Draft, step: Step, made_before: set[Variable], auto: Aut
     """True when a statement may see the updated weights, or may change what backward still needs."""
     nodes = [step.node] if isinstance(step, Item) else [step.value]
     frame = step.frame if isinstance(step, Item) else step.value_frame
-    if isinstance(step, Binding) or usage([step]).reads & usage(auto.middle).writes:
+    if isinstance(step, Binding) or usage([step]).reads & usage((*auto.middle, *auto.step)).writes:
         return True
     if usage([step]).writes & expression_usage(auto.loss, auto.loss_frame).reads:
         return True

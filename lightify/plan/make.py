@@ -30,6 +30,7 @@ from lightify.plan.naming import class_names
 from lightify.plan.nest import Nest, open_nest
 from lightify.plan.optimizers import drop_scheduler_steps, make_optimizers
 from lightify.plan.options import departures, device_variable, trainer_options
+from lightify.plan.own_step import own_step
 from lightify.plan.precision import mixed_precision
 from lightify.plan.runs import Loop, Run, find_runs
 from lightify.plan.strategy import distributed, note_fates, unwrapped
@@ -127,6 +128,9 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
         if isinstance(within, Automatic) and within.scheduler is None:
             read, nest = replace(within, loss=window.loss), window.nest
             draft.take(window.nest, window.option, window.fates, window.departures)
+    if isinstance(read, str):
+        own = own_step(nest, draft.kinds, tree)
+        read = own if isinstance(own, Automatic) else read
     auto = read if isinstance(read, Automatic) else None
     reasons = (*nest.notes, read) if isinstance(read, str) else nest.notes
     endable = ends_early(draft, head)
@@ -135,7 +139,7 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
         return Flatten("a function made in the batch loop outlives the epoch, and sees its own epoch's names")
     source = batch_source(draft, head)
     plain = source is not None and not draft.lazy and not endable and not nest.skips
-    draft.evaluation = evaluation_of(draft, plain, auto.optimizer if auto is not None else None)
+    draft.evaluation = evaluation_of(draft, plain, auto.optimizer if auto is not None and auto.zero is None else None)
     if draft.evaluation is not None:
         # what the evaluation needs from its own function is opened, too
         draft.nest = nest = replace(
@@ -175,6 +179,7 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
     return Plan(
         nest=nest,
         mode="automatic" if auto is not None else "manual",
+        keeps_gradients=auto is None or auto.zero is not None,
         reasons=reasons,
         hooks=tuple(hook for hook in hooks if hook.steps or hook.first or hook.last or hook.result),
         homes=homes.of,

@@ -37,7 +37,7 @@ def make_optimizers(
     nest = draft.nest
     cycle = usage([step for hook in hooks for step in hook.steps])
     used = {v for v in cycle.reads if draft.kinds.of(v) is Kind.OPTIMIZER}
-    if auto is not None:
+    if auto is not None and auto.optimizer is not None:
         used.add(auto.optimizer)
     used -= cycle.writes | {v for v in used if v.frame.is_module and v.name in draft.around.rebound}
     host_reads = usage(draft.around.after).exposed
