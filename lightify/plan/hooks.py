@@ -151,8 +151,12 @@ def _own_hooks(draft: Draft, auto: Automatic) -> list[Hook]:
 
 
 def _zeroes(steps: Sequence[Step]) -> bool:
-    nodes = (node for step in steps if isinstance(step, Item) for node in walk(step.node))
-    return any((method_call(node) or ("", ""))[1] == "zero_grad" for node in nodes)
+    """True when steps set gradients to zero, by whatever means."""
+    nodes = [node for step in steps if isinstance(step, Item) for node in walk(step.node)]
+    methods = {used[1] for node in nodes if (used := method_call(node)) is not None}
+    return bool(methods & {"zero_grad", "zero_"}) or any(
+        isinstance(node, cst.AssignTarget) and (dotted(node.target) or "").endswith(".grad") for node in nodes
+    )
 
 
 def _already_over(nest: Nest, ask: tuple[str, ...]) -> tuple[str, ...]:

@@ -115,8 +115,9 @@ def _problem(
     if reads_gradients(nest.epoch_end, tree):
         return "gradients are read or written by the script itself"
     batch = {nest.batch_frame.variable(name) for name in bound_names([_head_of(nest)])}
-    used = usage(own).reads | usage(own).writes
-    if used & batch - ({nest.batch_frame.variable(name) for name in _counters(nest)}):
+    counters = {nest.batch_frame.variable(name) for name in _counters(nest)}
+    used = (usage(own).reads | usage(own).writes) - counters
+    if used & batch:
         return "the step reads the batch"
     if any(variable.name in _GIVEN and variable is not optimizer for variable in used):
         return "the step has names of its own for what the Trainer hands over"

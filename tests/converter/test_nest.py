@@ -127,7 +127,7 @@ def test_fit_leaves_the_contexts_when_an_exception_ends_it() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("runtime", ["bundled", "lightning"])
+@pytest.mark.parametrize("runtime", ["bundled", pytest.param("lightning", marks=pytest.mark.lightning)])
 def test_all_of_them_train_identically(runtime: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = converted(ALL, runtime=runtime)
     assert done.text is not None and done.text.count(".fit(") == len(SHAPES)
