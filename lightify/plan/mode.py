@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import libcst as cst
@@ -148,7 +148,8 @@ def _automatic(nest: Nest, kinds: Kinds, tree: Tree, analysis: Analysis) -> Auto
         if isinstance(step, Item) and any(isinstance(e, cst.Continue) for e in exits_of(step.node)):
             return "the body may be left before its end"
     middle = list(steps[backward + 1 : update])
-    clip, calm, fates = _between(middle, optimizer, kinds, tree)
+    early_enough = may_come_early(steps[: backward + 1], kinds, tree)
+    clip, calm, fates = _between(middle, optimizer, early_enough, kinds, tree)
     after = list(steps[update + 1 :])
     if calm is not None:
         early, middle = calm, []
@@ -259,7 +260,7 @@ def _closure(nest: Nest, kinds: Kinds) -> Automatic | None:
 
 
 def _between(
-    steps: Sequence[Step], optimizer: Variable, kinds: Kinds, tree: Tree
+    steps: Sequence[Step], optimizer: Variable, early: Callable[[Step], bool], kinds: Kinds, tree: Tree
 ) -> tuple[Clip | None, list[Step] | None, dict[cst.CSTNode, FateNote]]:
     """What stands between backward and step: (clipping, statements that gradients don't concern, fates).
 
@@ -275,11 +276,25 @@ def _between(
             fates[step.node] = FateNote(
                 Fate.REPLACED, "Trainer(gradient_clip_val=...)", "clipped between backward and step"
             )
-        elif isinstance(step, Item) and not touches_weights(step, kinds, tree):
+        elif early(step):
             calm.append(step)
         else:
             return None, None, {}
     return clip, calm, fates
+
+
+def may_come_early(until: Sequence[Step], kinds: Kinds, tree: Tree) -> Callable[[Step], bool]:
+    """Tells of what stands after backward whether it may as well run before; `until` ends with backward."""
+    made, loss = usage(until).writes, usage(until[-1:]).reads
+
+    def may(step: Step) -> bool:
+        if not isinstance(step, Item) or touches_weights(step, kinds, tree):
+            return False
+        changed = (part.target for part in walk(step.node) if isinstance(part, cst.AugAssign))
+        in_place = {step.frame.resolve(dotted(target) or "_") for target in changed}
+        return not usage([step]).writes & loss and not in_place & made
+
+    return may
 
 
 #: What may end the batch where it stands.

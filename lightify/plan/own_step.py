@@ -11,7 +11,7 @@ from lightify.flow import Item, Step, Variable, bound_names, exits_of, live_node
 from lightify.ledger import Fate
 from lightify.parse import Tree
 from lightify.plan.kinds import Kinds
-from lightify.plan.mode import Automatic, call_of, is_zeroed_by, reads_gradients, takes_gradients
+from lightify.plan.mode import Automatic, call_of, is_zeroed_by, may_come_early, reads_gradients, takes_gradients
 from lightify.plan.nest import Nest
 from lightify.plan.types import FateNote
 from lightify.query import block, expression_of, is_constant, method_call
@@ -56,11 +56,14 @@ def own_step(nest: Nest, kinds: Kinds, tree: Tree) -> Automatic | str:
     if problem:
         return problem
     fates = {_node(steps[backward]): _replaced("backward of the returned loss")}
-    early = list(steps[:backward])
+    early, calm = list(steps[:backward]), may_come_early(steps[: backward + 1], kinds, tree)
     if zero is None:
         plain = next(step for step in early if _zeroes(step))
         fates[_node(plain)] = _replaced("zeroes gradients")
         early.remove(plain)
+    while region and calm(region[0]):
+        early.append(region[0])
+        region = region[1:]
     middle: Sequence[Step] = ()
     if _is_plain_step(region[-1], nest) and not any(True for step in region[:-1] for _ in _sites(step, nest)):
         fates[_node(region[-1])] = _replaced("steps the optimizer")

@@ -200,6 +200,12 @@ def test_what_the_trainer_can_do_is_automatic(text: str) -> None:
     assert "backward" not in step and "zero_grad" not in step and ".step(" not in step
 
 
+def test_a_loss_that_is_made_a_number_stays_a_tensor_until_backward() -> None:
+    text = script(STEP.replace("optimizer.step()", "loss = loss.item()\noptimizer.step()\nprint(loss)"))
+    hooks = methods(converted(text).text)
+    assert "item" not in hooks["training_step"] and "loss.item()" in hooks["on_before_optimizer_step"]
+
+
 def test_clipping_of_all_weights_is_an_option() -> None:
     batch = STEP.replace("optimizer.step()", "nn.utils.clip_grad_norm_(model.parameters(), 0.5)\noptimizer.step()")
     text = converted(script(batch)).text
