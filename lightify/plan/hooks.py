@@ -20,8 +20,9 @@ from lightify.flow import (
 from lightify.ledger import Fate
 from lightify.plan.counters import batch_names, epoch_names
 from lightify.plan.draft import Draft
+from lightify.plan.epochs import EpochHead
 from lightify.plan.exits import breaks_epochs, may_return
-from lightify.plan.headers import BatchHead, EpochHead
+from lightify.plan.headers import BatchHead
 from lightify.plan.homes import hook_usage
 from lightify.plan.idiom import with_summaries
 from lightify.plan.mode import LEAVING, Automatic, calls_out, holds_weights

@@ -15,10 +15,12 @@ from lightify.parse import Tree
 from lightify.plan.adoption import adopted, unreached
 from lightify.plan.batches import batch_source, in_host, interruptible, start_draws
 from lightify.plan.closures import read_by_closures
+from lightify.plan.counters import changes, set_once
 from lightify.plan.draft import Draft, Flatten
+from lightify.plan.epochs import EpochHead, epoch_head
 from lightify.plan.exits import assigned_in_expressions, breaks_epochs, ends_early, may_return, unsupported
 from lightify.plan.final_test import final_test
-from lightify.plan.headers import BatchHead, EpochHead, batch_head, epoch_head
+from lightify.plan.headers import BatchHead, batch_head
 from lightify.plan.homes import assign_homes
 from lightify.plan.hooks import make_hooks, without_dead_values
 from lightify.plan.idiom import idiom, take_host_moves, with_summaries
@@ -113,9 +115,11 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
     head = batch_head(nest.batch_loop)
     if isinstance(head, str):
         return Flatten(head)
-    epochs = epoch_head(nest.epoch_loop) if nest.epoch_loop is not None else None
+    epochs = epoch_head(nest.epoch_loop, set_once(draft)) if nest.epoch_loop is not None else None
     if isinstance(epochs, str):
         return Flatten(epochs)
+    if epochs is not None and changes(draft, epochs):
+        return Flatten("the loops change what the epochs count with")
     problem = unsupported(draft)
     if problem is not None:
         return problem

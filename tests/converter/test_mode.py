@@ -70,7 +70,7 @@ MANUAL = {
         script(end="print(model[0].weight.grad.norm())"),
         "gradients are read or written by the script itself",
     ),
-    "an epoch loop over a list": (script(epochs="for lr in (0.1, 0.2):"), "the epochs are not a range"),
+    "an epoch loop over a list": (script(epochs="for lr in iter((0.1, 0.2)):"), "the epochs are not a range"),
 }
 
 AUTOMATIC = {

@@ -63,6 +63,16 @@ SHAPES = {
         ("on_train_epoch_start", "self.contexts.enter_context(Timer())\nself.total = 0"),
         ("on_train_epoch_end", "loss = self.total / len(train_loader)\nself.contexts.close()"),
     ),
+    "epochs with a step": (
+        epochs(f"{BATCHES}print(epoch)", "for epoch in range(1, 6, 2):"),
+        ("on_train_epoch_start", "self.epoch = range(1, 6, 2)[self.current_epoch]"),
+    ),
+    "epochs of a list": (
+        epochs(
+            f"optimizer.param_groups[0]['lr'] = lr\n{BATCHES}", "for n, lr in enumerate(rates):", "rates = [0.1, 0.2]\n"
+        ),
+        ("on_train_epoch_start", "lr = rates[self.current_epoch]"),
+    ),
     "an argument": (
         epochs(f"losses.append({CALL})", before="losses = []\n"),
         ("on_train_epoch_end", "losses.append(self.total / len(train_loader))"),
