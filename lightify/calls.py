@@ -21,6 +21,7 @@ from lightify.flow import (
 from lightify.parse import Tree
 from lightify.passing import bind
 from lightify.query import (
+    MODULE_SELF,
     block,
     children,
     dotted,
@@ -223,7 +224,7 @@ def callee(call: cst.Call, frame: Frame, tree: Tree) -> tuple[cst.FunctionDef, c
     if used is None:
         return None
     receiver = used[0]
-    if isinstance(receiver, cst.Name):
+    if isinstance(receiver, cst.Name) and receiver.value != MODULE_SELF:
         meaning = frame.resolve(receiver.value)
         if isinstance(meaning, Variable) and meaning.frame.function is not None and meaning.name == "self":
             definition = _class_around(meaning.frame.function, tree)

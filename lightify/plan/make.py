@@ -13,6 +13,7 @@ from lightify.facts import Analysis
 from lightify.flow import Usage, expression_usage, usage
 from lightify.parse import Tree
 from lightify.plan.adoption import adopted, unreached
+from lightify.plan.bars import bare_loop, without_bars
 from lightify.plan.batches import batch_source, in_host, interruptible, start_draws
 from lightify.plan.closures import read_by_closures
 from lightify.plan.counters import changes, set_once
@@ -112,10 +113,13 @@ def _plan_of(run: Run, tree: Tree, analysis: Analysis, settings: Settings, bare:
 def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: Distribution | None) -> Plan | Flatten:
     draft = Draft(tree, analysis, settings, nest, Kinds(nest, analysis, tree), surroundings(nest, tree), bare)
     note_fates(draft)
-    head = batch_head(nest.batch_loop)
+    without_bars(draft)
+    nest = draft.nest
+    head = batch_head(bare_loop(draft, nest.batch_loop, nest.batch_frame))
     if isinstance(head, str):
         return Flatten(head)
-    epochs = epoch_head(nest.epoch_loop, set_once(draft)) if nest.epoch_loop is not None else None
+    outer = bare_loop(draft, nest.epoch_loop, nest.host) if nest.epoch_loop is not None else None
+    epochs = epoch_head(outer, set_once(draft)) if outer is not None else None
     if isinstance(epochs, str):
         return Flatten(epochs)
     if epochs is not None and changes(draft, epochs):
