@@ -23,11 +23,12 @@ from lightify.settings import Settings
 
 @dataclass(frozen=True)
 class Flatten:
-    """Why two loops can't be taken apart."""
+    """Why the loops can't be taken apart as they are read."""
 
     reason: str
     span: SourceSpan | None = None
     hint: str = ""
+    assigned: frozenset[Variable] = frozenset()  # names that need a statement of their own
 
 
 @dataclass

@@ -41,17 +41,22 @@ def unsupported(draft: Draft) -> Flatten | None:
 
 def assigned_in_expressions(draft: Draft, homes: Homes) -> Flatten | None:
     """`(x := f())` assigns no attribute: says so when `x` has to be one."""
+    found: dict[Variable, cst.NamedExpr] = {}
     for step in draft.whole():
         for node in walk(step.node) if isinstance(step, Item) else ():
             if isinstance(node, cst.NamedExpr):
                 meaning = step.frame.resolve(node.target.value)  # type: ignore[attr-defined,union-attr]
                 if isinstance(meaning, Variable) and isinstance(homes.of.get(meaning), Attribute):
-                    return Flatten(
-                        f"{code(node)} assigns what outlives the batch inside an expression",
-                        draft.tree.span(node),
-                        f"assign {meaning.name} in a statement of its own",
-                    )
-    return None
+                    found[meaning] = node
+    if not found:
+        return None
+    variable, node = next(iter(found.items()))
+    return Flatten(
+        f"{code(node)} assigns what outlives the batch inside an expression",
+        draft.tree.span(node),
+        f"assign {variable.name} in a statement of its own",
+        frozenset(found),
+    )
 
 
 def ends_early(draft: Draft, head: BatchHead) -> bool:

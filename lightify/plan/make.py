@@ -46,6 +46,7 @@ from lightify.plan.types import (
     Plans,
 )
 from lightify.plan.validation import evaluation_of, modes_after_fit
+from lightify.plan.walrus import with_assignments
 from lightify.plan.windows import accumulated
 from lightify.settings import Settings
 
@@ -99,6 +100,9 @@ def make_plans(tree: Tree, analysis: Analysis, settings: Settings, bare: Distrib
 def _plan_of(run: Run, tree: Tree, analysis: Analysis, settings: Settings, bare: Distribution | None) -> Plan | Refusal:
     nest = open_nest(run, tree, analysis)
     plan = _plan(tree, analysis, settings, nest, bare)
+    if isinstance(plan, Flatten) and plan.assigned:
+        nest = with_assignments(nest, plan.assigned) or nest
+        plan = _plan(tree, analysis, settings, nest, bare)
     if isinstance(plan, Flatten):
         nest = open_nest(run, tree, analysis, flat=plan.reason)
         plan = _plan(tree, analysis, settings, nest, bare)

@@ -23,6 +23,18 @@ def call_within(statement: cst.CSTNode, leads: Callable[[cst.Call], bool]) -> cs
     return None
 
 
+def evaluated_first(statement: cst.CSTNode, wanted: Callable[[cst.CSTNode], bool]) -> cst.CSTNode | None:
+    """The first part of a kind that a statement evaluates, where only names and constants come before it."""
+    for head in _heads(statement):
+        for node in _evaluated(head):
+            if wanted(node):
+                earlier = [
+                    one.value if isinstance(one, (cst.Arg, cst.Element)) else one for one in _before(statement, node)
+                ]
+                return node if all(isinstance(one, cst.Name) or is_constant(one) for one in earlier) else None
+    return None
+
+
 def open_within(
     item: Item, call: cst.Call, tree: Tree, module: Frame, origins: dict[cst.CSTNode, cst.CSTNode]
 ) -> Opened | str:
@@ -81,8 +93,8 @@ def _evaluated(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
     yield node
 
 
-def _before(statement: cst.CSTNode, call: cst.Call) -> list[cst.CSTNode]:
-    """The whole expressions that a statement evaluates before it makes a call."""
+def _before(statement: cst.CSTNode, call: cst.CSTNode) -> list[cst.CSTNode]:
+    """The whole expressions that a statement evaluates before a part of it, such as a call."""
     earlier: list[cst.CSTNode] = []
 
     def descend(node: cst.CSTNode) -> bool:
