@@ -11,10 +11,11 @@ from lightify.flow import Item, Step, Variable, bound_names, exits_of, live_node
 from lightify.ledger import Fate
 from lightify.parse import Tree
 from lightify.plan.kinds import Kinds
+from lightify.plan.metrics import log_name
 from lightify.plan.mode import Automatic, call_of, is_zeroed_by, may_come_early, reads_gradients, takes_gradients
 from lightify.plan.nest import Nest
 from lightify.plan.types import FateNote
-from lightify.query import block, expression_of, is_constant, method_call
+from lightify.query import block, expression_of, is_constant, method_call, walk
 
 #: Parameters of the hooks; the script must not mean something else by these names.
 _GIVEN = {"optimizer", "optimizer_closure", "batch_idx"}
@@ -64,6 +65,15 @@ def own_step(nest: Nest, kinds: Kinds, tree: Tree) -> Automatic | str:
     while region and calm(region[0]):
         early.append(region[0])
         region = region[1:]
+    kept: list[Step] = []
+    for step in region:  # a Trainer takes no logs from optimizer_step
+        if not _logs(step):
+            kept.append(step)
+        elif calm(step) and _is_apart(step, kept):
+            early.append(step)
+        else:
+            return "the step logs what it changes"
+    region = tuple(kept)
     middle: Sequence[Step] = ()
     if _is_plain_step(region[-1], nest) and not any(True for step in region[:-1] for _ in _sites(step, nest)):
         fates[_node(region[-1])] = _replaced("steps the optimizer")
@@ -83,6 +93,18 @@ def own_step(nest: Nest, kinds: Kinds, tree: Tree) -> Automatic | str:
         step=tuple(region),
         backward=tuple(call.args),
     )
+
+
+def _logs(step: Step) -> bool:
+    return isinstance(step, Item) and any(
+        isinstance(node, cst.Call) and log_name(node) is not None for node in walk(step.node)
+    )
+
+
+def _is_apart(step: Step, others: Sequence[Step]) -> bool:
+    """True when a statement may as well run before others."""
+    own, theirs = usage([step]), usage(others)
+    return not (own.reads & theirs.writes or own.writes & (theirs.reads | theirs.writes))
 
 
 def _node(step: Step) -> cst.CSTNode:

@@ -147,6 +147,14 @@ OWN_STEP = {
         (STEPS, "for p in self.model.parameters():\n    p.data -= 0.1 * p.grad"),
         "on_before_optimizer_step",
     ),
+    "shown in between": (
+        script(
+            f"{FORWARD}\nloss.backward()\nif i % 2:\n    optimizer.step()\nprint(loss.item())\nif i % 2:\n    optimizer.zero_grad()",
+            batches=NUMBERED,
+        ),
+        (STEPS, "if batch_idx % 2:\n    optimizer.step()\nif batch_idx % 2:\n    optimizer.zero_grad()"),
+        "on_before_optimizer_step",
+    ),
     "rates, clips and counts in between": (
         script(
             f"{FORWARD}\noptimizer.zero_grad()\nloss.backward()\nif loss.item() < 0.7:\n    n += 1\n"
