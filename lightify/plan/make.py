@@ -28,7 +28,7 @@ from lightify.plan.idiom import idiom, take_host_moves, with_summaries
 from lightify.plan.initial import initial_values
 from lightify.plan.kinds import Kinds
 from lightify.plan.leftovers import drop_unread_values, read_by_run
-from lightify.plan.mode import Automatic, automatic
+from lightify.plan.mode import Automatic, automatic, is_rebound
 from lightify.plan.naming import class_names
 from lightify.plan.nest import Nest, open_nest
 from lightify.plan.optimizers import drop_scheduler_steps, make_optimizers
@@ -142,7 +142,7 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
             draft.take(window.nest, window.option, window.fates, window.departures)
     if isinstance(read, str):
         own = own_step(nest, draft.kinds, tree)
-        read = own if isinstance(own, Automatic) else read
+        read = own if isinstance(own, Automatic) and not is_rebound(own, draft.around.rebound) else read
     auto = read if isinstance(read, Automatic) else None
     reasons = (*nest.notes, read) if isinstance(read, str) else nest.notes
     endable = ends_early(draft, head)

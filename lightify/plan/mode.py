@@ -72,9 +72,13 @@ def automatic(
     read = _automatic(nest, kinds, tree, analysis)
     if isinstance(read, str):
         return _what_trains(nest, kinds) or read
-    if read.optimizer.frame.is_module and read.optimizer.name in rebound:
-        return "the optimizer is made anew by a function that the loop calls"
-    return read
+    return "the optimizer is made anew by a function that the loop calls" if is_rebound(read, rebound) else read
+
+
+def is_rebound(read: Automatic, rebound: frozenset[str]) -> bool:
+    """True when functions which stay bind the optimizer's name anew."""
+    optimizer = read.optimizer
+    return optimizer is not None and optimizer.frame.is_module and optimizer.name in rebound
 
 
 def _what_trains(nest: Nest, kinds: Kinds) -> str:
