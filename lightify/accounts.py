@@ -60,7 +60,7 @@ def _account_run(tree: Tree, plan: Plan, fates: dict[cst.CSTNode, FateNote]) -> 
             elif step.origin is not nest.host_loop:
                 note(step.origin, FateNote(Fate.MOVED, hook.name), below=False)
     for opened in nest.opened:
-        statement = next(a for a in tree.ancestors(opened.call) if isinstance(a, cst.BaseSmallStatement))
+        statement = next(a for a in tree.ancestors(opened.call) if isinstance(a, _Statement))
         reason = f"{opened.function.name.value} runs in the hooks"
         note(statement, FateNote(Fate.REPLACED, "hooks", reason), below=False)
     for node in plan.host_edits:

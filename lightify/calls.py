@@ -21,6 +21,7 @@ from lightify.flow import (
 from lightify.parse import Tree
 from lightify.passing import bind
 from lightify.query import (
+    MODULE_SELF,
     block,
     children,
     dotted,
@@ -55,13 +56,15 @@ def live(steps: Sequence[Step], tree: Tree) -> list[Step]:
 
 
 def gradients(node: cst.With, frame: Frame, tree: Tree) -> bool | None:
-    """What `with torch.set_grad_enabled(flag):` sets where the flag is fixed; False for `no_grad`; else None."""
+    """What `no_grad`, `enable_grad` and `set_grad_enabled(flag)` set, where the flag is fixed; else None."""
     call = node.items[0].item if len(node.items) == 1 else None
     if not isinstance(call, cst.Call):
         return None
     name = tree.qualified(call.func)
     if name in ("torch.no_grad", "torch.inference_mode"):
         return False
+    if name == "torch.enable_grad":
+        return True
     if name in ("torch.set_grad_enabled", "torch.autograd.set_grad_enabled") and len(call.args) == 1:
         value = fixed_value(call.args[0].value, frame)
         return value if isinstance(value, bool) else None
@@ -78,6 +81,7 @@ class Opened:
     before: tuple[Step, ...]
     body: tuple[Step, ...]
     after: tuple[Step, ...]
+    result: cst.BaseExpression | None = None
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -220,7 +224,7 @@ def callee(call: cst.Call, frame: Frame, tree: Tree) -> tuple[cst.FunctionDef, c
     if used is None:
         return None
     receiver = used[0]
-    if isinstance(receiver, cst.Name):
+    if isinstance(receiver, cst.Name) and receiver.value != MODULE_SELF:
         meaning = frame.resolve(receiver.value)
         if isinstance(meaning, Variable) and meaning.frame.function is not None and meaning.name == "self":
             definition = _class_around(meaning.frame.function, tree)
@@ -261,13 +265,16 @@ def called_statement(node: cst.BaseStatement) -> tuple[cst.Call, cst.BaseExpress
     return None
 
 
-def open_call(item: Item, tree: Tree, module: Frame, *, evaluating: bool = False) -> Opened | str:
+def open_call(
+    item: Item, tree: Tree, module: Frame, *, evaluating: bool = False, within: cst.Call | None = None
+) -> Opened | str:
     """Opens a statement that calls one of the file's functions; a text says why it can't be opened.
 
     Args:
         evaluating: the body runs where gradients are off, so a decorator that turns them off is no obstacle.
+        within: the call, where the statement does more than call; what becomes of its result is left open.
     """
-    found = called_statement(item.node)
+    found = (within, None) if within is not None else called_statement(item.node)
     if found is None:
         return "it is not a plain call"
     call, target = found
@@ -309,10 +316,15 @@ def open_call(item: Item, tree: Tree, module: Frame, *, evaluating: bool = False
     if target is not None:
         value = result if result is not None else cst.Name("None")
         after.append(Binding(target, item.frame, value, frame, origin))
-    elif result is not None and any(isinstance(node, cst.Call) for node in walk(result)):
+    elif within is None and result is not None and any(_acts(node) for node in walk(result)):
         after.append(Item(cst.SimpleStatementLine([cst.Expr(result)]), frame))
     inside = live([Item(node, frame) for node in body], tree)
-    return Opened(call, function, frame, tuple(before), tuple(inside), tuple(after))
+    return Opened(call, function, frame, tuple(before), tuple(inside), tuple(after), result)
+
+
+def _acts(node: cst.CSTNode) -> bool:
+    """True for a call that may do more than give its value."""
+    return isinstance(node, cst.Call) and (method_call(node) or ("", ""))[1] != "item" and dotted(node.func) != "len"
 
 
 def _own_nodes(statement: cst.CSTNode) -> Iterator[cst.CSTNode]:

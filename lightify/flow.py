@@ -576,6 +576,12 @@ def own_exits(loop: cst.CSTNode) -> Iterator[cst.Break | cst.Continue | cst.Retu
         stack.extend((child, own) for child in children(node))
 
 
+def exits_of(node: cst.CSTNode) -> Iterator[cst.Break | cst.Continue | cst.Return]:
+    """Exits of a statement that leave the loop around it."""
+    wrapper = cst.While(test=cst.Name("True"), body=cst.IndentedBlock([node]))  # type: ignore[list-item]
+    return own_exits(wrapper)
+
+
 def _try(total: Usage, node: cst.Try | cst.TryStar, frame: Frame) -> None:
     body = _block(block(node.body), frame)
     if node.orelse is not None:

@@ -27,13 +27,14 @@ def render(pieces: Pieces, runtime_module: str, line_length: int) -> str:
     """Puts the script together; only generated code is formatted, the rest keeps its layout."""
     slots = {IMPORT_SLOT: [*pieces.imports, f"import {runtime_module} as {pieces.runtime}"]}
     ends = any(run.ends for run in pieces.runs)
+    skips = any(run.skips for run in pieces.runs)
     lazy = [number for number, run in enumerate(pieces.runs) if run.passes]
     for number, run in enumerate(pieces.runs):
         slots[class_slot(number)] = _definition(run, pieces.runtime, line_length)
-        slots[fit_slot(number)] = _fit(run, pieces.runtime, line_length, ends)
+        slots[fit_slot(number)] = _fit(run, pieces.runtime, line_length, ends or skips)
     if lazy:
         first = pieces.runs[lazy[0]]
-        slots[class_slot(lazy[0])][:0] = [*_passes(first, line_length, ends), "", ""]
+        slots[class_slot(lazy[0])][:0] = [*_passes(first, line_length, ends, skips), "", ""]
     groups = [run.buffer_group for run in pieces.runs if run.buffer_group]
     if groups:
         slots[class_slot(0)][:0] = [*_buffers(groups[0], line_length), "", ""]
@@ -57,9 +58,9 @@ def render(pieces: Pieces, runtime_module: str, line_length: int) -> str:
     return "\n".join(lines)
 
 
-def _passes(run: RunPieces, line_length: int, ends: bool) -> list[str]:
+def _passes(run: RunPieces, line_length: int, ends: bool, skips: bool) -> list[str]:
     """The source of batches that all runs share."""
-    text = _environment().get_template("passes.jinja").render(ends=ends, sized=bool(run.size))
+    text = _environment().get_template("passes.jinja").render(ends=ends, skips=skips, sized=bool(run.size))
     return format_text(text, line_length).rstrip("\n").split("\n")
 
 
@@ -92,7 +93,7 @@ def _definition(run: RunPieces, runtime: str, line_length: int) -> list[str]:
     return format_text(text, line_length).rstrip("\n").split("\n")
 
 
-def _fit(run: RunPieces, runtime: str, line_length: int, ends: bool) -> list[str]:
+def _fit(run: RunPieces, runtime: str, line_length: int, asks: bool) -> list[str]:
     text = (
         _environment()
         .get_template("fit.jinja")
@@ -104,10 +105,11 @@ def _fit(run: RunPieces, runtime: str, line_length: int, ends: bool) -> list[str
             arguments=run.arguments,
             options=run.options,
             passes=run.passes,
-            ends=ends,
+            asks=asks,
             data_module=run.data_module,
             size=run.size,
             guarded=run.guarded,
+            contexts=run.contexts,
             source=run.source,
             validation=run.validation,
             results=run.results,

@@ -11,6 +11,7 @@ import libcst as cst
 from lightify.comments import above, below, own
 from lightify.flow import Binding, Expression, Field, Frame, Item, Step, Variable, bound_names, constant, live_nodes
 from lightify.parse import Tree
+from lightify.plan.contexts import STACK
 from lightify.plan.homes import hook_usage
 from lightify.plan.naming import runtime_alias
 from lightify.plan.types import Attribute, Computed, Global, Hook, Initial, Local, Made, Plan, Plans, TrainerOption
@@ -63,6 +64,7 @@ class RunPieces:
     source: str
     passes: bool
     ends: bool  # the step may end a pass
+    skips: bool  # an epoch's start may leave the pass out
     data_module: bool
     size: str  # what len() of a pass is, where the Trainer asks for it
     guarded: bool
@@ -71,6 +73,7 @@ class RunPieces:
     validation: str
     after_fit: tuple[str, ...]
     returns: bool
+    contexts: str  # the stack that fit runs in; empty: none
     unbroken: str  # when the loop's else runs; empty: always
     before_fit: tuple[str, ...]
     buffer_group: str  # asks for the function that keeps buffers equal, through this name of torch.distributed
@@ -108,7 +111,9 @@ def rewrite(tree: Tree, plans: Plans, settings: Settings) -> Pieces:
     script, dropped = script_around(
         tree, plans, [run.unbroken for run in runs], generated, on_lightning=settings.runtime == "lightning"
     )
-    lacking = (line for plan in plans.runs if plan.distributed is not None for line in plan.distributed.imports)
+    lacking = [line for plan in plans.runs if plan.distributed is not None for line in plan.distributed.imports]
+    if any(plan.nest.contexts for plan in plans.runs) and "contextlib" not in tree.imports:
+        lacking.append("import contextlib")
     return Pieces(script, runtime_alias(tree), runs, tuple(dict.fromkeys(lacking)), dropped)
 
 
@@ -118,6 +123,7 @@ class _Rewriter:
         self.data_module = settings.data_module
         self.tree = tree
         self.plan = plan
+        self.plans = plans
         self.sites = set(plan.nest.sites) - plan.backwards_of_others
         self.adopted = frozenset(definition.name.value for definition in plans.adopted)  # type: ignore[attr-defined]
 
@@ -137,9 +143,13 @@ class _Rewriter:
             f"self.{name} = {name}" for variable, name in plan.captured if isinstance(plan.homes[variable], Attribute)
         ]
         init += [_initial(one) for one in plan.initial]
-        passes = plan.endable or plan.lazy or plan.train_source is None or plan.sized_lazily
+        passes = plan.endable or bool(plan.nest.skips) or plan.lazy or plan.train_source is None or plan.sized_lazily
         if plan.endable:
             init.append("self.pass_ended = False")
+        if any(one.nest.skips for one in self.plans.runs):
+            init.append("self.pass_skipped = False")
+        if plan.nest.contexts:
+            init.append(f"self.{STACK} = contextlib.ExitStack()")
         if plan.unbroken == "epochs_ended":
             init.append("self.epochs_ended = False")
         if plan.returns:
@@ -170,10 +180,12 @@ class _Rewriter:
             source=source,
             passes=passes,
             ends=plan.endable,
+            skips=bool(plan.nest.skips),
+            contexts=f"{module_name}.{STACK}" if plan.nest.contexts else "",
             data_module=self.data_module,
             size=(f"len({source})" if plan.sized_lazily else "10**9") if self.on_lightning and passes else "",
             guarded=plan.interruptible,
-            keeps_gradients=self.on_lightning and plan.mode == "manual" and plan.validation_source is not None,
+            keeps_gradients=self.on_lightning and plan.keeps_gradients and plan.validation_source is not None,
             about=self._about(),
             validation=validation,
             after_fit=plan.after_fit,
@@ -260,6 +272,8 @@ class _Rewriter:
     def _fetched(self, hook: Hook, mentioned: set[Variable]) -> tuple[dict[Variable, str], list[str]]:
         """Optimizers that a hook takes from the Trainer: their local names and the lines that fetch them."""
         made = self.plan.optimizers
+        if "optimizer" in hook.parameters:  # handed over
+            return {one.variable: "optimizer" for one in made if one.variable in mentioned}, []
         wanted = []
         for number, one in enumerate(made):
             if one.variable not in mentioned:

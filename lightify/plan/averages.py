@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 
 import libcst as cst
 
-from lightify.flow import Binding, Field, Frame, Item, Step, Variable, expression_usage, usage
+from lightify.flow import Binding, Field, Frame, Item, Step, Variable, exits_of, expression_usage, usage
 from lightify.ledger import Fate
 from lightify.plan.draft import Draft
 from lightify.plan.metrics import labels, log_call, log_statement, logs, metrics_of, printed
-from lightify.plan.mode import exits_of
 from lightify.plan.samples import batch_size, counts_batches, counts_samples
 from lightify.plan.types import FateNote
 from lightify.query import block, children, code, dotted, method_call, module_attribute, small, target_names, walk

@@ -17,12 +17,12 @@ from lightify.flow import (
     usage,
 )
 from lightify.plan.draft import Draft
-from lightify.plan.headers import BatchHead, EpochHead
+from lightify.plan.epochs import EpochHead, Value
+from lightify.plan.headers import BatchHead
 from lightify.plan.types import (
     Computed,
-    Local,
 )
-from lightify.query import code, is_constant
+from lightify.query import MODULE_SELF, code, dotted, is_constant, small, target_names
 
 
 def batch_names(
@@ -51,26 +51,41 @@ def batch_names(
 
 
 def epoch_names(draft: Draft, epochs: EpochHead) -> list[Step]:
+    """What the epoch loop's head binds, bound at the start of the epoch."""
     nest = draft.nest
     names: list[Step] = []
     whole = draft.whole()
-    for target, offset in ((epochs.target, epochs.offset), (epochs.index, epochs.index_offset)):
-        if target is None:
-            continue
-        variable = nest.host.variable(target.value)
-        fixed = offset is None or not (expression_usage(offset, nest.host).reads & usage(whole).writes)
-        if fixed and only_read(draft, variable, whole) and (offset is None or is_constant(offset)):
-            draft.forced[variable] = Computed(_plus("self.current_epoch", offset))
-        elif needed(draft, variable, whole, ()):
-            value: cst.BaseExpression = cst.Attribute(cst.Name("self"), cst.Name("current_epoch"))
-            if offset is None:
-                names.append(Binding(target, nest.host, value, draft.generated, nest.epoch_loop))  # type: ignore[arg-type]
-            else:
-                draft.generated.stand_for("first_epoch", Expression(offset, nest.host))
-                total = cst.BinaryOperation(value, cst.Add(), cst.Name("first_epoch"))
-                names.append(Binding(target, nest.host, total, draft.generated, nest.epoch_loop))  # type: ignore[arg-type]
-    draft.forced[draft.generated.variable("self")] = Local("self")
+    for target, value in epochs.names:
+        variables = [nest.host.variable(name) for name in target_names(target)]
+        counts = isinstance(target, cst.Name) and not expression_usage(value, nest.host).reads
+        if counts and only_read(draft, variables[0], whole):
+            draft.forced[variables[0]] = Computed(code(value).replace(MODULE_SELF, "self"))
+        elif any(needed(draft, v, whole, whole) for v in variables):
+            names.append(Binding(target, nest.host, value, nest.host, nest.epoch_loop))  # type: ignore[arg-type]
     return names
+
+
+def set_once(draft: Draft) -> Value:
+    """Tells what the host has set a name to, by one plain assignment before the loop."""
+    host = draft.nest.host
+
+    def known(name: cst.Name) -> cst.BaseExpression | None:
+        variable = host.resolve(name.value)
+        found = [item for item in draft.around.before if variable in usage([item]).writes]
+        inner = small(found[0].node) if len(found) == 1 else None
+        plain = (
+            isinstance(inner, cst.Assign) and len(inner.targets) == 1 and dotted(inner.targets[0].target) == name.value
+        )
+        used = isinstance(variable, Variable) and variable in usage(draft.whole()).reads
+        return inner.value if isinstance(inner, cst.Assign) and plain and not used else None
+
+    return known
+
+
+def changes(draft: Draft, epochs: EpochHead) -> bool:
+    """True when the loops assign what the values of the epochs are made from."""
+    host, written = draft.nest.host, usage(draft.whole()).writes
+    return any(expression_usage(value, host).reads & written for _, value in epochs.names)
 
 
 def only_read(draft: Draft, variable: Variable, steps: Sequence[Step]) -> bool:

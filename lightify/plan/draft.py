@@ -23,11 +23,12 @@ from lightify.settings import Settings
 
 @dataclass(frozen=True)
 class Flatten:
-    """Why two loops can't be taken apart."""
+    """Why the loops can't be taken apart as they are read."""
 
     reason: str
     span: SourceSpan | None = None
     hint: str = ""
+    assigned: frozenset[Variable] = frozenset()  # names that need a statement of their own
 
 
 @dataclass
@@ -44,6 +45,7 @@ class Draft:
         mixed: the precision that the Trainer takes over.
         monitored: names of metrics that callbacks of the Trainer ask for.
         steps_away: what the idiomatic style changes.
+        bars: names of progress bars that are gone, and what they went over.
     """
 
     tree: Tree
@@ -69,6 +71,7 @@ class Draft:
     mixed: Mixed | None = None
     monitored: set[str] = field(default_factory=set)
     steps_away: list[str] = field(default_factory=list)
+    bars: dict[Variable, cst.BaseExpression | None] = field(default_factory=dict)
 
     def after_batches(self) -> tuple[Step, ...]:
         """What an epoch does after its last batch, in order."""

@@ -9,13 +9,13 @@ import libcst as cst
 
 from lightify.calls import Opened, called_statement, callee, gradients, live, open_call
 from lightify.facts import Analysis, Kind
-from lightify.flow import Frame, Item, Step, Variable, live_nodes, own_exits, usage
+from lightify.flow import Frame, Item, Step, Variable, exits_of, live_nodes, own_exits, usage
 from lightify.ledger import Fate
 from lightify.parse import Tree
 from lightify.plan.effects import may_draw
 from lightify.plan.headers import BatchHead, batch_head
 from lightify.plan.kinds import Kinds
-from lightify.plan.mode import calls_out, exits_of
+from lightify.plan.mode import calls_out
 from lightify.plan.nest import Nest
 from lightify.plan.runs import is_over_data
 from lightify.plan.types import FateNote

@@ -11,6 +11,7 @@ from lightify.flow import (
     Step,
     Variable,
     bound_names,
+    exits_of,
     expression_usage,
     usage,
 )
@@ -19,7 +20,6 @@ from lightify.plan.batches import in_host
 from lightify.plan.draft import Draft, Flatten
 from lightify.plan.headers import BatchHead
 from lightify.plan.homes import Homes
-from lightify.plan.mode import exits_of
 from lightify.plan.types import (
     Attribute,
     FateNote,
@@ -36,25 +36,27 @@ def unsupported(draft: Draft) -> Flatten | None:
         for node in walk(step.node):
             if isinstance(node, (cst.Yield, cst.Await)):
                 return Flatten("the loop yields or awaits", draft.tree.span(node))
-    for step in draft.nest.epoch_start:
-        if isinstance(step, Item) and any(True for _ in exits_of(step.node)):
-            return Flatten("an epoch may be left before its batches")
     return None
 
 
 def assigned_in_expressions(draft: Draft, homes: Homes) -> Flatten | None:
     """`(x := f())` assigns no attribute: says so when `x` has to be one."""
+    found: dict[Variable, cst.NamedExpr] = {}
     for step in draft.whole():
         for node in walk(step.node) if isinstance(step, Item) else ():
             if isinstance(node, cst.NamedExpr):
                 meaning = step.frame.resolve(node.target.value)  # type: ignore[attr-defined,union-attr]
                 if isinstance(meaning, Variable) and isinstance(homes.of.get(meaning), Attribute):
-                    return Flatten(
-                        f"{code(node)} assigns what outlives the batch inside an expression",
-                        draft.tree.span(node),
-                        f"assign {meaning.name} in a statement of its own",
-                    )
-    return None
+                    found[meaning] = node
+    if not found:
+        return None
+    variable, node = next(iter(found.items()))
+    return Flatten(
+        f"{code(node)} assigns what outlives the batch inside an expression",
+        draft.tree.span(node),
+        f"assign {variable.name} in a statement of its own",
+        frozenset(found),
+    )
 
 
 def ends_early(draft: Draft, head: BatchHead) -> bool:
@@ -85,7 +87,12 @@ def breaks_epochs(draft: Draft) -> bool:
     loop = draft.nest.epoch_loop
     if loop is None or loop.orelse is None:
         return False
-    leaving = (e for step in draft.nest.epoch_end if isinstance(step, Item) for e in exits_of(step.node))
+    leaving = (
+        e
+        for step in (*draft.nest.epoch_start, *draft.nest.epoch_end)
+        if isinstance(step, Item)
+        for e in exits_of(step.node)
+    )
     return any(isinstance(e, cst.Break) for e in leaving)
 
 

@@ -1,4 +1,4 @@
-"""Reads the heads of the loops: how many epochs, what a batch is, what its number is called."""
+"""Reads the head of a batch loop: what a batch is, and what its number is called."""
 
 from __future__ import annotations
 
@@ -9,26 +9,6 @@ import libcst as cst
 
 from lightify.plan.runs import Loop
 from lightify.query import arguments, code, dotted, walk
-
-
-@dataclass(frozen=True, eq=False)
-class EpochHead:
-    """`for target in range(start, stop)`.
-
-    Attributes:
-        target: None when the epochs have no name.
-        count: Trainer's `max_epochs`; names in it belong to the loop's frame.
-        offset: what is added to the Trainer's count from 0; None for 0.
-        index, index_offset: the name that `enumerate` gives, if any.
-        test: the condition of a while loop, asked before the first epoch and after each; None when it is always true.
-    """
-
-    target: cst.Name | None
-    count: cst.BaseExpression
-    offset: cst.BaseExpression | None
-    index: cst.Name | None = None
-    index_offset: cst.BaseExpression | None = None
-    test: cst.BaseExpression | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +25,7 @@ class BatchHead:
 _PROGRESS = ("tqdm", "track", "progress_bar", "trange", "notebook")
 
 
-def _progress(node: cst.BaseExpression) -> cst.BaseExpression:
+def without_progress(node: cst.BaseExpression) -> cst.BaseExpression:
     """Takes `tqdm(...)` and `trange(n)` off an iterable."""
     while isinstance(node, cst.Call):
         name = (dotted(node.func) or "").rpartition(".")[2]
@@ -67,7 +47,7 @@ class _Enumerated(NamedTuple):
 
 def _enumerated(iterable: cst.BaseExpression, target: cst.BaseExpression) -> _Enumerated:
     """What a loop goes over, without `enumerate`."""
-    iterable = _progress(iterable)
+    iterable = without_progress(iterable)
     if isinstance(iterable, cst.Call) and dotted(iterable.func) == "enumerate":
         given = arguments(iterable)
         inner = given.get(0, "iterable")
@@ -77,35 +57,8 @@ def _enumerated(iterable: cst.BaseExpression, target: cst.BaseExpression) -> _En
                 start = given.get(1, "start")
                 if isinstance(start, cst.Integer) and start.value == "0":
                     start = None
-                return _Enumerated(_progress(inner), element, index, start)
+                return _Enumerated(without_progress(inner), element, index, start)
     return _Enumerated(iterable, target)
-
-
-def epoch_head(loop: Loop) -> EpochHead | str:
-    """Reads an epoch loop; a text says why its epochs can't be counted."""
-    if isinstance(loop, cst.While):
-        return _while_head(loop.test)
-    iterable, target, index, index_offset = _enumerated(loop.iter, loop.target)
-    if not isinstance(target, cst.Name):
-        return "the epoch loop unpacks what it iterates over"
-    if not (isinstance(iterable, cst.Call) and dotted(iterable.func) == "range"):
-        return "the epochs are not a range"
-    given = arguments(iterable)
-    if given.starred or given.keyword or not 1 <= len(given) <= 2:
-        return "the epochs' range has a step"
-    if len(given) == 1:
-        return EpochHead(target, given.positional[0], None, index, index_offset)
-    start, stop = given.positional
-    return EpochHead(target, difference(stop, start), None if _is_zero(start) else start, index, index_offset)
-
-
-def _while_head(test: cst.BaseExpression) -> EpochHead | str:
-    if any(isinstance(node, cst.NamedExpr) for node in walk(test)):
-        return "the epoch loop's test assigns a name"
-    endless = cst.UnaryOperation(cst.Minus(), cst.Integer("1"))
-    if isinstance(test, cst.Name) and test.value == "True":
-        return EpochHead(None, endless, None)
-    return EpochHead(None, cst.IfExp(test=test, body=endless, orelse=cst.Integer("0")), None, test=test)
 
 
 def _is_zero(node: cst.BaseExpression) -> bool:
@@ -127,11 +80,12 @@ def difference(stop: cst.BaseExpression, start: cst.BaseExpression) -> cst.BaseE
             return stop.left
         if code(stop.left) == code(start):
             return stop.right
-    left = _operand(stop)
-    return cst.BinaryOperation(left, cst.Subtract(), _operand(start))
+    left = operand(stop)
+    return cst.BinaryOperation(left, cst.Subtract(), operand(start))
 
 
-def _operand(node: cst.BaseExpression) -> cst.BaseExpression:
+def operand(node: cst.BaseExpression) -> cst.BaseExpression:
+    """An expression as it stands beside an operator."""
     simple = (cst.Name, cst.Attribute, cst.Integer, cst.Call, cst.Subscript)
     if isinstance(node, simple) or node.lpar:
         return node
@@ -144,5 +98,7 @@ def batch_head(loop: Loop) -> BatchHead | str:
         return BatchHead(None, cst.Name("None"), while_test=loop.test)
     if loop.asynchronous is not None:
         return "the batch loop is asynchronous"
+    if any(isinstance(node, cst.NamedExpr) for node in walk(loop.iter)):
+        return "the loop's head assigns a name"
     iterable, target, index, start = _enumerated(loop.iter, loop.target)
     return BatchHead(target, iterable, index, start)

@@ -20,11 +20,13 @@ from lightify.flow import (
 from lightify.ledger import Fate
 from lightify.plan.counters import batch_names, epoch_names
 from lightify.plan.draft import Draft
+from lightify.plan.epochs import EpochHead
 from lightify.plan.exits import breaks_epochs, may_return
-from lightify.plan.headers import BatchHead, EpochHead
+from lightify.plan.headers import BatchHead
 from lightify.plan.homes import hook_usage
 from lightify.plan.idiom import with_summaries
 from lightify.plan.mode import LEAVING, Automatic, calls_out, holds_weights
+from lightify.plan.nest import Nest
 from lightify.plan.types import (
     FateNote,
     Hook,
@@ -62,7 +64,7 @@ def make_hooks(
             draft.fates[auto.closure] = FateNote(Fate.MOVED, "training_step")
             body, kept, late = [*auto.before], [], [*kept, *late]
         hooks = [
-            Hook("on_train_epoch_start", (), tuple(start)),
+            _epoch_start(nest, start, (*left, *stop)),
             Hook("on_train_batch_start", ("batch", "batch_idx"), (*first, *auto.start) if auto.closure else ()),
             Hook(
                 "training_step",
@@ -72,6 +74,7 @@ def make_hooks(
                 on_break=leave,
                 on_continue=(),
             ),
+            *_own_hooks(draft, auto),
             Hook("on_before_optimizer_step", ("optimizer",), auto.middle),
             Hook(
                 "on_train_batch_end",
@@ -84,7 +87,7 @@ def make_hooks(
         ]
     else:
         hooks = [
-            Hook("on_train_epoch_start", (), tuple(start)),
+            _epoch_start(nest, start, (*left, *stop)),
             Hook(
                 "training_step",
                 ("batch", "batch_idx"),
@@ -102,7 +105,7 @@ def make_hooks(
                 "on_train_epoch_end",
                 (),
                 nest.epoch_end,
-                first=("if self.returned:\n    return",) if may_return(nest.body) and (nest.epoch_end or ask) else (),
+                first=_already_over(nest, ask),
                 last=ask,
                 on_break=(*left, *stop, "return"),
                 on_continue=(*ask, "return"),
@@ -113,6 +116,58 @@ def make_hooks(
     if auto is not None and auto.end:
         hooks.append(Hook("on_train_end", (), auto.end))
     return hooks
+
+
+def _epoch_start(nest: Nest, steps: Sequence[Step], stop: tuple[str, ...]) -> Hook:
+    """What runs before the batches; where it leaves the epoch, there are none."""
+    skip = ("self.pass_skipped = True",) if nest.skips else ()
+    return Hook(
+        "on_train_epoch_start",
+        (),
+        tuple(steps),
+        first=("self.pass_skipped = False",) if nest.skips else (),
+        on_break=(*skip, *stop, "return"),
+        on_continue=(*skip, "return"),
+        on_return=(*skip, *stop, "return"),
+    )
+
+
+def _own_hooks(draft: Draft, auto: Automatic) -> list[Hook]:
+    """The hooks in which the script zeroes, takes gradients and steps in its own way."""
+    epoch = "epoch" if all(v.name != "epoch" for v in usage(auto.step).reads) else "current_epoch"
+    given = (epoch, "batch_idx", "optimizer")
+    hooks = []
+    if auto.zero is not None:
+        left = "optimizer_step zeroes them" if _zeroes(auto.step) else "they add up, as in the loop"
+        nothing = () if auto.zero else (f"pass  # {left}",)
+        hooks.append(Hook("optimizer_zero_grad", given, auto.zero, first=nothing))
+    if auto.backward:
+        draft.forced[draft.generated.variable("loss")] = Local("loss")
+        call = cst.Call(cst.Attribute(cst.Name("loss"), cst.Name("backward")), auto.backward)
+        hooks.append(Hook("backward", ("loss",), (Item(cst.SimpleStatementLine([cst.Expr(call)]), draft.generated),)))
+    if auto.step:
+        run = ("optimizer_closure()  # training_step, zero_grad and backward",)
+        hooks.append(Hook("optimizer_step", (*given, "optimizer_closure"), auto.step, first=run))
+    return hooks
+
+
+def _zeroes(steps: Sequence[Step]) -> bool:
+    """True when steps set gradients to zero, by whatever means."""
+    nodes = [node for step in steps if isinstance(step, Item) for node in walk(step.node)]
+    methods = {used[1] for node in nodes if (used := method_call(node)) is not None}
+    return bool(methods & {"zero_grad", "zero_"}) or any(
+        isinstance(node, cst.AssignTarget) and (dotted(node.target) or "").endswith(".grad") for node in nodes
+    )
+
+
+def _already_over(nest: Nest, ask: tuple[str, ...]) -> tuple[str, ...]:
+    """Leaves an epoch's end alone where the epoch was left before."""
+    lines = []
+    if nest.skips == "epoch" and (nest.epoch_end or ask):
+        lines.append("\n    ".join(("if self.pass_skipped:", *ask, "return")))
+    if may_return(nest.body) and (nest.epoch_end or ask):
+        lines.append("if self.returned:\n    return")
+    return tuple(lines)
 
 
 def without_dead_values(draft: Draft, hook: Hook, hooks: Sequence[Hook], tests: Usage) -> Hook:
@@ -170,7 +225,7 @@ def notices_step(draft: Draft, step: Step, made_before: set[Variable], auto: Aut
     """True when a statement may see the updated weights, or may change what backward still needs."""
     nodes = [step.node] if isinstance(step, Item) else [step.value]
     frame = step.frame if isinstance(step, Item) else step.value_frame
-    if isinstance(step, Binding):
+    if isinstance(step, Binding) or usage([step]).reads & usage((*auto.middle, *auto.step)).writes:
         return True
     if usage([step]).writes & expression_usage(auto.loss, auto.loss_frame).reads:
         return True
@@ -188,9 +243,15 @@ def notices_step(draft: Draft, step: Step, made_before: set[Variable], auto: Aut
                 return True
             if isinstance(part, cst.Attribute) and part.attr.value == "grad":
                 return True
-            if isinstance(part, cst.Call) and calls_out(part, frame, draft.tree):
+            if isinstance(part, cst.Call) and (calls_out(part, frame, draft.tree) or _ends_step(part)):
                 return True
     return False
+
+
+def _ends_step(call: cst.Call) -> bool:
+    """True for `prof.step()`: whoever is told of a step counts whole ones."""
+    used = method_call(call)
+    return used is not None and used[1] == "step"
 
 
 def remaining(draft: Draft, node: cst.CSTNode) -> Iterator[cst.CSTNode]:

@@ -8,13 +8,13 @@ from pathlib import PurePosixPath
 import libcst as cst
 
 from lightify.facts import Kind
-from lightify.flow import Field, Frame, Item, Step, Variable, expression_usage, usage
+from lightify.flow import Field, Frame, Item, Step, Variable, exits_of, expression_usage, usage
 from lightify.ledger import Fate
 from lightify.plan.batches import in_host
 from lightify.plan.constructions import scope_nodes
 from lightify.plan.draft import Draft
 from lightify.plan.metrics import Metric, log_statement, metrics_of, printed
-from lightify.plan.mode import Automatic, automatic, exits_of
+from lightify.plan.mode import Automatic, automatic
 from lightify.plan.naming import runtime_alias
 from lightify.plan.nest import Nest
 from lightify.plan.types import FateNote, TrainerOption

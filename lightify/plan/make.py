@@ -14,23 +14,27 @@ from lightify.flow import Usage, expression_usage, usage
 from lightify.parse import Tree
 from lightify.plan.acceleration import OWNS_STEPS, backwards_of_others
 from lightify.plan.adoption import adopted, unreached
+from lightify.plan.bars import bare_loop, without_bars
 from lightify.plan.batches import batch_source, in_host, interruptible, start_draws
 from lightify.plan.closures import read_by_closures
+from lightify.plan.counters import changes, set_once
 from lightify.plan.draft import Draft, Flatten
+from lightify.plan.epochs import EpochHead, epoch_head
 from lightify.plan.exits import assigned_in_expressions, breaks_epochs, ends_early, may_return, unsupported
 from lightify.plan.final_test import final_test
-from lightify.plan.headers import BatchHead, EpochHead, batch_head, epoch_head
+from lightify.plan.headers import BatchHead, batch_head
 from lightify.plan.homes import assign_homes
 from lightify.plan.hooks import make_hooks, without_dead_values
 from lightify.plan.idiom import idiom, take_host_moves, with_summaries
 from lightify.plan.initial import incomparable, initial_values
 from lightify.plan.kinds import Kinds
 from lightify.plan.leftovers import drop_unread_values, read_by_run
-from lightify.plan.mode import Automatic, automatic
+from lightify.plan.mode import Automatic, automatic, is_rebound
 from lightify.plan.naming import class_names
 from lightify.plan.nest import Nest, open_nest
 from lightify.plan.optimizers import drop_scheduler_steps, make_optimizers
 from lightify.plan.options import departures, device_variable, trainer_options
+from lightify.plan.own_step import own_step
 from lightify.plan.precision import mixed_precision
 from lightify.plan.runs import Loop, Run, find_runs
 from lightify.plan.strategy import distributed, note_fates, unwrapped
@@ -43,6 +47,7 @@ from lightify.plan.types import (
     Plans,
 )
 from lightify.plan.validation import evaluation_of, modes_after_fit
+from lightify.plan.walrus import with_assignments
 from lightify.plan.windows import accumulated
 from lightify.settings import Settings
 
@@ -96,6 +101,9 @@ def make_plans(tree: Tree, analysis: Analysis, settings: Settings, bare: Distrib
 def _plan_of(run: Run, tree: Tree, analysis: Analysis, settings: Settings, bare: Distribution | None) -> Plan | Refusal:
     nest = open_nest(run, tree, analysis)
     plan = _plan(tree, analysis, settings, nest, bare)
+    if isinstance(plan, Flatten) and plan.assigned:
+        nest = with_assignments(nest, plan.assigned) or nest
+        plan = _plan(tree, analysis, settings, nest, bare)
     if isinstance(plan, Flatten):
         nest = open_nest(run, tree, analysis, flat=plan.reason)
         plan = _plan(tree, analysis, settings, nest, bare)
@@ -112,12 +120,17 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
         settings = replace(settings, style="faithful")  # what it logs and saves, it does once for all processes
     draft = Draft(tree, analysis, settings, nest, Kinds(nest, analysis, tree), surroundings(nest, tree), bare)
     note_fates(draft)
-    head = batch_head(nest.batch_loop)
+    without_bars(draft)
+    nest = draft.nest
+    head = batch_head(bare_loop(draft, nest.batch_loop, nest.batch_frame))
     if isinstance(head, str):
         return Flatten(head)
-    epochs = epoch_head(nest.epoch_loop) if nest.epoch_loop is not None else None
+    outer = bare_loop(draft, nest.epoch_loop, nest.host) if nest.epoch_loop is not None else None
+    epochs = epoch_head(outer, set_once(draft)) if outer is not None else None
     if isinstance(epochs, str):
         return Flatten(epochs)
+    if epochs is not None and changes(draft, epochs):
+        return Flatten("the loops change what the epochs count with")
     problem = unsupported(draft)
     if problem is not None:
         return problem
@@ -134,6 +147,9 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
         if isinstance(within, Automatic) and within.scheduler is None:
             read, nest = replace(within, loss=window.loss), window.nest
             draft.take(window.nest, window.option, window.fates, window.departures)
+    if isinstance(read, str):
+        own = own_step(nest, draft.kinds, tree)
+        read = own if isinstance(own, Automatic) and not is_rebound(own, draft.around.rebound) else read
     auto = read if isinstance(read, Automatic) else None
     reasons = (*nest.notes, read) if isinstance(read, str) else nest.notes
     endable = ends_early(draft, head)
@@ -141,8 +157,8 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
     if nest.batch_frame is not nest.host and any(v.frame is nest.batch_frame for v in draft.kept_alive):
         return Flatten("a function made in the batch loop outlives the epoch, and sees its own epoch's names")
     source = batch_source(draft, head)
-    plain = source is not None and not draft.lazy and not endable
-    draft.evaluation = evaluation_of(draft, plain, auto.optimizer if auto is not None else None)
+    plain = source is not None and not draft.lazy and not endable and not nest.skips
+    draft.evaluation = evaluation_of(draft, plain, auto.optimizer if auto is not None and auto.zero is None else None)
     if draft.evaluation is not None:
         # what the evaluation needs from its own function is opened, too
         draft.nest = nest = replace(
@@ -183,6 +199,7 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
     return Plan(
         nest=nest,
         mode="automatic" if auto is not None else "manual",
+        keeps_gradients=auto is None or auto.zero is not None,
         reasons=reasons,
         hooks=tuple(hook for hook in hooks if hook.steps or hook.first or hook.last or hook.result),
         homes=homes.of,
@@ -207,10 +224,10 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
         batch_mover=draft.batch_mover,
         backwards_of_others=backwards_of_others(nest, draft.kinds),
         host_edits=edits,
-        origins=draft.stripped.origins,
+        origins={**nest.origins, **draft.stripped.origins},
         departures=departures(draft, hooks),
         epochs_while=epochs.test if epochs is not None else None,
-        returns=may_return((*nest.body, *nest.epoch_end)),
+        returns=may_return((*nest.epoch_start, *nest.body, *nest.epoch_end)),
         unbroken=_unbroken(draft, endable),
         distributed=spread,
         prints_everywhere=analysis.accelerated or (spread is not None and bool(spread.group)),

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import libcst as cst
 
 from lightify.analyze import scope_of
 from lightify.facts import Analysis, Kind
-from lightify.flow import Field, Frame, Item, Step, Variable, live_nodes, own_exits, usage
+from lightify.flow import Field, Frame, Item, Step, Variable, exits_of, live_nodes, usage
 from lightify.ledger import Fate
 from lightify.parse import Tree
 from lightify.plan.constructions import construction
 from lightify.plan.effects import is_calm
 from lightify.plan.kinds import Kinds
-from lightify.plan.nest import Nest, contains
+from lightify.plan.nest import Nest
+from lightify.plan.reachable import contains
 from lightify.plan.types import FateNote
 from lightify.query import (
     MODULE_SELF,
@@ -48,13 +49,16 @@ class Automatic:
     early: tuple[Step, ...]
     middle: tuple[Step, ...]
     after: tuple[Step, ...]
-    optimizer: Variable
+    optimizer: Variable | None
     clip: Clip | None
     scheduler: Variable | None
     fates: Mapping[cst.CSTNode, FateNote] = field(default_factory=dict)
     start: tuple[Step, ...] = ()  # with a closure: what runs once a batch, before the step
     closure: cst.FunctionDef | None = None
     end: tuple[Step, ...] = ()  # what leaves no gradients behind, where someone may notice
+    step: tuple[Step, ...] = ()  # between backward and the last use of gradients, when the script steps in its own way
+    zero: tuple[Step, ...] | None = None  # the script's own zeroing, none where it has none; None: the Trainer zeroes
+    backward: tuple[cst.Arg, ...] = ()  # what backward is called with
 
 
 def automatic(
@@ -68,9 +72,13 @@ def automatic(
     read = _automatic(nest, kinds, tree, analysis)
     if isinstance(read, str):
         return _what_trains(nest, kinds) or read
-    if read.optimizer.frame.is_module and read.optimizer.name in rebound:
-        return "the optimizer is made anew by a function that the loop calls"
-    return read
+    return "the optimizer is made anew by a function that the loop calls" if is_rebound(read, rebound) else read
+
+
+def is_rebound(read: Automatic, rebound: frozenset[str]) -> bool:
+    """True when functions which stay bind the optimizer's name anew."""
+    optimizer = read.optimizer
+    return optimizer is not None and optimizer.frame.is_module and optimizer.name in rebound
 
 
 def _what_trains(nest: Nest, kinds: Kinds) -> str:
@@ -95,7 +103,7 @@ def _automatic(nest: Nest, kinds: Kinds, tree: Tree, analysis: Analysis) -> Auto
     steps = nest.body
     zeros, backwards, updates = [], [], []
     for number, step in enumerate(steps):
-        call = _call(step)
+        call = call_of(step)
         role = _role(call, step, kinds, nest)
         if role == "zero":
             zeros.append(number)
@@ -116,7 +124,7 @@ def _automatic(nest: Nest, kinds: Kinds, tree: Tree, analysis: Analysis) -> Auto
     zero, backward, update = zeros[0], backwards[0], updates[0]
     if not backward < update or backward < zero < update:
         return "the order is not zero_grad, backward, step"
-    step_call = _call(steps[update])
+    step_call = call_of(steps[update])
     assert step_call is not None
     update_frame = steps[update].frame  # type: ignore[union-attr]
     optimizer = kinds.variable(method_call(step_call)[0], update_frame)  # type: ignore[index]
@@ -126,11 +134,10 @@ def _automatic(nest: Nest, kinds: Kinds, tree: Tree, analysis: Analysis) -> Auto
         return "the optimizer steps with a closure or an argument"
     if optimizer in usage(nest.body + nest.epoch_start + nest.epoch_end).writes:
         return "the optimizer is made anew in the loop"
-    reason = _zeroed_elsewhere(steps[zero], optimizer, kinds, nest, tree)
-    if reason:
-        return reason
+    if not is_zeroed_by(steps[zero], optimizer, kinds, tree):
+        return "gradients are zeroed on something else than the optimizer"
     early_reads = (*nest.epoch_start, *steps[: backward + 1])
-    if _reads_gradients(steps if zero > update else early_reads, tree) or _reads_gradients(nest.epoch_end, tree):
+    if reads_gradients(steps if zero > update else early_reads, tree) or reads_gradients(nest.epoch_end, tree):
         return "gradients are read or written by the script itself"
     run = (*nest.epoch_start, *steps, *nest.epoch_end)
     own = {part for step in run if isinstance(step, Item) for part in walk(step.node)}
@@ -145,7 +152,8 @@ def _automatic(nest: Nest, kinds: Kinds, tree: Tree, analysis: Analysis) -> Auto
         if isinstance(step, Item) and any(isinstance(e, cst.Continue) for e in exits_of(step.node)):
             return "the body may be left before its end"
     middle = list(steps[backward + 1 : update])
-    clip, calm, fates = _between(middle, optimizer, kinds, tree)
+    early_enough = may_come_early(steps[: backward + 1], kinds, tree)
+    clip, calm, fates = _between(middle, optimizer, early_enough, kinds, tree)
     after = list(steps[update + 1 :])
     if calm is not None:
         early, middle = calm, []
@@ -153,14 +161,14 @@ def _automatic(nest: Nest, kinds: Kinds, tree: Tree, analysis: Analysis) -> Auto
         early, clip, fates = [], None, {}
     scheduler = None
     if after:
-        call = _call(after[0])
+        call = call_of(after[0])
         used = method_call(call)
         if used is not None and used[1] == "step" and not call.args:  # type: ignore[union-attr]
             variable = kinds.variable(used[0], after[0].frame)  # type: ignore[union-attr]
             if variable is not None and kinds.of(variable) is Kind.SCHEDULER:
                 scheduler = variable
     loss_step = steps[backward]
-    loss = method_call(_call(loss_step))
+    loss = method_call(call_of(loss_step))
     assert isinstance(loss_step, Item) and loss is not None
     for number, target in (
         (zero, "Trainer: zeroes gradients"),
@@ -191,7 +199,7 @@ def _closure(nest: Nest, kinds: Kinds) -> Automatic | None:
     """Reads `def closure(): zero_grad, loss, backward, return loss` and `optimizer.step(closure)`."""
     steps = nest.body
     for number, step in enumerate(steps):
-        call = _call(step)
+        call = call_of(step)
         used = method_call(call)
         if used is None or call not in nest.sites or used[1] != "step" or len(call.args) != 1:
             continue
@@ -208,7 +216,7 @@ def _closure(nest: Nest, kinds: Kinds) -> Automatic | None:
         assert isinstance(function, cst.FunctionDef)
         frame = Frame(function.name.value, function, found[0].frame)
         inside = [Item(node, frame) for node in block(function.body)]
-        calls = [method_call(_call(s)) for s in inside]
+        calls = [method_call(call_of(s)) for s in inside]
         roles = [used[1] if used is not None else "" for used in calls]
         result = small(inside[-1].node) if inside else None
         if roles.count("zero_grad") != 1 or roles.count("backward") != 1 or not isinstance(result, cst.Return):
@@ -218,13 +226,13 @@ def _closure(nest: Nest, kinds: Kinds) -> Automatic | None:
         others = [s for n, s in enumerate(inside) if n not in (zero, backward, len(inside) - 1)]
         if (
             kinds.variable(calls[zero][0], frame) is not optimizer  # type: ignore[index]
-            or _call(inside[backward]).args  # type: ignore[index,union-attr]
+            or call_of(inside[backward]).args  # type: ignore[index,union-attr]
             or backward < zero
             or any(n > backward for n in range(len(inside) - 1) if n not in (zero, backward))
             or result.value is None
             or dotted(result.value) != dotted(loss)
             or dotted(loss) is None
-            or any(site is not call and site is not _call(inside[backward]) for site in nest.sites)
+            or any(site is not call and site is not call_of(inside[backward]) for site in nest.sites)
             or usage(others).writes & usage([s for s in steps if s is not found[0]]).reads
         ):
             return None
@@ -256,7 +264,7 @@ def _closure(nest: Nest, kinds: Kinds) -> Automatic | None:
 
 
 def _between(
-    steps: Sequence[Step], optimizer: Variable, kinds: Kinds, tree: Tree
+    steps: Sequence[Step], optimizer: Variable, early: Callable[[Step], bool], kinds: Kinds, tree: Tree
 ) -> tuple[Clip | None, list[Step] | None, dict[cst.CSTNode, FateNote]]:
     """What stands between backward and step: (clipping, statements that gradients don't concern, fates).
 
@@ -272,11 +280,25 @@ def _between(
             fates[step.node] = FateNote(
                 Fate.REPLACED, "Trainer(gradient_clip_val=...)", "clipped between backward and step"
             )
-        elif isinstance(step, Item) and not touches_weights(step, kinds, tree):
+        elif early(step):
             calm.append(step)
         else:
             return None, None, {}
     return clip, calm, fates
+
+
+def may_come_early(until: Sequence[Step], kinds: Kinds, tree: Tree) -> Callable[[Step], bool]:
+    """Tells of what stands after backward whether it may as well run before; `until` ends with backward."""
+    made, loss = usage(until).writes, usage(until[-1:]).reads
+
+    def may(step: Step) -> bool:
+        if not isinstance(step, Item) or touches_weights(step, kinds, tree):
+            return False
+        changed = (part.target for part in walk(step.node) if isinstance(part, cst.AugAssign))
+        in_place = {step.frame.resolve(dotted(target) or "_") for target in changed}
+        return not usage([step]).writes & loss and not in_place & made
+
+    return may
 
 
 #: What may end the batch where it stands.
@@ -336,7 +358,8 @@ def calls_out(call: cst.Call, frame: Frame, tree: Tree) -> bool:
     return head.frame.name != "" and name == head.name
 
 
-def _call(step: Step) -> cst.Call | None:
+def call_of(step: Step) -> cst.Call | None:
+    """The call that a statement consists of."""
     value = expression_of(step.node) if isinstance(step, Item) else None
     return value if isinstance(value, cst.Call) else None
 
@@ -354,6 +377,16 @@ def _role(call: cst.Call | None, step: Step, kinds: Kinds, nest: Nest) -> str | 
     return None
 
 
+def _is_autograd(call: cst.Call, tree: Tree) -> bool:
+    return (tree.qualified(call.func) or "") in ("torch.autograd.grad", "torch.autograd.backward")
+
+
+def takes_gradients(step: Step, tree: Tree) -> bool:
+    """True for a call of `torch.autograd.grad`."""
+    nodes = live_nodes(step.node, step.frame) if isinstance(step, Item) else ()
+    return any(isinstance(node, cst.Call) and _is_autograd(node, tree) for node in nodes)
+
+
 def _hides_training(step: Step, nest: Nest, tree: Tree) -> str:
     if not isinstance(step, Item):
         return ""
@@ -366,10 +399,8 @@ def _hides_training(step: Step, nest: Nest, tree: Tree) -> str:
                 if node in nest.sites and what == "backward" and node.args:
                     return f"backward has arguments ({line})"
                 return f"{what} stands inside another statement ({line})"
-            name = dotted(node.func) or ""
-            full = tree.qualified(node.func) or ""
-            if full in ("torch.autograd.grad", "torch.autograd.backward"):
-                return f"gradients are taken by {name} ({tree.line_of(node)})"
+            if _is_autograd(node, tree):
+                return f"gradients are taken by {dotted(node.func)} ({tree.line_of(node)})"
     for node in live_nodes(step.node, step.frame):
         if isinstance(node, cst.Call) and isinstance(node.func, cst.Name):
             function = tree.functions.get(node.func.value)
@@ -378,21 +409,13 @@ def _hides_training(step: Step, nest: Nest, tree: Tree) -> str:
     return ""
 
 
-def exits_of(node: cst.CSTNode) -> Iterator[cst.Break | cst.Continue | cst.Return]:
-    """Exits of a statement that leave the loop around it."""
-    wrapper = cst.While(test=cst.Name("True"), body=cst.IndentedBlock([node]))  # type: ignore[list-item]
-    return own_exits(wrapper)
-
-
-def _zeroed_elsewhere(step: Step, optimizer: Variable, kinds: Kinds, nest: Nest, tree: Tree) -> str:
-    call = _call(step)
-    receiver = method_call(call)[0]  # type: ignore[index]
-    variable = kinds.variable(receiver, step.frame)  # type: ignore[union-attr]
-    if variable is optimizer:
-        return ""
-    if variable is not None and kinds.of(variable) is Kind.MODULE and _owns_all(optimizer, variable, kinds, tree):
-        return ""
-    return "gradients are zeroed on something else than the optimizer"
+def is_zeroed_by(step: Step, optimizer: Variable | None, kinds: Kinds, tree: Tree) -> bool:
+    """True for `zero_grad()` of the optimizer, or of the network that it was built from."""
+    used = method_call(call_of(step))
+    variable = kinds.variable(used[0], step.frame) if used is not None and isinstance(step, Item) else None
+    if variable is None or optimizer is None:
+        return False
+    return variable is optimizer or (kinds.of(variable) is Kind.MODULE and _owns_all(optimizer, variable, kinds, tree))
 
 
 def _owns_all(optimizer: Variable, module: Variable, kinds: Kinds, tree: Tree) -> bool:
@@ -410,7 +433,8 @@ def _owns_all(optimizer: Variable, module: Variable, kinds: Kinds, tree: Tree) -
     )
 
 
-def _reads_gradients(steps: Sequence[Step], tree: Tree) -> bool:
+def reads_gradients(steps: Sequence[Step], tree: Tree) -> bool:
+    """True when steps name `.grad` of something."""
     return any(isinstance(step, Item) and _names_gradients(step.node, tree) for step in steps)
 
 
@@ -439,7 +463,7 @@ def _may_leave_gradients(call: cst.Call, loop: cst.CSTNode, tree: Tree) -> bool:
 
 
 def _clip(step: Step, optimizer: Variable, kinds: Kinds, tree: Tree) -> Clip | None:
-    call = _call(step)
+    call = call_of(step)
     if call is None or not isinstance(step, Item):
         return None
     name = (tree.qualified(call.func) or "").rpartition(".")[2]

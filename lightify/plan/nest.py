@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import libcst as cst
 
 from lightify.calls import Opened, called_statement, callee, live, open_call
 from lightify.facts import Analysis
-from lightify.flow import Frame, Item, Step, bound_names, fixed_value, live_nodes, own_exits
+from lightify.flow import Frame, Item, Step, exits_of, live_nodes, own_exits
 from lightify.parse import Tree
+from lightify.plan.reach import Skips, reach
+from lightify.plan.reachable import contains
 from lightify.plan.runs import Loop, Run, is_over_data
-from lightify.query import block, module_attribute, walk
+from lightify.query import block, module_attribute
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +27,9 @@ class Nest:
         epoch_start, body, epoch_end: what runs before the batch loop, in it and after it, calls opened.
         opened: the calls whose bodies moved.
         notes: why the loops were not read in a better way.
+        origins: statements made anew, to those of the source.
+        contexts: an epoch's start enters what its end leaves.
+        skips: what an epoch leaves out when its start leaves it.
     """
 
     host: Frame
@@ -40,6 +43,9 @@ class Nest:
     opened: tuple[Opened, ...]
     sites: tuple[cst.Call, ...]
     notes: tuple[str, ...] = ()
+    origins: Mapping[cst.CSTNode, cst.CSTNode] = field(default_factory=dict)
+    contexts: bool = False
+    skips: Skips = ""
 
     @property
     def host_loop(self) -> Loop:
@@ -96,19 +102,27 @@ def _frame_of(node: cst.CSTNode, tree: Tree, module: Frame) -> Frame:
 
 def _open_nest(epoch_loop: Loop, batch_loop: Loop, sites: Sequence[cst.Call], tree: Tree, module: Frame) -> Nest | str:
     host = _frame_of(epoch_loop, tree, module)
-    found = _reach([Item(node, host) for node in block(epoch_loop.body)], batch_loop, tree, module)
+    found = reach([Item(node, host) for node in block(epoch_loop.body)], batch_loop, tree, module)
     if isinstance(found, str):
         return found
-    before, loop, after, opened = found
+    loop = found.loop
     body, more = _open_steps(
         live([Item(node, loop.frame) for node in block(batch_loop.body)], tree), sites, tree, module
     )
-    after = [*_otherwise(batch_loop, loop.frame), *after]
-    before, early = _open_steps(before, sites, tree, module)
+    after = [*_otherwise(batch_loop, loop.frame), *found.after]
+    before, early = _open_steps(found.before, sites, tree, module)
     after, late = _open_steps(after, sites, tree, module)
     for step in (*before, *after):
         if isinstance(step, Item) and _trains(step, sites, tree):
             return "parameters are updated outside the batch loop, too"
+    left = any(
+        True
+        for step in before
+        if isinstance(step, Item) and step.node not in found.origins
+        for _ in exits_of(step.node)
+    )
+    if (left and (found.skips or found.contexts)) or ((found.skips or left) and batch_loop.orelse is not None):
+        return "an epoch may be left before its batches in several ways"
     return Nest(
         host,
         module,
@@ -118,8 +132,11 @@ def _open_nest(epoch_loop: Loop, batch_loop: Loop, sites: Sequence[cst.Call], tr
         tuple(before),
         tuple(body),
         tuple(after),
-        (*opened, *more, *early, *late),
+        (*found.opened, *more, *early, *late),
         tuple(sites),
+        origins=found.origins,
+        contexts=found.contexts,
+        skips="epoch" if left else found.skips,
     )
 
 
@@ -141,87 +158,6 @@ def _trains(step: Item, sites: Sequence[cst.Call], tree: Tree) -> bool:
         if found is not None and contains(found[0], sites, tree):
             return True
     return False
-
-
-class _Reached(NamedTuple):
-    """The steps around a loop, and the calls opened on the way to it."""
-
-    before: list[Step]
-    loop: Item
-    after: list[Step]
-    opened: list[Opened]
-
-
-def _reach(steps: Sequence[Step], goal: Loop, tree: Tree, module: Frame, depth: int = 0) -> _Reached | str:
-    """Splits steps around the loop, opening the calls on the way; a text says what stands in between."""
-    for number, step in enumerate(steps):
-        if not isinstance(step, Item):
-            continue
-        before, after = list(steps[:number]), list(steps[number + 1 :])
-        if step.node is goal:
-            return _Reached(before, step, after, [])
-        if isinstance(step.node, cst.For) and any(node is goal for node in walk(step.node)):
-            passes = _unrolled(step.node, step, tree)
-            if passes:
-                return _reach([*before, *passes, *after], goal, tree, module, depth + 1)
-        if any(node is goal for node in walk(step.node)):
-            kind = type(step.node).__name__.lower()
-            return f"the batch loop stands inside a {kind} statement of the epoch loop"
-        if depth < 6 and _leads_to(step, goal, tree):
-            opened = open_call(step, tree, module)
-            if isinstance(opened, str):
-                return f"the call that runs the batch loop is not opened: {opened}"
-            inner = _reach(opened.steps, goal, tree, module, depth + 1)
-            if isinstance(inner, str):
-                return inner
-            return _Reached([*before, *inner.before], inner.loop, [*inner.after, *after], [opened, *inner.opened])
-    return "the batch loop is called from inside an expression or another statement"
-
-
-def _unrolled(loop: cst.For, step: Item, tree: Tree) -> list[Step]:
-    """The passes of `for phase in ["train", "val"]:` one after the other; none for other loops."""
-    values = fixed_value(loop.iter, step.frame)
-    if not (isinstance(loop.iter, (cst.List, cst.Tuple)) and isinstance(values, tuple) and len(values) <= 4):
-        return []
-    if not isinstance(loop.target, cst.Name) or loop.target.value in bound_names(block(loop.body)) or loop.orelse:
-        return []
-    if any(isinstance(leaving, (cst.Break, cst.Continue, cst.Return)) for leaving in own_exits(loop)):
-        return []
-    passes: list[Step] = []
-    for element in loop.iter.elements:
-        frame = step.frame.with_fixed(loop.target.value, element.value)
-        passes.extend(live([Item(node, frame) for node in block(loop.body)], tree))
-    return passes
-
-
-def _leads_to(step: Item, goal: Loop, tree: Tree) -> bool:
-    found = called_statement(step.node)
-    resolved = callee(found[0], step.frame, tree) if found is not None else None
-    if resolved is None:
-        return False
-    return contains(resolved[0], [goal], tree)
-
-
-def contains(function: cst.FunctionDef, goals: Sequence[cst.CSTNode], tree: Tree) -> bool:
-    """True when a function holds one of the nodes, itself or in a function that it calls."""
-    inside = _reachable(function, tree)
-    return any(goal in inside for goal in goals)
-
-
-@lru_cache(maxsize=256)
-def _reachable(function: cst.FunctionDef, tree: Tree, depth: int = 0) -> frozenset[cst.CSTNode]:
-    """Calls and loops of a function and of the functions that it calls."""
-    nodes: set[cst.CSTNode] = set()
-    frame = Frame(function.name.value, function, Frame(""))
-    for node in walk(function):
-        if isinstance(node, Loop):
-            nodes.add(node)
-        elif isinstance(node, cst.Call):
-            nodes.add(node)
-            found = callee(node, frame, tree) if depth < 4 else None
-            if found is not None and found[0] is not function:
-                nodes |= _reachable(found[0], tree, depth + 1)
-    return frozenset(nodes)
 
 
 def _open_steps(

@@ -13,6 +13,7 @@ from lightify.flow import (
     Step,
     Usage,
     Variable,
+    exits_of,
     expression_usage,
     usage,
 )
@@ -20,7 +21,7 @@ from lightify.ledger import Fate
 from lightify.parse import Tree
 from lightify.plan.constructions import construction
 from lightify.plan.draft import Draft
-from lightify.plan.mode import Automatic, exits_of
+from lightify.plan.mode import Automatic
 from lightify.plan.types import (
     FateNote,
     Hook,
@@ -36,7 +37,7 @@ def make_optimizers(
     nest = draft.nest
     cycle = usage([step for hook in hooks for step in hook.steps])
     used = {v for v in cycle.reads if draft.kinds.of(v) is Kind.OPTIMIZER}
-    if auto is not None:
+    if auto is not None and auto.optimizer is not None:
         used.add(auto.optimizer)
     used -= cycle.writes | {v for v in used if v.frame.is_module and v.name in draft.around.rebound}
     if draft.analysis.accelerated:

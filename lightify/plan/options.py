@@ -15,7 +15,7 @@ from lightify.flow import (
 from lightify.plan import acceleration
 from lightify.plan.constructions import construction, scope_nodes
 from lightify.plan.draft import Draft
-from lightify.plan.headers import EpochHead
+from lightify.plan.epochs import EpochHead
 from lightify.plan.mode import Automatic
 from lightify.plan.strategy import strategy_options
 from lightify.plan.types import (

@@ -83,7 +83,7 @@ def mixed_precision(draft: Draft) -> None:
         return
     plain = _without_scaler(draft, set(contexts), scaled)
     read = automatic(plain.nest, draft.kinds, tree, plain.analysis)
-    if not isinstance(read, Automatic) or read.closure is not None:
+    if not isinstance(read, Automatic) or read.closure is not None or read.optimizer is None:
         return
     if scaled is not None and (_scaler_is_read(draft, plain.nest, scaled.scaler, built) or _scale_seen(read, scaled)):
         return

@@ -158,6 +158,7 @@ class Plan:
     removed: frozenset[cst.CSTNode]  # statements that no hook needs
     class_name: str
     endable: bool = False
+    keeps_gradients: bool = False  # when gradients are zeroed is the script's own affair
     validation_source: cst.BaseExpression | None = None
     after_fit: tuple[str, ...] = ()
     distributed: Distributed | None = None

@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 
 import libcst as cst
 
-from lightify.flow import Frame, Item, Step, Variable, expression_usage, usage
+from lightify.flow import Frame, Item, Step, Variable, exits_of, expression_usage, usage
 from lightify.ledger import Fate
 from lightify.plan.batches import batch_source, in_host
 from lightify.plan.draft import Draft
 from lightify.plan.headers import BatchHead
-from lightify.plan.mode import exits_of
 from lightify.plan.nest import Nest
 from lightify.plan.samples import counts_batches
 from lightify.plan.types import FateNote, TrainerOption

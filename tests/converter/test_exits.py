@@ -118,9 +118,19 @@ def test_a_function_that_outlives_its_batch_sees_the_last_value() -> None:
     assert "shown.append(lambda: (self.epoch, self.loss))" in hooks["training_step"]
 
 
-def test_a_name_assigned_in_an_expression_cannot_be_an_attribute() -> None:
-    done = converted(script(f"{STEP}\nif (low := loss.item()) < 1:\n    print('low')", after="print(low)"))
+def test_a_name_assigned_in_an_expression_is_assigned_before_it() -> None:
+    text = script(
+        f"{STEP}\nif (low := loss.item()) < 1:\n    print('low', (last := low))",
+        after="print(low, last)",
+        before="last = 0\n",
+    )
+    step = methods(converted(text).text)["training_step"]
+    assert "self.low = loss.item()\nif self.low < 1:\n    self.last = self.low\n    print('low', self.last)" in step
+    inside = script(f"{STEP}\nif (low := loss.item()) < 1:\n    shown.append(low)", before="shown = []\n")
+    assert "if (low := loss.item()) < 1:" in methods(converted(inside).text)["training_step"]
+
+
+def test_a_name_assigned_only_sometimes_cannot_be_an_attribute() -> None:
+    done = converted(script(f"{STEP}\nif epoch and (low := loss.item()) < 1:\n    print('low')", after="print(low)"))
     assert done.text is None
     assert "(low := loss.item()) assigns what outlives the batch" in done.refusals[0].message
-    inside = script(f"{STEP}\nif (low := loss.item()) < 1:\n    shown.append(low)", before="shown = []\n")
-    assert converted(inside).text is not None

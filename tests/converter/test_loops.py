@@ -34,13 +34,51 @@ EPOCHS = {
     "names": ("range(first, n)", "max_epochs=n - first"),
     "a bar": ("tqdm(range(n))", "max_epochs=n,"),
     "trange": ("trange(n)", "max_epochs=n,"),
+    "a step": ("range(0, 6, 2)", "max_epochs=3"),
+    "a step of a name's": ("range(0, n, first)", "max_epochs=len(range(0, n, first))"),
+    "backwards": ("reversed(range(n))", "max_epochs=len(range(n))"),
+    "a list": ("[1, 2, 5]", "max_epochs=3"),
+    "a list by name": ("rates", "max_epochs=len(rates)"),
+    "without end": ("itertools.count(1)", "max_epochs=-1"),
 }
 
 
 @pytest.mark.parametrize(("iterable", "option"), EPOCHS.values(), ids=EPOCHS)
 def test_epochs_are_counted(iterable: str, option: str) -> None:
-    text = script(epochs=f"for epoch in {iterable}:", before="from tqdm import tqdm, trange\nfirst, n = 1, 4\n")
+    text = script(
+        epochs=f"for epoch in {iterable}:",
+        before="import itertools\nfrom tqdm import tqdm, trange\nfirst, n = 1, 4\nrates = [0.1, 0.2]\n",
+    )
     assert option in (converted(text).text or "")
+
+
+NAMED = {
+    "a step": ("for epoch in range(1, 6, 2):", "print(epoch)", "range(1, 6, 2)[self.current_epoch]"),
+    "backwards": ("for epoch in reversed(range(3)):", "print(epoch)", "range(3)[-1 - self.current_epoch]"),
+    "a list": ("for lr in [0.1, 0.2]:", "print(lr)", "[0.1, 0.2][self.current_epoch]"),
+    "numbered": ("for n, lr in enumerate(rates, 1):", "print(n, lr)", "self.print(self.current_epoch + 1, self.lr)"),
+    "side by side": ("for n, lr in zip(range(9), rates):", "print(n, lr)", "self.print(self.current_epoch, self.lr)"),
+}
+
+
+@pytest.mark.parametrize(("epochs", "end", "shown"), NAMED.values(), ids=NAMED)
+def test_epochs_have_their_own_values(epochs: str, end: str, shown: str) -> None:
+    done = converted(script(epochs=epochs, end=end, before="rates = [0.1, 0.2]\n"))
+    assert done.mode == "automatic" and shown in "".join(methods(done.text).values())
+
+
+UNCOUNTED = {
+    "a generator": "for lr in draw():",
+    "a list that grows": "for lr in rates:",
+    "an assignment in the head": "for epoch in (bar := list(range(3))):",
+}
+
+
+@pytest.mark.parametrize("epochs", UNCOUNTED.values(), ids=UNCOUNTED)
+def test_other_epochs_are_not_counted(epochs: str) -> None:
+    before = "rates = [0.1, 0.2]\ndef draw():\n    yield 0.1\n\n"
+    done = converted(script(epochs=epochs, end="if len(rates) < 3:\n    rates.append(0.3)", before=before))
+    assert done.text is None or "max_epochs=1," in done.text
 
 
 BATCHES = {
@@ -95,7 +133,8 @@ KEPT = {
     "returns from its middle": (function("", f"{FORWARD}\nif loss > 9:\n    return\n{STEP}"), "train()"),
     "decorated": ("def twice(f):\n    return f\n\n@twice\n" + function(""), "train()"),
     "variable arguments": (function("*parts"), "train(1, 2)"),
-    "called inside an expression": (function("", result="return 1"), "print(train())"),
+    "called after a call that may notice": (function("", result="return 1"), "print(next(steps), train())"),
+    "called only if": (function("", result="return 1"), "print(epoch > 0 and train())"),
 }
 
 

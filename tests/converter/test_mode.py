@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from textwrap import indent
 
 import pytest
 
-from tests.converter.scripts import FORWARD, SETUP, STEP, converted, methods, script
+from lightify.verify import Outcome, verify
+from tests.converter.scripts import FORWARD, PROLOGUE, SETUP, STEP, converted, methods, script
 
 SCHEDULER = "scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)\n"
 WRAPPER = """
@@ -27,29 +29,10 @@ MANUAL = {
         "2 backward passes in the batch loop",
     ),
     "backward with an argument": (
-        script(f"{FORWARD}\noptimizer.zero_grad()\nloss.backward(retain_graph=True)\noptimizer.step()"),
+        script(f"{FORWARD}\noptimizer.zero_grad()\nloss.backward(torch.ones(()))\noptimizer.step()"),
         "backward has arguments",
     ),
-    "never zeroed": (
-        script(f"{FORWARD}\nloss.backward()\noptimizer.step()"),
-        "gradients are not zeroed in the batch loop",
-    ),
     "zeroed twice": (script(f"optimizer.zero_grad()\n{STEP}"), "gradients are zeroed more than once"),
-    "zeroed after backward": (
-        script(f"{FORWARD}\nloss.backward()\noptimizer.zero_grad()\noptimizer.step()"),
-        "the order is not zero_grad, backward, step",
-    ),
-    "zeroed on part of the weights": (
-        script(f"{FORWARD}\nmodel[0].zero_grad()\nloss.backward()\noptimizer.step()"),
-        "gradients are zeroed on something else than the optimizer",
-    ),
-    "steps every other batch": (
-        script(
-            f"{FORWARD}\nloss.backward()\nif i % 2 == 1:\n    optimizer.step()\n    optimizer.zero_grad()",
-            batches="for i, (x, y) in enumerate(train_loader):",
-        ),
-        "step stands inside another statement",
-    ),
     "two optimizers": (
         script(f"{STEP}\nother.step()", before="other = torch.optim.SGD(model.parameters(), lr=0.1)\n"),
         "2 optimizers step in the batch loop",
@@ -79,12 +62,6 @@ MANUAL = {
         ),
         "a gradient scaler of the script's own",
     ),
-    "weights updated by hand": (
-        script(
-            f"{FORWARD}\nmodel.zero_grad()\nloss.backward()\nfor p in model.parameters():\n    p.data -= 0.1 * p.grad"
-        ),
-        "no optimizer steps in the loop's own body",
-    ),
     "gradients from autograd.grad": (
         script(f"{FORWARD}\npenalty = torch.autograd.grad(loss, model[0].weight)\n{STEP}"),
         "gradients are taken by torch.autograd.grad",
@@ -93,7 +70,7 @@ MANUAL = {
         script(end="print(model[0].weight.grad.norm())"),
         "gradients are read or written by the script itself",
     ),
-    "an epoch loop over a list": (script(epochs="for lr in (0.1, 0.2):"), "the epochs are not a range"),
+    "an epoch loop over a list": (script(epochs="for lr in iter((0.1, 0.2)):"), "the epochs are not a range"),
 }
 
 AUTOMATIC = {
@@ -119,6 +96,103 @@ AUTOMATIC = {
 }
 
 
+NUMBERED = "for i, (x, y) in enumerate(train_loader):"
+ZERO, STEPS = "optimizer_zero_grad", "optimizer_step"
+# id: the script; a hook and what it does; the hook that is not there
+OWN_STEP = {
+    "a window with a leftover": (
+        script(
+            f"{FORWARD}\n(loss / 2).backward()\nif i % 2 == 1:\n    optimizer.step()\n    optimizer.zero_grad()",
+            batches=NUMBERED,
+        ),
+        (STEPS, "optimizer_closure()\nif batch_idx % 2 == 1:\n    optimizer.step()\n    optimizer.zero_grad()"),
+        "on_before_optimizer_step",
+    ),
+    "gradients thrown away in between": (
+        script(
+            f"optimizer.zero_grad()\n{FORWARD}\nloss.backward()\nif i % 2 == 1:\n    optimizer.step()", batches=NUMBERED
+        ),
+        (STEPS, "optimizer_closure()\nif batch_idx % 2 == 1:\n    optimizer.step()"),
+        ZERO,
+    ),
+    "gradients that add up": (script(f"{FORWARD}\nloss.backward()\noptimizer.step()"), (ZERO, "pass"), STEPS),
+    "no gradients": (
+        script(f"{FORWARD}\nloss.backward()\noptimizer.zero_grad()\noptimizer.step()"),
+        ("on_before_optimizer_step", "optimizer.zero_grad()"),
+        STEPS,
+    ),
+    "gradients of one part only": (
+        script(f"{FORWARD}\nmodel[0].zero_grad()\nloss.backward()\noptimizer.step()"),
+        (ZERO, "self.model[0].zero_grad()"),
+        STEPS,
+    ),
+    "zeroed one way or the other": (
+        script(
+            f"if epoch:\n    optimizer.zero_grad()\nelse:\n    model.zero_grad()\n{STEP.replace('optimizer.zero_grad()', 'n = 1')}"
+        ),
+        (ZERO, "if self.current_epoch:\n    optimizer.zero_grad()\nelse:\n    self.model.zero_grad()"),
+        STEPS,
+    ),
+    "a graph that is kept": (
+        script(STEP.replace("backward()", "backward(retain_graph=True)")),
+        ("backward", "loss.backward(retain_graph=True)"),
+        STEPS,
+    ),
+    "two steps": (script(f"{STEP}\noptimizer.step()"), (STEPS, "optimizer.step()\noptimizer.step()"), ZERO),
+    "weights updated by hand": (
+        script(
+            f"{FORWARD}\nmodel.zero_grad()\nloss.backward()\nfor p in model.parameters():\n    p.data -= 0.1 * p.grad\nprint(loss.item(), model[0].bias)",
+            setup=SETUP.rpartition("optimizer =")[0],
+        ),
+        (STEPS, "for p in self.model.parameters():\n    p.data -= 0.1 * p.grad"),
+        "on_before_optimizer_step",
+    ),
+    "shown in between": (
+        script(
+            f"{FORWARD}\nloss.backward()\nif i % 2:\n    optimizer.step()\nprint(loss.item())\nif i % 2:\n    optimizer.zero_grad()",
+            batches=NUMBERED,
+        ),
+        (STEPS, "if batch_idx % 2:\n    optimizer.step()\nif batch_idx % 2:\n    optimizer.zero_grad()"),
+        "on_before_optimizer_step",
+    ),
+    "rates, clips and counts in between": (
+        script(
+            f"{FORWARD}\noptimizer.zero_grad()\nloss.backward()\nif loss.item() < 0.7:\n    n += 1\n"
+            "    nn.utils.clip_grad_norm_(model[0].parameters(), 0.1)\n    optimizer.step()\n    scheduler.step()",
+            before=f"n = 0\n{SCHEDULER}",
+            after="print(n)",
+        ),
+        (STEPS, "if self.loss.item() < 0.7:\n    self.n += 1\n    nn.utils.clip_grad_norm_"),
+        ZERO,
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "hook", "absent"), OWN_STEP.values(), ids=OWN_STEP)
+def test_a_step_of_the_scripts_own_is_a_hook(text: str, hook: tuple[str, str], absent: str) -> None:
+    done = converted(text)
+    assert (done.mode, done.reasons) == ("automatic", ())
+    hooks = methods(done.text)
+    assert hook[1] in hooks[hook[0]]
+    assert absent not in hooks
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", ["bundled", pytest.param("lightning", marks=pytest.mark.lightning)])
+def test_steps_of_the_scripts_own_train_identically(
+    runtime: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = (text.removeprefix(PROLOGUE) for text, _, _ in OWN_STEP.values())
+    text = PROLOGUE + "".join(f"def run_{n}():\n{indent(run, '    ')}\n\nrun_{n}()\n" for n, run in enumerate(runs))
+    done = converted(text, runtime=runtime)
+    assert done.text is not None and done.text.count(".fit(") == len(OWN_STEP) and done.mode == "automatic"
+    (tmp_path / "old.py").write_text(text, encoding="utf-8")
+    (tmp_path / "new.py").write_text(done.text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    verdict = verify(tmp_path / "old.py", tmp_path / "new.py", timeout_s=200)
+    assert verdict.outcome is Outcome.IDENTICAL, f"{verdict.sentence}\n{verdict.new.stderr_tail}"
+
+
 @pytest.mark.parametrize(("text", "reason"), MANUAL.values(), ids=MANUAL)
 def test_what_stays_manual_says_why(text: str, reason: str) -> None:
     done = converted(text)
@@ -132,6 +206,12 @@ def test_what_the_trainer_can_do_is_automatic(text: str) -> None:
     assert (done.mode, done.reasons) == ("automatic", ())
     step = methods(done.text)["training_step"]
     assert "backward" not in step and "zero_grad" not in step and ".step(" not in step
+
+
+def test_a_loss_that_is_made_a_number_stays_a_tensor_until_backward() -> None:
+    text = script(STEP.replace("optimizer.step()", "loss = loss.item()\noptimizer.step()\nprint(loss)"))
+    hooks = methods(converted(text).text)
+    assert "item" not in hooks["training_step"] and "loss.item()" in hooks["on_before_optimizer_step"]
 
 
 def test_clipping_of_all_weights_is_an_option() -> None:

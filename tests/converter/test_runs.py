@@ -100,7 +100,7 @@ GRADIENTS = {
     "another pass before": (SINGLE + LAST, "manual", False),
     "another pass after": (LAST + SINGLE, "automatic", True),
     "another run that leaves none": (LAST + OTHER + LAST, "automatic", True),
-    "another run that leaves some": (LOOP + OTHER + LAST, "manual", False),
+    "another run that leaves some": (LOOP + OTHER + LAST, "automatic", False),
     "someone reads them": (LAST + "print(model[0].weight.grad)\n", "automatic", True),
 }
 

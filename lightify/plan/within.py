@@ -1,0 +1,173 @@
+"""A call taken out of the expression that it stands in, where nothing can tell the difference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import libcst as cst
+
+from lightify.calls import Opened, open_call
+from lightify.flow import Expression, Frame, Item, declared_elsewhere
+from lightify.parse import Tree
+from lightify.plan.reachable import reachable
+from lightify.query import FieldName, children, is_constant, map_children, small, walk
+
+
+def call_within(statement: cst.CSTNode, leads: Callable[[cst.Call], bool]) -> cst.Call | None:
+    """The first call of a kind that a statement surely makes, before it does anything but evaluate."""
+    for head in _heads(statement):
+        for node in _evaluated(head):
+            if isinstance(node, cst.Call) and leads(node):
+                return node
+    return None
+
+
+def evaluated_first(statement: cst.CSTNode, wanted: Callable[[cst.CSTNode], bool]) -> cst.CSTNode | None:
+    """The first part of a kind that a statement evaluates, where only names and constants come before it."""
+    for head in _heads(statement):
+        for node in _evaluated(head):
+            if wanted(node):
+                earlier = [
+                    one.value if isinstance(one, (cst.Arg, cst.Element)) else one for one in _before(statement, node)
+                ]
+                return node if all(isinstance(one, cst.Name) or is_constant(one) for one in earlier) else None
+    return None
+
+
+def open_within(
+    item: Item, call: cst.Call, tree: Tree, module: Frame, origins: dict[cst.CSTNode, cst.CSTNode]
+) -> Opened | str:
+    """Opens a call in front of its statement, which then reads the result; notes where the statement comes from."""
+    opened = open_call(item, tree, module, within=call)
+    if isinstance(opened, str):
+        return opened
+    earlier = _before(item.node, call)
+    changes = _Changes(opened.function, tree)
+    if not all(changes.spare(node, item.frame) for node in earlier):
+        return "what is evaluated before the call may change in it"
+    name = f"<result {len(module.aliases)} of {opened.function.name.value}>"
+    result = opened.result or cst.Name("None")
+    if _breaks_text(item.node, call, result):
+        return "its result does not fit into the text"
+    module.stand_for(name, Expression(result, opened.frame))
+
+    def put(node: cst.CSTNode) -> cst.CSTNode:
+        return FieldName(name) if node is call else map_children(node, put)
+
+    new = put(item.node)
+    origins[small(new) or new] = small(item.node) or item.node
+    return replace(opened, after=(Item(new, item.frame),))  # type: ignore[arg-type]
+
+
+def _heads(statement: cst.CSTNode) -> tuple[cst.BaseExpression, ...]:
+    """What a statement evaluates first, in order."""
+    inner = small(statement) or statement
+    if isinstance(inner, cst.AugAssign):
+        return inner.target, inner.value
+    if isinstance(inner, (cst.Expr, cst.Assign, cst.AnnAssign, cst.Return)):
+        return (inner.value,) if inner.value is not None else ()
+    if isinstance(inner, (cst.If, cst.Assert)):
+        return (inner.test,)
+    return (inner.iter,) if isinstance(inner, cst.For) else ()
+
+
+def _operands(node: cst.CSTNode) -> list[cst.CSTNode]:
+    """What an expression surely evaluates, in order."""
+    if isinstance(node, (cst.Lambda, cst.ListComp, cst.SetComp, cst.DictComp, cst.GeneratorExp)):
+        return []
+    if isinstance(node, cst.IfExp):
+        return [node.test]
+    if isinstance(node, cst.BooleanOperation):
+        return [node.left]
+    if isinstance(node, cst.Comparison):
+        return [node.left, node.comparisons[0].comparator]
+    if isinstance(node, (cst.Attribute, cst.NamedExpr, cst.Arg)):
+        return [node.value]
+    return children(node)
+
+
+def _evaluated(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
+    for operand in _operands(node):
+        yield from _evaluated(operand)
+    yield node
+
+
+def _before(statement: cst.CSTNode, call: cst.CSTNode) -> list[cst.CSTNode]:
+    """The whole expressions that a statement evaluates before a part of it, such as a call."""
+    earlier: list[cst.CSTNode] = []
+
+    def descend(node: cst.CSTNode) -> bool:
+        if node is call:
+            return True
+        for operand in _operands(node):
+            if descend(operand):
+                return True
+            earlier.append(operand.value if _is_method(node, operand) else operand)  # type: ignore[attr-defined]
+        return False
+
+    for head in _heads(statement):
+        if descend(head):
+            break
+        earlier.append(head)
+    return [node for node in earlier if isinstance(node, cst.BaseExpression | cst.Arg | cst.BaseElement)]
+
+
+def _is_method(node: cst.CSTNode, operand: cst.CSTNode) -> bool:
+    """True for `losses.append` in `losses.append(...)`: which method it is does not change."""
+    return isinstance(node, cst.Call) and operand is node.func and isinstance(operand, cst.Attribute)
+
+
+class _Changes:
+    """What a function may change of what was evaluated before its call."""
+
+    def __init__(self, function: cst.FunctionDef, tree: Tree) -> None:
+        functions = [node for node in reachable(function, tree) if isinstance(node, cst.FunctionDef)]
+        self.names = {name for one in (function, *functions) for name in declared_elsewhere(one)}
+        self.fields: set[str] = set()
+        self.stores_items = False
+        for one in (function, *functions):
+            for node in walk(one.body):
+                if isinstance(node, (cst.AssignTarget, cst.AugAssign, cst.AnnAssign)):
+                    self._note(node.target)
+
+    def _note(self, target: cst.CSTNode) -> None:
+        for node in walk(target):
+            if isinstance(node, cst.Attribute):
+                self.fields.add(node.attr.value)
+            elif isinstance(node, cst.Subscript):
+                self.stores_items = True
+            elif isinstance(node, cst.Name) and "." in node.value:
+                self.fields.add(node.value.rpartition(".")[2])
+
+    def spare(self, node: cst.CSTNode, frame: Frame) -> bool:
+        """True when an expression has the same value after the call."""
+        if is_constant(node):
+            return True
+        if isinstance(node, cst.Name):
+            field = node.value.rpartition(".")[2] if "." in node.value else ""
+            return node.value not in self.names and field not in self.fields
+        if isinstance(node, cst.Attribute):
+            return node.attr.value not in self.fields and self.spare(node.value, frame)
+        if isinstance(node, cst.Subscript) and self.stores_items:
+            return False
+        if isinstance(node, cst.Call) and not (isinstance(node.func, cst.Name) and node.func.value in _PURE):
+            return False
+        if isinstance(node, (cst.Lambda, cst.Await, cst.Yield, cst.NamedExpr, cst.ListComp, cst.GeneratorExp)):
+            return False
+        return all(self.spare(child, frame) for child in _operands(node) if not _is_token(child))
+
+
+_PURE = ("len", "int", "float", "str", "range", "min", "max", "round", "abs")
+
+
+def _is_token(node: cst.CSTNode) -> bool:
+    return isinstance(node, (cst.BaseBinaryOp, cst.BaseUnaryOp, cst.BaseCompOp, cst.FormattedStringText))
+
+
+def _breaks_text(statement: cst.CSTNode, call: cst.Call, result: cst.BaseExpression) -> bool:
+    """True when an expression can't stand in an f-string as it is."""
+    texts = (node for node in walk(statement) if isinstance(node, cst.FormattedString))
+    if not any(part is call for text in texts for part in walk(text)):
+        return False
+    return any(isinstance(part, (cst.BaseString, cst.Dict, cst.Set, cst.Lambda)) for part in walk(result))

@@ -1,0 +1,81 @@
+"""Progress bars of the script's own give way to the Trainer's; what they showed is logged."""
+
+from __future__ import annotations
+
+from textwrap import indent
+
+import pytest
+
+from lightify.ledger import Fate
+from tests.converter.scripts import STEP, converted, methods, script
+
+BATCH = f"{STEP}\npbar.set_postfix(loss=loss.item())"
+IMPORT = "from tqdm import tqdm\n"
+
+
+def barred(head: str, loop: str, batch: str = BATCH, end: str = "", after: str = "") -> str:
+    """Epochs whose batches stand below a head that makes a bar."""
+    inner = f"{loop}\n{indent(batch, '    ')}\n{end}"
+    body = f"{head}\n{indent(inner, '    ' if head.endswith(':') else '')}"
+    return script(
+        "pass",
+        epochs="if True:",
+        batches="if True:",
+        before=IMPORT,
+        after=f"for epoch in range(3):\n{indent(body, '    ')}\n{after}",
+    )
+
+
+GONE = {
+    "a bar for the epoch": barred("with tqdm(train_loader, desc=f'{epoch}') as pbar:", "for x, y in pbar:"),
+    "a bar beside the loop": barred(
+        "with tqdm(total=30) as pbar:", "for x, y in train_loader:", f"{BATCH}\npbar.update(len(x))"
+    ),
+    "numbered": barred("pbar = tqdm(enumerate(train_loader), total=4)", "for i, (x, y) in pbar:"),
+    "numbered outside": barred("pbar = tqdm(train_loader)", "for i, (x, y) in enumerate(pbar):"),
+    "closed": barred("pbar = tqdm(total=4)", "for x, y in train_loader:", end="pbar.close()"),
+    "shown now and then": barred(
+        "pbar = tqdm(train_loader)",
+        "for x, y in pbar:",
+        f"{STEP}\nif len(x) == 8:\n    pbar.set_description(f'{{loss.item():.3f}}')",
+    ),
+    "in the head": barred("print(epoch)", "for x, y in (pbar := tqdm(train_loader)):"),
+}
+
+
+@pytest.mark.parametrize("text", GONE.values(), ids=GONE)
+def test_a_bar_that_only_shows_is_the_trainers(text: str) -> None:
+    done = converted(text)
+    assert done.mode == "automatic" and done.text is not None, (done.reasons, done.refusals)
+    assert "tqdm" not in done.text and "bar." not in done.text and ".fit(module, train_loader)" in done.text
+    assert "self.log('loss', loss, prog_bar=True)" in methods(done.text)["training_step"]
+    shown = {entry.fate for entry in done.ledger.entries if entry.text.strip().startswith("pbar")}
+    assert shown == {Fate.REPLACED}
+
+
+KEPT = {
+    "asked for its count": barred("pbar = tqdm(train_loader)", "for x, y in pbar:", end="print(pbar.n)"),
+    "handed on": barred("pbar = tqdm(train_loader)", "for x, y in pbar:", f"{STEP}\nprint(pbar)"),
+    "read after the run": barred("pbar = tqdm(train_loader)", "for x, y in pbar:", after="print(pbar)"),
+    "shows a sample": barred(
+        "with tqdm(train_loader) as pbar:",
+        "for x, y in pbar:",
+        f"{STEP}\npbar.set_postfix(noise=torch.randn(1).item())",
+    ),
+}
+
+
+@pytest.mark.parametrize("text", KEPT.values(), ids=KEPT)
+def test_another_bar_stays(text: str) -> None:
+    assert "tqdm(train_loader)" in (converted(text).text or "")
+
+
+def test_a_bar_around_the_epochs_is_gone_too() -> None:
+    text = script(
+        before=f"{IMPORT}bar = tqdm(range(3))\n",
+        epochs="for epoch in bar:",
+        end="bar.set_description(f'{loss.item():.2f}')",
+    )
+    done = converted(text)
+    assert done.text is not None and "tqdm" not in done.text and "max_epochs=3" in done.text
+    assert "self.log('loss', self.loss, prog_bar=True)" in methods(done.text)["on_train_epoch_end"]
