@@ -29,13 +29,14 @@ def fit_slot(number: int) -> str:
 
 
 def script_around(
-    tree: Tree, plans: Plans, unbroken: Sequence[str], generated: Sequence[str], *, on_lightning: bool
+    tree: Tree, plans: Plans, unbroken: Sequence[str], generated: Sequence[str], trainer: str, *, on_lightning: bool
 ) -> tuple[str, frozenset[cst.CSTNode]]:
     """Returns the text of what stays and the imports that are gone.
 
     Args:
         unbroken: when the else of each run's loop runs; empty: always.
         generated: the code of the classes and runs, which uses imports, too.
+        trainer: its name.
     """
     module, brought = with_code_from_elsewhere(tree, plans)
     loops: dict[cst.CSTNode, int] = {plan.nest.host_loop: n for n, plan in enumerate(plans.runs)}
@@ -92,7 +93,11 @@ def script_around(
         return changed
 
     adopted = frozenset(definition.name.value for definition in plans.adopted)  # type: ignore[attr-defined]
-    script = substitute(change(module), lambda name: cst.Name(name) if name in adopted else None)
+    zero = {plan.distributed.zero: f"{trainer}.is_global_zero" for plan in plans.runs if plan.distributed is not None}
+    script = substitute(
+        change(module),
+        lambda name: cst.parse_expression(zero[name]) if name in zero else cst.Name(name) if name in adopted else None,
+    )
     return drop_unused_imports(script, "\n".join(generated), tree, adopted, brought)  # type: ignore[arg-type]
 
 

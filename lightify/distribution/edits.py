@@ -1,13 +1,13 @@
-"""What a use of the wrapper is without one: edits of calls and conditions."""
+"""What a use of the wrapper, or of a process's number, is without one: edits of calls and conditions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import libcst as cst
 
 from lightify.parse import Tree
-from lightify.query import code, walk
+from lightify.query import arguments, code, walk
 
 Edit = Callable[[cst.CSTNode], cst.CSTNode]
 
@@ -55,3 +55,35 @@ def _bracketed(source: str) -> str:
     node: cst.BaseExpression = cst.parse_expression(source)
     tight = isinstance(node, (cst.Name, cst.Attribute, cst.Call, cst.Subscript))
     return source if tight or node.lpar else f"({source})"
+
+
+def called_here(call: cst.CSTNode) -> cst.CSTNode:
+    """`main(a, b)` for `spawn(main, args=(a, b), nprocs=n)`."""
+    assert isinstance(call, cst.Call)
+    given = arguments(call)
+    worker, handed = given.get(0, "fn"), given.get(1, "args")
+    elements = handed.elements if isinstance(handed, cst.Tuple) else ()
+    assert worker is not None
+    return call.with_changes(func=worker, args=[cst.Arg(element.value) for element in elements])
+
+
+def without_parameters(node: cst.CSTNode, *, names: Sequence[str]) -> cst.CSTNode:
+    assert isinstance(node, cst.Parameters)
+    kept = [param for param in node.params if param.name.value not in names]
+    kept[-1:] = [param.with_changes(comma=cst.MaybeSentinel.DEFAULT) for param in kept[-1:]]
+    return node.with_changes(params=kept)
+
+
+def without_arguments(node: cst.CSTNode, *, places: Sequence[int]) -> cst.CSTNode:
+    assert isinstance(node, cst.Call)
+    kept = [arg for number, arg in enumerate(node.args) if number not in places]
+    kept[-1:] = [arg.with_changes(comma=cst.MaybeSentinel.DEFAULT) for arg in kept[-1:]]
+    return node.with_changes(args=kept)
+
+
+def on_gpu(call: cst.CSTNode) -> cst.CSTNode:
+    """`torch.device("cuda")` for that of a rank; `x.cuda()` for a move there."""
+    assert isinstance(call, cst.Call) and isinstance(call.func, cst.Attribute)
+    if call.func.attr.value == "device":
+        return call.with_changes(args=[cst.Arg(cst.SimpleString('"cuda"'))])
+    return call.with_changes(func=call.func.with_changes(attr=cst.Name("cuda")), args=[])

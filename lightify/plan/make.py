@@ -31,6 +31,7 @@ from lightify.plan.nest import Nest, open_nest
 from lightify.plan.optimizers import drop_scheduler_steps, make_optimizers
 from lightify.plan.options import departures, device_variable, trainer_options
 from lightify.plan.precision import mixed_precision
+from lightify.plan.processes import ask_trainer, without_gone
 from lightify.plan.runs import Loop, Run, find_runs
 from lightify.plan.strategy import distributed, note_fates, unwrapped
 from lightify.plan.surroundings import removed_functions, surroundings
@@ -107,7 +108,9 @@ def _plan_of(run: Run, tree: Tree, analysis: Analysis, settings: Settings, bare:
 
 
 def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: Distribution | None) -> Plan | Flatten:
-    draft = Draft(tree, analysis, settings, nest, Kinds(nest, analysis, tree), surroundings(nest, tree), bare)
+    nest = without_gone(nest, unwrapped(bare))
+    around = surroundings(nest, tree, gone=unwrapped(bare))
+    draft = Draft(tree, analysis, settings, nest, Kinds(nest, analysis, tree), around, bare)
     note_fates(draft)
     head = batch_head(nest.batch_loop)
     if isinstance(head, str):
@@ -142,7 +145,7 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
             nest, opened=(*nest.opened, *draft.evaluation.opened), epoch_end=draft.evaluation.rest
         )
         draft.kinds = Kinds(nest, draft.analysis, tree)
-        draft.around = surroundings(nest, tree, draft.whole())
+        draft.around = surroundings(nest, tree, draft.whole(), unwrapped(bare))
     tested = final_test(draft)
     nest = draft.nest
     hooks = make_hooks(draft, head, epochs, auto, endable)
@@ -157,6 +160,7 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
     device = device_variable(draft)
     if device is not None and device not in usage([step for hook in hooks for step in hook.steps]).writes:
         draft.forced[device] = Computed("self.device")
+    ask_trainer(draft, head)
     if head.while_test is not None:
         extra += expression_usage(head.while_test, nest.batch_frame)
     if epochs is not None and epochs.test is not None:
@@ -171,7 +175,7 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
     trainer_options(draft, epochs, auto)
     validation = in_host(draft, draft.evaluation.head.source, draft.evaluation.frame) if draft.evaluation else None
     after_fit = (*again, *modes_after_fit(draft))
-    edits = {**host_edits, **(tested.edits if tested is not None else {})}
+    edits = {**host_edits, **(tested.edits if tested is not None else {}), **(bare.merged if bare is not None else {})}
     in_run = [source, validation, *(edits[node] for node in (tested.edits if tested is not None else ()))]
     drop_unread_values(draft, edits, read_by_run(draft, homes, captured, [*filter(None, in_run)], after_fit))
     return Plan(
@@ -205,7 +209,7 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
         epochs_while=epochs.test if epochs is not None else None,
         returns=may_return((*nest.body, *nest.epoch_end)),
         unbroken=_unbroken(draft, endable),
-        distributed=distributed(draft, captured),
+        distributed=distributed(draft, captured, plain + (validation is not None) + (tested is not None)),
     )
 
 

@@ -45,11 +45,14 @@ def _given(host: Frame) -> set[Variable]:
     return {host.variable(p.name.value) for p in parameters(host.function)} if host.function is not None else set()
 
 
-def surroundings(nest: Nest, tree: Tree, more: tuple[Step, ...] = ()) -> Surroundings:
+def surroundings(
+    nest: Nest, tree: Tree, more: tuple[Step, ...] = (), gone: frozenset[cst.CSTNode] = frozenset()
+) -> Surroundings:
     """Reads the host around the run's loop.
 
     Args:
         more: steps of the run that stand in none of the nest's parts.
+        gone: statements that the result does without.
     """
     before: list[Item] = []
     after: list[Item] = []
@@ -82,7 +85,7 @@ def surroundings(nest: Nest, tree: Tree, more: tuple[Step, ...] = ()) -> Surroun
     reads: set[str] = set()
     rebound: set[str] = set()
     for node in kept:
-        if node in moved or node is nest.host.function:
+        if node in moved or node in gone or node is nest.host.function:
             continue
         if any(a in removed or (a is nest.host_loop) for a in tree.ancestors(node)):
             continue
@@ -90,10 +93,13 @@ def surroundings(nest: Nest, tree: Tree, more: tuple[Step, ...] = ()) -> Surroun
         if isinstance(node, cst.FunctionDef):
             rebound |= declared_elsewhere(node)
     plain = [item for item in before if not isinstance(item.node, (cst.FunctionDef, cst.ClassDef))]
+    plain = [item for item in plain if item.node not in gone]
     after = [
         item
         for item in after
-        if not isinstance(item.node, (cst.FunctionDef, cst.ClassDef)) and item.node is not nest.host_loop
+        if not isinstance(item.node, (cst.FunctionDef, cst.ClassDef))
+        and item.node is not nest.host_loop
+        and item.node not in gone
     ]
     return Surroundings(tuple(plain), tuple(after), removed, frozenset(reads), frozenset(rebound), repeated)
 

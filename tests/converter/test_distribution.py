@@ -217,13 +217,15 @@ def leave():
 
 
 def train(name, rank):
-    dist.destroy_process_group = leave  # the last line of each script
+    dist.destroy_process_group = leave  # the last line of a source
     faulthandler.dump_traceback_later(150, exit=True)  # a process that waits for ever says where
     if "spawn" in name:
         runpy.run_path(name, run_name="__mp_main__")["worker"](rank, 2, 3)
     else:
         os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), TORCHELASTIC_RUN_ID="test")
         runpy.run_path(name, run_name="__main__")
+    if dist.is_initialized():
+        leave()
 
 
 for name in sys.argv[1:]:
