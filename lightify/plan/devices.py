@@ -13,7 +13,7 @@ from lightify.ledger import Fate
 from lightify.parse import Tree
 from lightify.plan.kinds import Kinds
 from lightify.plan.types import FateNote
-from lightify.query import block, code, dotted, map_children, method_call, root_name, small, target_names, walk
+from lightify.query import block, code, dotted, map_children, method_call, root_name, small, target_names, walk, words
 
 
 @dataclass
@@ -32,8 +32,13 @@ def is_device(node: cst.BaseExpression, frame: Frame, kinds: Kinds) -> bool:
         meaning = frame.resolve(node.value)
         if isinstance(meaning, Expression):
             return is_device(meaning.node, meaning.frame, kinds)
-        return kinds.of(meaning) is Kind.DEVICE or meaning.name.lower().endswith("device")
-    return (dotted(node) or "").lower().endswith(".device")
+        return kinds.of(meaning) is Kind.DEVICE or _names_device(meaning.name)
+    return _names_device(dotted(node) or "")
+
+
+def _names_device(name: str) -> bool:
+    """True for `device`, `self.gpu_id` and `local_rank`."""
+    return name.lower().endswith("device") or bool(words(name) & {"gpu", "rank"})
 
 
 def moved(node: cst.CSTNode, frame: Frame, kinds: Kinds) -> cst.BaseExpression | None:

@@ -35,6 +35,42 @@ def test_other_moves_stay_and_the_trainer_moves_nothing(move: str) -> None:
     assert hooks["transfer_batch_to_device"] == "return batch"
 
 
+LEFT_TO_THE_TRAINER = {
+    "only part of the batch moves": "x = x.to(device)",
+    "by its type": "x = x.type(Tensor)",
+    "numpy knows its shape alone": "x = x.to(device)\nnoise = numpy.ones(len(x))\nmore = numpy.ones(y.shape)",
+    "numpy gets a copy on the CPU": "x = x.to(device)\nlabels = y.cpu().numpy()",
+}
+ON_THE_CPU = {
+    "numpy takes some of it": "x = x.to(device)\nlabels = y.numpy()",
+    "numpy takes it as an argument": "x = x.to(device)\nlabels = numpy.asarray(y)",
+}
+
+
+@pytest.mark.parametrize("move", LEFT_TO_THE_TRAINER.values(), ids=LEFT_TO_THE_TRAINER)
+def test_idiomatic_style_leaves_whole_batches_to_the_trainer(move: str) -> None:
+    before = f"import numpy\n{DEVICE}Tensor = torch.FloatTensor\n"
+    done = converted(script(f"{move}\n{STEP}", before=before), style="idiomatic")
+    assert (
+        "transfer_batch_to_device" not in methods(done.text)
+        and ".to(device)" not in methods(done.text)["training_step"]
+    )
+    assert "the Trainer moves whole batches to its device" in done.departures
+
+
+@pytest.mark.parametrize("move", ON_THE_CPU.values(), ids=ON_THE_CPU)
+def test_batches_that_are_needed_on_the_cpu_stay(move: str) -> None:
+    hooks = methods(converted(script(f"{move}\n{STEP}", before=f"import numpy\n{DEVICE}"), style="idiomatic").text)
+    assert hooks["transfer_batch_to_device"] == "return batch"
+
+
+@pytest.mark.parametrize("style", ["faithful", "idiomatic"])
+def test_numbers_need_no_moves(style: str) -> None:
+    batch = f"x, y = data[i : i + 8]\nx, y = x.to(device), y.to(device)\n{STEP}"
+    done = converted(script(batch, before=DEVICE, batches="for i in range(0, 24, 8):"), style=style)
+    assert "transfer_batch_to_device" not in methods(done.text)
+
+
 NUMBERED = "for i, (x, y) in enumerate(train_loader):"
 LOGGED = {
     "an f-string": "print(f'loss {loss.item():.4f}')",
