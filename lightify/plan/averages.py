@@ -10,7 +10,7 @@ import libcst as cst
 from lightify.flow import Binding, Field, Frame, Item, Step, Variable, expression_usage, usage
 from lightify.ledger import Fate
 from lightify.plan.draft import Draft
-from lightify.plan.metrics import labels, log_call, log_statement, logs, metrics_of, printed
+from lightify.plan.metrics import LOGGED, labels, log_call, log_statement, logs, metrics_of, printed
 from lightify.plan.mode import exits_of
 from lightify.plan.samples import batch_size, counts_batches, counts_samples
 from lightify.plan.types import FateNote, Local
@@ -301,6 +301,8 @@ def _replacements(
     for step, used in ends.uses.items():
         if used <= gone:
             call = printed(step.node, draft.tree) if isinstance(step, Item) else None
+            if call is not None:
+                draft.steps_away.append(LOGGED)
             others = metrics_of(call, step.frame, draft.kinds) if call is not None and isinstance(step, Item) else ()
             new[step] = tuple(
                 Item(log_statement(m), m.variable.frame)

@@ -27,7 +27,7 @@ from lightify.plan.evaluation import uses_modules
 from lightify.plan.headers import BatchHead
 from lightify.plan.homes import Homes
 from lightify.plan.keepers import keep_best
-from lightify.plan.metrics import Metric, log_statement, logs, metrics_of, printed
+from lightify.plan.metrics import LOGGED, Metric, log_statement, logs, metrics_of, printed
 from lightify.plan.nest import Nest
 from lightify.plan.options import device_text
 from lightify.plan.types import (
@@ -258,6 +258,7 @@ def with_summaries(draft: Draft, hook: Hook) -> Hook:
         if not (metrics and draft.settings.style == "idiomatic"):
             steps.append(step)
         elif isinstance(step, Item):
+            draft.steps_away.append(LOGGED)
             draft.fates[small(step.node)] = FateNote(Fate.REPLACED, ", ".join(f'self.log("{m.name}")' for m in metrics))  # type: ignore[index]
         metrics = tuple(m for m in metrics if m.name not in logged)
         names |= {m.name for m in metrics}

@@ -25,6 +25,7 @@ from lightify.plan.idiom import idiom, take_host_moves, with_summaries
 from lightify.plan.initial import initial_values
 from lightify.plan.kinds import Kinds
 from lightify.plan.leftovers import drop_unread_values, read_by_run
+from lightify.plan.loader_options import inline_options
 from lightify.plan.mode import Automatic, automatic
 from lightify.plan.naming import class_names
 from lightify.plan.nest import Nest, open_nest
@@ -175,7 +176,13 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
     trainer_options(draft, epochs, auto)
     validation = in_host(draft, draft.evaluation.head.source, draft.evaluation.frame) if draft.evaluation else None
     after_fit = (*again, *modes_after_fit(draft))
-    edits = {**host_edits, **(tested.edits if tested is not None else {}), **(bare.merged if bare is not None else {})}
+    options = inline_options(draft, host_edits)
+    edits = {
+        **host_edits,
+        **options,
+        **(tested.edits if tested is not None else {}),
+        **(bare.merged if bare is not None else {}),
+    }
     in_run = [source, validation, *(edits[node] for node in (tested.edits if tested is not None else ()))]
     drop_unread_values(draft, edits, read_by_run(draft, homes, captured, [*filter(None, in_run)], after_fit))
     return Plan(

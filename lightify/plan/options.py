@@ -37,7 +37,6 @@ def departures(draft: Draft, hooks: Sequence[Hook]) -> tuple[str, ...]:
             if any("ModelCheckpoint" in str(o.value) for o in draft.options if o.name == "callbacks")
             else (_EACH_EPOCH,)
         ),
-        "epoch summaries are logged, not printed",
         *dict.fromkeys(draft.steps_away),
     )
 

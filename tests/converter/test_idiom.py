@@ -203,3 +203,68 @@ def test_the_idiomatic_style_lets_the_trainer_choose_the_device(device: str, opt
     assert option in done.text if option else "accelerator" not in done.text
     assert ("device =" in done.text) is (option == "accelerator=device.type")
     assert ("the Trainer chooses the accelerator" in done.departures) is (option != "accelerator=device.type")
+
+
+OPTIONS = "more = {'batch_size': 8}\nless = {'batch_size': 4, 'shuffle': True}\n"
+LOADERS = "train_loader = DataLoader(data, **more)\nval_loader = DataLoader(data, **less)\n"
+FAST = "if torch.cuda.is_available():\n    fast = {'num_workers': 1}\n    more.update(fast)\n    less.update(fast)\n"
+
+INLINE = {
+    "plain": (OPTIONS + LOADERS, ["DataLoader(data, batch_size=8)", "DataLoader(data, batch_size=4, shuffle=True)"]),
+    "under a condition": (
+        OPTIONS + FAST + LOADERS,
+        ["fast = {'num_workers': 1} if torch.cuda.is_available() else {}", "batch_size=4, shuffle=True, **fast)"],
+    ),
+    "beside other arguments": (
+        OPTIONS + LOADERS.replace("**more", "drop_last=True, **more"),
+        ["DataLoader(data, drop_last=True, batch_size=8)"],
+    ),
+}
+IN_DICTIONARIES = {
+    "one says it again": OPTIONS + FAST.replace("num_workers", "batch_size") + LOADERS,
+    "used otherwise": OPTIONS + "print(more)\nprint(less)\n" + LOADERS,
+    "changed meanwhile": "n = 8\n" + OPTIONS.replace("8", "n").replace("4", "n") + "n = 2\n" + LOADERS,
+    "changed otherwise": OPTIONS + FAST + "more['drop_last'] = less['drop_last'] = True\n" + LOADERS,
+    "another branch": OPTIONS + FAST + "else:\n    more['shuffle'] = less['drop_last'] = True\n" + LOADERS,
+}
+
+
+@pytest.mark.parametrize(("lines", "there"), INLINE.values(), ids=INLINE)
+def test_options_are_given_where_they_are_used(lines: str, there: list[str]) -> None:
+    done = converted(script(before=lines), style="idiomatic")
+    assert done.text is not None
+    assert [part for part in there if part not in done.text] == []
+    assert "more" not in done.text and "less" not in done.text
+    assert "more" in (converted(script(before=lines)).text or "")
+
+
+@pytest.mark.parametrize("lines", IN_DICTIONARIES.values(), ids=IN_DICTIONARIES)
+def test_options_stay_in_dictionaries_that_may_say_something_else(lines: str) -> None:
+    text = converted(script(before=lines), style="idiomatic").text or ""
+    assert "**more" in text and "**less" in text
+
+
+def test_schedulers_of_manual_optimization_are_made_with_their_optimizer() -> None:
+    scheduler = "scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 2)\n"
+    batch = STEP.replace("optimizer.step()", "if len(x) > 2:\n    optimizer.step()")
+    hooks = methods(converted(script(batch, before=scheduler, end="scheduler.step()")).text)
+    assert hooks["on_train_epoch_end"] == "self.lr_schedulers().step()"
+    assert "return ([optimizer], [scheduler])" in hooks["configure_optimizers"]
+
+
+def test_what_python_3_does_anyway_is_not_imported() -> None:
+    text = "from __future__ import annotations, print_function\n" + script()
+    assert "from __future__ import annotations\n" in (converted(text, style="idiomatic").text or "")
+    assert "print_function" in (converted(text).text or "")
+
+
+def test_the_module_stands_after_a_text_that_explains_the_script() -> None:
+    text = script().replace("torch.manual_seed", '"""Explains."""\ntorch.manual_seed')
+    result = converted(text).text or ""
+    assert result.index("Explains") < result.index("class Lit")
+
+
+def test_only_what_changes_is_called_a_departure() -> None:
+    said = "summaries are logged, not printed"
+    assert said not in converted(script(), style="idiomatic").departures
+    assert said in converted(script(end="print(f'{loss:.3f}')"), style="idiomatic").departures
