@@ -98,11 +98,10 @@ def script_around(
         return changed
 
     adopted = frozenset(definition.name.value for definition in plans.adopted)  # type: ignore[attr-defined]
-    zero = {plan.distributed.zero: f"{trainer}.is_global_zero" for plan in plans.runs if plan.distributed is not None}
-    script = substitute(
-        change(module),
-        lambda name: cst.parse_expression(zero[name]) if name in zero else cst.Name(name) if name in adopted else None,
-    )
+    spread = [plan.distributed for plan in plans.runs if plan.distributed is not None]
+    names = {name: f"{trainer}.{attribute}" for one in spread for attribute, name in one.asked.items()}
+    names |= {name: name for name in adopted}
+    script = substitute(change(module), lambda name: cst.parse_expression(names[name]) if name in names else None)
     assert isinstance(script, cst.Module)
     settled = settings.style == "idiomatic"
     return drop_unused_imports(script, "\n".join(generated), tree, adopted, brought, settled=settled)

@@ -12,7 +12,7 @@ from lightify.calls import callers
 from lightify.distribution.edits import Edit, called_here, on_gpu, without_arguments, without_parameters
 from lightify.distribution.holders import Holder, Unclear
 from lightify.distribution.launch import SPAWNS, Launch
-from lightify.distribution.questions import asks, names_variable, sets_up, stands_alone, tells_first
+from lightify.distribution.questions import answer, asks, names_variable, sets_up, stands_alone, tells_first
 from lightify.distribution.samplers import Samplers
 from lightify.distribution.wrapping import Wrapping, is_repeatable
 from lightify.flow import local_names, parameters
@@ -44,14 +44,14 @@ class Processes:
         edits: what becomes of the others that mention them.
         devices: the number of processes of a machine, as the Trainer's argument.
         samplers: how many loaders the Trainer shares out.
-        zero: the name that stands for `trainer.is_global_zero`.
+        asked: names that stand for what the Trainer is asked instead, by its attribute: `world_size`.
     """
 
     devices: str
-    zero: str
     gone: set[cst.CSTNode] = field(default_factory=set)
     edits: dict[cst.CSTNode, Edit] = field(default_factory=dict)
     samplers: int = 0
+    asked: dict[str, str] = field(default_factory=dict)
 
 
 def own_processes(tree: Tree, wrapping: Wrapping, launch: Launch) -> Processes:
@@ -70,7 +70,7 @@ class _Follower:
         self.called: dict[cst.Call, cst.FunctionDef] = {
             call: function for function, sites in self.calls.items() for call in sites
         }
-        self.out = Processes(self._devices(), tree.fresh("is_global_zero", "is_first_process"))
+        self.out = Processes(self._devices())
         self.gone = self.out.gone
         self.samplers = Samplers(tree, wrapping)
         self.ranks: set[Holder] = set()
@@ -350,18 +350,20 @@ class _Follower:
         """Finds what a question about processes becomes."""
         test = self._zero_test(node)
         device = self._device(node)
-        if test is not None:
-            zero = self.out.zero
-            self.accounted.add(test)
-            self.out.edits[test] = lambda new: cst.Name(zero)
-        elif device is not None:
+        if device is not None:
             self.accounted.add(device)
             self.out.edits[device] = on_gpu
-        elif asks(node, self.tree) and self._stands_alone(node):  # type: ignore[arg-type]
-            return
-        else:
-            statement = next(a for a in self.tree.ancestors(node) if a in self.tree.spans)
-            raise Unclear(f"`{code(statement).strip().splitlines()[0][:60]}` needs the script's own process group")
+        elif test is not None:
+            self._ask(test, "is_global_zero")
+        elif not (asks(node, self.tree) and self._stands_alone(node)):
+            self._ask(node, answer(node))
+
+    def _ask(self, node: cst.CSTNode, attribute: str) -> None:
+        """Lets the Trainer answer instead."""
+        name = self.tree.fresh(attribute, f"trainer_{attribute}")
+        self.accounted.add(node)
+        self.out.asked[attribute] = name
+        self.out.edits[node] = lambda new: cst.Name(name)
 
     def _zero_test(self, node: cst.CSTNode) -> cst.BaseExpression | None:
         """`rank == 0`, and `not distributed or rank == 0`, around a rank."""

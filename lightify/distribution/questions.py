@@ -64,3 +64,17 @@ def tells_first(node: cst.CSTNode) -> bool:
     """True for a process's number, by its name or by what it asks; how many there are tells nothing."""
     text = code(node).lower()
     return not any(word in text for word in ("size", "count", "node"))
+
+
+def answer(node: cst.CSTNode) -> str:
+    """The Trainer's attribute for what a name or a question is about."""
+    text = code(node).lower()
+    if "size" in text or "count" in text:
+        return "world_size"
+    return "local_rank" if "local" in text or "gpu" in text else "global_rank"
+
+
+def exchanges(call: cst.Call, tree: Tree) -> bool:
+    """True for what needs the group: `dist.all_reduce(x)`."""
+    full = tree.qualified(call.func) or ""
+    return full.startswith("torch.distributed.") and full.islower() and not (asks(call, tree) or sets_up(call, tree))

@@ -92,8 +92,9 @@ def strippable(draft: Draft, body: Sequence[Step], batch: set[Variable]) -> bool
 
 def stays_on_cpu(body: Sequence[Step], batch: set[Variable], draft: Draft) -> bool:
     """True when numpy, or what counts lengths, takes something of the batch."""
-    for step in body:
-        for node in walk(step.node) if isinstance(step, Item) else ():
+    items = [step for step in body if isinstance(step, Item)]
+    for step in items:
+        for node in walk(step.node):
             if not isinstance(node, cst.Call):
                 continue
             full, used = draft.tree.qualified(node.func) or "", method_call(node)

@@ -105,12 +105,8 @@ def _extra(draft: Draft, item: Item) -> _Extra | None:
         inner = small(line)
         call = inner.value if isinstance(inner, cst.Expr) else None
         used = method_call(call)
-        if (
-            not isinstance(call, cst.Call)
-            or used is None
-            or used[1] != "update"
-            or [code(a) for a in call.args] != [name]
-        ):
+        given = [code(arg) for arg in call.args] if isinstance(call, cst.Call) else []
+        if call is None or used is None or used[1] != "update" or given != [name]:
             return None
         updates[code(used[0])] = call
     if values is None or not updates or len(_mentions(draft, name, first)) != len(rest):
@@ -130,6 +126,11 @@ def _dictionary(node: cst.CSTNode) -> tuple[str, cst.Dict | None]:
     )
     calls = any(isinstance(part, (cst.Call, cst.NamedExpr, cst.Await)) for part in walk(inner.value))
     return (target.value, inner.value) if isinstance(target, cst.Name) and plain and not calls else ("", None)
+
+
+def _pairs(values: cst.Dict) -> list[tuple[str, cst.BaseExpression]]:
+    pairs = [element for element in values.elements if isinstance(element, cst.DictElement)]
+    return [(str(literal(element.key)), element.value) for element in pairs]
 
 
 def _mentions(draft: Draft, name: str, definition: cst.CSTNode) -> list[cst.CSTNode]:
@@ -152,7 +153,7 @@ def _are_free(draft: Draft, name: str, one: _Options, extras: list[_Extra]) -> b
     """True when each option is given once, and says the same in the call."""
     call = draft.tree.parents[one.arg]
     more = [extra for extra in extras if name in extra.updates]
-    keys = [literal(e.key) for d in (one.values, *(extra.values for extra in more)) for e in d.elements]  # type: ignore[union-attr]
+    keys = [key for given in (one.values, *(extra.values for extra in more)) for key, _ in _pairs(given)]
     keys += [arg.keyword.value for arg in call.args if arg.keyword is not None]  # type: ignore[attr-defined]
     starred = sum(bool(arg.star) for arg in call.args)  # type: ignore[attr-defined]
     items = list(draft.around.before)
@@ -163,10 +164,7 @@ def _are_free(draft: Draft, name: str, one: _Options, extras: list[_Extra]) -> b
 
 def _with_arguments(statement: cst.CSTNode, one: _Options, more: list[str]) -> cst.CSTNode:
     equal = cst.AssignEqual(cst.SimpleWhitespace(""), cst.SimpleWhitespace(""))
-    given = [
-        cst.Arg(cst.parse_expression(code(element.value)), cst.Name(str(literal(element.key))), equal)  # type: ignore[union-attr]
-        for element in one.values.elements
-    ]
+    given = [cst.Arg(cst.parse_expression(code(value)), cst.Name(key), equal) for key, value in _pairs(one.values)]
     given += [cst.Arg(cst.Name(name), star="**") for name in more]
 
     def change(node: cst.CSTNode) -> cst.CSTNode:
@@ -181,6 +179,6 @@ def _with_arguments(statement: cst.CSTNode, one: _Options, more: list[str]) -> c
 
 def _in_one_line(extra: _Extra) -> cst.CSTNode:
     """`extra = {...} if test else {}`."""
-    pairs = [f"{code(e.key)}: {code(e.value)}" for e in extra.values.elements]  # type: ignore[union-attr]
+    pairs = [f'"{key}": {code(value)}' for key, value in _pairs(extra.values)]
     line = cst.parse_statement(f"{extra.name} = {{{', '.join(pairs)}}} if {code(extra.test.test)} else {{}}")
     return line.with_changes(leading_lines=extra.test.leading_lines)  # type: ignore[attr-defined]

@@ -6,11 +6,14 @@ from dataclasses import replace
 
 import libcst as cst
 
+from lightify.calls import callers
+from lightify.distribution.questions import exchanges
 from lightify.flow import Item, Step
 from lightify.plan.draft import Draft
 from lightify.plan.headers import BatchHead
 from lightify.plan.nest import Nest
 from lightify.plan.types import Computed
+from lightify.query import code
 
 
 def ask_trainer(draft: Draft, head: BatchHead) -> None:
@@ -18,8 +21,8 @@ def ask_trainer(draft: Draft, head: BatchHead) -> None:
     found = draft.distribution
     if found is None or found.processes is None:
         return
-    zero = draft.nest.module.variable(found.processes.zero)
-    draft.forced[zero] = Computed("self.trainer.is_global_zero")
+    for attribute, name in found.processes.asked.items():
+        draft.forced[draft.nest.module.variable(name)] = Computed(f"self.trainer.{attribute}")
     if found.processes.samplers:
         shared = [(draft.kinds.variable(head.source, draft.nest.batch_frame), "train_dataloader")]
         if draft.evaluation is not None:
@@ -51,16 +54,28 @@ def unfit(draft: Draft, sources: int) -> str:
         return ""
     if found.processes.samplers not in (0, sources):
         return "a loader with a DistributedSampler is not run by the Trainer"
-    return _asked_too_early(draft, found.processes.zero)
+    return _out_of_the_run(draft, set(found.processes.asked.values()))
 
 
-def _asked_too_early(draft: Draft, zero: str) -> str:
-    """Why the Trainer can't tell the first process somewhere; empty when it is asked in the run or after it."""
-    steps = [step.node for step in draft.whole() if isinstance(step, Item)]
-    later = [] if draft.around.repeated else [item.node for item in draft.around.after]
+def _out_of_the_run(draft: Draft, asked: set[str]) -> str:
+    """What needs a Trainer or its group where there is none; empty when all stands in the run, or asks after it."""
+    run = {draft.stripped.origins.get(step.node, step.node) for step in draft.whole() if isinstance(step, Item)}
+    later = set() if draft.around.repeated else {item.node for item in draft.around.after}
+    calls = callers(draft.tree)
+
+    def stands_in(node: cst.CSTNode, places: set[cst.BaseStatement], depth: int = 0) -> bool:
+        around = list(draft.tree.ancestors(node))
+        if places & set(around):
+            return True
+        function = next((a for a in around if isinstance(a, cst.FunctionDef)), None)
+        sites = calls.get(function, ()) if function is not None and depth < 3 else ()
+        return bool(sites) and all(stands_in(site, places, depth + 1) for site in sites)
+
     for node in draft.tree.parents:
-        if isinstance(node, cst.Name) and node.value == zero:
+        if isinstance(node, cst.Name) and node.value in asked:
             around = set(draft.tree.ancestors(node))
-            if not any(draft.stripped.origins.get(one, one) in around for one in (*steps, *later)):
-                return "the first process is told apart before there is a Trainer"
+            if not (run | later) & around:
+                return "processes are counted or told apart where there is no Trainer yet"
+        elif isinstance(node, cst.Call) and exchanges(node, draft.tree) and not stands_in(node, run):
+            return f"`{code(node)[:60]}` needs the script's own process group"
     return ""

@@ -76,7 +76,7 @@ def distributed(draft: Draft, captured: Sequence[tuple[Variable, str]], sources:
         syncs_buffers=found.syncs_buffers,
         changed=found.changed,
         problem=_unfit(draft, found, captured) or unfit(draft, sources),
-        zero=found.processes.zero if found.processes is not None else "",
+        asked=found.processes.asked if found.processes is not None else {},
     )
 
 

@@ -127,7 +127,7 @@ class Distributed:
         syncs_buffers: evaluation reads statistics that the wrapper kept equal.
         changed: statements that say now without the wrapper what they said with it.
         problem: why the strategy would not do what the wrapper did; empty when it does.
-        zero: the name that stands for `trainer.is_global_zero`.
+        asked: names that stand for what the Trainer is asked, by its attribute.
     """
 
     before_fit: tuple[str, ...]
@@ -136,7 +136,7 @@ class Distributed:
     syncs_buffers: bool
     changed: frozenset[cst.CSTNode]
     problem: str
-    zero: str = ""
+    asked: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -213,7 +213,7 @@ INLINE = {
     "plain": (OPTIONS + LOADERS, ["DataLoader(data, batch_size=8)", "DataLoader(data, batch_size=4, shuffle=True)"]),
     "under a condition": (
         OPTIONS + FAST + LOADERS,
-        ["fast = {'num_workers': 1} if torch.cuda.is_available() else {}", "batch_size=4, shuffle=True, **fast)"],
+        ['fast = {"num_workers": 1} if torch.cuda.is_available() else {}', "batch_size=4, shuffle=True, **fast)"],
     ),
     "beside other arguments": (
         OPTIONS + LOADERS.replace("**more", "drop_last=True, **more"),

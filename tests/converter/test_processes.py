@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lightify.ledger import Fate
-from tests.converter.scripts import converted
+from tests.converter.scripts import converted, methods
 from tests.converter.test_distribution import LAUNCH
 
 TORCHRUN = """\
@@ -139,7 +139,7 @@ def test_spawned_worker_is_called() -> None:
 KEPT = {
     "each process has a seed of its own": (
         TORCHRUN.replace("manual_seed(7)", "manual_seed(rank)"),
-        "`torch.manual_seed(rank)` needs the script's own process group",
+        "told apart where there is no Trainer yet",
     ),
     "the order is the same in each epoch": (
         TORCHRUN.replace("        sampler.set_epoch(epoch)\n", ""),
@@ -159,11 +159,15 @@ KEPT = {
     ),
     "what one process does before": (
         TORCHRUN.replace("    model =", "    if rank == 0:\n        os.makedirs('out', exist_ok=True)\n    model =", 1),
-        "the first process is told apart before there is a Trainer",
+        "told apart where there is no Trainer yet",
     ),
     "the number of processes is used": (
         TORCHRUN.replace("lr=0.05", "lr=0.05 * world_size"),
-        "needs the script's own process group",
+        "processes are counted",
+    ),
+    "something is exchanged before": (
+        TORCHRUN.replace("    model =", "    dist.broadcast(x, 0)\n    model =", 1),
+        "`dist.broadcast(x, 0)` needs the script's own process group",
     ),
     "what the script does after its processes": (
         SPAWN.replace("nprocs=size)", "nprocs=size)\n        print('done')"),
@@ -182,6 +186,13 @@ def test_processes_stay_where_the_trainer_would_do_something_else(text: str, rea
     assert done.text is not None, done.refusals
     assert "init_process_group" in done.text and "strategy=" in done.text
     assert any("starts its processes itself" in note and reason in note for note in done.reasons), done.reasons
+
+
+def test_ranks_and_sums_in_the_run_are_the_trainers() -> None:
+    shown = 'print(f"[{rank}] of {world_size}")\n        dist.all_reduce(loss.detach())\n        if rank == 0'
+    hooks = methods(converted(TORCHRUN.replace("if rank == 0", shown), style="idiomatic").text)
+    end = hooks["on_train_epoch_end"]
+    assert "f'[{self.trainer.global_rank}] of {self.trainer.world_size}'" in end and "dist.all_reduce(" in end
 
 
 def test_each_statement_has_one_fate() -> None:
