@@ -189,9 +189,10 @@ def _gone(tree: Tree, wrapped: set[cst.CSTNode]) -> frozenset[cst.CSTNode]:
     """What wrapped and now says `model = model`, with tests that decide about nothing else."""
     gone: set[cst.CSTNode] = set()
     for statement in wrapped:
-        if isinstance(statement, cst.Assign) and all(
+        itself = isinstance(statement, cst.Assign) and all(
             code(target.target) == code(statement.value) for target in statement.targets
-        ):
+        )
+        if itself or _is_said_before(statement, tree):
             gone.add(statement)
     for statement in tuple(gone):
         for ancestor in tree.ancestors(statement):
@@ -200,6 +201,15 @@ def _gone(tree: Tree, wrapped: set[cst.CSTNode]) -> frozenset[cst.CSTNode]:
             if isinstance(ancestor, cst.If) and is_repeatable(ancestor.test, tree) and _is_empty(ancestor, gone):
                 gone.add(ancestor)
     return frozenset(gone)
+
+
+def _is_said_before(statement: cst.CSTNode, tree: Tree) -> bool:
+    """True for `self.model = model` in a block that says so already."""
+    line = tree.parents[statement]
+    around = tree.parents[line]
+    lines = block(around) if isinstance(around, (cst.IndentedBlock, cst.Module)) else ()
+    earlier = lines[: lines.index(line)] if line in lines else ()  # type: ignore[arg-type]
+    return any(code(inner) == code(statement) for each in earlier if (inner := small(each)) is not None)
 
 
 def _is_empty(node: cst.If, gone: set[cst.CSTNode]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import libcst as cst
 
@@ -69,16 +69,23 @@ def called_here(call: cst.CSTNode) -> cst.CSTNode:
 
 def without_parameters(node: cst.CSTNode, *, names: Sequence[str]) -> cst.CSTNode:
     assert isinstance(node, cst.Parameters)
-    kept = [param for param in node.params if param.name.value not in names]
-    kept[-1:] = [param.with_changes(comma=cst.MaybeSentinel.DEFAULT) for param in kept[-1:]]
+    kept, last = [param for param in node.params if param.name.value not in names], node.params[-1]
+    if kept and kept[-1] is not last:
+        kept[-1] = kept[-1].with_changes(comma=last.comma, whitespace_after_param=last.whitespace_after_param)
     return node.with_changes(params=kept)
 
 
-def without_arguments(node: cst.CSTNode, *, places: Sequence[int]) -> cst.CSTNode:
+def without_arguments(node: cst.CSTNode, *, places: Collection[int]) -> cst.CSTNode:
     assert isinstance(node, cst.Call)
-    kept = [arg for number, arg in enumerate(node.args) if number not in places]
-    kept[-1:] = [arg.with_changes(comma=cst.MaybeSentinel.DEFAULT) for arg in kept[-1:]]
-    return node.with_changes(args=kept)
+    return node.with_changes(args=as_before(node, [a for n, a in enumerate(node.args) if n not in places]))
+
+
+def as_before(call: cst.Call, args: list[cst.Arg]) -> list[cst.Arg]:
+    """Arguments of which the last ends as that of the call did, with its comma and its line."""
+    last = call.args[-1]
+    if args and args[-1] is not last:
+        args[-1] = args[-1].with_changes(comma=last.comma, whitespace_after_arg=last.whitespace_after_arg)
+    return args
 
 
 def on_gpu(call: cst.CSTNode) -> cst.CSTNode:
@@ -87,3 +94,9 @@ def on_gpu(call: cst.CSTNode) -> cst.CSTNode:
     if call.func.attr.value == "device":
         return call.with_changes(args=[cst.Arg(cst.SimpleString('"cuda"'))])
     return call.with_changes(func=call.func.with_changes(attr=cst.Name("cuda")), args=[])
+
+
+def unmoved(call: cst.CSTNode) -> cst.CSTNode:
+    """`model` for `model.to(rank)`."""
+    assert isinstance(call, cst.Call) and isinstance(call.func, cst.Attribute)
+    return call.func.value

@@ -9,7 +9,15 @@ from functools import partial
 import libcst as cst
 
 from lightify.calls import callers
-from lightify.distribution.edits import Edit, called_here, on_gpu, without_arguments, without_parameters
+from lightify.distribution.edits import (
+    Edit,
+    called_here,
+    module_argument,
+    on_gpu,
+    unmoved,
+    without_arguments,
+    without_parameters,
+)
 from lightify.distribution.holders import Holder, Unclear
 from lightify.distribution.launch import SPAWNS, Launch
 from lightify.distribution.questions import answer, asks, names_variable, sets_up, stands_alone, tells_first
@@ -42,12 +50,12 @@ class Processes:
     Attributes:
         gone: statements that only start, count or tell apart processes, and functions of such.
         edits: what becomes of the others that mention them.
-        devices: the number of processes of a machine, as the Trainer's argument.
+        devices: the number of processes of a machine, as the Trainer's argument; empty when only the launch knows.
         samplers: how many loaders the Trainer shares out.
         asked: names that stand for what the Trainer is asked instead, by its attribute: `world_size`.
     """
 
-    devices: str
+    devices: str = '"auto"'
     gone: set[cst.CSTNode] = field(default_factory=set)
     edits: dict[cst.CSTNode, Edit] = field(default_factory=dict)
     samplers: int = 0
@@ -70,7 +78,7 @@ class _Follower:
         self.called: dict[cst.Call, cst.FunctionDef] = {
             call: function for function, sites in self.calls.items() for call in sites
         }
-        self.out = Processes(self._devices())
+        self.out = Processes()
         self.gone = self.out.gone
         self.samplers = Samplers(tree, wrapping)
         self.ranks: set[Holder] = set()
@@ -80,6 +88,8 @@ class _Follower:
         self.statements = [node for node in tree.spans if tree.linked(node) is None]
 
     def run(self) -> Processes:
+        if self.launch.several_machines:
+            raise Unclear("its processes run on several machines")
         self.samplers.take()
         self.gone |= self.samplers.gone
         self.dropped |= self.samplers.dropped
@@ -261,11 +271,6 @@ class _Follower:
 
     # -- the launch ---------------------------------------------------------------------------------------------
 
-    def _devices(self) -> str:
-        if self.launch.several_machines:
-            raise Unclear("its processes run on several machines")
-        return self.launch.per_machine or '"auto"'
-
     def _spawns(self) -> None:
         for call in self.tree.parents:
             if not isinstance(call, cst.Call) or self.tree.qualified(call.func) not in SPAWNS:
@@ -280,10 +285,9 @@ class _Follower:
             if not self._is_last(call):
                 raise Unclear("what follows the spawned processes runs once, in none of them")
             self.out.edits[call] = called_here
-            if not self.launch.per_machine:
-                count = given.get(2, "nprocs")
-                if count is None or not self._counts_devices(count):
-                    raise Unclear("the number of processes is not known where the training starts")
+            count = given.get(2, "nprocs")
+            if count is None or not self._counts_devices(count):
+                self.out.devices = ""
 
     def _counts_devices(self, node: cst.BaseExpression) -> bool:
         """True for `torch.cuda.device_count()`, and a name of it."""
@@ -352,7 +356,7 @@ class _Follower:
         device = self._device(node)
         if device is not None:
             self.accounted.add(device)
-            self.out.edits[device] = on_gpu
+            self.out.edits[device] = unmoved if self._moves_network(device) else on_gpu
         elif test is not None:
             self._ask(test, "is_global_zero")
         elif not (asks(node, self.tree) and self._stands_alone(node)):
@@ -395,3 +399,12 @@ class _Follower:
             if isinstance(ancestor, (cst.BaseSmallStatement, cst.BinaryOperation, cst.Comparison)):
                 return None
         return None
+
+    def _moves_network(self, call: cst.Call) -> bool:
+        """True for `model.to(rank)` and `model = Net().to(rank)` of the network that the strategy moves."""
+        parent, used = self.tree.parents[call], method_call(call)
+        names = {code(wrap.args[module_argument(wrap)].value) for wrap in self.wrapping.calls}
+        if used is None or isinstance(parent, cst.Expr) or self.tree.qualified(call.func) == "torch.device":
+            return False
+        targets = [code(target.target) for target in parent.targets] if isinstance(parent, cst.Assign) else []
+        return code(used[0]) in names or bool(names & set(targets))

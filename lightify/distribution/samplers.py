@@ -7,7 +7,7 @@ from functools import partial
 
 import libcst as cst
 
-from lightify.distribution.edits import Edit
+from lightify.distribution.edits import Edit, as_before
 from lightify.distribution.holders import Unclear
 from lightify.distribution.wrapping import Wrapping, enclosing_function
 from lightify.parse import Tree
@@ -202,5 +202,4 @@ def _without_the_sampler(call: cst.CSTNode, *, shuffles: bool) -> cst.CSTNode:
     if shuffles and not said:
         equal = cst.AssignEqual(cst.SimpleWhitespace(""), cst.SimpleWhitespace(""))
         args.insert(min(place, len(args)), cst.Arg(cst.Name("True"), cst.Name("shuffle"), equal))
-    args[-1] = args[-1].with_changes(comma=cst.MaybeSentinel.DEFAULT)
-    return call.with_changes(args=args)
+    return call.with_changes(args=as_before(call, args))

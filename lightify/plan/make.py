@@ -90,7 +90,8 @@ def make_plans(tree: Tree, analysis: Analysis, settings: Settings, bare: Distrib
     }
     taken = (adopted(plan.nest, tree) for plan in named)
     kept = dict.fromkeys(one for definitions in taken if not isinstance(definitions, Refusal) for one in definitions)
-    removed = removed_functions([plan.nest for plan in named], tree) | statements | unwrapped(bare)
+    methods = settings.style == "idiomatic"
+    removed = removed_functions([plan.nest for plan in named], tree, methods=methods) | statements | unwrapped(bare)
     return Plans(named, removed, left, tuple(kept))
 
 
@@ -109,9 +110,10 @@ def _plan_of(run: Run, tree: Tree, analysis: Analysis, settings: Settings, bare:
 
 
 def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: Distribution | None) -> Plan | Flatten:
-    nest = without_gone(nest, unwrapped(bare))
-    around = surroundings(nest, tree, gone=unwrapped(bare))
-    draft = Draft(tree, analysis, settings, nest, Kinds(nest, analysis, tree), around, bare)
+    gone = unwrapped(bare)
+    nest = without_gone(nest, gone)
+    around = surroundings(nest, tree, gone=gone, methods=settings.style == "idiomatic")
+    draft = Draft(tree, analysis, settings, nest, Kinds(nest, analysis, tree), around, bare, gone=gone)
     note_fates(draft)
     head = batch_head(nest.batch_loop)
     if isinstance(head, str):
@@ -146,7 +148,7 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
             nest, opened=(*nest.opened, *draft.evaluation.opened), epoch_end=draft.evaluation.rest
         )
         draft.kinds = Kinds(nest, draft.analysis, tree)
-        draft.around = surroundings(nest, tree, draft.whole(), unwrapped(bare))
+        draft.look_around()
     tested = final_test(draft)
     nest = draft.nest
     hooks = make_hooks(draft, head, epochs, auto, endable)

@@ -43,6 +43,15 @@ def without_gone(nest: Nest, gone: frozenset[cst.CSTNode]) -> Nest:
     return replace(nest, epoch_start=rest(nest.epoch_start), body=rest(nest.body), epoch_end=rest(nest.epoch_end))
 
 
+def number_of_processes(draft: Draft) -> str:
+    """The number of processes of one machine, in terms of the host; empty when it is not known there."""
+    found, host = draft.distribution, draft.nest.host.function
+    if found is None or found.processes is None or found.launch is None:
+        return ""
+    here = host is not None and host.name.value == found.launch.worker
+    return found.processes.devices or (found.launch.per_machine if here else "")
+
+
 def unfit(draft: Draft, sources: int) -> str:
     """Why the Trainer would not do what the script's processes do; empty when it would.
 
@@ -52,6 +61,8 @@ def unfit(draft: Draft, sources: int) -> str:
     found = draft.distribution
     if found is None or found.processes is None:
         return ""
+    if not number_of_processes(draft):
+        return "the number of processes is not known where the training starts"
     if found.processes.samplers not in (0, sources):
         return "a loader with a DistributedSampler is not run by the Trainer"
     return _out_of_the_run(draft, set(found.processes.asked.values()))

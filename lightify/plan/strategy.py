@@ -16,7 +16,7 @@ from lightify.facts import Kind
 from lightify.flow import Field, Item, Variable, local_names
 from lightify.ledger import Fate
 from lightify.plan.draft import Draft
-from lightify.plan.processes import unfit
+from lightify.plan.processes import number_of_processes, unfit
 from lightify.plan.types import Distributed, FateNote, Plans, TrainerOption
 from lightify.query import code, dotted, small, walk
 
@@ -42,7 +42,7 @@ def strategy_options(draft: Draft) -> list[TrainerOption]:
         draft.steps_away.extend(_OWN_LAUNCH)
         return [
             TrainerOption("strategy", _given(found, _strategy(found), '"auto"')),
-            TrainerOption("devices", _given(found, found.processes.devices, "1")),
+            TrainerOption("devices", _given(found, number_of_processes(draft), "1")),
             *([] if found.processes.samplers else [TrainerOption("use_distributed_sampler", "False")]),
         ]
     group, here = found.launch.group, _per_machine(found.launch, draft)
@@ -131,12 +131,8 @@ def note_fates(draft: Draft) -> None:
 
 def _why_gone(statement: cst.CSTNode, found: Distribution) -> str:
     """The reason for a statement of the source that is gone."""
-    wraps = found.processes is None or (isinstance(statement, cst.Assign) and _same_again(statement))
+    wraps = found.processes is None or (isinstance(statement, cst.Assign) and statement in found.changed)
     return "the Trainer wraps the network" if wraps else "the Trainer starts the processes and shares out the data"
-
-
-def _same_again(statement: cst.Assign) -> bool:
-    return all(code(target.target) == code(statement.value) for target in statement.targets)
 
 
 def _unfit(draft: Draft, found: Distribution, captured: Sequence[tuple[Variable, str]]) -> str:

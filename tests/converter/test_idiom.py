@@ -71,6 +71,16 @@ def test_numbers_need_no_moves(style: str) -> None:
     assert "transfer_batch_to_device" not in methods(done.text)
 
 
+def test_moves_of_arguments_go() -> None:
+    define = "def step(inputs, labels):\n    loss = criterion(model(inputs), labels)\n    optimizer.zero_grad()\n"
+    define += "    loss.backward()\n    optimizer.step()\n"
+    done = converted(script("step(x.to(device), y.to(device))", define=define, before=DEVICE))
+    assert "self.criterion(self.model(x), y)" in methods(done.text)["training_step"]
+    changed = define.replace("    loss =", "    inputs = inputs * 2\n    loss =")
+    step = methods(converted(script("step(x.to(device), y.to(device))", define=changed, before=DEVICE)).text)
+    assert "inputs = x\n" in step["training_step"]
+
+
 NUMBERED = "for i, (x, y) in enumerate(train_loader):"
 LOGGED = {
     "an f-string": "print(f'loss {loss.item():.4f}')",

@@ -119,6 +119,59 @@ if __name__ == "__main__":
         worker(0, size, False)
 """
 
+CLASSES = """\
+import torch
+import torch.multiprocessing as mp
+from torch import nn
+from torch.distributed import destroy_process_group, init_process_group
+from torch.nn.parallel import DistributedDataParallel as DDP
+from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data.distributed import DistributedSampler
+
+
+class Fitter:
+    def __init__(self, model: nn.Module, data: DataLoader, gpu_id: int):
+        self.gpu_id = gpu_id
+        self.model = model.to(gpu_id)
+        self.data = data
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1)
+        self.model = DDP(self.model, device_ids=[gpu_id])
+
+    def run_batch(self, x, y):
+        self.optimizer.zero_grad()
+        loss = nn.functional.mse_loss(self.model(x), y)
+        loss.backward()
+        self.optimizer.step()
+
+    def fit(self, epochs):
+        for epoch in range(epochs):
+            self.data.sampler.set_epoch(epoch)
+            for x, y in self.data:
+                self.run_batch(x.to(self.gpu_id), y.to(self.gpu_id))
+            if self.gpu_id == 0:
+                self.save(epoch)
+
+    def save(self, epoch):
+        torch.save(self.model.module.state_dict(), f"{epoch}.pt")
+
+
+def main(rank, size, epochs):
+    init_process_group("nccl", rank=rank, world_size=size)
+    x = torch.randn(32, 3)
+    data = DataLoader(
+        TensorDataset(x, x.sum(1, keepdim=True)),
+        batch_size=4,
+        sampler=DistributedSampler(TensorDataset(x, x.sum(1, keepdim=True))),
+    )
+    Fitter(nn.Linear(3, 1), data, rank).fit(epochs)
+    destroy_process_group()
+
+
+if __name__ == "__main__":
+    size = torch.cuda.device_count()
+    mp.spawn(main, args=(size, 2), nprocs=size)
+"""
+
 
 def test_environment_group_and_sampler_go() -> None:
     text = converted(TORCHRUN, style="idiomatic").text or ""
@@ -186,6 +239,16 @@ def test_processes_stay_where_the_trainer_would_do_something_else(text: str, rea
     assert done.text is not None, done.refusals
     assert "init_process_group" in done.text and "strategy=" in done.text
     assert any("starts its processes itself" in note and reason in note for note in done.reasons), done.reasons
+
+
+def test_ranks_that_are_handed_around_go() -> None:
+    done = converted(CLASSES, style="idiomatic")
+    text = done.text or ""
+    assert "def main(size, epochs):" in text and "main(size, 2)" in text
+    assert "def __init__(self, model: nn.Module, data: DataLoader):" in text
+    assert "if self.trainer.is_global_zero:" in text and 'strategy="ddp", devices="auto"' in text
+    assert not re.search(r"gpu_id|rank|DDP|group|Sampler|set_epoch|\.to\(|cuda\(\)", text)
+    assert "run_batch(self" not in text and "methods whose code moved are gone: run_batch" in done.departures
 
 
 def test_ranks_and_sums_in_the_run_are_the_trainers() -> None:
