@@ -286,20 +286,19 @@ class _Follower:
                 raise Unclear("what follows the spawned processes runs once, in none of them")
             self.out.edits[call] = called_here
             count = given.get(2, "nprocs")
-            if count is None or not self._counts_devices(count):
-                self.out.devices = ""
+            self.out.devices = self._count(count) if count is not None else ""
 
-    def _counts_devices(self, node: cst.BaseExpression) -> bool:
-        """True for `torch.cuda.device_count()`, and a name of it."""
+    def _count(self, node: cst.BaseExpression) -> str:
+        """The number of processes as anybody knows it: all devices, or a constant; else empty."""
+        if isinstance(node, cst.Integer):
+            return node.value
         if isinstance(node, cst.Name):
-            assigned = [
-                s.value
-                for s in self.statements
-                if isinstance(s, cst.Assign) and code(s.targets[0].target) == node.value
-            ]
-            return len(assigned) == 1 and not isinstance(assigned[0], cst.Name) and self._counts_devices(assigned[0])
+            assigns = [s for s in self.statements if isinstance(s, cst.Assign)]
+            assigned = [s.value for s in assigns if code(s.targets[0].target) == node.value]
+            known = len(assigned) == 1 and not isinstance(assigned[0], cst.Name)
+            return self._count(assigned[0]) if known else ""
         full = self.tree.qualified(node.func) if isinstance(node, cst.Call) else None
-        return full in ("torch.cuda.device_count", "torch.accelerator.device_count")
+        return '"auto"' if full in ("torch.cuda.device_count", "torch.accelerator.device_count") else ""
 
     def _is_last(self, node: cst.CSTNode) -> bool:
         below: cst.CSTNode = node

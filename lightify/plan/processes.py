@@ -49,7 +49,7 @@ def number_of_processes(draft: Draft) -> str:
     if found is None or found.processes is None or found.launch is None:
         return ""
     here = host is not None and host.name.value == found.launch.worker
-    return found.processes.devices or (found.launch.per_machine if here else "")
+    return (found.launch.per_machine if here else "") or found.processes.devices
 
 
 def unfit(draft: Draft, sources: int) -> str:

@@ -42,7 +42,7 @@ def strategy_options(draft: Draft) -> list[TrainerOption]:
         draft.steps_away.extend(_OWN_LAUNCH)
         return [
             TrainerOption("strategy", _given(found, _strategy(found), '"auto"')),
-            TrainerOption("devices", _given(found, number_of_processes(draft), "1")),
+            TrainerOption("devices", _given(found, number_of_processes(draft) or '"auto"', "1")),
             *([] if found.processes.samplers else [TrainerOption("use_distributed_sampler", "False")]),
         ]
     group, here = found.launch.group, _per_machine(found.launch, draft)

@@ -226,6 +226,10 @@ KEPT = {
         SPAWN.replace("nprocs=size)", "nprocs=size)\n        print('done')"),
         "what follows the spawned processes runs once",
     ),
+    "as many processes as another function knows": (
+        CLASSES.replace("torch.cuda.device_count()", "int(input())"),
+        "the number of processes is not known where the training starts",
+    ),
     "processes on several machines": (
         SPAWN.replace("size = int", "nodes = 1\n    size = int"),
         "its processes run on several machines",
