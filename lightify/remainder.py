@@ -99,9 +99,9 @@ def script_around(
 
     adopted = frozenset(definition.name.value for definition in plans.adopted)  # type: ignore[attr-defined]
     spread = [plan.distributed for plan in plans.runs if plan.distributed is not None]
-    names = {name: f"{trainer}.{attribute}" for one in spread for attribute, name in one.asked.items()}
-    names |= {name: name for name in adopted}
-    script = substitute(change(module), lambda name: cst.parse_expression(names[name]) if name in names else None)
+    answers = {name: f"{trainer}.{attribute}" for one in spread for attribute, name in one.asked.items()}
+    answers |= {name: name for name in adopted}
+    script = substitute(change(module), lambda name: cst.parse_expression(answers[name]) if name in answers else None)
     assert isinstance(script, cst.Module)
     settled = settings.style == "idiomatic"
     return drop_unused_imports(script, "\n".join(generated), tree, adopted, brought, settled=settled)

@@ -136,7 +136,7 @@ def _pairs(values: cst.Dict) -> list[tuple[str, cst.BaseExpression]]:
 def _mentions(draft: Draft, name: str, definition: cst.CSTNode) -> list[cst.CSTNode]:
     """Where a name of the definition's scope stands, but for the definition and what is gone."""
     scope = scope_of(definition, draft.tree)
-    found = []
+    found: list[cst.CSTNode] = []
     for node, parent in draft.tree.parents.items():
         if not isinstance(node, cst.Name) or node.value != name:
             continue

@@ -70,11 +70,13 @@ def unfit(draft: Draft, sources: int) -> str:
 
 def _out_of_the_run(draft: Draft, asked: set[str]) -> str:
     """What needs a Trainer or its group where there is none; empty when all stands in the run, or asks after it."""
-    run = {draft.stripped.origins.get(step.node, step.node) for step in draft.whole() if isinstance(step, Item)}
-    later = set() if draft.around.repeated else {item.node for item in draft.around.after}
+    run: set[cst.CSTNode] = {
+        draft.stripped.origins.get(step.node, step.node) for step in draft.whole() if isinstance(step, Item)
+    }
+    later: set[cst.CSTNode] = set() if draft.around.repeated else {item.node for item in draft.around.after}
     calls = callers(draft.tree)
 
-    def stands_in(node: cst.CSTNode, places: set[cst.BaseStatement], depth: int = 0) -> bool:
+    def stands_in(node: cst.CSTNode, places: set[cst.CSTNode], depth: int = 0) -> bool:
         around = list(draft.tree.ancestors(node))
         if places & set(around):
             return True
