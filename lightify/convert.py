@@ -87,10 +87,14 @@ def _convert(source: Source, settings: Settings) -> Conversion:
     )
 
 
+#: With its own launch and samplers, Lightning's first step was seen to differ from the script's.
+_UNSHOWN = "the lightning package trains other numbers when it starts them"
+
+
 def _planned(tree: Tree, settings: Settings) -> tuple[Tree, Analysis, Plans | Refusal]:
     """Plans the script without its own wrapper for several devices, or as it is where no strategy does the same."""
     identical = settings.style == "faithful"
-    bare = distribution(tree, identical=identical)
+    bare = distribution(tree, identical=identical, alone=_UNSHOWN if settings.runtime == "lightning" else "")
     reason = bare if isinstance(bare, str) else ""
     while isinstance(bare, Distribution):
         analysis = analyze(bare.tree)

@@ -262,6 +262,10 @@ def test_ranks_and_sums_in_the_run_are_the_trainers() -> None:
     assert "f'[{self.trainer.global_rank}] of {self.trainer.world_size}'" in end and "dist.all_reduce(" in end
 
 
+def test_lightning_joins_the_scripts_own_processes() -> None:
+    assert "init_process_group" in (converted(SPAWN, style="idiomatic", runtime="lightning").text or "")
+
+
 def test_each_statement_has_one_fate() -> None:
     for text in (TORCHRUN, SPAWN):
         done = converted(text, style="idiomatic")
