@@ -16,6 +16,7 @@ from lightify.recognisers import REGISTRY
 
 #: A name that is used as several things is the first of these.
 _PRECEDENCE = (
+    Kind.ACCELERATOR,
     Kind.SCALER,
     Kind.SCHEDULER,
     Kind.OPTIMIZER,
@@ -95,7 +96,7 @@ def _collect(tree: Tree) -> list[Fact]:
         node, scope = stack.pop()
         for recognise in readers.get(type(node), ()):
             facts.extend(recognise(node, scope, tree))
-        inner = node if isinstance(node, cst.FunctionDef) else scope
+        inner = node if isinstance(node, (cst.FunctionDef, cst.ClassDef)) else scope
         stack.extend((child, inner) for child in reversed(list(children(node))))
     return facts
 

@@ -11,25 +11,20 @@ import libcst as cst
 
 from lightify.flow import (
     Binding,
-    Expression,
     Frame,
     Item,
     Step,
     Variable,
-    bound_names,
     constant,
-    declared_elsewhere,
     fixed_value,
-    parameters,
 )
 from lightify.parse import Tree
+from lightify.passing import bind
 from lightify.query import (
-    arguments,
     block,
     children,
     dotted,
     expression_of,
-    is_constant,
     is_docstring,
     method_call,
     small,
@@ -91,7 +86,7 @@ class Opened:
 
 def callers(tree: Tree) -> Mapping[cst.FunctionDef, list[cst.Call]]:
     """The calls of each function and method that the file defines, as far as names tell."""
-    methods = method_table(tree)
+    methods = tree.methods
     found: dict[cst.FunctionDef, list[cst.Call]] = defaultdict(list)
     nested: dict[str, list[cst.FunctionDef]] = defaultdict(list)
     for node in tree.parents:
@@ -126,16 +121,6 @@ def _nested_function(call: cst.Call, candidates: Sequence[cst.FunctionDef], tree
     return next(
         (f for f in candidates if next(a for a in tree.ancestors(f) if isinstance(a, cst.FunctionDef)) in around), None
     )
-
-
-def method_table(tree: Tree) -> Mapping[str, list[cst.FunctionDef]]:
-    """Methods of the file's classes by name."""
-    table: dict[str, list[cst.FunctionDef]] = defaultdict(list)
-    for definition in tree.classes.values():
-        for statement in block(definition.body):
-            if isinstance(statement, cst.FunctionDef):
-                table[statement.name.value].append(statement)
-    return table
 
 
 def _may_be_receiver(receiver: cst.BaseExpression, method: cst.FunctionDef, tree: Tree) -> bool:
@@ -317,7 +302,7 @@ def open_call(item: Item, tree: Tree, module: Frame, *, evaluating: bool = False
         return f"{function.name.value} returns from its middle"
     outer = item.frame if _is_nested_in(function, item.frame, tree) else module
     frame = Frame(function.name.value, function, outer)
-    before = _bind(call, function, receiver, item, frame)
+    before = bind(call, function, receiver, item, frame, tree)
     if isinstance(before, str):
         return before
     after: list[Step] = []
@@ -341,53 +326,3 @@ def _own_nodes(statement: cst.CSTNode) -> Iterator[cst.CSTNode]:
 
 def _is_nested_in(function: cst.FunctionDef, frame: Frame, tree: Tree) -> bool:
     return any(ancestor is frame.function for ancestor in tree.ancestors(function)) and frame.function is not None
-
-
-def _bind(
-    call: cst.Call, function: cst.FunctionDef, receiver: cst.BaseExpression | None, item: Item, frame: Frame
-) -> list[Step] | str:
-    given = arguments(call)
-    if given.starred:
-        return f"the call of {function.name.value} hides arguments behind a star"
-    if any(isinstance(p, cst.Param) for p in (function.params.star_arg, function.params.star_kwarg)):
-        return f"{function.name.value} takes a variable number of arguments"
-    positional = [receiver, *given.positional] if receiver is not None else list(given.positional)
-    names = parameters(function)
-    if len(positional) > len(names):
-        return f"the call of {function.name.value} gives too many arguments"
-    written = bound_names(block(function.body)) - declared_elsewhere(function)
-    bindings: list[Step] = []
-    for number, param in enumerate(names):
-        name = param.name.value
-        if number < len(positional):
-            value, source = positional[number], item.frame
-        elif name in given.keyword:
-            value, source = given.keyword[name], item.frame
-        elif param.default is not None:
-            value, source = param.default, frame.outer or item.frame
-        else:
-            return f"the call of {function.name.value} gives no {name}"
-        alias = _alias(value, source) if name not in written else None
-        if alias is not None:
-            frame.stand_for(name, alias)
-        else:
-            bindings.append(Binding(cst.Name(name), frame, value, source, item.node))
-    return bindings
-
-
-def _alias(value: cst.BaseExpression, frame: Frame) -> Variable | Expression | None:
-    if isinstance(value, cst.Name) and not is_constant(value):
-        return frame.resolve(value.value)
-    if is_constant(value) and not isinstance(value, (cst.List, cst.Dict, cst.Set, cst.Call)):
-        return Expression(value, frame)
-    if isinstance(value, cst.Attribute) and dotted(value) is not None:
-        return Expression(value, frame)
-    if isinstance(value, cst.Subscript) and dotted(value.value) is not None and _fixed_index(value):
-        return Expression(value, frame)
-    return None
-
-
-def _fixed_index(node: cst.Subscript) -> bool:
-    """True for `loaders["train"]`."""
-    index = node.slice[0].slice if len(node.slice) == 1 else None
-    return isinstance(index, cst.Index) and isinstance(index.value, cst.SimpleString)

@@ -23,6 +23,7 @@ class Kind(Enum):
     SCALER = "gradient scaler"
     TENSOR_TYPE = "tensor type"
     OBJECT = "object of the script"
+    ACCELERATOR = "accelerator"
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,3 +80,8 @@ class Analysis:
     updates: tuple[Update, ...]
     foreign: tuple[Foreign, ...]
     named: tuple[Named, ...]
+
+    @property
+    def accelerated(self) -> bool:
+        """True when an Accelerator of the script owns devices, gradients and steps."""
+        return Kind.ACCELERATOR in self.kinds.values()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
@@ -10,7 +11,7 @@ from functools import cached_property, lru_cache
 import libcst as cst
 
 from lightify.errors import Diagnostic, LightifyError, SourceSpan
-from lightify.query import FieldName, children, dotted, map_children, walk
+from lightify.query import FieldName, block, children, dotted, map_children, walk
 from lightify.sources import Source
 
 Statement = cst.BaseStatement | cst.BaseSmallStatement
@@ -99,6 +100,16 @@ class Tree:
         while current is not None and current not in self.spans:
             current = self.parents.get(current)
         return self.spans[current] if current is not None else SourceSpan(self.source.path, 1)
+
+    @cached_property
+    def methods(self) -> Mapping[str, list[cst.FunctionDef]]:
+        """Methods of the top level's classes by name."""
+        table: dict[str, list[cst.FunctionDef]] = defaultdict(list)
+        for definition in self.classes.values():
+            for statement in block(definition.body):
+                if isinstance(statement, cst.FunctionDef):
+                    table[statement.name.value].append(statement)
+        return table
 
     @cached_property
     def names(self) -> frozenset[str]:

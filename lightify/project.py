@@ -22,6 +22,8 @@ from lightify.sources import Source, read_source
 
 #: A repository's script needs few files; beyond these it is a framework, whose files say little about the loop.
 _MOST_FILES, _MOST_BYTES, _MOST_FOLDERS_UP = 64, 400_000, 6
+#: Read by what their documentation says, also where they stand beside the script.
+_LIBRARIES = ("accelerate",)
 _ROOT_MARKERS = (".git", "pyproject.toml", "setup.py", "setup.cfg")
 
 
@@ -122,8 +124,8 @@ class Project:
     def module(self, name: str) -> Module | None:
         """The file behind a module's name as the script sees it; None when it is not of this repository."""
         if name not in self._found:
-            ours = name.partition(".")[0] == VENDORED_MODULE
-            self._found[name] = None if ours else self._find(name)
+            known = name.partition(".")[0] in (VENDORED_MODULE, *_LIBRARIES)
+            self._found[name] = None if known else self._find(name)
         return self._found[name]
 
     def resolve(self, module: Module, path: str) -> Definition | Module | None:

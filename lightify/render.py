@@ -25,12 +25,12 @@ def _environment() -> jinja2.Environment:
 
 def render(pieces: Pieces, runtime_module: str, line_length: int) -> str:
     """Puts the script together; only generated code is formatted, the rest keeps its layout."""
-    slots = {IMPORT_SLOT: [*pieces.imports, f"import {runtime_module} as L"]}
+    slots = {IMPORT_SLOT: [*pieces.imports, f"import {runtime_module} as {pieces.runtime}"]}
     ends = any(run.ends for run in pieces.runs)
     lazy = [number for number, run in enumerate(pieces.runs) if run.passes]
     for number, run in enumerate(pieces.runs):
-        slots[class_slot(number)] = _definition(run, line_length)
-        slots[fit_slot(number)] = _fit(run, line_length, ends)
+        slots[class_slot(number)] = _definition(run, pieces.runtime, line_length)
+        slots[fit_slot(number)] = _fit(run, pieces.runtime, line_length, ends)
     if lazy:
         first = pieces.runs[lazy[0]]
         slots[class_slot(lazy[0])][:0] = [*_passes(first, line_length, ends), "", ""]
@@ -69,17 +69,19 @@ def _buffers(group: str, line_length: int) -> list[str]:
     return format_text(text, line_length).rstrip("\n").split("\n")
 
 
-def _definition(run: RunPieces, line_length: int) -> list[str]:
+def _definition(run: RunPieces, runtime: str, line_length: int) -> list[str]:
     text = (
         _environment()
         .get_template("module.jinja")
         .render(
+            runtime=runtime,
             name=run.class_name,
             parameters=run.parameters,
             init=run.init,
             manual=run.manual,
             hyperparameters=run.hyperparameters,
-            keeps_batch=run.keeps_batch,
+            incomparable=run.incomparable,
+            batch_mover=run.batch_mover,
             keeps_gradients=run.keeps_gradients,
             about=run.about,
             data_module=run.data_module,
@@ -90,11 +92,12 @@ def _definition(run: RunPieces, line_length: int) -> list[str]:
     return format_text(text, line_length).rstrip("\n").split("\n")
 
 
-def _fit(run: RunPieces, line_length: int, ends: bool) -> list[str]:
+def _fit(run: RunPieces, runtime: str, line_length: int, ends: bool) -> list[str]:
     text = (
         _environment()
         .get_template("fit.jinja")
         .render(
+            runtime=runtime,
             module=run.module_name,
             trainer=run.trainer_name,
             name=run.class_name,

@@ -12,6 +12,7 @@ from lightify.comments import above, below, own
 from lightify.flow import Binding, Expression, Field, Frame, Item, Step, Variable, bound_names, constant, live_nodes
 from lightify.parse import Tree
 from lightify.plan.homes import hook_usage
+from lightify.plan.naming import runtime_alias
 from lightify.plan.types import Attribute, Computed, Global, Hook, Initial, Local, Made, Plan, Plans, TrainerOption
 from lightify.query import (
     MODULE_SELF,
@@ -52,7 +53,8 @@ class RunPieces:
     init: tuple[str, ...]
     methods: tuple[Method, ...]
     hyperparameters: tuple[str, ...]
-    keeps_batch: bool
+    incomparable: tuple[str, ...]  # parameters whose == is no truth
+    batch_mover: str
     manual: bool
     module_name: str
     trainer_name: str
@@ -93,6 +95,7 @@ class Pieces:
     """
 
     script: str
+    runtime: str  # what the script calls the runtime
     runs: tuple[RunPieces, ...]
     imports: tuple[str, ...]  # that the script lacks
     dropped_imports: frozenset[cst.CSTNode]
@@ -106,7 +109,7 @@ def rewrite(tree: Tree, plans: Plans, settings: Settings) -> Pieces:
         tree, plans, [run.unbroken for run in runs], generated, runs[0].trainer_name, settings
     )
     lacking = (line for plan in plans.runs if plan.distributed is not None for line in plan.distributed.imports)
-    return Pieces(script, runs, tuple(dict.fromkeys(lacking)), dropped)
+    return Pieces(script, runtime_alias(tree), runs, tuple(dict.fromkeys(lacking)), dropped)
 
 
 class _Rewriter:
@@ -115,7 +118,7 @@ class _Rewriter:
         self.data_module = settings.data_module
         self.tree = tree
         self.plan = plan
-        self.sites = set(plan.nest.sites)
+        self.sites = set(plan.nest.sites) - plan.backwards_of_others
         self.adopted = frozenset(definition.name.value for definition in plans.adopted)  # type: ignore[attr-defined]
 
     def pieces(self) -> RunPieces:
@@ -157,7 +160,8 @@ class _Rewriter:
             init=tuple(init),
             methods=tuple(methods),
             hyperparameters=tuple(name for v, name in plan.captured if isinstance(plan.homes[v], Computed)),
-            keeps_batch=plan.keeps_batch,
+            incomparable=plan.incomparable if self.on_lightning else (),
+            batch_mover=plan.batch_mover,
             manual=plan.mode == "manual",
             module_name=module_name,
             trainer_name=trainer_name,
@@ -402,9 +406,7 @@ class _Rewriter:
         if self.plan.mode != "manual" and not summary:
             return node
         kept = {id(getattr(node, name)) for name in skip if getattr(node, name, None) is not None}
-        # each process of a distributed script prints for itself, a Trainer once
-        spread = self.plan.distributed
-        logs = summary and "print" not in self.tree.functions and (spread is None or not spread.group)
+        logs = summary and "print" not in self.tree.functions and not self.plan.prints_everywhere
 
         def change(child: cst.CSTNode) -> cst.CSTNode:
             if id(child) in kept:

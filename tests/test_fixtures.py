@@ -21,6 +21,8 @@ from tests.regenerate_goldens import CASES, FIXTURES, conversion, report_text
 REFUSED = {case for case in CASES if (FIXTURES / case / "refusal.txt").exists()}
 CONVERTED = [case for case in CASES if case not in REFUSED]
 ON_LIGHTNING = (
+    "accelerate_accumulation",
+    "accelerate_metrics",
     "accumulate_clip",
     "best_model",
     "char_rnn",

@@ -150,7 +150,8 @@ def test_a_framework_beside_the_script_is_not_its_code(write: Write) -> None:
     body = "loss = criterion(model(x), y)\naccelerator.backward(loss)\noptimizer.step()"
     text = script(body, before="from accelerate import Accelerator\naccelerator = Accelerator()\n")
     done = run_of({"main.py": text, "accelerate/__init__.py": driver}, write)
-    assert [refusal.code for refusal in done.refusals] == ["LF210"]
+    assert done.text is not None and "self.accelerator.backward(loss)" not in done.text
+    assert "        accelerator.backward(loss)" in done.text and done.elsewhere == ()
 
 
 def test_a_name_that_the_script_gives_another_meaning_comes_under_a_free_one(write: Write) -> None:

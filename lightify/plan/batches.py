@@ -44,7 +44,9 @@ def batch_source(draft: Draft, head: BatchHead) -> cst.BaseExpression | None:
     settled = not (reads & (written | heads))
     host = in_host(draft, head.source, nest.batch_frame) if settled else None
     remade = not plain and not (known and nest.epoch_loop is None)
-    if host is not None and (remade or train_order_changes(draft)):
+    # the last batch of a prepared loader runs code of its own after it, which Lightning does not wait for
+    unfinished = draft.analysis.accelerated and draft.settings.runtime == "lightning"
+    if host is not None and (remade or unfinished or train_order_changes(draft)):
         draft.lazy = True
     return host
 

@@ -9,6 +9,7 @@ import libcst as cst
 from lightify.flow import (
     Binding,
     Expression,
+    Field,
     Frame,
     Step,
     Variable,
@@ -60,7 +61,7 @@ def epoch_names(draft: Draft, epochs: EpochHead) -> list[Step]:
         fixed = offset is None or not (expression_usage(offset, nest.host).reads & usage(whole).writes)
         if fixed and only_read(draft, variable, whole) and (offset is None or is_constant(offset)):
             draft.forced[variable] = Computed(_plus("self.current_epoch", offset))
-        else:
+        elif needed(draft, variable, whole, ()):
             value: cst.BaseExpression = cst.Attribute(cst.Name("self"), cst.Name("current_epoch"))
             if offset is None:
                 names.append(Binding(target, nest.host, value, draft.generated, nest.epoch_loop))  # type: ignore[arg-type]
@@ -76,7 +77,7 @@ def only_read(draft: Draft, variable: Variable, steps: Sequence[Step]) -> bool:
     """True when a loop's counter is not needed anywhere but in the moved code, which never assigns it."""
     nest = draft.nest
     whole = draft.whole()
-    if variable in usage(whole).writes or variable in draft.kept_alive:
+    if variable in usage(whole).writes or variable in draft.kept_alive or isinstance(variable, Field):
         return False
     if variable.frame.is_module and variable.name in draft.around.kept_reads:
         return False
@@ -88,7 +89,8 @@ def only_read(draft: Draft, variable: Variable, steps: Sequence[Step]) -> bool:
 def needed(draft: Draft, variable: Variable, body: Sequence[Step], later: Sequence[Step]) -> bool:
     """True when the value that a loop gives its counter is read by anyone."""
     return (
-        variable in usage(body).reads
+        isinstance(variable, Field)  # its object's other methods may read it
+        or variable in usage(body).reads | draft.kept_alive
         or variable in usage(later).exposed
         or variable in usage(draft.around.after).exposed
         or (variable.frame.is_module and variable.name in draft.around.kept_reads)

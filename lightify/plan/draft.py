@@ -39,7 +39,7 @@ class Draft:
         forced: homes that are decided before liveness is asked.
         kept_alive: variables of the loops that functions read which outlive a batch.
         lazy: the source of batches is made anew for each pass.
-        keeps_batch: the step moves the batch itself.
+        batch_mover: who moves the batch, where the Trainer must not.
         logged, averaged: names of averages that `self.log` keeps, and variables that did before.
         mixed: the precision that the Trainer takes over.
         monitored: names of metrics that callbacks of the Trainer ask for.
@@ -64,7 +64,7 @@ class Draft:
     scheduler_step: Step | None = None
     kept_alive: set[Variable] = field(default_factory=set)
     lazy: bool = False
-    keeps_batch: bool = False
+    batch_mover: str = ""
     logged: set[str] = field(default_factory=set)
     averaged: set[Variable] = field(default_factory=set)
     mixed: Mixed | None = None

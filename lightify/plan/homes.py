@@ -8,9 +8,19 @@ from itertools import groupby
 
 import libcst as cst
 
-from lightify.calls import method_table
 from lightify.facts import Kind
-from lightify.flow import Binding, Field, Frame, Item, Usage, Variable, bound_names, expression_usage, usage
+from lightify.flow import (
+    Binding,
+    Field,
+    Frame,
+    Item,
+    Usage,
+    Variable,
+    bound_names,
+    expression_usage,
+    local_names,
+    usage,
+)
 from lightify.parse import Tree
 from lightify.plan.kinds import Kinds
 from lightify.plan.nest import Nest
@@ -96,7 +106,7 @@ def assign_homes(
     before = around.set_before(nest.host)
     homes: dict[Variable, Home] = dict(forced)
     hyperparameters = _hyperparameters(nest, hooks, mentioned - written, kinds, tree)
-    changed, owned = _changed_fields(tree) | method_table(tree).keys(), set[Variable]()
+    changed, owned = _changed_fields(tree) | tree.methods.keys(), set[Variable]()
     captured: list[Variable] = []
     results: list[Variable] = []
     taken = {home.name for home in homes.values() if isinstance(home, Attribute)}
@@ -202,7 +212,7 @@ def _hyperparameters(
 ) -> Variable | None:
     """The parsed arguments, when the module only reads their fields."""
     spaces = [v for v in mentioned if kinds.of(v) is Kind.NAMESPACE and not isinstance(v, Field)]
-    if len(spaces) != 1:
+    if len(spaces) != 1 or _is_edited(spaces[0], nest, tree):
         return None
     for hook in hooks:
         for step in hook.steps:
@@ -213,12 +223,29 @@ def _hyperparameters(
     return spaces[0]
 
 
+def _is_edited(space: Variable, nest: Nest, tree: Tree) -> bool:
+    """True when a function that stays, or one in the loop, assigns a field: the module's copy would not follow."""
+    for node in tree.parents:
+        if not isinstance(node, (cst.AssignTarget, cst.AugAssign, cst.AnnAssign, cst.Del)):
+            continue
+        head, _, field = (dotted(node.target) or "").partition(".")
+        around = list(tree.ancestors(node)) if field and head == space.name else []
+        if nest.host_loop in around:
+            return True
+        inside = next((a for a in around if isinstance(a, cst.FunctionDef)), None)
+        if inside is not None and inside is not nest.host.function and head not in local_names(inside):
+            return True
+    return False
+
+
 def _reads_fields_only(node: cst.CSTNode, frame: Frame, space: Variable) -> bool:
+    if isinstance(node, (cst.AssignTarget, cst.AugAssign, cst.AnnAssign, cst.Del)):
+        target = node.target
+        if isinstance(target, cst.Attribute) and not _reads_fields_only(target.value, frame, space):
+            return False
     if isinstance(node, cst.Name):
         meaning = frame.resolve(node.value)
         return meaning is not space
-    if isinstance(node, cst.AssignTarget) and isinstance(node.target, cst.Attribute):
-        return _reads_fields_only(node.target.value, frame, space)
     if isinstance(node, cst.Attribute) and isinstance(node.value, cst.Name):
         return True
     return all(_reads_fields_only(child, frame, space) for child in children(node))

@@ -115,14 +115,18 @@ def make_hooks(
     return hooks
 
 
-def without_dead_values(draft: Draft, hook: Hook, hooks: Sequence[Hook]) -> Hook:
-    """Drops assignments that nothing reads any more, when computing them does nothing else."""
+def without_dead_values(draft: Draft, hook: Hook, hooks: Sequence[Hook], tests: Usage) -> Hook:
+    """Drops assignments that nothing reads any more, when computing them does nothing else.
+
+    Args:
+        tests: what the conditions of the loops use.
+    """
     steps = list(hook.steps)
     others = Usage()
     for other in hooks:
         if other is not hook:
             others += hook_usage(other)
-    after = usage(draft.around.after).reads
+    after = usage(draft.around.after).reads | tests.reads
     changed = True
     while changed:
         changed = False

@@ -19,6 +19,7 @@ from lightify.flow import (
     usage,
 )
 from lightify.ledger import Fate
+from lightify.plan import acceleration
 from lightify.plan.averages import Pass, log_averages, replaced
 from lightify.plan.batches import batch_variables, in_host
 from lightify.plan.devices import host_moves, moved_parts, strip_moves
@@ -49,11 +50,13 @@ def idiom(draft: Draft, head: BatchHead) -> Nest:
         draft.nest = keep_best(draft, nest)
         nest = averaged(draft, head, batch)
     body = nest.body
-    if strippable(draft, body, batch):
+    if draft.analysis.accelerated:
+        draft.batch_mover = "accelerate has moved what it prepared"
+    elif strippable(draft, body, batch):
         body = strip_moves(body, batch, draft.kinds, draft.stripped)
         draft.fates.update(draft.stripped.fates)
     elif batch and uses_devices(draft) and not counts(head):
-        draft.keeps_batch = True
+        draft.batch_mover = "the step moves what has to move"
     body = logged(draft, body, head, nest.batch_frame, batch)
     return replace(nest, body=body)
 
@@ -221,6 +224,8 @@ def shows_only(
 def take_host_moves(draft: Draft, homes: Homes) -> tuple[tuple[str, ...], dict[cst.CSTNode, cst.CSTNode]]:
     """Takes `model.to(device)` out of the host; says again after fit what is needed there."""
     handed = {v for v, _ in homes.captured if draft.kinds.of(v) is Kind.MODULE}
+    if draft.analysis.accelerated:
+        return acceleration.back_on_device(draft, handed), {}
     running = [usage([item]).reads for item in draft.around.after if uses_modules(item, draft.kinds)]
     later = {v for v in handed if any(v in reads for reads in running)}
     ran = [item for item in draft.around.before if runs_network(draft, item, handed)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import libcst as cst
 
 from lightify.flow import (
@@ -9,6 +11,7 @@ from lightify.flow import (
     usage,
 )
 from lightify.ledger import Fate
+from lightify.plan.constructions import construction
 from lightify.plan.draft import Draft
 from lightify.plan.homes import Homes
 from lightify.plan.types import (
@@ -39,6 +42,17 @@ def initial_values(draft: Draft, homes: Homes) -> tuple[tuple[tuple[Variable, st
         else:
             captured.append((variable, name))
     return tuple(captured), tuple(initial)
+
+
+def incomparable(draft: Draft, captured: Sequence[tuple[Variable, str]]) -> tuple[str, ...]:
+    """Parameters whose == is no truth: Lightning compares each with the hyperparameters to learn their name."""
+    found = []
+    for variable, name in captured:
+        made = construction(variable, draft.tree, draft.nest.host_loop)
+        full = (draft.tree.qualified(made[1].func) or "") if made is not None else ""
+        if full.startswith(("numpy.", "tqdm.")):
+            found.append(name)
+    return tuple(found)
 
 
 def constant_start(

@@ -15,6 +15,7 @@ from lightify.plan.constructions import scope_nodes
 from lightify.plan.draft import Draft
 from lightify.plan.metrics import Metric, log_statement, metrics_of, printed
 from lightify.plan.mode import Automatic, automatic, exits_of
+from lightify.plan.naming import runtime_alias
 from lightify.plan.nest import Nest
 from lightify.plan.types import FateNote, TrainerOption
 from lightify.query import arguments, block, code, dotted, expression_of, method_call, small, target_names, walk
@@ -106,26 +107,27 @@ def _replaced(draft: Draft, nest: Nest, found: _Best, number: int) -> list[Step]
     """What takes the place of the comparison; empty when it stays as it is."""
     start = _start(draft, found.best)
     frame, later = found.step.frame, nest.epoch_end[number + 1 :]
+    where_from = f"{runtime_alias(draft.tree)}.callbacks"
     callbacks: list[str] = []
     gone: list[cst.BaseStatement] = []
     monitor = f'monitor="{found.metric.name}", mode="{found.mode}"'
     saves = [line for line in found.kept if (call := _save_call(draft, line)) is not None and call]
     where = _place(draft, nest, found, saves[0], later) if len(saves) == 1 else None
     if where is not None and _starts_below(start, found.mode):
-        callbacks.append(f"L.callbacks.ModelCheckpoint({where[0]}{monitor})")
+        callbacks.append(f"{where_from}.ModelCheckpoint({where[0]}{monitor})")
         gone.append(saves[0])
         draft.steps_away.append(f"the best weights are in a Lightning checkpoint, not in {where[1]}")
     patience = _patience(draft, nest, found, later) if start in _infinite(found.mode) else None
     if patience is not None:
         limit, reset = patience
-        callbacks.append(f"L.callbacks.EarlyStopping({monitor}, patience={limit}, check_finite=False)")
+        callbacks.append(f"{where_from}.EarlyStopping({monitor}, patience={limit}, check_finite=False)")
         gone.append(reset)
     if not callbacks:
         return []
     draft.steps_away.append(f"{found.metric.name} is compared with its best in single precision")
     draft.options.append(TrainerOption("callbacks", f"[{', '.join(callbacks)}]"))
     draft.monitored.add(found.metric.name)
-    target = " and ".join(text.removeprefix("L.callbacks.").partition("(")[0] for text in callbacks)
+    target = " and ".join(text.removeprefix(f"{where_from}.").partition("(")[0] for text in callbacks)
     log: Step = Item(log_statement(Metric(found.metric.name, found.metric)), frame)
     orelse = None if patience is not None else found.node.orelse
     rest = [line for line in found.kept if line not in gone]

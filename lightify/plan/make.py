@@ -10,19 +10,20 @@ from lightify.analyze import scope_of
 from lightify.distribution import Distribution
 from lightify.errors import Diagnostic, Refusal
 from lightify.facts import Analysis
-from lightify.flow import expression_usage, usage
+from lightify.flow import Usage, expression_usage, usage
 from lightify.parse import Tree
+from lightify.plan.acceleration import OWNS_STEPS, backwards_of_others
 from lightify.plan.adoption import adopted, unreached
 from lightify.plan.batches import batch_source, in_host, interruptible, start_draws
 from lightify.plan.closures import read_by_closures
 from lightify.plan.draft import Draft, Flatten
 from lightify.plan.exits import assigned_in_expressions, breaks_epochs, ends_early, may_return, unsupported
 from lightify.plan.final_test import final_test
-from lightify.plan.headers import batch_head, epoch_head
+from lightify.plan.headers import BatchHead, EpochHead, batch_head, epoch_head
 from lightify.plan.homes import assign_homes
 from lightify.plan.hooks import make_hooks, without_dead_values
 from lightify.plan.idiom import idiom, take_host_moves, with_summaries
-from lightify.plan.initial import initial_values
+from lightify.plan.initial import incomparable, initial_values
 from lightify.plan.kinds import Kinds
 from lightify.plan.leftovers import drop_unread_values, read_by_run
 from lightify.plan.loader_options import inline_options
@@ -110,6 +111,8 @@ def _plan_of(run: Run, tree: Tree, analysis: Analysis, settings: Settings, bare:
 
 
 def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: Distribution | None) -> Plan | Flatten:
+    if analysis.accelerated:
+        settings = replace(settings, style="faithful")  # what it logs and saves, it does once for all processes
     gone = unwrapped(bare)
     nest = without_gone(nest, gone)
     around = surroundings(nest, tree, gone=gone, methods=settings.style == "idiomatic")
@@ -126,10 +129,14 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
         return problem
     mixed_precision(draft)
     nest = draft.nest = idiom(draft, head)
-    read = automatic(nest, draft.kinds, tree, draft.analysis)
-    window = accumulated(draft, head) if isinstance(read, str) else None
+    read = (
+        OWNS_STEPS
+        if draft.analysis.accelerated
+        else automatic(nest, draft.kinds, tree, draft.analysis, draft.around.rebound)
+    )
+    window = accumulated(draft, head) if isinstance(read, str) and not draft.analysis.accelerated else None
     if window is not None:
-        within = automatic(window.nest, draft.kinds, tree, analysis)
+        within = automatic(window.nest, draft.kinds, tree, analysis, draft.around.rebound)
         if isinstance(within, Automatic) and within.scheduler is None:
             read, nest = replace(within, loss=window.loss), window.nest
             draft.take(window.nest, window.option, window.fates, window.departures)
@@ -157,17 +164,15 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
     hooks = without_training_calls(draft, hooks)
     if source is None and head.while_test is None:
         hooks.insert(1, Hook("train_batches", (), (), result=(head.source, nest.batch_frame)))
-    hooks = [without_dead_values(draft, hook, hooks) for hook in hooks]
+    tests = _tests(head, epochs, nest)
+    hooks = [without_dead_values(draft, hook, hooks, tests) for hook in hooks]
     optimizers, schedulers, extra = make_optimizers(draft, hooks, auto, plain)
     hooks = drop_scheduler_steps(draft, hooks, schedulers)
-    device = device_variable(draft)
+    device = None if draft.analysis.accelerated else device_variable(draft)
     if device is not None and device not in usage([step for hook in hooks for step in hook.steps]).writes:
         draft.forced[device] = Computed("self.device")
     ask_trainer(draft, head)
-    if head.while_test is not None:
-        extra += expression_usage(head.while_test, nest.batch_frame)
-    if epochs is not None and epochs.test is not None:
-        extra += expression_usage(epochs.test, nest.host)
+    extra += tests
     extra.exposed |= {v for v in draft.kept_alive if v.frame is nest.host or v.frame.is_module}
     homes = assign_homes(nest, hooks, draft.forced, draft.around, draft.kinds, tree, extra)
     problem = assigned_in_expressions(draft, homes)
@@ -187,6 +192,8 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
     }
     in_run = [source, validation, *(edits[node] for node in (tested.edits if tested is not None else ()))]
     drop_unread_values(draft, edits, read_by_run(draft, homes, captured, [*filter(None, in_run)], after_fit))
+    shared = plain + (validation is not None) + (tested is not None)
+    spread = distributed(draft, captured, shared)
     return Plan(
         nest=nest,
         mode="automatic" if auto is not None else "manual",
@@ -211,15 +218,28 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
         interruptible=interruptible(draft),
         validation_source=validation,
         after_fit=after_fit,
-        keeps_batch=draft.keeps_batch,
+        batch_mover=draft.batch_mover,
+        backwards_of_others=backwards_of_others(nest, draft.kinds),
         host_edits=edits,
         origins=draft.stripped.origins,
         departures=departures(draft, hooks),
         epochs_while=epochs.test if epochs is not None else None,
         returns=may_return((*nest.body, *nest.epoch_end)),
         unbroken=_unbroken(draft, endable),
-        distributed=distributed(draft, captured, plain + (validation is not None) + (tested is not None)),
+        distributed=spread,
+        prints_everywhere=analysis.accelerated or (spread is not None and bool(spread.group)),
+        incomparable=incomparable(draft, captured),
     )
+
+
+def _tests(head: BatchHead, epochs: EpochHead | None, nest: Nest) -> Usage:
+    """What the conditions of `while` loops use."""
+    found = Usage()
+    if head.while_test is not None:
+        found += expression_usage(head.while_test, nest.batch_frame)
+    if epochs is not None and epochs.test is not None:
+        found += expression_usage(epochs.test, nest.host)
+    return found
 
 
 def _unbroken(draft: Draft, endable: bool) -> str:

@@ -57,10 +57,20 @@ class Automatic:
     end: tuple[Step, ...] = ()  # what leaves no gradients behind, where someone may notice
 
 
-def automatic(nest: Nest, kinds: Kinds, tree: Tree, analysis: Analysis) -> Automatic | str:
-    """Reads the body as one zero_grad, one backward and one step; a text says why it is not that."""
+def automatic(
+    nest: Nest, kinds: Kinds, tree: Tree, analysis: Analysis, rebound: frozenset[str] = frozenset()
+) -> Automatic | str:
+    """Reads the body as one zero_grad, one backward and one step; a text says why it is not that.
+
+    Args:
+        rebound: globals that functions which stay bind anew.
+    """
     read = _automatic(nest, kinds, tree, analysis)
-    return (_what_trains(nest, kinds) or read) if isinstance(read, str) else read
+    if isinstance(read, str):
+        return _what_trains(nest, kinds) or read
+    if read.optimizer.frame.is_module and read.optimizer.name in rebound:
+        return "the optimizer is made anew by a function that the loop calls"
+    return read
 
 
 def _what_trains(nest: Nest, kinds: Kinds) -> str:

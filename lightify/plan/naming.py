@@ -1,22 +1,37 @@
-"""What the modules are called: after the network, the function or the file."""
+"""What the modules are called: after the network, the function or the file; and what the script calls the runtime."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import PurePath
 
 import libcst as cst
 
 from lightify.facts import Analysis, Kind
-from lightify.flow import Variable
+from lightify.flow import Variable, bound_names, declared_elsewhere, local_names
 from lightify.parse import Tree
 from lightify.plan.constructions import construction
 from lightify.plan.runs import Loop
 from lightify.plan.types import Plan
-from lightify.query import dotted, walk
+from lightify.query import block, dotted, walk
 from lightify.recognisers.base import is_module_class
 
 _COMMON = ("main", "train", "training", "fit", "run", "train_model", "training_loop")
+
+
+#: Functions that no training stands in: their own names hide nothing.
+_NO_HOSTS = ("__init__", "forward", "__getitem__")
+
+
+@lru_cache(maxsize=16)
+def runtime_alias(tree: Tree) -> str:
+    """`L`, or another name where the script calls something of its own so."""
+    taken = set(bound_names(block(tree.scope)))
+    for node in tree.parents:
+        if isinstance(node, cst.FunctionDef) and node.name.value not in _NO_HOSTS:
+            taken |= local_names(node) | declared_elsewhere(node)
+    return next(name for name in ("L", "pl", "lit", tree.fresh("lightify_runtime")) if name not in taken)
 
 
 def class_names(plans: Sequence[Plan], tree: Tree, analysis: Analysis) -> list[str]:

@@ -39,7 +39,9 @@ def make_optimizers(
     used = {v for v in cycle.reads if draft.kinds.of(v) is Kind.OPTIMIZER}
     if auto is not None:
         used.add(auto.optimizer)
-    used -= cycle.writes
+    used -= cycle.writes | {v for v in used if v.frame.is_module and v.name in draft.around.rebound}
+    if draft.analysis.accelerated:
+        used.clear()  # what accelerate prepared counts and skips its own steps
     host_reads = usage(draft.around.after).exposed
     schedulers: list[tuple[Made, str]] = []
     extra = Usage()

@@ -13,6 +13,7 @@ from lightify.flow import (
     read_names,
     usage,
 )
+from lightify.plan import acceleration
 from lightify.plan.constructions import construction, scope_nodes
 from lightify.plan.draft import Draft
 from lightify.plan.headers import EpochHead
@@ -69,6 +70,8 @@ def trainer_options(draft: Draft, epochs: EpochHead | None, auto: Automatic | No
 
 
 def device_options(draft: Draft) -> list[TrainerOption]:
+    if draft.analysis.accelerated and (own := acceleration.device_options(draft)) is not None:
+        return own
     text = device_text(draft)
     chosen = automatic_choice(draft, text) if draft.settings.style == "idiomatic" and text else None
     if chosen is not None:

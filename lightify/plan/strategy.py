@@ -15,7 +15,9 @@ from lightify.errors import Refusal
 from lightify.facts import Kind
 from lightify.flow import Field, Item, Variable, local_names
 from lightify.ledger import Fate
+from lightify.parse import Tree
 from lightify.plan.draft import Draft
+from lightify.plan.naming import runtime_alias
 from lightify.plan.processes import number_of_processes, unfit
 from lightify.plan.types import Distributed, FateNote, Plans, TrainerOption
 from lightify.query import code, dotted, small, walk
@@ -41,7 +43,7 @@ def strategy_options(draft: Draft) -> list[TrainerOption]:
     if found.processes is not None:
         draft.steps_away.extend(_OWN_LAUNCH)
         return [
-            TrainerOption("strategy", _given(found, _strategy(found), '"auto"')),
+            TrainerOption("strategy", _given(found, _strategy(found, draft.tree), '"auto"')),
             TrainerOption("devices", _given(found, number_of_processes(draft) or '"auto"', "1")),
             *([] if found.processes.samplers else [TrainerOption("use_distributed_sampler", "False")]),
         ]
@@ -50,7 +52,7 @@ def strategy_options(draft: Draft) -> list[TrainerOption]:
     if not found.launch.spawned:
         nodes = 'int(os.environ.get("GROUP_WORLD_SIZE", 1))'
     options = [
-        TrainerOption("strategy", _given(found, _strategy(found), '"auto"')),
+        TrainerOption("strategy", _given(found, _strategy(found, draft.tree), '"auto"')),
         TrainerOption("devices", _given(found, here, "1")),
     ]
     if nodes != "1":
@@ -155,13 +157,13 @@ def _unfit(draft: Draft, found: Distribution, captured: Sequence[tuple[Variable,
     return _condition_out_of_sight(draft, found) or _used_before(draft, found)
 
 
-def _strategy(found: Distribution) -> str:
+def _strategy(found: Distribution, tree: Tree) -> str:
     if not found.arguments:
         return '"ddp"'
     if found.arguments == (("find_unused_parameters", "True"),):
         return '"ddp_find_unused_parameters_true"'
     given = ", ".join(f"{name}={value}" for name, value in found.arguments)
-    return f"L.strategies.DDPStrategy({given})"
+    return f"{runtime_alias(tree)}.strategies.DDPStrategy({given})"
 
 
 def _per_machine(launch: Launch, draft: Draft) -> str:

@@ -166,7 +166,10 @@ class Plan:
     sized_lazily: bool = False  # the pass starts when the first batch is asked for
     interruptible: bool = False  # the host goes on after an exception
     departures: tuple[str, ...] = ()
-    keeps_batch: bool = False  # the step moves the batch itself
+    batch_mover: str = ""  # who moves the batch, where the Trainer must not
+    prints_everywhere: bool = False  # each process of the script prints for itself, a Trainer once
+    incomparable: tuple[str, ...] = ()  # parameters whose == is no truth
+    backwards_of_others: frozenset[cst.Call] = frozenset()  # sites of objects that are handed the loss
     host_edits: Mapping[cst.CSTNode, cst.CSTNode] = field(default_factory=dict)
     origins: Mapping[cst.CSTNode, cst.CSTNode] = field(default_factory=dict)  # statements made anew to the source's
     steps_while: cst.BaseExpression | None = None

@@ -70,7 +70,7 @@ def evaluation_of(draft: Draft, plain: bool, optimizer: Variable | None) -> Eval
 def prepared(draft: Draft, found: Evaluation) -> Evaluation:
     """The evaluation without what the Trainer does for it."""
     batch = batch_variables(draft, found.head, found.frame)
-    if not draft.keeps_batch and strippable(draft, found.body, batch):
+    if not draft.batch_mover and strippable(draft, found.body, batch):
         stripped = strip_moves(found.body, batch, draft.kinds, draft.stripped)
         draft.fates.update(draft.stripped.fates)
         found = replace(found, body=stripped)

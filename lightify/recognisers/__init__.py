@@ -6,7 +6,7 @@ import libcst as cst
 
 from lightify.facts import Kind
 from lightify.parse import Tree
-from lightify.recognisers import data, foreign, modules, optimizers, steps
+from lightify.recognisers import accelerators, data, foreign, modules, optimizers, steps
 from lightify.recognisers.base import Recogniser
 
 #: Which nodes go to which recogniser, in order.
@@ -15,11 +15,12 @@ REGISTRY: tuple[tuple[Recogniser, tuple[type[cst.CSTNode], ...]], ...] = (
     (optimizers.recognise, (cst.Assign, cst.AnnAssign, cst.Call, cst.Attribute)),
     (data.recognise, (cst.Assign, cst.AnnAssign)),
     (steps.recognise, (cst.Call,)),
+    (accelerators.recognise, (cst.Assign, cst.AnnAssign, cst.Call, cst.Param)),
     (foreign.recognise, (cst.ClassDef, cst.Call, cst.Import, cst.ImportFrom)),
 )
 
 
 def kind_of_value(value: cst.BaseExpression, tree: Tree) -> Kind | None:
     """What an expression makes, as far as the construction itself tells."""
-    kinds = (read(value, tree) for read in (modules.kind_of, optimizers.kind_of, data.kind_of))
+    kinds = (read(value, tree) for read in (modules.kind_of, optimizers.kind_of, data.kind_of, accelerators.kind_of))
     return next((kind for kind in kinds if kind is not None), None)

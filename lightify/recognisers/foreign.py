@@ -11,7 +11,6 @@ from lightify.parse import Tree
 from lightify.query import method_call
 
 _FRAMEWORKS = {
-    "accelerate.Accelerator": ("LF210", "the loop is driven by accelerate, which owns devices, steps and gradients"),
     "torch.distributed.rpc": ("LF211", "training runs over torch.distributed.rpc; a Trainer has no such processes"),
     "torch.distributed.tensor.parallel": ("LF212", "tensor parallelism is set up by hand"),
     "horovod.torch": ("LF213", "training is distributed by Horovod"),

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from lightify.ledger import Fate
+from tests.converter.processes import in_two_processes
 from tests.converter.scripts import FORWARD, STEP, converted, script
 from tests.regenerate_goldens import FIXTURES, conversion
 
@@ -200,57 +199,6 @@ def test_the_wrapper_stays_where_no_strategy_does_the_same(text: str, reason: st
     )
 
 
-LAUNCH = """\
-import faulthandler, os, pathlib, runpy, signal, socket, sys
-
-os.environ["OMP_NUM_THREADS"] = "1"  # as torchrun sets it; Lightning would choose another number
-import torch, lightify.runtime, lightning  # once, before the processes part
-import torch.distributed as dist
-
-os.environ.update(WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", GROUP_RANK="0", GROUP_WORLD_SIZE="1", MASTER_ADDR="127.0.0.1")
-
-
-def leave():
-    dist.barrier()
-    sys.stdout.flush()
-    os._exit(0)  # gloo's threads may wait for ever while the wrapper and its group are torn down
-
-
-def train(name, rank):
-    dist.destroy_process_group = leave  # the last line of a source
-    faulthandler.dump_traceback_later(150, exit=True)  # a process that waits for ever says where
-    if "spawn" in name:
-        runpy.run_path(name, run_name="__mp_main__")["worker"](rank, 2, 3)
-    else:
-        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), TORCHELASTIC_RUN_ID="test")
-        runpy.run_path(name, run_name="__main__")
-    if dist.is_initialized():
-        leave()
-
-
-for name in sys.argv[1:]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = os.environ["MASTER_PORT"] = str(probe.getsockname()[1])
-    pathlib.Path(name).write_text(pathlib.Path(name).read_text().replace("29642", port))
-    pids = []
-    for rank in (0, 1):
-        pids.append(os.fork())
-        if pids[-1] == 0:
-            try:
-                train(name, rank)
-            finally:
-                os._exit(1)
-    while pids:
-        pid, status = os.wait()
-        pids.remove(pid)
-        if status:
-            for other in pids:
-                os.kill(other, signal.SIGKILL)
-            sys.exit(f"{name} failed")
-"""
-
-
 @pytest.mark.slow
 def test_two_processes_train_as_before(tmp_path: Path) -> None:
     """Under torchrun's environment and spawned, with both runtimes; each process has batch norms of its own."""
@@ -262,11 +210,8 @@ def test_two_processes_train_as_before(tmp_path: Path) -> None:
             text = conversion(case, runtime=runtime).text
             assert text is not None and "strategy=" in text
             scripts[f"{case}_{runtime}.py"] = text
-    for name, text in scripts.items():
-        (tmp_path / name).write_text(text, encoding="utf-8")
-    command = [sys.executable, "-c", LAUNCH, *scripts]
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False)
-    assert run.returncode == 0, run.stderr[-3000:]
-    found = re.findall(r"rank (\d): (.*?)weights (\w{64})", run.stdout)  # (rank, names of parameters, digest)
+    found = re.findall(
+        r"rank (\d): (.*?)weights (\w{64})", in_two_processes(scripts, tmp_path)
+    )  # (rank, names of parameters, digest)
     assert [rank for rank, *_ in sorted(found)] == ["0"] * 6 + ["1"] * 6
     assert len(set(found)) == 4, found  # one for each rank of each script, in all three forms

@@ -6,7 +6,7 @@ from textwrap import indent
 
 import pytest
 
-from tests.converter.scripts import SETUP, STEP, converted, methods, script
+from tests.converter.scripts import PROLOGUE, SETUP, STEP, converted, methods, script
 
 LOCALS = {
     "set and read in one batch": script(f"{STEP}\nn = len(x)\nprint(n)"),
@@ -51,6 +51,23 @@ def test_a_result_that_may_stay_unset_starts_with_its_old_value() -> None:
 def test_the_epoch_is_computed(epochs: str, shown: str) -> None:
     text = script(end="print('epoch', epoch)", epochs=f"for epoch in {epochs}:", before="first = 1\n")
     assert shown in methods(converted(text).text)["on_train_epoch_end"]
+
+
+def test_an_epoch_that_nobody_reads_has_no_name() -> None:
+    done = converted(script(before="first = 1", epochs="for epoch in range(first, 3):"))
+    assert "on_train_epoch_start" not in methods(done.text)
+    assert done.findings == ()
+
+
+def test_what_compares_to_no_truth_is_not_compared_with_the_hyperparameters() -> None:
+    made = "args = ArgumentParser().parse_args([])\nargs.k = 2\nbar = tqdm(range(9))\n"
+    step = f"{STEP}\nbar.update(args.k)"
+    run = f"{SETUP}{made}for x, y in train_loader:\n{indent(step, '    ')}"
+    imports = "from argparse import ArgumentParser\nfrom tqdm.auto import tqdm\n"
+    text = f"{PROLOGUE}{imports}def main():\n{indent(run, '    ')}\nmain()\n"
+    kept = {runtime: methods(converted(text, runtime=runtime).text)["__init__"] for runtime in ("bundled", "lightning")}
+    assert "self.save_hyperparameters(args)" in kept["bundled"]
+    assert "self.save_hyperparameters(args, ignore=['bar'])" in kept["lightning"]
 
 
 def test_the_batch_number_is_batch_idx() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from textwrap import indent
+
 import pytest
 
-from tests.converter.scripts import STEP, converted, methods, script
+from tests.converter.scripts import PROLOGUE, SETUP, STEP, converted, methods, script
 
 DEVICE = "device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')\nmodel.to(device)\n"
 
@@ -278,3 +280,10 @@ def test_only_what_changes_is_called_a_departure() -> None:
     said = "summaries are logged, not printed"
     assert said not in converted(script(), style="idiomatic").departures
     assert said in converted(script(end="print(f'{loss:.3f}')"), style="idiomatic").departures
+
+
+def test_a_member_of_a_class_is_no_device_of_the_script() -> None:
+    run = f"{SETUP}for x, y in train_loader:\n{indent(STEP, '    ')}\n"
+    text = f"{PROLOGUE}class Place:\n    GPU = 'cuda'\ndef main():\n{indent(run, '    ')}\nmain()\n"
+    done = converted(text)
+    assert done.text is not None and 'accelerator="auto"' in done.text

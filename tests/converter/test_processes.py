@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from lightify.ledger import Fate
+from tests.converter.processes import in_two_processes
 from tests.converter.scripts import converted, methods
-from tests.converter.test_distribution import LAUNCH
 
 TORCHRUN = """\
 import hashlib
@@ -273,28 +273,22 @@ def test_each_statement_has_one_fate() -> None:
         assert {(e.fate, e.target) for e in missing} == {(Fate.REPLACED, "Trainer(strategy=...)")}
 
 
+SCRIPTS = {"torchrun": TORCHRUN, "spawn": SPAWN}
+
+
 @pytest.mark.slow
 def test_two_processes_train_as_before(tmp_path: Path) -> None:
     """Started by torchrun's environment as by the source; or by the Trainer, where the source spawned them."""
-    for name, text in {"torchrun": TORCHRUN, "spawn": SPAWN}.items():
-        (tmp_path / f"{name}_source.py").write_text(text, encoding="utf-8")
-        (tmp_path / f"{name}_result.py").write_text(converted(text, style="idiomatic").text or "", encoding="utf-8")
-    started = _weights(tmp_path, "-c", LAUNCH, "torchrun_source.py", "torchrun_result.py", "spawn_source.py")
-    started += _weights(tmp_path, "spawn_result.py", "2")
-    assert len(started) == 8
-    assert len(set(started[:4])) == len(set(started[4:])) == 1
-
-
-def _weights(folder: Path, *command: str) -> list[str]:
-    """What the processes of a command say of their weights."""
+    results = {name: converted(text, style="idiomatic").text or "" for name, text in SCRIPTS.items()}
+    scripts = {**{f"{name}_source.py": text for name, text in SCRIPTS.items()}, "torchrun.py": results["torchrun"]}
+    started = in_two_processes(scripts, tmp_path)
+    (tmp_path / "result.py").write_text(results["spawn"], encoding="utf-8")
+    command = [sys.executable, "result.py", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     run = subprocess.run(
-        [sys.executable, *command],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200, check=False
     )
     assert run.returncode == 0, run.stderr[-3000:]
-    return re.findall(r"weights (\w{64})", run.stdout)
+    weights = re.findall(r"weights (\w{64})", started + run.stdout)  # two of each source, two of each result
+    assert len(weights) == 8
+    assert sorted(weights.count(each) for each in set(weights)) == [4, 4]

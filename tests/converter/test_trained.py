@@ -98,7 +98,96 @@ def train(limit, tolerance=0.1):
 
 """
 
+CHANGED = """
+import argparse
+
+
+class Config:
+    weight = 1.0
+
+
+class Base:
+    def fit(self, model):
+        self.optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for self.epoch in range(2):
+            for x, y in train_loader:
+                self.optimizer.zero_grad()
+                self.loss(model(x), y).backward()
+                self.optimizer.step()
+
+
+class Scaled(Base):
+    def loss(self, out, y):
+        return criterion(out, y) * (self.epoch + 1)
+
+
+def lower():
+    global scale
+    scale = scale * 0.5
+
+
+def restart():
+    global optimizer
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+
+
+def weighted(weight, factor):
+    for x, y in train_loader:
+        optimizer.zero_grad()
+        loss = criterion(model(x), y) * weight * factor
+        loss.backward()
+        optimizer.step()
+        Config.weight *= 0.9
+        lower()
+
+
+def collected(seen=[]):
+    for x, y in train_loader:
+        optimizer.zero_grad()
+        loss = criterion(model(x), y)
+        loss.backward()
+        optimizer.step()
+        seen.append(len(x))
+    return len(seen)
+
+
+scale, L = 1.0, 2.0
+Scaled().fit(model)
+for epoch in range(2):
+    weighted(Config.weight, scale)
+for epoch in range(2):
+    seen = collected()
+print(scale, L, seen)
+for epoch in range(3):
+    if epoch == 1:
+        restart()
+    for x, y in train_loader:
+        optimizer.zero_grad()
+        loss = criterion(model(x), y)
+        loss.backward()
+        optimizer.step()
+parser = argparse.ArgumentParser()
+parser.add_argument("--lr", type=float, default=0.1)
+args = parser.parse_args([])
+for epoch in range(2):
+    for x, y in train_loader:
+        optimizer.zero_grad()
+        loss = criterion(model(x), y) * args.lr
+        loss.backward()
+        optimizer.step()
+    args.lr *= 0.5
+last, now = 9.0, 8.0
+while last - now > 1e-2:
+    last = now
+    optimizer.zero_grad()
+    loss = criterion(model(data[:20][0]), data[:20][1]) * args.lr
+    loss.backward()
+    optimizer.step()
+    now = loss.item()
+"""
+
 SCRIPTS = {
+    "what changes while a function runs": script("pass", after=CHANGED, **ELSEWHERE),
     "examples drawn by Python's random": script(
         f"x, y = data[random.sample(range(30), 8)]\n{STEP}",
         before="import random\nrandom.seed(0)\n",

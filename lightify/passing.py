@@ -1,0 +1,115 @@
+"""What a call hands to the function that it runs: an alias where that is safe, else a binding."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import libcst as cst
+
+from lightify.flow import Binding, Expression, Frame, Item, Step, Variable, bound_names, declared_elsewhere, parameters
+from lightify.parse import Tree
+from lightify.query import arguments, block, dotted, is_constant, method_call, walk
+
+
+def bind(
+    call: cst.Call,
+    function: cst.FunctionDef,
+    receiver: cst.BaseExpression | None,
+    item: Item,
+    frame: Frame,
+    tree: Tree,
+) -> list[Step] | str:
+    """Lets parameters stand for what the call gives, or binds them; a text says why the call can't be opened."""
+    given = arguments(call)
+    if given.starred:
+        return f"the call of {function.name.value} hides arguments behind a star"
+    if any(isinstance(p, cst.Param) for p in (function.params.star_arg, function.params.star_kwarg)):
+        return f"{function.name.value} takes a variable number of arguments"
+    positional = [receiver, *given.positional] if receiver is not None else list(given.positional)
+    names = parameters(function)
+    if len(positional) > len(names):
+        return f"the call of {function.name.value} gives too many arguments"
+    written = bound_names(block(function.body)) - declared_elsewhere(function)
+    changed = _changed_by(function, tree)
+    bindings: list[Step] = []
+    for number, param in enumerate(names):
+        name = param.name.value
+        if number < len(positional):
+            value, source = positional[number], item.frame
+        elif name in given.keyword:
+            value, source = given.keyword[name], item.frame
+        elif param.default is not None:
+            if _collects(param, function):
+                return f"{function.name.value} keeps what it collects in the default of {name}"
+            value, source = param.default, frame.outer or item.frame
+        else:
+            return f"the call of {function.name.value} gives no {name}"
+        alias = _alias(value, source, changed) if name not in written else None
+        if alias is not None:
+            frame.stand_for(name, alias)
+        else:
+            bindings.append(Binding(cst.Name(name), frame, value, source, item.node))
+    return bindings
+
+
+def _collects(param: cst.Param, function: cst.FunctionDef) -> bool:
+    """True for `log=[]` that the function fills: the one default outlives each call."""
+    if not isinstance(param.default, (cst.List, cst.Dict, cst.Set, cst.Call, cst.ListComp, cst.DictComp, cst.SetComp)):
+        return False
+    if isinstance(param.default, (cst.List, cst.Dict)) and not param.default.elements:
+        return True
+    return any(dotted(_changed(node)) == param.name.value for node in walk(function.body))
+
+
+def _changed(node: cst.CSTNode) -> cst.CSTNode | None:
+    """What a node may change in place."""
+    used = method_call(node)
+    if used is not None:
+        return used[0]
+    if isinstance(node, (cst.AssignTarget, cst.AugAssign, cst.Del)):
+        target = node.target
+        return target.value if isinstance(target, (cst.Subscript, cst.Attribute)) else target
+    return None
+
+
+def _alias(value: cst.BaseExpression, frame: Frame, changed: frozenset[str]) -> Variable | Expression | None:
+    """What a parameter stands for, where that stays the same while the function runs."""
+    if (dotted(value) or "").rpartition(".")[2] in changed:
+        return None
+    if isinstance(value, cst.Name) and not is_constant(value):
+        return frame.resolve(value.value)
+    if is_constant(value) and not isinstance(value, (cst.List, cst.Dict, cst.Set, cst.Call)):
+        return Expression(value, frame)
+    if isinstance(value, cst.Attribute) and dotted(value) is not None:
+        return Expression(value, frame)
+    if isinstance(value, cst.Subscript) and dotted(value.value) is not None and _fixed_index(value):
+        return Expression(value, frame)
+    return None
+
+
+@lru_cache(maxsize=256)
+def _changed_by(function: cst.FunctionDef, tree: Tree) -> frozenset[str]:
+    """Names of other scopes and fields of objects that a function may bind anew, or what it calls."""
+    names: set[str] = set()
+    seen: set[cst.FunctionDef] = set()
+    waiting = [function]
+    while waiting:
+        current = waiting.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        names |= declared_elsewhere(current)
+        for node in walk(current.body):
+            if isinstance(node, cst.Call):
+                called = (dotted(node.func) or "").rpartition(".")[2]
+                waiting += [*tree.methods.get(called, ()), *filter(None, [tree.functions.get(called)])]
+            elif isinstance(node, (cst.AssignTarget, cst.AugAssign, cst.AnnAssign, cst.For)):
+                stored = (dotted(part) or "" for part in walk(node.target))
+                names |= {name.rpartition(".")[2] for name in stored if "." in name}
+    return frozenset(names)
+
+
+def _fixed_index(node: cst.Subscript) -> bool:
+    """True for `loaders["train"]`."""
+    index = node.slice[0].slice if len(node.slice) == 1 else None
+    return isinstance(index, cst.Index) and isinstance(index.value, cst.SimpleString)
