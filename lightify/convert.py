@@ -87,23 +87,35 @@ def _convert(source: Source, settings: Settings) -> Conversion:
     )
 
 
+#: With its own launch and samplers, Lightning's first step was seen to differ from the script's.
+_UNSHOWN = "the lightning package trains other numbers when it starts them"
+
+
 def _planned(tree: Tree, settings: Settings) -> tuple[Tree, Analysis, Plans | Refusal]:
     """Plans the script without its own wrapper for several devices, or as it is where no strategy does the same."""
-    bare = distribution(tree, identical=settings.style == "faithful")
+    identical = settings.style == "faithful"
+    bare = distribution(tree, identical=identical, alone=_UNSHOWN if settings.runtime == "lightning" else "")
     reason = bare if isinstance(bare, str) else ""
-    if isinstance(bare, Distribution):
+    while isinstance(bare, Distribution):
         analysis = analyze(bare.tree)
         plans = make_plans(bare.tree, analysis, settings, bare)
         reason = undistributed(plans)
         if isinstance(plans, Plans) and not reason:
-            return bare.tree, analysis, plans
-        reason = bare.kept(reason)
+            return bare.tree, analysis, _noted(plans, bare.note)
+        if bare.processes is None:
+            reason = bare.kept(reason)
+            break
+        bare = distribution(tree, identical=identical, alone=reason)
     analysis = analyze(tree)
     plans = make_plans(tree, analysis, settings)
-    if reason and isinstance(plans, Plans):
-        runs = tuple(replace(plan, reasons=(*plan.reasons, reason)) for plan in plans.runs)
-        plans = replace(plans, runs=runs)
-    return tree, analysis, plans
+    return tree, analysis, _noted(plans, reason) if isinstance(plans, Plans) else plans
+
+
+def _noted(plans: Plans, reason: str) -> Plans:
+    """The plans with one more reason why they are not better ones."""
+    if not reason:
+        return plans
+    return replace(plans, runs=tuple(replace(plan, reasons=(*plan.reasons, reason)) for plan in plans.runs))
 
 
 def _reasons(tree: Tree, plans: Plans) -> tuple[str, ...]:

@@ -9,9 +9,12 @@ import libcst as cst
 from lightify.parse import Tree, syntax_of
 from lightify.query import dotted, small
 
+#: What `__future__` offered to Python 2.
+_PAST = ("print_function", "division", "absolute_import", "unicode_literals", "with_statement", "generators")
+
 
 def drop_unused_imports(
-    script: cst.Module, generated: str, tree: Tree, defined: frozenset[str], brought: frozenset[str]
+    script: cst.Module, generated: str, tree: Tree, defined: frozenset[str], brought: frozenset[str], *, settled: bool
 ) -> tuple[str, frozenset[cst.CSTNode]]:
     """Returns the script's text and the top-level imports that are gone.
 
@@ -21,6 +24,7 @@ def drop_unused_imports(
         generated: statements that will be added to the script.
         defined: names that the script now defines itself.
         brought: names that imports for code of other files bind.
+        settled: features of `__future__` that Python 3 has are gone, too.
     """
     before = _loaded(tree.source.text) | brought
     text = script.code
@@ -33,7 +37,8 @@ def drop_unused_imports(
     for statement in script.body:
         inner = small(statement)
         if isinstance(inner, (cst.Import, cst.ImportFrom)) and not isinstance(inner.names, cst.ImportStar):
-            names = [alias for alias in inner.names if _bound(alias) not in gone]
+            past = settled and _module(statement) == "__future__"
+            names = [a for a in inner.names if _bound(a) not in gone and not (past and _bound(a) in _PAST)]
             if len(names) < len(inner.names):
                 kept[statement] = names
             elif names:

@@ -15,6 +15,7 @@ from lightify.plan.runs import Loop
 from lightify.plan.surroundings import interrupt_handler
 from lightify.plan.types import Plans
 from lightify.query import block, code, is_docstring, joined, map_children, negated, small
+from lightify.settings import Settings
 from lightify.substitute import substitute
 
 IMPORT_SLOT = "__lightify_import__"
@@ -29,13 +30,14 @@ def fit_slot(number: int) -> str:
 
 
 def script_around(
-    tree: Tree, plans: Plans, unbroken: Sequence[str], generated: Sequence[str], *, on_lightning: bool
+    tree: Tree, plans: Plans, unbroken: Sequence[str], generated: Sequence[str], trainer: str, settings: Settings
 ) -> tuple[str, frozenset[cst.CSTNode]]:
     """Returns the text of what stays and the imports that are gone.
 
     Args:
         unbroken: when the else of each run's loop runs; empty: always.
         generated: the code of the classes and runs, which uses imports, too.
+        trainer: its name.
     """
     module, brought = with_code_from_elsewhere(tree, plans)
     loops: dict[cst.CSTNode, int] = {plan.nest.host_loop: n for n, plan in enumerate(plans.runs)}
@@ -44,7 +46,11 @@ def script_around(
     for plan in plans.runs:
         for node, names in plan.unset.items():
             unset[node].update(dict.fromkeys(names))
-    handlers = {interrupt_handler(plan.nest.host_loop, tree) for plan in plans.runs} if on_lightning else set()
+    handlers = (
+        {interrupt_handler(plan.nest.host_loop, tree) for plan in plans.runs}
+        if settings.runtime == "lightning"
+        else set()
+    )
     tops = [_class_place(plan.nest.host_loop, module, tree) for plan in plans.runs]
     last_import = _last_import(module)
 
@@ -92,8 +98,13 @@ def script_around(
         return changed
 
     adopted = frozenset(definition.name.value for definition in plans.adopted)  # type: ignore[attr-defined]
-    script = substitute(change(module), lambda name: cst.Name(name) if name in adopted else None)
-    return drop_unused_imports(script, "\n".join(generated), tree, adopted, brought)  # type: ignore[arg-type]
+    spread = [plan.distributed for plan in plans.runs if plan.distributed is not None]
+    answers = {name: f"{trainer}.{attribute}" for one in spread for attribute, name in one.asked.items()}
+    answers |= {name: name for name in adopted}
+    script = substitute(change(module), lambda name: cst.parse_expression(answers[name]) if name in answers else None)
+    assert isinstance(script, cst.Module)
+    settled = settings.style == "idiomatic"
+    return drop_unused_imports(script, "\n".join(generated), tree, adopted, brought, settled=settled)
 
 
 def _apart(definition: cst.BaseStatement, following: Sequence[cst.BaseStatement]) -> cst.BaseStatement:
@@ -139,6 +150,8 @@ def _class_place(loop: Loop, module: cst.Module, tree: Tree) -> cst.CSTNode:
     for number in range(end):
         if isinstance(body[number], (cst.FunctionDef, cst.ClassDef)) or _is_import(body[number]):
             place = number + 1
+    while place < end and is_docstring(body[place]):
+        place += 1
     return body[place] if place < len(body) else body[end]
 
 

@@ -109,7 +109,7 @@ def rewrite(tree: Tree, plans: Plans, settings: Settings) -> Pieces:
     runs = tuple(_Rewriter(tree, plan, plans, settings).pieces() for plan in plans.runs)
     generated = [text for run in runs for text in run.code]
     script, dropped = script_around(
-        tree, plans, [run.unbroken for run in runs], generated, on_lightning=settings.runtime == "lightning"
+        tree, plans, [run.unbroken for run in runs], generated, runs[0].trainer_name, settings
     )
     lacking = [line for plan in plans.runs if plan.distributed is not None for line in plan.distributed.imports]
     if any(plan.nest.contexts for plan in plans.runs) and "contextlib" not in tree.imports:

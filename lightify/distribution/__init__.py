@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import libcst as cst
 
 from lightify.distribution.buffers import needs_sync, without_gradients
 from lightify.distribution.holders import Holder, Holders, Unclear, follow, trains
 from lightify.distribution.launch import Launch, launch_of
+from lightify.distribution.processes import Processes, own_processes
 from lightify.distribution.wrapping import Wrapping, enclosing_function, find_wrapping, is_repeatable
 from lightify.errors import SourceSpan
 from lightify.parse import Tree, edited
@@ -33,6 +34,9 @@ class Distribution:
         arguments: of the wrapper, as text.
         launch: how the processes are started; None for a wrapper that splits batches in one process.
         syncs_buffers: evaluation reads statistics that the wrapper kept equal.
+        processes: what the Trainer does instead of the script's own processes; None where they stay.
+        merged: tests whose branches are the same without those, and that branch.
+        note: why they stay.
     """
 
     wrapper: str
@@ -47,17 +51,22 @@ class Distribution:
     arguments: tuple[tuple[str, str], ...]
     launch: Launch | None
     syncs_buffers: bool
+    processes: Processes | None = None
+    merged: Mapping[cst.CSTNode, cst.CSTNode] = field(default_factory=dict)
+    note: str = ""
 
     def kept(self, reason: str) -> str:
         """The sentence that says why the script keeps its wrapper."""
         return _kept(self.wrapper, reason)
 
 
-def distribution(tree: Tree, *, identical: bool) -> Distribution | str | None:
+def distribution(tree: Tree, *, identical: bool, alone: str = "") -> Distribution | str | None:
     """The script without its wrapper; a text says why it keeps it, None that it has none.
 
     Args:
-        identical: no number may change: DataParallel splits each batch, which no strategy does.
+        identical: no number may change (DataParallel splits each batch, which no strategy does), and the script
+            starts its processes itself.
+        alone: why it starts them itself where that is known already.
     """
     if "DataParallel" not in tree.text:
         return None
@@ -69,7 +78,7 @@ def distribution(tree: Tree, *, identical: bool) -> Distribution | str | None:
             return _kept(
                 wrapper, "it splits batches in one process, no strategy does (--style idiomatic starts several)"
             )
-        bare = _bare(tree, wrapper, wrapping) if isinstance(wrapping, Wrapping) else wrapping
+        bare = _bare(tree, wrapper, wrapping, identical, alone) if isinstance(wrapping, Wrapping) else wrapping
         return _kept(wrapper, bare) if isinstance(bare, str) else bare
     return None
 
@@ -78,30 +87,36 @@ def _kept(wrapper: str, reason: str) -> str:
     return f"the script keeps its own {wrapper}: {reason}"
 
 
-def _bare(tree: Tree, wrapper: str, wrapping: Wrapping) -> Distribution | str:
+def _bare(tree: Tree, wrapper: str, wrapping: Wrapping, identical: bool, alone: str) -> Distribution | str:
     """The script without the wrapper; a text says why it needs it."""
+    launch = launch_of(tree) if wrapper == "DistributedDataParallel" else None
+    if isinstance(launch, str):
+        return launch
+    own, note = None, alone
+    if launch is not None and not identical and not alone:
+        try:
+            own = own_processes(tree, wrapping, launch)
+        except Unclear as reason:
+            note = str(reason)
     try:
-        found = follow(tree, wrapping)
+        found = follow(tree, wrapping, prefixed=own is None)
     except Unclear as reason:
         return str(reason)
     if any(tree.linked(node) is not None for node in found.edits):
         return "another file knows of the wrapper"
-    problem = _trains_apart(tree, found) or _condition_changes(tree, wrapping)
-    alone = wrapper == "DataParallel"
-    syncs = False if alone else needs_sync(tree, found)
-    launch = None if alone else launch_of(tree)
-    for part in (problem, syncs, launch):
-        if isinstance(part, str) and part:
-            return part
-    assert not isinstance(launch, str) and isinstance(syncs, bool)
-    bare = edited(tree, found.edits)
+    syncs = needs_sync(tree, found) if launch is not None else False
+    problem = _trains_apart(tree, found) or _condition_changes(tree, wrapping) or (syncs if syncs is not True else "")
+    if problem:
+        return problem
+    edits = {**(own.edits if own is not None else {}), **found.edits}
+    bare = edited(tree, edits)
     successor = dict(zip(tree.spans, bare.spans))
-    changed = frozenset(new for old, new in successor.items() if _was_edited(old, found.edits))
+    changed = frozenset(new for old, new in successor.items() if _was_edited(old, edits))
     gone = _gone(bare, {successor[_statement(call, tree)] for call in wrapping.calls})
     return Distribution(
         wrapper=wrapper,
         tree=bare,
-        gone=gone,
+        gone=gone | {successor[node] for node in (own.gone if own is not None else ())},  # type: ignore[index]
         changed=changed,
         holders=_renewed(found.names, successor),
         inside=_renewed(found.inside, successor),
@@ -110,8 +125,25 @@ def _bare(tree: Tree, wrapper: str, wrapping: Wrapping) -> Distribution | str:
         condition=wrapping.condition,
         arguments=wrapping.arguments,
         launch=launch,
-        syncs_buffers=syncs,
+        syncs_buffers=syncs is True,
+        processes=own,
+        merged=_merged(bare, changed) if own is not None else {},
+        note=f"the script starts its processes itself: {note}" if note else "",
     )
+
+
+def _merged(tree: Tree, changed: frozenset[cst.CSTNode]) -> dict[cst.CSTNode, cst.CSTNode]:
+    """`main()` for a test whose branches both say that now."""
+    found: dict[cst.CSTNode, cst.CSTNode] = {}
+    for node in tree.spans:
+        if not isinstance(node, cst.If) or not isinstance(node.orelse, cst.Else) or not is_repeatable(node.test, tree):
+            continue
+        lines = (*block(node.body), *block(node.orelse.body))
+        inner = [line for one in lines if (line := small(one)) is not None]
+        if len(inner) == len(lines) == 2 and inner[0] in changed and code(inner[0]) == code(inner[1]):
+            leading = [*node.leading_lines, *lines[0].leading_lines]  # type: ignore[attr-defined]
+            found[node] = lines[0].with_changes(leading_lines=leading)
+    return found
 
 
 def _renewed(holders: Iterable[Holder], successor: Mapping[cst.CSTNode, cst.CSTNode]) -> frozenset[Holder]:
@@ -157,9 +189,10 @@ def _gone(tree: Tree, wrapped: set[cst.CSTNode]) -> frozenset[cst.CSTNode]:
     """What wrapped and now says `model = model`, with tests that decide about nothing else."""
     gone: set[cst.CSTNode] = set()
     for statement in wrapped:
-        if isinstance(statement, cst.Assign) and all(
+        itself = isinstance(statement, cst.Assign) and all(
             code(target.target) == code(statement.value) for target in statement.targets
-        ):
+        )
+        if itself or _is_said_before(statement, tree):
             gone.add(statement)
     for statement in tuple(gone):
         for ancestor in tree.ancestors(statement):
@@ -168,6 +201,15 @@ def _gone(tree: Tree, wrapped: set[cst.CSTNode]) -> frozenset[cst.CSTNode]:
             if isinstance(ancestor, cst.If) and is_repeatable(ancestor.test, tree) and _is_empty(ancestor, gone):
                 gone.add(ancestor)
     return frozenset(gone)
+
+
+def _is_said_before(statement: cst.CSTNode, tree: Tree) -> bool:
+    """True for `self.model = model` in a block that says so already."""
+    line = tree.parents[statement]
+    around = tree.parents[line]
+    lines = block(around) if isinstance(around, (cst.IndentedBlock, cst.Module)) else ()
+    earlier = lines[: lines.index(line)] if line in lines else ()  # type: ignore[arg-type]
+    return any(code(inner) == code(statement) for each in earlier if (inner := small(each)) is not None)
 
 
 def _is_empty(node: cst.If, gone: set[cst.CSTNode]) -> bool:

@@ -53,18 +53,21 @@ class Holders:
     fed: dict[Holder, set[cst.Call]] = field(default_factory=lambda: defaultdict(set))
 
 
-def follow(tree: Tree, wrapping: Wrapping) -> Holders:
+def follow(tree: Tree, wrapping: Wrapping, *, prefixed: bool) -> Holders:
     """Follows the wrapper from where it is made.
+
+    Args:
+        prefixed: saved names keep the prefix that the wrapper gave them.
 
     Raises:
         Unclear: with the first use that is not understood.
     """
-    return _Follower(tree, wrapping).run()
+    return _Follower(tree, wrapping, prefixed).run()
 
 
 class _Follower:
-    def __init__(self, tree: Tree, wrapping: Wrapping) -> None:
-        self.tree, self.found = tree, Holders(tree, wrapping)
+    def __init__(self, tree: Tree, wrapping: Wrapping, prefixed: bool) -> None:
+        self.tree, self.found, self.prefixed = tree, Holders(tree, wrapping), prefixed
         self.calls = callers(tree)
         self.order = Order(tree, self.calls, wrapping.calls)
         self.called: dict[cst.Call, list[cst.FunctionDef]] = defaultdict(list)
@@ -410,7 +413,7 @@ class _Follower:
     def _prefix(self, node: cst.CSTNode, text: str, holder: Holder | None) -> str:
         """The prefix that the wrapper put before the names, as an expression; empty where it put none."""
         known = self._known(node)
-        if known is False:
+        if known is False or not self.prefixed:
             return ""
         if holder is not None:
             self.found.prefixed.append((holder, node))

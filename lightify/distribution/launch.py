@@ -10,7 +10,7 @@ from lightify.flow import parameters
 from lightify.parse import Tree
 from lightify.query import arguments, code, dotted
 
-_SPAWNS = ("torch.multiprocessing.spawn", "torch.multiprocessing.start_processes", "torch.multiprocessing.spawn.spawn")
+SPAWNS = ("torch.multiprocessing.spawn", "torch.multiprocessing.start_processes", "torch.multiprocessing.spawn.spawn")
 _MACHINES = {"nodes", "nnodes", "num_nodes", "n_nodes", "node_rank", "nr"}
 
 
@@ -42,7 +42,7 @@ def launch_of(tree: Tree) -> Launch | str:
     if not group:
         return "torch.distributed can't be asked for the number of processes"
     calls = [node for node in tree.parents if isinstance(node, cst.Call)]
-    spawns = [call for call in calls if tree.qualified(call.func) in _SPAWNS]
+    spawns = [call for call in calls if tree.qualified(call.func) in SPAWNS]
     if not spawns:
         return Launch(
             any((tree.qualified(call.func) or "").endswith("multiprocessing.Process") for call in calls), group

@@ -10,9 +10,9 @@ import libcst as cst
 from lightify.flow import Binding, Field, Frame, Item, Step, Variable, exits_of, expression_usage, usage
 from lightify.ledger import Fate
 from lightify.plan.draft import Draft
-from lightify.plan.metrics import labels, log_call, log_statement, logs, metrics_of, printed
+from lightify.plan.metrics import LOGGED, labels, log_call, log_statement, logs, metrics_of, printed
 from lightify.plan.samples import batch_size, counts_batches, counts_samples
-from lightify.plan.types import FateNote
+from lightify.plan.types import FateNote, Local
 from lightify.query import block, children, code, dotted, method_call, module_attribute, small, target_names, walk
 
 
@@ -300,6 +300,8 @@ def _replacements(
     for step, used in ends.uses.items():
         if used <= gone:
             call = printed(step.node, draft.tree) if isinstance(step, Item) else None
+            if call is not None:
+                draft.steps_away.append(LOGGED)
             others = metrics_of(call, step.frame, draft.kinds) if call is not None and isinstance(step, Item) else ()
             new[step] = tuple(
                 Item(log_statement(m), m.variable.frame)
@@ -344,11 +346,19 @@ def _log(draft: Draft, name: str, mean: _Mean, training: bool) -> list[cst.BaseS
     lines: list[cst.BaseStatement] = []
     if len(f'        self.log("{name}", {shown}, {rest})') > draft.settings.line_length:
         own = mean.total.variable.name
-        label = name if name.isidentifier() and name not in draft.tree.names else own
+        label = _invented(draft, name) if name.isidentifier() and name not in draft.tree.names else own
         lines, shown = [cst.parse_statement(f"{label} = {shown}")], label  # type: ignore[list-item]
     call = cst.parse_expression(f'f("{name}", {shown}, {rest})')
     assert isinstance(call, cst.Call)
     return [*lines, cst.SimpleStatementLine([cst.Expr(call.with_changes(func=module_attribute("log")))])]
+
+
+def _invented(draft: Draft, name: str) -> str:
+    """A name that the script does not know, as a local of the hooks."""
+    variable = draft.generated.variable(name)
+    draft.nest.module.stand_for(name, variable)
+    draft.forced[variable] = Local(name)
+    return name
 
 
 def _operand(value: cst.CSTNode) -> str:

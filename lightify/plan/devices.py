@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import libcst as cst
 
 from lightify.facts import Kind
-from lightify.flow import Expression, Frame, Item, Step, Variable
+from lightify.flow import Binding, Expression, Frame, Item, Step, Variable, usage
 from lightify.ledger import Fate
 from lightify.parse import Tree
 from lightify.plan.kinds import Kinds
 from lightify.plan.types import FateNote
-from lightify.query import block, code, dotted, map_children, method_call, root_name, small, target_names, walk
+from lightify.query import block, code, dotted, map_children, method_call, root_name, small, target_names, walk, words
 
 
 @dataclass
@@ -32,8 +32,13 @@ def is_device(node: cst.BaseExpression, frame: Frame, kinds: Kinds) -> bool:
         meaning = frame.resolve(node.value)
         if isinstance(meaning, Expression):
             return is_device(meaning.node, meaning.frame, kinds)
-        return kinds.of(meaning) is Kind.DEVICE or meaning.name.lower().endswith("device")
-    return (dotted(node) or "").lower().endswith(".device")
+        return kinds.of(meaning) is Kind.DEVICE or _names_device(meaning.name)
+    return _names_device(dotted(node) or "")
+
+
+def _names_device(name: str) -> bool:
+    """True for `device`, `self.gpu_id` and `local_rank`."""
+    return name.lower().endswith("device") or bool(words(name) & {"gpu", "rank"})
 
 
 def moved(node: cst.CSTNode, frame: Frame, kinds: Kinds) -> cst.BaseExpression | None:
@@ -55,7 +60,10 @@ def moved_parts(steps: Sequence[Step], batch: set[Variable], kinds: Kinds) -> se
     """The names of a batch that the script moves to its device."""
     found: set[Variable] = set()
     for step in steps:
-        if isinstance(step, Item):
+        if isinstance(step, Binding):
+            handed = _moved_argument(step, batch, kinds)
+            found |= {handed} if handed is not None else set()
+        else:
             for node in walk(step.node):
                 value = moved(node, step.frame, kinds)
                 if value is not None and (name := root_name(value)) is not None:
@@ -73,11 +81,32 @@ def strip_moves(steps: Sequence[Step], batch: set[Variable], kinds: Kinds, out: 
     """Steps without the moves of the batch's names."""
     result: list[Step] = []
     for step in steps:
-        if not isinstance(step, Item):
-            result.append(step)
+        if isinstance(step, Item):
+            result.extend(Item(node, step.frame) for node in _strip(step.node, step.frame, batch, kinds, out))
             continue
-        result.extend(Item(node, step.frame) for node in _strip(step.node, step.frame, batch, kinds, out))
+        handed = _moved_argument(step, batch, kinds)
+        if handed is None:
+            result.append(step)
+        elif _is_only_read(step, handed, steps):
+            step.target_frame.stand_for(step.target.value, handed)  # type: ignore[attr-defined]
+        else:
+            value = moved(step.value, step.value_frame, kinds)
+            assert value is not None
+            result.append(replace(step, value=value))
     return tuple(result)
+
+
+def _moved_argument(step: Binding, batch: set[Variable], kinds: Kinds) -> Variable | None:
+    """The part of the batch that a function gets on the device: `run(x.to(device))`."""
+    value = moved(step.value, step.value_frame, kinds)
+    variable = kinds.variable(value, step.value_frame) if isinstance(value, cst.Name) else None
+    return variable if variable in batch and isinstance(step.target, cst.Name) else None
+
+
+def _is_only_read(step: Binding, handed: Variable, steps: Sequence[Step]) -> bool:
+    """True when neither the parameter nor what it gets changes: they are one, once nothing moves."""
+    written = usage([one for one in steps if one is not step]).writes
+    return not {handed, step.target_frame.resolve(step.target.value)} & written  # type: ignore[attr-defined]
 
 
 def _strip(

@@ -16,7 +16,7 @@ from lightify.plan.devices import Stripped
 from lightify.plan.evaluation import Evaluation
 from lightify.plan.kinds import Kinds
 from lightify.plan.nest import Nest
-from lightify.plan.surroundings import Surroundings
+from lightify.plan.surroundings import Surroundings, surroundings
 from lightify.plan.types import FateNote, Home, Mixed, TrainerOption
 from lightify.settings import Settings
 
@@ -46,6 +46,7 @@ class Draft:
         monitored: names of metrics that callbacks of the Trainer ask for.
         steps_away: what the idiomatic style changes.
         bars: names of progress bars that are gone, and what they went over.
+        gone: statements that the result does without from the start.
     """
 
     tree: Tree
@@ -72,6 +73,12 @@ class Draft:
     monitored: set[str] = field(default_factory=set)
     steps_away: list[str] = field(default_factory=list)
     bars: dict[Variable, cst.BaseExpression | None] = field(default_factory=dict)
+    gone: frozenset[cst.CSTNode] = frozenset()
+
+    def look_around(self, *more: Step) -> None:
+        """Reads the host around the run anew, some steps of which stand in none of its parts."""
+        methods = self.settings.style == "idiomatic"
+        self.around = surroundings(self.nest, self.tree, (*self.whole(), *more), self.gone, methods=methods)
 
     def after_batches(self) -> tuple[Step, ...]:
         """What an epoch does after its last batch, in order."""

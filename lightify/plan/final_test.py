@@ -21,7 +21,6 @@ from lightify.plan.evaluation import (
     uses_modules,
 )
 from lightify.plan.kinds import Kinds
-from lightify.plan.surroundings import surroundings
 from lightify.plan.types import FateNote, Hook
 from lightify.plan.validation import SAME_MODE, prepared
 from lightify.query import block, code, is_constant, small
@@ -53,9 +52,9 @@ def final_test(draft: Draft) -> FinalTest | None:
     draft.nest = replace(draft.nest, opened=(*draft.nest.opened, *found.opened))
     draft.kinds = Kinds(draft.nest, draft.analysis, draft.tree)
     steps = (*found.before, *found.body, *found.after, *found.rest)
-    around = surroundings(draft.nest, draft.tree, (*draft.whole(), *steps))
+    draft.look_around(*steps)
     moved = {item.node for item in window}
-    draft.around = replace(around, after=tuple(item for item in around.after if item.node not in moved))
+    draft.around = replace(draft.around, after=tuple(item for item in draft.around.after if item.node not in moved))
     found = prepared(draft, found)
     return FinalTest(_hooks(draft, found), _edits(draft, found, window))
 

@@ -28,7 +28,7 @@ from lightify.plan.evaluation import uses_modules
 from lightify.plan.headers import BatchHead
 from lightify.plan.homes import Homes
 from lightify.plan.keepers import keep_best
-from lightify.plan.metrics import Metric, log_statement, logs, metrics_of, printed
+from lightify.plan.metrics import LOGGED, Metric, log_statement, logs, metrics_of, printed
 from lightify.plan.nest import Nest
 from lightify.plan.options import device_text
 from lightify.plan.types import (
@@ -36,7 +36,10 @@ from lightify.plan.types import (
     Hook,
     TrainerOption,
 )
-from lightify.query import block, small, walk
+from lightify.query import block, children, dotted, method_call, small, walk
+
+#: What wants its argument on the CPU.
+_ON_CPU = ("pack_padded_sequence", "from_numpy")
 
 
 def idiom(draft: Draft, head: BatchHead) -> Nest:
@@ -52,7 +55,7 @@ def idiom(draft: Draft, head: BatchHead) -> Nest:
     elif strippable(draft, body, batch):
         body = strip_moves(body, batch, draft.kinds, draft.stripped)
         draft.fates.update(draft.stripped.fates)
-    elif batch and uses_devices(draft):
+    elif batch and uses_devices(draft) and not counts(head):
         draft.batch_mover = "the step moves what has to move"
     body = logged(draft, body, head, nest.batch_frame, batch)
     return replace(nest, body=body)
@@ -76,10 +79,49 @@ def averaged(draft: Draft, head: BatchHead, batch: set[Variable]) -> Nest:
 
 
 def strippable(draft: Draft, body: Sequence[Step], batch: set[Variable]) -> bool:
-    """True when the script moves everything that it uses of a batch, so that the Trainer may."""
+    """True when the Trainer may move the batch: the script moves everything that it uses of it.
+
+    The idiomatic style leaves to the Trainer what the script leaves on the CPU, too, where nothing needs it there.
+    """
     moved = moved_parts(body, batch, draft.kinds)
     used = batch & usage(body).reads
-    return bool(moved) and moved == used
+    if moved and moved == used:
+        return True
+    if draft.settings.style == "faithful" or not used or stays_on_cpu(body, batch, draft):
+        return False
+    draft.steps_away.append("the Trainer moves whole batches to its device")
+    return True
+
+
+def stays_on_cpu(body: Sequence[Step], batch: set[Variable], draft: Draft) -> bool:
+    """True when numpy, or what counts lengths, takes something of the batch."""
+    items = [step for step in body if isinstance(step, Item)]
+    for step in items:
+        for node in walk(step.node):
+            if not isinstance(node, cst.Call):
+                continue
+            full, used = draft.tree.qualified(node.func) or "", method_call(node)
+            takes = full.startswith(("numpy.", "PIL.", "matplotlib.")) or full.endswith(_ON_CPU)
+            if (takes or (used is not None and used[1] == "numpy")) and hands_over(node, step.frame, batch):
+                return True
+    return False
+
+
+def hands_over(node: cst.CSTNode, frame: Frame, batch: set[Variable]) -> bool:
+    """True when a name of the batch stands in a node, for more than its shape."""
+    if isinstance(node, cst.Attribute) and node.attr.value in ("shape", "size", "device", "dtype"):
+        return False
+    if isinstance(node, cst.Call) and (dotted(node.func) == "len" or (method_call(node) or ("", ""))[1] == "cpu"):
+        return False
+    if isinstance(node, cst.Name):
+        return frame.resolve(node.value) in batch
+    return any(hands_over(child, frame, batch) for child in children(node))
+
+
+def counts(head: BatchHead) -> bool:
+    """True for a loop over numbers: there is nothing to move."""
+    source = head.source
+    return isinstance(source, cst.Call) and dotted(source.func) in ("range", "count", "itertools.count")
 
 
 def uses_devices(draft: Draft) -> bool:
@@ -222,6 +264,7 @@ def with_summaries(draft: Draft, hook: Hook) -> Hook:
         if not (metrics and draft.settings.style == "idiomatic"):
             steps.append(step)
         elif isinstance(step, Item):
+            draft.steps_away.append(LOGGED)
             draft.fates[small(step.node)] = FateNote(Fate.REPLACED, ", ".join(f'self.log("{m.name}")' for m in metrics))  # type: ignore[index]
         metrics = tuple(m for m in metrics if m.name not in logged)
         names |= {m.name for m in metrics}

@@ -29,6 +29,7 @@ from lightify.plan.idiom import idiom, take_host_moves, with_summaries
 from lightify.plan.initial import incomparable, initial_values
 from lightify.plan.kinds import Kinds
 from lightify.plan.leftovers import drop_unread_values, read_by_run
+from lightify.plan.loader_options import inline_options
 from lightify.plan.mode import Automatic, automatic, is_rebound
 from lightify.plan.naming import class_names
 from lightify.plan.nest import Nest, open_nest
@@ -36,6 +37,7 @@ from lightify.plan.optimizers import drop_scheduler_steps, make_optimizers
 from lightify.plan.options import departures, device_variable, trainer_options
 from lightify.plan.own_step import own_step
 from lightify.plan.precision import mixed_precision
+from lightify.plan.processes import ask_trainer, without_gone
 from lightify.plan.runs import Loop, Run, find_runs
 from lightify.plan.strategy import distributed, note_fates, unwrapped
 from lightify.plan.surroundings import removed_functions, surroundings
@@ -94,7 +96,8 @@ def make_plans(tree: Tree, analysis: Analysis, settings: Settings, bare: Distrib
     }
     taken = (adopted(plan.nest, tree) for plan in named)
     kept = dict.fromkeys(one for definitions in taken if not isinstance(definitions, Refusal) for one in definitions)
-    removed = removed_functions([plan.nest for plan in named], tree) | statements | unwrapped(bare)
+    methods = settings.style == "idiomatic"
+    removed = removed_functions([plan.nest for plan in named], tree, methods=methods) | statements | unwrapped(bare)
     return Plans(named, removed, left, tuple(kept))
 
 
@@ -118,7 +121,10 @@ def _plan_of(run: Run, tree: Tree, analysis: Analysis, settings: Settings, bare:
 def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: Distribution | None) -> Plan | Flatten:
     if analysis.accelerated:
         settings = replace(settings, style="faithful")  # what it logs and saves, it does once for all processes
-    draft = Draft(tree, analysis, settings, nest, Kinds(nest, analysis, tree), surroundings(nest, tree), bare)
+    gone = unwrapped(bare)
+    nest = without_gone(nest, gone)
+    around = surroundings(nest, tree, gone=gone, methods=settings.style == "idiomatic")
+    draft = Draft(tree, analysis, settings, nest, Kinds(nest, analysis, tree), around, bare, gone=gone)
     note_fates(draft)
     without_bars(draft)
     nest = draft.nest
@@ -165,7 +171,7 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
             nest, opened=(*nest.opened, *draft.evaluation.opened), epoch_end=draft.evaluation.rest
         )
         draft.kinds = Kinds(nest, draft.analysis, tree)
-        draft.around = surroundings(nest, tree, draft.whole())
+        draft.look_around()
     tested = final_test(draft)
     nest = draft.nest
     hooks = make_hooks(draft, head, epochs, auto, endable)
@@ -181,6 +187,7 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
     device = None if draft.analysis.accelerated else device_variable(draft)
     if device is not None and device not in usage([step for hook in hooks for step in hook.steps]).writes:
         draft.forced[device] = Computed("self.device")
+    ask_trainer(draft, head)
     extra += tests
     extra.exposed |= {v for v in draft.kept_alive if v.frame is nest.host or v.frame.is_module}
     homes = assign_homes(nest, hooks, draft.forced, draft.around, draft.kinds, tree, extra)
@@ -192,10 +199,17 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
     trainer_options(draft, epochs, auto)
     validation = in_host(draft, draft.evaluation.head.source, draft.evaluation.frame) if draft.evaluation else None
     after_fit = (*again, *modes_after_fit(draft))
-    edits = {**host_edits, **(tested.edits if tested is not None else {})}
+    options = inline_options(draft, host_edits)
+    edits = {
+        **host_edits,
+        **options,
+        **(tested.edits if tested is not None else {}),
+        **(bare.merged if bare is not None else {}),
+    }
     in_run = [source, validation, *(edits[node] for node in (tested.edits if tested is not None else ()))]
     drop_unread_values(draft, edits, read_by_run(draft, homes, captured, [*filter(None, in_run)], after_fit))
-    spread = distributed(draft, captured)
+    shared = plain + (validation is not None) + (tested is not None)
+    spread = distributed(draft, captured, shared)
     return Plan(
         nest=nest,
         mode="automatic" if auto is not None else "manual",

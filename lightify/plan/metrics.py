@@ -23,6 +23,9 @@ class Metric:
     variable: Variable
 
 
+LOGGED = "summaries are logged, not printed"
+
+
 def printed(node: cst.CSTNode, tree: Tree) -> cst.Call | None:
     """The call of a statement that only prints."""
     inner = small(node)

@@ -23,12 +23,13 @@ from lightify.plan.constructions import construction
 from lightify.plan.draft import Draft
 from lightify.plan.mode import Automatic
 from lightify.plan.types import (
+    Computed,
     FateNote,
     Hook,
     Local,
     Made,
 )
-from lightify.query import dotted, method_call, small
+from lightify.query import dotted, method_call, small, walk
 
 
 def make_optimizers(
@@ -60,7 +61,8 @@ def make_optimizers(
             scheduler = moved_scheduler(draft, variable, hooks, auto, host_reads, plain)
             movable = scheduler is not None or not feeds_scheduler(draft, variable, found[0])
         elif found is not None and movable:
-            movable = not feeds_scheduler(draft, variable, found[0])
+            scheduler = stepped_scheduler(draft, variable, host_reads) if auto is None else None
+            movable = scheduler is not None or not feeds_scheduler(draft, variable, found[0])
         if found is not None and movable:
             made.append(Made(variable, found[0], found[1], True))
             draft.removed.add(found[0])
@@ -78,6 +80,9 @@ def make_optimizers(
         else:
             made.append(Made(variable, None, None, False))
             extra.reads.add(variable)
+    for number, (one, _) in enumerate(schedulers if auto is None else ()):
+        index = f"[{number}]" if len(schedulers) > 1 else ""
+        draft.forced[one.variable] = Computed(f"self.lr_schedulers(){index}")
     return made, schedulers, extra
 
 
@@ -127,6 +132,46 @@ def moved_scheduler(
     draft: Draft, optimizer: Variable, hooks: Sequence[Hook], auto: Automatic, host_reads: set[Variable], plain: bool
 ) -> tuple[Made, str] | None:
     """The scheduler that the Trainer can step instead of the script, with its interval."""
+    scheduler = fed_scheduler(draft, optimizer, host_reads)
+    if scheduler is None:
+        return None
+    variable = scheduler.variable
+    if auto.scheduler is variable:
+        if any(variable in usage([step]).reads for hook in hooks for step in hook.steps):
+            return None
+        assert isinstance(draft.scheduler_step, Item)
+        draft.fates[draft.scheduler_step.node] = FateNote(Fate.REPLACED, "Trainer: steps the scheduler each batch")
+        return scheduler, "step"
+    uses = [(hook, step) for hook in hooks for step in hook.steps if variable in usage([step]).reads]
+    if len(uses) != 1 or uses[0][0].name not in ("on_train_epoch_end", "on_validation_epoch_start") or not plain:
+        return None
+    step = uses[0][1]
+    call = _expression(step)
+    used = method_call(call)
+    if not isinstance(step, Item) or not isinstance(call, cst.Call) or used is None or used[1] != "step" or call.args:
+        return None
+    if any(isinstance(s, Item) and any(True for _ in exits_of(s.node)) for s in uses[0][0].steps):
+        return None
+    draft.fates[step.node] = FateNote(Fate.REPLACED, "Trainer: steps the scheduler each epoch")
+    return scheduler, "epoch"
+
+
+def stepped_scheduler(draft: Draft, optimizer: Variable, host_reads: set[Variable]) -> tuple[Made, str] | None:
+    """The scheduler that the hooks step themselves, and ask the Trainer for."""
+    scheduler = fed_scheduler(draft, optimizer, host_reads)
+    if scheduler is None or scheduler.variable in usage(draft.whole()).writes:
+        return None
+    for step in draft.whole():
+        for node in walk(step.node) if isinstance(step, Item) else ():
+            used = method_call(node)
+            asked = draft.kinds.variable(used[0], step.frame) if used is not None else None  # type: ignore[union-attr]
+            if asked is scheduler.variable and used is not None and used[1] not in ("step", "get_last_lr"):
+                return None
+    return scheduler, "epoch"
+
+
+def fed_scheduler(draft: Draft, optimizer: Variable, host_reads: set[Variable]) -> Made | None:
+    """The scheduler that is all that the host makes of an optimizer, and that only the run uses."""
     built = construction(optimizer, draft.tree, draft.nest.host_loop)
     assert built is not None
     readers = [item for item in _items_after(draft, built[0]) if optimizer in usage([item]).reads]
@@ -145,24 +190,7 @@ def moved_scheduler(
         return None
     if any(variable in usage([item]).reads for item in _items_after(draft, found[0])):
         return None
-    if auto.scheduler is variable:
-        if any(variable in usage([step]).reads for hook in hooks for step in hook.steps):
-            return None
-        assert isinstance(draft.scheduler_step, Item)
-        draft.fates[draft.scheduler_step.node] = FateNote(Fate.REPLACED, "Trainer: steps the scheduler each batch")
-        return Made(variable, found[0], found[1], True), "step"
-    uses = [(hook, step) for hook in hooks for step in hook.steps if variable in usage([step]).reads]
-    if len(uses) != 1 or uses[0][0].name not in ("on_train_epoch_end", "on_validation_epoch_start") or not plain:
-        return None
-    step = uses[0][1]
-    call = _expression(step)
-    used = method_call(call)
-    if not isinstance(step, Item) or not isinstance(call, cst.Call) or used is None or used[1] != "step" or call.args:
-        return None
-    if any(isinstance(s, Item) and any(True for _ in exits_of(s.node)) for s in uses[0][0].steps):
-        return None
-    draft.fates[step.node] = FateNote(Fate.REPLACED, "Trainer: steps the scheduler each epoch")
-    return Made(variable, found[0], found[1], True), "epoch"
+    return Made(variable, found[0], found[1], True)
 
 
 def drop_scheduler_steps(draft: Draft, hooks: list[Hook], schedulers: Sequence[tuple[Made, str]]) -> list[Hook]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import libcst as cst
 
+from lightify.analyze import class_of
 from lightify.facts import Kind
 from lightify.flow import (
     Variable,
@@ -38,9 +39,15 @@ def departures(draft: Draft, hooks: Sequence[Hook]) -> tuple[str, ...]:
             if any("ModelCheckpoint" in str(o.value) for o in draft.options if o.name == "callbacks")
             else (_EACH_EPOCH,)
         ),
-        "epoch summaries are logged, not printed",
+        *_gone_methods(draft),
         *dict.fromkeys(draft.steps_away),
     )
+
+
+def _gone_methods(draft: Draft) -> Iterator[str]:
+    methods = [function.name.value for function in draft.around.removed if class_of(function, draft.tree) is not None]
+    if methods:
+        yield f"methods whose code moved are gone: {', '.join(sorted(methods))}"
 
 
 def trainer_options(draft: Draft, epochs: EpochHead | None, auto: Automatic | None) -> None:

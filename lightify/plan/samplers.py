@@ -14,12 +14,12 @@ from lightify.query import arguments, block, dotted, method_call, walk
 def train_order_changes(draft: Draft) -> bool:
     """True when the training batches would come in another order than the script's."""
     untold = draft.nest.epoch_loop is None and "set_epoch" not in draft.tree.text  # each fit has one pass, of epoch 0
-    return bool(_shuffling(draft.tree)) and not untold and not _told(draft)
+    return bool(_shuffling(draft)) and not untold and not _told(draft)
 
 
 def evaluation_order_changes(draft: Draft) -> bool:
     """True when the evaluation's batches would, too: the training sampler is the only one that the script tells."""
-    made = _shuffling(draft.tree)
+    made = _shuffling(draft)
     if not made:
         return False
     calls = callers(draft.tree)
@@ -33,10 +33,11 @@ def _told(draft: Draft) -> bool:
     return any((method_call(node) or ("", ""))[1] == "set_epoch" for step in steps for node in walk(step.node))
 
 
-def _shuffling(tree: Tree) -> list[cst.Call]:
+def _shuffling(draft: Draft) -> list[cst.Call]:
     """Constructions of samplers whose order depends on the epoch: torch's where it shuffles, and the file's."""
-    if "ampler" not in tree.text:
-        return []
+    tree, found = draft.tree, draft.distribution
+    if "ampler" not in tree.text or (found is not None and found.processes is not None):
+        return []  # the Trainer makes those that were there
     return [node for node in tree.parents if isinstance(node, cst.Call) and _depends_on_epoch(node, tree)]
 
 

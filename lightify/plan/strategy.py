@@ -18,10 +18,16 @@ from lightify.ledger import Fate
 from lightify.parse import Tree
 from lightify.plan.draft import Draft
 from lightify.plan.naming import runtime_alias
+from lightify.plan.processes import number_of_processes, unfit
 from lightify.plan.types import Distributed, FateNote, Plans, TrainerOption
 from lightify.query import code, dotted, small, walk
 
 SYNC = "sync_buffers"
+_OWN_LAUNCH = (
+    "the Trainer, or torchrun, starts the processes and chooses their backend; those started by hand need MASTER_PORT",
+    "the Trainer shares out the data, with the samplers that the script made",
+    "saved names lose the prefix `module.`",
+)
 
 
 def strategy_options(draft: Draft) -> list[TrainerOption]:
@@ -34,6 +40,13 @@ def strategy_options(draft: Draft) -> list[TrainerOption]:
             "DataParallel becomes a process for each device, which runs the script and takes whole batches"
         )
         return [TrainerOption("strategy", '"auto"'), TrainerOption("devices", '"auto"')]
+    if found.processes is not None:
+        draft.steps_away.extend(_OWN_LAUNCH)
+        return [
+            TrainerOption("strategy", _given(found, _strategy(found, draft.tree), '"auto"')),
+            TrainerOption("devices", _given(found, number_of_processes(draft) or '"auto"', "1")),
+            *([] if found.processes.samplers else [TrainerOption("use_distributed_sampler", "False")]),
+        ]
     group, here = found.launch.group, _per_machine(found.launch, draft)
     nodes = f"{group}.get_world_size() // {here}" if found.launch.several_machines else "1"
     if not found.launch.spawned:
@@ -47,19 +60,25 @@ def strategy_options(draft: Draft) -> list[TrainerOption]:
     return [*options, TrainerOption("use_distributed_sampler", "False")]
 
 
-def distributed(draft: Draft, captured: Sequence[tuple[Variable, str]]) -> Distributed | None:
-    """What the strategy needs around it."""
+def distributed(draft: Draft, captured: Sequence[tuple[Variable, str]], sources: int) -> Distributed | None:
+    """What the strategy needs around it.
+
+    Args:
+        sources: how many loaders the Trainer gets as they are.
+    """
     found = draft.distribution
     if found is None:
         return None
     launch = found.launch
+    own_group = launch is not None and found.processes is None
     return Distributed(
         before_fit=_before_fit(draft, found, launch, captured) if launch is not None else (),
-        imports=("import os",) if launch is not None and draft.tree.imports.get("os") != "os" else (),
+        imports=("import os",) if own_group and draft.tree.imports.get("os") != "os" else (),
         group=launch.group if launch is not None else "",
         syncs_buffers=found.syncs_buffers,
         changed=found.changed,
-        problem=_unfit(draft, found, captured),
+        problem=_unfit(draft, found, captured) or unfit(draft, sources),
+        asked=found.processes.asked if found.processes is not None else {},
     )
 
 
@@ -76,14 +95,14 @@ def unwrapped(found: Distribution | None) -> frozenset[cst.CSTNode]:
     """Statements that did nothing but wrap, and their lines."""
     if found is None:
         return frozenset()
-    return found.gone | {found.tree.parents[node] for node in found.gone if isinstance(node, cst.Assign)}
+    return found.gone | {found.tree.parents[node] for node in found.gone if isinstance(node, cst.BaseSmallStatement)}
 
 
 def _before_fit(
     draft: Draft, found: Distribution, launch: Launch, captured: Sequence[tuple[Variable, str]]
 ) -> tuple[str, ...]:
     lines = []
-    if launch.spawned:
+    if launch.spawned and found.processes is None:
         rank, here = f"{launch.group}.get_rank()", _per_machine(launch, draft)
         local = f"{rank} % {here}" if launch.several_machines else rank
         lines.append(f'os.environ["LOCAL_RANK"] = str({local})')
@@ -101,8 +120,21 @@ def note_fates(draft: Draft) -> None:
     if found is None:
         return
     draft.removed |= unwrapped(found)
-    for node in found.gone:
-        draft.fates[node] = FateNote(Fate.REPLACED, "Trainer(strategy=...)", "the Trainer wraps the network")
+    for statement in found.gone:
+        draft.fates[statement] = FateNote(Fate.REPLACED, "Trainer(strategy=...)", _why_gone(statement, found))
+        for node in walk(statement):
+            if isinstance(node, (cst.BaseSmallStatement, cst.BaseCompoundStatement)):
+                draft.fates.setdefault(node, draft.fates[statement])
+    for test in found.merged:
+        for node in walk(test):
+            if isinstance(node, (cst.BaseSmallStatement, cst.BaseCompoundStatement)):
+                draft.fates[node] = FateNote(Fate.REPLACED, "Trainer.fit", "the Trainer starts the processes")
+
+
+def _why_gone(statement: cst.CSTNode, found: Distribution) -> str:
+    """The reason for a statement of the source that is gone."""
+    wraps = found.processes is None or (isinstance(statement, cst.Assign) and statement in found.changed)
+    return "the Trainer wraps the network" if wraps else "the Trainer starts the processes and shares out the data"
 
 
 def _unfit(draft: Draft, found: Distribution, captured: Sequence[tuple[Variable, str]]) -> str:
@@ -113,7 +145,12 @@ def _unfit(draft: Draft, found: Distribution, captured: Sequence[tuple[Variable,
     if others:
         return f"`{others[0].name}` is no part of the wrapped network"
     launch = found.launch
-    if launch is not None and launch.several_machines and not _per_machine(launch, draft).isidentifier():
+    if (
+        found.processes is None
+        and launch is not None
+        and launch.several_machines
+        and not _per_machine(launch, draft).isidentifier()
+    ):
         return "its processes are spawned on several machines"
     if found.syncs_buffers and draft.tree.imports.get("torch") != "torch":
         return "torch is not imported by its name"

@@ -45,11 +45,15 @@ def _given(host: Frame) -> set[Variable]:
     return {host.variable(p.name.value) for p in parameters(host.function)} if host.function is not None else set()
 
 
-def surroundings(nest: Nest, tree: Tree, more: tuple[Step, ...] = ()) -> Surroundings:
+def surroundings(
+    nest: Nest, tree: Tree, more: tuple[Step, ...] = (), gone: frozenset[cst.CSTNode] = frozenset(), *, methods: bool
+) -> Surroundings:
     """Reads the host around the run's loop.
 
     Args:
         more: steps of the run that stand in none of the nest's parts.
+        gone: statements that the result does without.
+        methods: those that nothing calls any more go, too.
     """
     before: list[Item] = []
     after: list[Item] = []
@@ -75,14 +79,14 @@ def surroundings(nest: Nest, tree: Tree, more: tuple[Step, ...] = ()) -> Surroun
             repeated = True
             after.extend(Item(node, nest.host) for node in block(outer.body))
         inner = outer
-    removed = removed_functions((nest,), tree)
+    removed = removed_functions((nest,), tree, methods=methods)
     kept = [node for node in tree.parents if isinstance(node, (cst.FunctionDef, cst.ClassDef)) and node not in removed]
     run = (*nest.epoch_start, *nest.body, *nest.epoch_end, *more)
     moved = {node for step in run if isinstance(step, Item) for node in walk(step.node)}
     reads: set[str] = set()
     rebound: set[str] = set()
     for node in kept:
-        if node in moved or node is nest.host.function:
+        if node in moved or node in gone or node is nest.host.function:
             continue
         if any(a in removed or (a is nest.host_loop) for a in tree.ancestors(node)):
             continue
@@ -90,27 +94,59 @@ def surroundings(nest: Nest, tree: Tree, more: tuple[Step, ...] = ()) -> Surroun
         if isinstance(node, cst.FunctionDef):
             rebound |= declared_elsewhere(node)
     plain = [item for item in before if not isinstance(item.node, (cst.FunctionDef, cst.ClassDef))]
+    plain = [item for item in plain if item.node not in gone]
     after = [
         item
         for item in after
-        if not isinstance(item.node, (cst.FunctionDef, cst.ClassDef)) and item.node is not nest.host_loop
+        if not isinstance(item.node, (cst.FunctionDef, cst.ClassDef))
+        and item.node is not nest.host_loop
+        and item.node not in gone
     ]
     return Surroundings(tuple(plain), tuple(after), removed, frozenset(reads), frozenset(rebound), repeated)
 
 
-def removed_functions(nests: Sequence[Nest], tree: Tree) -> frozenset[cst.FunctionDef]:
-    """Opened functions that are named nowhere else any more (methods stay with their class)."""
+def removed_functions(nests: Sequence[Nest], tree: Tree, *, methods: bool) -> frozenset[cst.FunctionDef]:
+    """Opened functions that are named nowhere else any more.
+
+    Args:
+        methods: of classes that derive from nothing, too; else they stay with their class.
+    """
     opened = {call.function for nest in nests for call in nest.opened}
-    candidates = {f for f in opened if not isinstance(_holder(f, tree), cst.ClassDef)}
+    candidates = {f for f in opened if _may_go(f, tree, methods)}
     gone: set[cst.FunctionDef] = set()
     changed = True
     while changed:
         changed = False
         for function in candidates - gone:
-            if not _named_elsewhere(function, nests, gone, tree):
+            method = isinstance(_holder(function, tree), cst.ClassDef)
+            named = _asked_for if method else _named_elsewhere
+            if not named(function, nests, gone, tree):
                 gone.add(function)
                 changed = True
     return frozenset(gone)
+
+
+def _may_go(function: cst.FunctionDef, tree: Tree, methods: bool) -> bool:
+    holder = _holder(function, tree)
+    if not isinstance(holder, cst.ClassDef):
+        return True
+    return methods and not holder.bases and not function.decorators and tree.linked(function) is None
+
+
+def _asked_for(method: cst.FunctionDef, nests: Sequence[Nest], gone: set[cst.FunctionDef], tree: Tree) -> bool:
+    """True when anything but the calls that were opened names a method, of whatever object."""
+    name = method.name.value
+    calls = {opened.call for nest in nests for opened in nest.opened}
+    for node, parent in tree.parents.items():
+        if isinstance(node, cst.SimpleString):
+            named = node.raw_value == name
+        else:
+            named = isinstance(node, cst.Name) and node is not method.name and node.value.rpartition(".")[2] == name
+        if named and not any(a is method or a in gone for a in tree.ancestors(node)):
+            call = tree.parents[parent] if isinstance(parent, cst.Attribute) else parent
+            if call not in calls:
+                return True
+    return False
 
 
 def _holder(function: cst.FunctionDef, tree: Tree) -> cst.CSTNode | None:

@@ -127,6 +127,7 @@ class Distributed:
         syncs_buffers: evaluation reads statistics that the wrapper kept equal.
         changed: statements that say now without the wrapper what they said with it.
         problem: why the strategy would not do what the wrapper did; empty when it does.
+        asked: names that stand for what the Trainer is asked, by its attribute.
     """
 
     before_fit: tuple[str, ...]
@@ -135,6 +136,7 @@ class Distributed:
     syncs_buffers: bool
     changed: frozenset[cst.CSTNode]
     problem: str
+    asked: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

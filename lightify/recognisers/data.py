@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import libcst as cst
 
 from lightify.facts import Fact, Kind, Scope
+from lightify.flow import parameters
 from lightify.parse import Tree
 from lightify.query import method_call
 from lightify.recognisers.base import assigned_value, named
@@ -15,9 +16,17 @@ _DEVICES = ("torch.device", "torch.accelerator.current_accelerator")
 
 
 def recognise(node: cst.CSTNode, scope: Scope, tree: Tree) -> Iterable[Fact]:
-    """Accepts `loader = DataLoader(...)`, `args = parser.parse_args()`, `device = torch.device(...)`."""
+    """Accepts `loader = DataLoader(...)`, `args = parser.parse_args()`, `device = torch.device(...)`.
+
+    A parameter of the type `DataLoader` is one, too, where it is kept: `self.loader = loader`.
+    """
     value = assigned_value(node)
     kind = kind_of(value, tree) if value is not None else None
+    if kind is None and isinstance(value, cst.Name) and isinstance(scope, cst.FunctionDef):
+        annotations = {param.name.value: param.annotation for param in parameters(scope)}
+        annotation = annotations.get(value.value)
+        full = tree.qualified(annotation.annotation) if annotation is not None else None
+        kind = Kind.LOADER if full is not None and full.endswith("data.DataLoader") else None
     if kind is not None:
         yield from named(node, scope, kind)
 

@@ -31,6 +31,8 @@ def train(name, rank):
     else:
         os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), TORCHELASTIC_RUN_ID="test")
         runpy.run_path(name, run_name="__main__")
+    if dist.is_initialized():
+        leave()  # a Trainer has opened the group
 
 
 for name in sys.argv[1:]:
@@ -57,7 +59,7 @@ for name in sys.argv[1:]:
 
 
 def in_two_processes(scripts: Mapping[str, str], folder: Path) -> str:
-    """What some scripts print, by file name; the last thing that each does is to take its process group down."""
+    """What some scripts print, by file name; the last thing that each does with its process group is to take it down, if it does."""
     for name, text in scripts.items():
         (folder / name).write_text(text, encoding="utf-8")
     command = [sys.executable, "-c", _LAUNCH, *scripts]

@@ -37,6 +37,52 @@ def test_other_moves_stay_and_the_trainer_moves_nothing(move: str) -> None:
     assert hooks["transfer_batch_to_device"] == "return batch"
 
 
+LEFT_TO_THE_TRAINER = {
+    "only part of the batch moves": "x = x.to(device)",
+    "by its type": "x = x.type(Tensor)",
+    "numpy knows its shape alone": "x = x.to(device)\nnoise = numpy.ones(len(x))\nmore = numpy.ones(y.shape)",
+    "numpy gets a copy on the CPU": "x = x.to(device)\nlabels = y.cpu().numpy()",
+}
+ON_THE_CPU = {
+    "numpy takes some of it": "x = x.to(device)\nlabels = y.numpy()",
+    "numpy takes it as an argument": "x = x.to(device)\nlabels = numpy.asarray(y)",
+}
+
+
+@pytest.mark.parametrize("move", LEFT_TO_THE_TRAINER.values(), ids=LEFT_TO_THE_TRAINER)
+def test_idiomatic_style_leaves_whole_batches_to_the_trainer(move: str) -> None:
+    before = f"import numpy\n{DEVICE}Tensor = torch.FloatTensor\n"
+    done = converted(script(f"{move}\n{STEP}", before=before), style="idiomatic")
+    assert (
+        "transfer_batch_to_device" not in methods(done.text)
+        and ".to(device)" not in methods(done.text)["training_step"]
+    )
+    assert "the Trainer moves whole batches to its device" in done.departures
+
+
+@pytest.mark.parametrize("move", ON_THE_CPU.values(), ids=ON_THE_CPU)
+def test_batches_that_are_needed_on_the_cpu_stay(move: str) -> None:
+    hooks = methods(converted(script(f"{move}\n{STEP}", before=f"import numpy\n{DEVICE}"), style="idiomatic").text)
+    assert hooks["transfer_batch_to_device"] == "return batch"
+
+
+@pytest.mark.parametrize("style", ["faithful", "idiomatic"])
+def test_numbers_need_no_moves(style: str) -> None:
+    batch = f"x, y = data[i : i + 8]\nx, y = x.to(device), y.to(device)\n{STEP}"
+    done = converted(script(batch, before=DEVICE, batches="for i in range(0, 24, 8):"), style=style)
+    assert "transfer_batch_to_device" not in methods(done.text)
+
+
+def test_moves_of_arguments_go() -> None:
+    define = "def step(inputs, labels):\n    loss = criterion(model(inputs), labels)\n    optimizer.zero_grad()\n"
+    define += "    loss.backward()\n    optimizer.step()\n"
+    done = converted(script("step(x.to(device), y.to(device))", define=define, before=DEVICE))
+    assert "self.criterion(self.model(x), y)" in methods(done.text)["training_step"]
+    changed = define.replace("    loss =", "    inputs = inputs * 2\n    loss =")
+    step = methods(converted(script("step(x.to(device), y.to(device))", define=changed, before=DEVICE)).text)
+    assert "inputs = x\n" in step["training_step"]
+
+
 NUMBERED = "for i, (x, y) in enumerate(train_loader):"
 LOGGED = {
     "an f-string": "print(f'loss {loss.item():.4f}')",
@@ -169,6 +215,71 @@ def test_the_idiomatic_style_lets_the_trainer_choose_the_device(device: str, opt
     assert option in done.text if option else "accelerator" not in done.text
     assert ("device =" in done.text) is (option == "accelerator=device.type")
     assert ("the Trainer chooses the accelerator" in done.departures) is (option != "accelerator=device.type")
+
+
+OPTIONS = "more = {'batch_size': 8}\nless = {'batch_size': 4, 'shuffle': True}\n"
+LOADERS = "train_loader = DataLoader(data, **more)\nval_loader = DataLoader(data, **less)\n"
+FAST = "if torch.cuda.is_available():\n    fast = {'num_workers': 1}\n    more.update(fast)\n    less.update(fast)\n"
+
+INLINE = {
+    "plain": (OPTIONS + LOADERS, ["DataLoader(data, batch_size=8)", "DataLoader(data, batch_size=4, shuffle=True)"]),
+    "under a condition": (
+        OPTIONS + FAST + LOADERS,
+        ['fast = {"num_workers": 1} if torch.cuda.is_available() else {}', "batch_size=4, shuffle=True, **fast)"],
+    ),
+    "beside other arguments": (
+        OPTIONS + LOADERS.replace("**more", "drop_last=True, **more"),
+        ["DataLoader(data, drop_last=True, batch_size=8)"],
+    ),
+}
+IN_DICTIONARIES = {
+    "one says it again": OPTIONS + FAST.replace("num_workers", "batch_size") + LOADERS,
+    "used otherwise": OPTIONS + "print(more)\nprint(less)\n" + LOADERS,
+    "changed meanwhile": "n = 8\n" + OPTIONS.replace("8", "n").replace("4", "n") + "n = 2\n" + LOADERS,
+    "changed otherwise": OPTIONS + FAST + "more['drop_last'] = less['drop_last'] = True\n" + LOADERS,
+    "another branch": OPTIONS + FAST + "else:\n    more['shuffle'] = less['drop_last'] = True\n" + LOADERS,
+}
+
+
+@pytest.mark.parametrize(("lines", "there"), INLINE.values(), ids=INLINE)
+def test_options_are_given_where_they_are_used(lines: str, there: list[str]) -> None:
+    done = converted(script(before=lines), style="idiomatic")
+    assert done.text is not None
+    assert [part for part in there if part not in done.text] == []
+    assert "more" not in done.text and "less" not in done.text
+    assert "more" in (converted(script(before=lines)).text or "")
+
+
+@pytest.mark.parametrize("lines", IN_DICTIONARIES.values(), ids=IN_DICTIONARIES)
+def test_options_stay_in_dictionaries_that_may_say_something_else(lines: str) -> None:
+    text = converted(script(before=lines), style="idiomatic").text or ""
+    assert "**more" in text and "**less" in text
+
+
+def test_schedulers_of_manual_optimization_are_made_with_their_optimizer() -> None:
+    scheduler = "scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 2)\n"
+    batch = STEP.replace("optimizer.step()", "if len(x) > 2:\n    optimizer.step()")
+    hooks = methods(converted(script(batch, before=scheduler, end="scheduler.step()")).text)
+    assert hooks["on_train_epoch_end"] == "self.lr_schedulers().step()"
+    assert "return ([optimizer], [scheduler])" in hooks["configure_optimizers"]
+
+
+def test_what_python_3_does_anyway_is_not_imported() -> None:
+    text = "from __future__ import annotations, print_function\n" + script()
+    assert "from __future__ import annotations\n" in (converted(text, style="idiomatic").text or "")
+    assert "print_function" in (converted(text).text or "")
+
+
+def test_the_module_stands_after_a_text_that_explains_the_script() -> None:
+    text = script().replace("torch.manual_seed", '"""Explains."""\ntorch.manual_seed')
+    result = converted(text).text or ""
+    assert result.index("Explains") < result.index("class Lit")
+
+
+def test_only_what_changes_is_called_a_departure() -> None:
+    said = "summaries are logged, not printed"
+    assert said not in converted(script(), style="idiomatic").departures
+    assert said in converted(script(end="print(f'{loss:.3f}')"), style="idiomatic").departures
 
 
 def test_a_member_of_a_class_is_no_device_of_the_script() -> None:
