@@ -65,6 +65,8 @@ def take(trainer: Trainer, call: Call) -> str | Path | None:
     first = next(iter(loaders))
     if isinstance(loaders[first], LightningDataModule):
         datamodule, loaders[first] = loaders[first], None
+    if datamodule is not None and not isinstance(datamodule, LightningDataModule):
+        raise TypeError(f"`datamodule` must be a `LightningDataModule`, got `{type(datamodule).__qualname__}`")
     if datamodule is not None and any(loader is not None for loader in loaders.values()):
         raise MisconfigurationException(
             f"You cannot pass both `trainer.{fn.value}(dataloaders=..., datamodule=...)`"

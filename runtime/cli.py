@@ -27,6 +27,7 @@ from .filesystem import filesystem
 from .hooks import is_overridden
 from .hparams import given_hyperparameters
 from .instantiation import INSTANTIATOR
+from .instantiation import instantiate_module as instantiate_module
 from .module import LightningModule
 from .randomness import seed_everything
 from .trainer import Trainer
@@ -55,6 +56,7 @@ ArgsType = list[str] | dict[str, Any] | Namespace | None
 OptimizerCallable = Callable[[Iterable], Optimizer]
 LRSchedulerCallable = Callable[[Optimizer], LRScheduler | ReduceLROnPlateau]
 LRSchedulerTypeTuple = (LRScheduler, ReduceLROnPlateau)
+LRSchedulerTypeUnion = LRScheduler | ReduceLROnPlateau
 
 _OWN_CLASSES = (Trainer, LightningModule, LightningDataModule, Callback)
 _AUTOMATIC = "AUTOMATIC"

@@ -124,8 +124,11 @@ class TrainerConfig:
 
     def _check_validation(self) -> None:
         every = self.check_val_every_n_epoch
-        if every is not None and not isinstance(every, int):
-            raise MisconfigurationException(f"`check_val_every_n_epoch` should be an integer, found {every!r}.")
+        if every is not None and (not isinstance(every, int) or every < 1):
+            raise MisconfigurationException(
+                f"`check_val_every_n_epoch` should be an integer of at least 1, found {every!r}."
+                " For no validation write `limit_val_batches=0`."
+            )
         interval = self.val_check_interval
         if every is None and isinstance(interval, float):
             raise MisconfigurationException(

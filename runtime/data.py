@@ -10,7 +10,7 @@ import torch
 
 from .datahooks import DataHooks
 from .errors import rank_zero_warn
-from .hooks import is_overridden
+from .hooks import is_overridden, is_redefined
 from .loaders import (
     CombinedLoader,
     batch_count,
@@ -55,10 +55,9 @@ class DataSource:
 
     def overriding(self, name: str) -> Any:
         """Who has its own method of this name: the datamodule if it does, else the module, else None."""
-        for owner in (self.datamodule, self.module):
-            if owner is not None and is_overridden(name, owner, DataHooks):
-                return owner
-        return None
+        if self.datamodule is not None and is_redefined(name, self.datamodule, DataHooks):
+            return self.datamodule
+        return self.module if self.module is not None and is_overridden(name, self.module, DataHooks) else None
 
 
 class Loaders:
@@ -223,7 +222,7 @@ def request(trainer: Trainer, stage: RunningStage) -> Any:
 
 def device_mover(trainer: Trainer, dataloader_idx: int = 0) -> Callable[[Any], Any] | None:
     """The way of a batch to the device; None when it stays as it is."""
-    module, datamodule = trainer.lightning_module, trainer.datamodule
+    module = trainer.lightning_module
     device, precision = trainer.strategy.root_device, trainer.precision_plugin
     names = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
     owners = {name: trainer._data.overriding(name) for name in names}
@@ -234,7 +233,7 @@ def device_mover(trainer: Trainer, dataloader_idx: int = 0) -> Callable[[Any], A
         if convert is None:
             return lambda batch: move_data_to_device(batch, device)
         return lambda batch: move_data_to_device(convert(batch), device)
-    before, move, after = (getattr(owners[name] or datamodule or module, name) for name in names)
+    before, move, after = (getattr(owners[name] or module, name) for name in names)
     state = trainer.run
 
     def to_device(batch: Any) -> Any:

@@ -82,8 +82,8 @@ def default_dtype() -> torch.dtype:
 def _batch_sizes(batch: Any) -> Iterator[int]:
     if isinstance(batch, Tensor):
         yield batch.size(0) if batch.ndim else 1
-    elif isinstance(batch, str):
-        yield len(batch)
+    elif isinstance(batch, (str, bytes)):
+        return  # a text's length says nothing of the batch
     elif isinstance(batch, (Mapping, list, tuple)):
         for part in batch.values() if isinstance(batch, Mapping) else batch:
             yield from _batch_sizes(part)

@@ -73,7 +73,7 @@ def grad_norm(module: Module, norm_type: float | str, group_separator: str = "/"
         if parameter.grad is not None
     }
     if norms:
-        norms[f"grad_{norm_type}_norm_total"] = torch.stack([norm.double() for norm in norms.values()]).norm(norm_type)
+        norms[f"grad_{norm_type}_norm_total"] = torch.stack(list(norms.values())).norm(norm_type)
     return norms
 
 

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from .errors import rank_zero_warn
+from .errors import MisconfigurationException, rank_zero_warn
 
 
 class AttributeDict(dict[str, Any]):
@@ -145,6 +145,12 @@ def save_hyperparameters(
             same = (name for name, value in found.items() if value is hparams or value == hparams)
             obj._hparams_name = next(same, None)
         else:
+            missing = [name for name in args if isinstance(name, str) and name not in found]
+            if missing:
+                raise MisconfigurationException(
+                    f"`save_hyperparameters` was asked for {missing}, but `{type(obj).__name__}.__init__` has only"
+                    f" {sorted(found)}."
+                )
             hparams = {name: found[name] for name in args if isinstance(name, str)}
             obj._hparams_name = "kwargs"
     obj._set_hparams(hparams)

@@ -144,6 +144,10 @@ def _split(configured: Any) -> tuple[list[Any], list[Any], str | None]:
 
 
 def _check_keys(configured: Mapping[str, Any]) -> None:
+    if "optimizer" not in configured:
+        raise MisconfigurationException(
+            f'`configure_optimizers` returned a dict without the key "optimizer"; it has {sorted(configured)}.'
+        )
     extra = configured.keys() - {"optimizer", "lr_scheduler", "monitor", "frequency"}
     if extra:
         rank_zero_warn(f"Found unsupported keys in the optimizer configuration: {set(extra)}", category=RuntimeWarning)
@@ -160,18 +164,7 @@ def _automatic_config(scheduler: Any, monitor: str | None) -> LRSchedulerConfig:
                 ' {"optimizer": optimizer, "lr_scheduler": scheduler, "monitor": "metric_to_track"}'
             )
         return LRSchedulerConfig(scheduler, reduce_on_plateau=True, monitor=monitor)
-    extra = scheduler.keys() - _CONFIG_KEYS
-    if extra:
-        rank_zero_warn(
-            f"Found unsupported keys in the lr scheduler dict: {extra}."
-            " HINT: remove them from the output of `configure_optimizers`.",
-            category=RuntimeWarning,
-        )
-    given = {key: value for key, value in scheduler.items() if key in _CONFIG_KEYS}
-    if "scheduler" not in given:
-        raise MisconfigurationException(
-            'The lr scheduler dict must have the key "scheduler" with its item being an lr scheduler'
-        )
+    given = _known_keys(scheduler)
     if given.get("interval", "epoch") not in ("step", "epoch"):
         raise MisconfigurationException(
             f'The "interval" key in lr scheduler dict must be "step" or "epoch" but is "{given["interval"]}"'
@@ -191,6 +184,26 @@ def _automatic_config(scheduler: Any, monitor: str | None) -> LRSchedulerConfig:
     return LRSchedulerConfig(**given)
 
 
+def _known_keys(scheduler: Mapping[str, Any]) -> dict[str, Any]:
+    extra = scheduler.keys() - _CONFIG_KEYS
+    if extra:
+        rank_zero_warn(
+            f"Found unsupported keys in the lr scheduler dict: {extra}."
+            " HINT: remove them from the output of `configure_optimizers`.",
+            category=RuntimeWarning,
+        )
+    if "scheduler" not in scheduler:
+        raise MisconfigurationException(
+            'The lr scheduler dict must have the key "scheduler" with its item being an lr scheduler'
+        )
+    frequency = scheduler.get("frequency", 1)
+    if not isinstance(frequency, int) or frequency < 1:
+        raise MisconfigurationException(
+            f'The "frequency" key in lr scheduler dict must be an int of at least 1 but is {frequency!r}'
+        )
+    return {key: value for key, value in scheduler.items() if key in _CONFIG_KEYS}
+
+
 def _manual_config(scheduler: Any, monitor: str | None) -> LRSchedulerConfig:
     if not isinstance(scheduler, Mapping):
         return LRSchedulerConfig(scheduler)
@@ -201,7 +214,8 @@ def _manual_config(scheduler: Any, monitor: str | None) -> LRSchedulerConfig:
             " You need to call `lr_scheduler.step()` manually in manual optimization.",
             category=RuntimeWarning,
         )
-    return LRSchedulerConfig(**{key: value for key, value in scheduler.items() if key not in _MANUAL_IGNORES})
+    known = _known_keys(scheduler)
+    return LRSchedulerConfig(**{key: value for key, value in known.items() if key not in _MANUAL_IGNORES})
 
 
 def check_schedulers(configs: list[LRSchedulerConfig], steps_itself: bool) -> None:

@@ -124,6 +124,8 @@ class Optimization:
             trainer = self.trainer
             state.hook = "configure_gradient_clipping"
             self.module.configure_gradient_clipping(
-                optimizer, trainer.gradient_clip_val, trainer.gradient_clip_algorithm
+                optimizer,
+                gradient_clip_val=trainer.gradient_clip_val,
+                gradient_clip_algorithm=trainer.gradient_clip_algorithm,
             )
         state.hook = before

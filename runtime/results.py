@@ -164,5 +164,6 @@ class Board:
         self.callback, self.logged, self.bar = {}, {}, {}
 
     def to_cpu(self) -> None:
-        self.callback = {name: value.cpu() for name, value in self.callback.items()}
-        self.logged = {name: value.cpu() for name, value in self.logged.items()}
+        """Brings the metrics home when a run is over; no graph outlives it."""
+        self.callback = {name: value.detach().cpu() for name, value in self.callback.items()}
+        self.logged = {name: value.detach().cpu() for name, value in self.logged.items()}

@@ -108,12 +108,13 @@ class TrainingRun:
         self.to_device = device_mover(trainer)
         self.training_step = self._bind_step()
         self.opens = self.closes = True
-        self.epoch_loop = fetching.train_epoch if fetching.is_wanted(module.training_step) else loops.train_epoch
+        epoch_loop = fetching.train_epoch if fetching.is_wanted(module.training_step) else loops.train_epoch
+        self.epoch_loop = trainer.profiler.measured("run_training_epoch", epoch_loop)
         self.schedulers = Schedulers(trainer)
         self.backward = self.optimization.bind_backward()
         if not module.automatic_optimization:
             self.window = 1
-            self.take_step = loops.manual_step
+            self.take_step = trainer.profiler.measured("run_training_batch", loops.manual_step)
             return
         self.optimizer = trainer.optimizers[0]
         self.wrapped_optimizer = trainer._lightning_optimizers[0]
@@ -121,8 +122,13 @@ class TrainingRun:
         self.step = self.optimization.bind_step(self.optimizer)
         uses_closure = is_overridden("optimizer_step", module, LightningModule) or needs_closure(self.optimizer)
         self.window_step = loops.closure_step if uses_closure else loops.automatic_step
-        self.window = trainer.accumulate_grad_batches
-        self.take_step = self.window_step if self.window == 1 else loops.accumulating_step
+        self._set_window()
+
+    def _set_window(self) -> None:
+        """How many batches share a step; a callback may change that for each epoch."""
+        self.window = self.trainer.accumulate_grad_batches
+        step = self.window_step if self.window == 1 else loops.accumulating_step
+        self.take_step = self.trainer.profiler.measured("run_training_batch", step)
 
     def _bind_step(self) -> Callable[..., Any]:
         strategy, precision = self.strategy, self.trainer.precision_plugin
@@ -223,9 +229,7 @@ class TrainingRun:
             self.results.in_batches = False
             self.hooks.call("on_train_epoch_start")
         if self.module.automatic_optimization:
-            # A callback may have changed the window for this epoch.
-            self.window = trainer.accumulate_grad_batches
-            self.take_step = self.window_step if self.window == 1 else loops.accumulating_step
+            self._set_window()
             if self.resume is None or self.window == 1:
                 self.opens = self.closes = True
         self.max_steps = INFINITE if trainer.max_steps == -1 else trainer.max_steps
@@ -240,8 +244,9 @@ class TrainingRun:
         for hook in hooks:
             answer = hook(batch, batch_idx)
         self.state.hook = None
-        if not isinstance(answer, int) or answer != -1:
-            return False
+        asks_to_skip = isinstance(answer, int) and answer == -1
+        if not asks_to_skip or not is_overridden("on_train_batch_start", self.module, LightningModule):
+            return False  # a callback's answer means nothing
         self.schedulers.update("epoch")
         self.state.epoch_closed = self.state.skipped = True
         return True

@@ -152,6 +152,28 @@ def test_minus_one_skips_the_rest_of_the_epoch_and_its_validation() -> None:
     assert validated == [1]
 
 
+def test_what_a_callback_answers_to_the_start_of_a_batch_means_nothing() -> None:
+    class Answering(L.Callback):
+        def on_train_batch_start(self, *arguments: Any) -> Any:
+            return -1
+
+    trainer = L.Trainer(max_epochs=1, callbacks=Answering(), **QUIET)
+    trainer.fit(Module(), Batches(3))
+    assert trainer.global_step == 3
+
+
+def test_clipping_of_ones_own_gets_its_arguments_by_name() -> None:
+    given: list[dict[str, Any]] = []
+
+    class Clipping(Module):
+        def configure_gradient_clipping(self, optimizer: Any, **settings: Any) -> None:
+            given.append(settings)
+            self.clip_gradients(optimizer, **settings)
+
+    L.Trainer(max_epochs=1, gradient_clip_val=0.5, **QUIET).fit(Clipping(), Batches(1))
+    assert given == [{"gradient_clip_val": 0.5, "gradient_clip_algorithm": None}]
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -294,6 +316,7 @@ def test_near_misses_of_callbacks_and_datamodules() -> None:
         ({"check_val_every_n_epoch": None, "val_check_interval": 0.5}, "should be an integer or a time"),
         ({"deterministic": "maybe"}, "deterministic"),
         ({"fast_dev_run": -1}, "fast_dev_run"),
+        ({"check_val_every_n_epoch": 0}, "at least 1, found 0.*limit_val_batches=0"),
     ],
 )
 def test_a_wrong_argument_is_refused_when_the_trainer_is_made(arguments: dict[str, Any], message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import lightify.runtime as L
 import pytest
 import torch
 from lightify.runtime import hparams
+from lightify.runtime.entries import extract_batch_size
 from lightify.runtime.optim import normal_form
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
@@ -86,11 +88,20 @@ def test_several_optimizers_are_for_manual_optimization() -> None:
         (([A], [{"scheduler": STEP, "interval": "batch"}]), '"step" or "epoch"'),
         (([A], [{"interval": "step"}]), 'must have the key "scheduler"'),
         (([B], [STEP]), "wasn't returned"),
+        ({"optimiser": A}, 'without the key "optimizer"'),
+        (([A], [{"scheduler": STEP, "frequency": 0}]), "at least 1 but is 0"),
     ],
 )
 def test_wrong_forms_are_refused(configured: Any, message: str) -> None:
     with pytest.raises(L.MisconfigurationException, match=message):
         normal_form(configured, Module())
+
+
+def test_unknown_keys_of_a_scheduler_are_warned_of_in_manual_optimization_too() -> None:
+    module = Module()
+    module.automatic_optimization = False
+    with pytest.warns(RuntimeWarning, match="unsupported keys.*intervall"):
+        normal_form(([A], [{"scheduler": STEP, "intervall": "step"}]), module)
 
 
 def test_no_optimizer_trains_nothing() -> None:
@@ -155,6 +166,24 @@ def test_what_cannot_be_logged_is_refused(hook: str, arguments: Any, value: Any,
     setattr(module, hook, lambda: module.log("a", value, **arguments))
     with pytest.raises((L.MisconfigurationException, ValueError), match=message):
         L.Trainer(max_epochs=1, **QUIET).fit(module, batches())
+
+
+def test_texts_in_a_batch_say_nothing_of_its_size() -> None:
+    assert extract_batch_size((["a caption"] * 2, torch.ones(2, 3))) == 2
+    with pytest.raises(L.MisconfigurationException, match="could not infer the batch_size"):
+        extract_batch_size({"caption": ["some text"]})
+
+
+def test_no_graph_outlives_a_run() -> None:
+    class Keeping(Module):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            loss = super().training_step(batch, batch_idx)
+            self.log("loss", loss, enable_graph=True)
+            return loss
+
+    trainer = L.Trainer(max_epochs=1, **QUIET)
+    trainer.fit(Keeping(), batches())
+    assert not trainer.callback_metrics["loss"].requires_grad
 
 
 @pytest.mark.parametrize("ignore", ["rate", ("rate", "size")])
@@ -317,6 +346,16 @@ def test_a_container_of_hyperparameters(container: Any) -> None:
     assert (module.hparams.a, module.hparams["b"]) == (1, 2)
 
 
+def test_a_name_that_is_no_argument_is_refused() -> None:
+    class Misspelt(Module):
+        def __init__(self, rate: float = 0.1) -> None:
+            super().__init__()
+            self.save_hyperparameters("rat")
+
+    with pytest.raises(L.MisconfigurationException, match=r"\['rat'\], but `Misspelt.__init__` has only \['rate'\]"):
+        Misspelt()
+
+
 def test_names_and_subclasses() -> None:
     class Named(Module):
         def __init__(self, a: int, b: int, **rest: Any) -> None:
@@ -444,6 +483,22 @@ def test_a_datamodule_gives_the_data_and_keeps_its_state(tmp_path: Path) -> None
     assert (loaded.hparams.size, loaded.loaded) == (3, {"calls": 6})
     with pytest.raises(L.MisconfigurationException, match="You cannot pass"):
         trainer.fit(Module(), batches(), datamodule=data)
+
+
+def test_a_datamodule_is_asked_only_for_what_it_defines() -> None:
+    """A method of the instance that only wraps the inherited one is not its own."""
+    data, calls = Data(), []
+    for name in ("on_before_batch_transfer", "on_after_batch_transfer"):
+        inherited = getattr(data, name)
+        wrapped = functools.partial(lambda hook, *arguments: calls.append(1) or hook(*arguments), inherited)
+        setattr(data, name, functools.update_wrapper(wrapped, inherited))
+    L.Trainer(max_epochs=1, **QUIET).fit(Module(), datamodule=data)
+    assert not calls and "transfer" in data.calls
+
+
+def test_what_is_no_datamodule_is_refused() -> None:
+    with pytest.raises(TypeError, match="must be a `LightningDataModule`, got `Linear`"):
+        L.Trainer(max_epochs=1, **QUIET).fit(Module(), datamodule=nn.Linear(1, 1))  # type: ignore[arg-type]
 
 
 def test_from_datasets() -> None:

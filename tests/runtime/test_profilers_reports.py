@@ -107,6 +107,8 @@ def test_a_run_is_reported_by_stage(tmp_path: Path, kind: type[Profiler]) -> Non
     fit, test = (tmp_path / "fit-report.txt").read_text(), (tmp_path / "test-report.txt").read_text()
     assert "FIT Profiler Report" in fit and "TEST Profiler Report" in test
     for action in (
+        "run_training_epoch",
+        "run_training_batch",
         "[Strategy]SingleDeviceStrategy.training_step",
         "[LightningModule]Classifier.configure_optimizers",
         "[_TrainingEpochLoop].train_dataloader_next",
