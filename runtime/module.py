@@ -295,6 +295,11 @@ class LightningModule(ModelHooks, CheckpointHooks, DataHooks, HyperparametersMix
                 rank_zero_only=rank_zero_only,
             )
 
+    def get_progress_bar_dict(self) -> dict[str, Any]:
+        """What the bar shows beside metrics, for modules of Lightning 1.x; today a bar's `get_metrics` says it."""
+        version = self.logger.version if self.logger is not None else None
+        return {} if version is None else {"v_num": version}
+
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Prints from rank zero, without breaking the progress bar."""
         if self.trainer.is_global_zero:

@@ -151,7 +151,8 @@ class TrainingRun:
             return
         source = request(trainer, RunningStage.TRAINING)
         self.strategy.barrier("train_dataloader()")
-        loaders = prepare_loaders(trainer, RunningStage.TRAINING, source, trainer.limit_train_batches, "max_size_cycle")
+        mode = trainer._older.get("_multiple_trainloader_mode", "max_size_cycle")
+        loaders = prepare_loaders(trainer, RunningStage.TRAINING, source, trainer.limit_train_batches, mode)
         self.loaders = loaders
         self.num_batches = loaders.num_batches
         if loaders.is_sequential:

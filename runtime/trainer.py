@@ -57,9 +57,9 @@ def _with_defaults_of_environment(init: Callable[..., None]) -> Callable[..., No
                     given[name] = text
         if not given.keys() <= set(names):
             given = legacy.modern_arguments(given, names)
-        resume_from = given.pop("_resume_from", None)
+        older = {name: given.pop(name) for name in list(given) if name.startswith("_")}
         init(self, **given)
-        self._resume_from = resume_from
+        self._older = older
 
     return init_with_defaults
 
@@ -206,7 +206,7 @@ class Trainer(TrainerProperties):
         self._next_save = 0.0
         self._is_launched = False
         self._call: Call | None = None
-        self._resume_from: Path_ | None = None
+        self._older: dict[str, Any] = {}  # settings of Lightning 1.x, for `legacy`
         self._optimizer_frequencies: list[int] = []
 
     def __getstate__(self) -> dict[str, Any]:
@@ -239,7 +239,7 @@ class Trainer(TrainerProperties):
             **older: loaders under their names of Lightning 1.x.
         """
         train, val = legacy.modern_loaders(older, train_dataloaders=train_dataloaders, val_dataloaders=val_dataloaders)
-        ckpt_path = self._resume_from if ckpt_path is None else ckpt_path
+        ckpt_path = self._older.get("_resume_from_checkpoint") if ckpt_path is None else ckpt_path
         if self._launches():
             self._launch(self.fit, model, train, val, datamodule, ckpt_path, weights_only)
             return

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import Tensor
 from torch.optim import LBFGS
 
 from ..errors import MisconfigurationException
-from .hooks import OldHooks, own_method
+from ..module import LightningModule
+from .hooks import OldHooks, own_method, with_former_arguments
 from .said import instead
 from .steps import STEPS, OptimizerLoop, then
 
@@ -19,30 +20,55 @@ from .steps import STEPS, OptimizerLoop, then
 @contextmanager
 def adapted(trainer: Any, module: Any) -> Iterator[None]:
     """Lets a module in the form of 1.x run as one of today; leaves it as it was."""
-    methods, old_hooks = adapt(trainer, module), OldHooks(module, trainer.callbacks)
-    kept = {name: module.__dict__[name] for name in methods if name in module.__dict__}
-    was_automatic = module.automatic_optimization
     callbacks = trainer.callbacks
-    module.__dict__.update(methods)
-    if isinstance(methods.get("training_step"), OptimizerLoop):
-        if trainer.accumulate_grad_batches != 1 or trainer.gradient_clip_val:
-            raise MisconfigurationException(
-                "`optimizer_idx` and `hiddens` in `training_step` run without accumulation and clipping. Set"
-                " `automatic_optimization = False` and write both where you want them."
-            )
-        module.automatic_optimization = False
-    if old_hooks.is_needed:
-        trainer.callbacks = [old_hooks, *callbacks]
+    old_hooks = OldHooks(module, callbacks)
+    methods = adapt(trainer, module) | with_former_arguments(module, old_hooks.outputs)
+    with ExitStack() as stack:
+        stack.enter_context(_wearing(module, methods))
+        for callback in callbacks:
+            stack.enter_context(_wearing(callback, with_former_arguments(callback, old_hooks.outputs)))
+        if (bar := trainer.progress_bar_callback) is not None:
+            stack.enter_context(_wearing(bar, _adapt_bar(module)))
+        for owner in filter(None, (module, trainer.datamodule)):
+            stack.enter_context(_wearing(owner, _kept_settings(trainer)))
+        if isinstance(methods.get("training_step"), OptimizerLoop):
+            _refuse_with_optimizer_loop(trainer)
+            stack.callback(setattr, module, "automatic_optimization", True)
+            module.automatic_optimization = False
+        if old_hooks.is_needed:
+            trainer.callbacks = [old_hooks, *callbacks]
+        try:
+            yield
+        finally:
+            if old_hooks in trainer.callbacks:
+                trainer.callbacks = [callback for callback in trainer.callbacks if callback is not old_hooks]
+
+
+@contextmanager
+def _wearing(owner: Any, attributes: dict[str, Any]) -> Iterator[None]:
+    """Sets attributes on one object, past its class, and takes them off again."""
+    own = vars(owner) if attributes else {}
+    before = {name: own[name] for name in attributes if name in own}
+    own.update(attributes)
     try:
         yield
     finally:
-        for name in methods:
-            del module.__dict__[name]
-        module.__dict__.update(kept)
-        if module.automatic_optimization is not was_automatic:
-            module.automatic_optimization = was_automatic
-        if old_hooks in trainer.callbacks:
-            trainer.callbacks = [callback for callback in trainer.callbacks if callback is not old_hooks]
+        for name in attributes:
+            del own[name]
+        own.update(before)
+
+
+def _kept_settings(trainer: Any) -> dict[str, Any]:
+    per_node = trainer._older.get("_prepare_data_per_node")
+    return {} if per_node is None else {"prepare_data_per_node": per_node}
+
+
+def _refuse_with_optimizer_loop(trainer: Any) -> None:
+    if trainer.accumulate_grad_batches != 1 or trainer.gradient_clip_val:
+        raise MisconfigurationException(
+            "`optimizer_idx` and `hiddens` in `training_step` run without accumulation and clipping. Set"
+            " `automatic_optimization = False` and write both where you want them."
+        )
 
 
 def adapt(trainer: Any, module: Any) -> dict[str, Callable[..., Any]]:
@@ -59,11 +85,22 @@ def adapt(trainer: Any, module: Any) -> dict[str, Callable[..., Any]]:
     if own_method(module, "training_step") is None:
         return methods
     parameters = inspect.signature(module.training_step).parameters
-    pieces = getattr(module, "truncated_bptt_steps", 0)
-    if "optimizer_idx" in parameters or "hiddens" in parameters:
-        step = methods.get("training_step", module.training_step)
+    step = methods.get("training_step", module.training_step)
+    if not module.automatic_optimization:
+        if "optimizer_idx" in parameters:
+            instead("training_step(..., optimizer_idx)", "`training_step` without it, and `self.optimizers()`")
+            methods["training_step"] = lambda batch, batch_idx: step(batch, batch_idx, optimizer_idx=None)
+    elif "optimizer_idx" in parameters or "hiddens" in parameters:
+        pieces = getattr(module, "truncated_bptt_steps", 0) or trainer._older.get("_truncated_bptt_steps") or 0
         methods["training_step"] = OptimizerLoop(trainer, module, step, parameters, pieces)
     return methods
+
+
+def _adapt_bar(module: Any) -> dict[str, Callable[..., Any]]:
+    if type(module).get_progress_bar_dict is LightningModule.get_progress_bar_dict:
+        return {}
+    instead(f"{type(module).__name__}.get_progress_bar_dict", "`get_metrics` of a progress bar of your own")
+    return {"get_metrics": lambda trainer, module: {**module.get_progress_bar_dict(), **trainer.progress_bar_metrics}}
 
 
 def _step_by_hand(optimizer: Any, *arguments: Any, **keywords: Any) -> None:

@@ -8,9 +8,11 @@ from typing import Any
 
 from ..callbacks.base import Callback
 from ..callbacks.device_stats_monitor import DeviceStatsMonitor
+from ..callbacks.early_stopping import EarlyStopping
 from ..callbacks.model_summary import ModelSummary
 from ..callbacks.progress import TQDMProgressBar
 from ..errors import MisconfigurationException
+from .hooks import GradientNorms
 from .said import instead
 
 # Arguments that only changed their name.
@@ -34,15 +36,9 @@ DROPPED = {
     "auto_select_gpus": "`devices` picks free GPUs by itself",
     "log_save_interval": "`CSVLogger(flush_logs_every_n_steps=...)`",
     "flush_logs_every_n_steps": "`CSVLogger(flush_logs_every_n_steps=...)`",
-    "track_grad_norm": "`grad_norm` in `on_before_optimizer_step`",
-    "prepare_data_per_node": "`prepare_data_per_node` of the module or datamodule",
-    "auto_lr_find": "`Tuner(trainer).lr_find(model)`",
-    "auto_scale_batch_size": "`Tuner(trainer).scale_batch_size(model)`",
     "amp_level": "`precision='16-mixed'`",
     "amp_backend": "`precision='16-mixed'`",
     "move_metrics_to_cpu": "nothing: values leave the device when they are read",
-    "multiple_trainloader_mode": "`CombinedLoader(loaders, mode)` as the training data",
-    "truncated_bptt_steps": "manual optimization, or `self.truncated_bptt_steps` of the module",
 }
 
 
@@ -109,6 +105,19 @@ def _refresh_rate(value: Any) -> dict[str, Any]:
     return {"enable_progress_bar": False} if value == 0 else {} if value is None else {"refresh_rate": value}
 
 
+def _early_stop(value: Any) -> dict[str, Any]:
+    return {"callbacks": EarlyStopping("val_loss") if value is True else value} if value else {}
+
+
+def _track_grad_norm(value: Any) -> dict[str, Any]:
+    return {"callbacks": GradientNorms(value)} if value not in (None, -1) else {}
+
+
+def _kept(name: str) -> Callable[[Any], dict[str, Any]]:
+    """For what is no argument any more: the Trainer keeps it for the adapter, under a name that nobody can pass."""
+    return lambda value: {f"_{name}": value}
+
+
 def _switch(name: str, when_on: Any) -> Callable[[Any], dict[str, Any]]:
     return lambda value: {name: when_on} if value else {}
 
@@ -118,9 +127,21 @@ SPECIAL: dict[str, tuple[str, Callable[[Any], dict[str, Any]]]] = {
     "gpus": ("`Trainer(accelerator='gpu', devices=...)`", _gpus),
     "num_processes": ("`Trainer(accelerator='cpu', devices=...)`", lambda value: {"devices": value}),
     "checkpoint_callback": ("`Trainer(enable_checkpointing=...)`", _checkpoint_callback),
-    "early_stop_callback": ("`callbacks=[EarlyStopping(...)]`", lambda value: {"callbacks": value} if value else {}),
+    "early_stop_callback": ("`callbacks=[EarlyStopping(...)]`", _early_stop),
     "weights_summary": ("`Trainer(enable_model_summary=...)`", _weights_summary),
-    "resume_from_checkpoint": ("`trainer.fit(ckpt_path=...)`", lambda value: {"_resume_from": value}),
+    "resume_from_checkpoint": ("`trainer.fit(ckpt_path=...)`", _kept("resume_from_checkpoint")),
+    "track_grad_norm": ("`self.log_dict(grad_norm(self, 2))` in `on_before_optimizer_step`", _track_grad_norm),
+    "prepare_data_per_node": (
+        "`prepare_data_per_node` of the module or datamodule",
+        _kept("prepare_data_per_node"),
+    ),
+    "auto_lr_find": ("`Tuner(trainer).lr_find(model)`", _kept("auto_lr_find")),
+    "auto_scale_batch_size": ("`Tuner(trainer).scale_batch_size(model)`", _kept("auto_scale_batch_size")),
+    "multiple_trainloader_mode": (
+        "`CombinedLoader(loaders, mode)` as the training data",
+        _kept("multiple_trainloader_mode"),
+    ),
+    "truncated_bptt_steps": ("manual optimization with a loop over the pieces", _kept("truncated_bptt_steps")),
     "progress_bar_refresh_rate": ("`callbacks=[TQDMProgressBar(refresh_rate=...)]`", _refresh_rate),
     "process_position": (
         "`callbacks=[TQDMProgressBar(process_position=...)]`",

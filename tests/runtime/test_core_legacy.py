@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import lightify.runtime as L
 import pytest
 import torch
 from lightify.runtime import legacy
+from lightify.runtime.callbacks import ProgressBar
 from lightify.runtime.errors import LightningDeprecationWarning
 from torch import nn
+from torch.utils.data import DataLoader
 
 QUIET: dict[str, Any] = {
     "logger": False,
@@ -51,8 +54,8 @@ class Module(L.LightningModule):
 
 
 def fit(module: L.LightningModule, *loaders: Any, **arguments: Any) -> L.Trainer:
-    trainer = L.Trainer(**{"max_epochs": 1, **QUIET, **arguments})
     with pytest.warns(LightningDeprecationWarning, match="Lightning 1.x"):
+        trainer = L.Trainer(**{"max_epochs": 1, **QUIET, **arguments})
         trainer.fit(module, *(loaders or (Batches(),)))
     return trainer
 
@@ -144,6 +147,145 @@ def test_old_signatures_of_optimizer_step_and_backward() -> None:
     module = Old()
     fit(module, Batches(1))
     assert module.calls == [("step", 0, False, False), ("backward", 0)]
+
+
+def test_pieces_that_the_trainer_was_told_to_cut() -> None:
+    class Recurrent(Module):
+        def training_step(self, batch: Any, batch_idx: int, hiddens: Any) -> Any:
+            self.calls.append((batch.shape[1], hiddens))
+            return {"loss": batch.sum() * self.layer.weight.sum(), "hiddens": batch.shape[1]}
+
+    module = Recurrent()
+    fit(module, truncated_bptt_steps=4)
+    assert module.calls == [(4, None), (2, 4)] * 2
+
+
+def test_hooks_with_arguments_that_are_gone() -> None:
+    class Old(Module):
+        def on_train_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int) -> None:
+            self.calls.append(("start", batch_idx, dataloader_idx))
+
+        def on_before_optimizer_step(self, optimizer: Any, optimizer_idx: int) -> None:
+            self.calls.append(("before step", optimizer_idx))
+
+        def configure_gradient_clipping(
+            self, optimizer: Any, optimizer_idx: int, gradient_clip_val: Any, **other: Any
+        ) -> None:
+            self.calls.append(("clip", optimizer_idx, gradient_clip_val))
+
+        def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_idx: int) -> None:
+            self.calls.append(("zero", optimizer_idx))
+
+        def lr_scheduler_step(self, scheduler: Any, optimizer_idx: int, metric: Any) -> None:
+            self.calls.append(("schedule", optimizer_idx, metric))
+
+        def configure_optimizers(self) -> Any:
+            optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+            return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1)]
+
+        def on_train_epoch_end(self, outputs: Any) -> None:
+            self.calls.append(("end", len(outputs)))
+
+    class Callback(L.Callback):
+        def on_train_batch_end(
+            self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int
+        ) -> None:
+            pl_module.calls.append(("end of batch", batch_idx, dataloader_idx))
+
+        def on_validation_epoch_end(self, trainer: Any, pl_module: Any, outputs: Any) -> None:
+            pl_module.calls.append(("validated", outputs))
+
+    class Validated(Old):
+        def validation_step(self, batch: Any, batch_idx: int) -> Any:
+            return batch_idx
+
+    module, callback = Validated(), Callback()
+    fit(module, Batches(1), Batches(2), callbacks=callback, gradient_clip_val=2.0)
+    assert module.calls == [
+        ("start", 0, 0), ("zero", 0), ("before step", 0), ("clip", 0, 2.0), ("end of batch", 0, 0),
+        ("schedule", 0, None), ("validated", [0, 1]), ("end", 1),
+    ]  # fmt: skip
+    assert not {"on_train_batch_start", "on_train_epoch_end"} & vars(module).keys()
+    assert "on_train_batch_end" not in vars(callback)
+
+
+def test_a_manual_step_that_asks_for_an_optimizer_index() -> None:
+    class Manual(Module):
+        @property
+        def automatic_optimization(self) -> bool:
+            return False
+
+        def training_step(self, batch: Any, batch_idx: int, optimizer_idx: Any) -> None:
+            self.calls.append(optimizer_idx)
+            optimizer = self.optimizers()
+            self.manual_backward(self.layer(batch).sum())
+            optimizer.step()
+
+    module = Manual()
+    assert fit(module).global_step == 2
+    assert module.calls == [None, None]
+
+
+def test_what_the_bar_shows() -> None:
+    class Showing(Module):
+        def get_progress_bar_dict(self) -> dict[str, Any]:
+            return {**super().get_progress_bar_dict(), "temperature": 3}
+
+    class Bar(ProgressBar):
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, *arguments: Any) -> None:
+            shown.append(self.get_metrics(trainer, pl_module))
+
+    shown: list[Any] = []
+    fit(Showing(), Batches(1), callbacks=Bar(), enable_progress_bar=True)
+    assert shown == [{"temperature": 3}]
+
+
+def test_gradient_norms_are_tracked() -> None:
+    trainer = fit(Module(), track_grad_norm=2)
+    assert {"grad_2.0_norm/layer.weight", "grad_2.0_norm_total"} <= trainer.callback_metrics.keys()
+
+
+@pytest.mark.parametrize(("mode", "steps"), [("min_size", 1), ("max_size_cycle", 3)])
+def test_the_mode_of_several_loaders(mode: str, steps: int) -> None:
+    class Both(Module):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return self.layer(batch["a"] + batch["b"]).sum()
+
+    loaders = {"a": Batches(1), "b": Batches(3)}
+    assert fit(Both(), loaders, multiple_trainloader_mode=mode).global_step == steps
+
+
+def test_data_prepared_once_per_node_or_once() -> None:
+    class Preparing(Module):
+        def prepare_data(self) -> None:
+            self.calls.append(self.prepare_data_per_node)
+
+    module = Preparing()
+    fit(module, prepare_data_per_node=False)
+    assert module.calls == [False]
+    assert module.prepare_data_per_node
+
+
+@pytest.mark.slow
+def test_searches_before_training(tmp_path: Path) -> None:
+    class Sized(Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.batch_size, self.lr = 2, 1e-3
+
+        def train_dataloader(self) -> Any:
+            return DataLoader(torch.ones(64, 6), batch_size=self.batch_size)
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), lr=self.lr)
+
+    with pytest.warns(LightningDeprecationWarning, match="Tuner"):
+        trainer = L.Trainer(
+            **QUIET, max_epochs=1, default_root_dir=tmp_path, auto_lr_find=True, auto_scale_batch_size="binsearch"
+        )
+        found = trainer.tune(Sized(), lr_find_kwargs={"num_training": 5}, scale_batch_size_kwargs={"max_trials": 2})
+    assert found["scale_batch_size"] > 2
+    assert found["lr_find"].results["lr"]
 
 
 def test_old_names_of_hooks() -> None:
