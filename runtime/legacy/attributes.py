@@ -53,16 +53,17 @@ def _tune(
 ) -> dict[str, Any]:
     """The searches that `auto_scale_batch_size` and `auto_lr_find` ask for, in this order."""
     train, val = modern_loaders(older, train_dataloaders=train_dataloaders, val_dataloaders=val_dataloaders)
-    tuner, found = Tuner(trainer), {}
-    data = {"train_dataloaders": train, "val_dataloaders": val, "datamodule": datamodule}
+    tuner = Tuner(trainer)
+    found: dict[str, Any] = {}
+    data: dict[str, Any] = {"train_dataloaders": train, "val_dataloaders": val, "datamodule": datamodule}
     mode = trainer._older.get("_auto_scale_batch_size")
     if mode:
-        settings = {"mode": mode} if isinstance(mode, str) else {}
-        found["scale_batch_size"] = tuner.scale_batch_size(model, **data, **settings, **(scale_batch_size_kwargs or {}))
+        mode = mode if isinstance(mode, str) else "power"
+        found["scale_batch_size"] = tuner.scale_batch_size(model, **data, mode=mode, **(scale_batch_size_kwargs or {}))
     attribute = trainer._older.get("_auto_lr_find")
     if attribute:
-        settings = {"attr_name": attribute} if isinstance(attribute, str) else {}
-        found["lr_find"] = tuner.lr_find(model, **data, **settings, **(lr_find_kwargs or {}))
+        name = attribute if isinstance(attribute, str) else ""
+        found["lr_find"] = tuner.lr_find(model, **data, attr_name=name, **(lr_find_kwargs or {}))
     return found
 
 

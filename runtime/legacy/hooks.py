@@ -60,12 +60,11 @@ def with_former_arguments(owner: Any, outputs: dict[str, list[list[Any]]]) -> di
     for name, former in FORMER_ARGUMENTS.items():
         if asked := _asked(owner, name) & former.keys():
             _say_without(owner, name, asked)
-            asking[name] = _by_name(getattr(owner, name), asked, lambda former=former: former)
+            asking[name] = _by_name(getattr(owner, name), asked, functools.partial(dict, former))
     for stem, name in EPOCH_ENDS.items():
         if asked := _asked(owner, name) & {"outputs"}:
             _say_without(owner, name, asked)
-            given = functools.partial(_of_loaders, outputs, stem)
-            asking[name] = _by_name(getattr(owner, name), asked, lambda given=given: {"outputs": given()})
+            asking[name] = _by_name(getattr(owner, name), asked, functools.partial(_as_argument, outputs, stem))
     return asking
 
 
@@ -88,6 +87,10 @@ def _by_name(hook: Callable[..., Any], asked: set[str], former: Callable[[], dic
         return hook(**dict(zip(names, arguments)), **keywords, **former())
 
     return call
+
+
+def _as_argument(outputs: dict[str, list[list[Any]]], stem: str) -> dict[str, Any]:
+    return {"outputs": _of_loaders(outputs, stem)}
 
 
 def _of_loaders(outputs: dict[str, list[list[Any]]], stem: str) -> list[Any]:
