@@ -27,6 +27,7 @@ from lightify.query import (
     dotted,
     expression_of,
     is_docstring,
+    made_by,
     method_call,
     small,
     walk,
@@ -109,7 +110,7 @@ def callers(tree: Tree) -> Mapping[cst.FunctionDef, list[cst.Call]]:
             named = _nested_function(node, nested[node.func.value], tree) or tree.functions.get(node.func.value)
             if named is None:
                 made = class_of_object(node.func, tree)
-                named = _method(made, "__call__", tree) if made is not None else None
+                named = _called(made, tree) if made is not None else None
             if named is not None:
                 found[named].append(node)
         elif (used := method_call(node)) is not None:
@@ -164,8 +165,9 @@ def _classes_of_names(tree: Tree) -> Mapping[str, cst.ClassDef]:
     """Names that are bound to `Class(...)` of the file somewhere."""
     found: dict[str, cst.ClassDef] = {}
     for node in tree.spans:
-        if isinstance(node, cst.Assign) and isinstance(node.value, cst.Call):
-            definition = tree.classes.get(dotted(node.value.func) or "")
+        made = made_by(node.value) if isinstance(node, cst.Assign) else None
+        if isinstance(node, cst.Assign) and made is not None:
+            definition = tree.classes.get(dotted(made.func) or "")
             for target in node.targets:
                 if definition is not None and isinstance(target.target, cst.Name):
                     found.setdefault(target.target.value, definition)
@@ -198,9 +200,10 @@ def _is_made(definition: cst.ClassDef, tree: Tree) -> bool:
     return any(isinstance(call.func, cst.Name) and tree.classes.get(call.func.value) is definition for call in calls)
 
 
-def _method(definition: cst.ClassDef, name: str, tree: Tree) -> cst.FunctionDef | None:
-    found = _method_of(definition, name, cst.Name("self"), tree)
-    return found[0] if found is not None else None
+def _called(definition: cst.ClassDef, tree: Tree) -> cst.FunctionDef | None:
+    """The method that runs when an object is called: `__call__`, or `forward` of a network."""
+    methods = (_method_of(definition, name, cst.Name("self"), tree) for name in ("__call__", "forward"))
+    return next((found[0] for found in methods if found is not None), None)
 
 
 def callee(call: cst.Call, frame: Frame, tree: Tree) -> tuple[cst.FunctionDef, cst.BaseExpression | None] | None:

@@ -59,6 +59,24 @@ def halt(runner, loss):
 
 Runner(model, [halt]).run(5)
 """
+LEARNER = """
+class Learner(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Linear(4, 2)
+        self.optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+
+    def forward(self, x, y):
+        for _ in range(2):
+            loss = F.cross_entropy(self.net(x), y)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+        return loss.item()
+
+
+learner = Learner().to("cpu")
+"""
 ELSEWHERE = {"epochs": "if True:", "batches": "if True:"}
 PHASES = """\
 for phase in ('train', 'val'):
@@ -239,6 +257,7 @@ SCRIPTS = {
         after=f"print(train(9), train(0, 0.6), train(2), model.training)\n{RAISED}",
         **ELSEWHERE,
     ),
+    "a network that trains itself when it is called": script("print(learner(x, y))", before=LEARNER),
     "a result set only sometimes": script(
         f"{STEP}\nif loss.item() < low:\n    low, kept = loss.item(), copy.deepcopy(model.state_dict())",
         before="low, kept = -1.0, copy.deepcopy(model.state_dict())\n",
