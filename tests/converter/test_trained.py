@@ -12,7 +12,7 @@ from tests.converter.scripts import STEP, converted, script
 from tests.converter.test_evaluation import EVALUATE
 from tests.converter.test_exits import RAISED
 from tests.converter.test_homes import COUNTER, OUTER, REBOUND
-from tests.converter.test_runs import EPOCH, LAST, LOOP, OTHER
+from tests.converter.test_runs import EPOCH, LAST, LOOP, OTHER, TRAINERS
 
 AVERAGE = """
 class Average:
@@ -257,6 +257,7 @@ SCRIPTS = {
         after=f"print(train(9), train(0, 0.6), train(2), model.training)\n{RAISED}",
         **ELSEWHERE,
     ),
+    "one of several trainer classes": script("pass", after=TRAINERS, **ELSEWHERE),
     "a network that trains itself when it is called": script("print(learner(x, y))", before=LEARNER),
     "a result set only sometimes": script(
         f"{STEP}\nif loss.item() < low:\n    low, kept = loss.item(), copy.deepcopy(model.state_dict())",
