@@ -38,12 +38,14 @@ def analyze(tree: Tree) -> Analysis:
     seen: dict[tuple[Scope, str], list[Named]] = defaultdict(list)
     for fact in facts:
         if isinstance(fact, Named):
-            seen[_key(fact, tree)].append(fact)
+            seen[(_owner(fact, tree), fact.name)].append(fact)
     kinds = _kinds(seen)
     for _ in range(_MOST_FACTORIES):
-        made = [fact for fact in Factories(kinds, tree).made() if kinds.get(_key(fact, tree)) != fact.kind]
+        made = [
+            fact for fact in Factories(kinds, tree).made() if kinds.get((_owner(fact, tree), fact.name)) != fact.kind
+        ]
         for fact in made:
-            seen[_key(fact, tree)].append(fact)
+            seen[(_owner(fact, tree), fact.name)].append(fact)
         facts.extend(made)
         before, kinds = kinds, _kinds(seen)
         if kinds == before:
@@ -97,15 +99,6 @@ def _collect(tree: Tree) -> list[Fact]:
         inner = node if isinstance(node, (cst.FunctionDef, cst.ClassDef)) else scope
         stack.extend((child, inner) for child in reversed(list(children(node))))
     return facts
-
-
-def _key(fact: Named, tree: Tree) -> tuple[Scope, str]:
-    """A name and where it lives; what a class's own body binds is an attribute of self."""
-    around = next((a for a in tree.ancestors(fact.node) if isinstance(a, (cst.FunctionDef, cst.ClassDef))), None)
-    binds = isinstance(fact.node, (cst.Assign, cst.AnnAssign)) and "." not in fact.name
-    if isinstance(around, cst.ClassDef) and binds:
-        return around, f"self.{fact.name}"
-    return _owner(fact, tree), fact.name
 
 
 def _owner(fact: Named, tree: Tree) -> Scope:
