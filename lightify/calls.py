@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 
 import libcst as cst
 
@@ -17,6 +18,7 @@ from lightify.flow import (
     Variable,
     constant,
     fixed_value,
+    local_names,
 )
 from lightify.parse import Tree
 from lightify.passing import bind
@@ -27,6 +29,7 @@ from lightify.query import (
     dotted,
     expression_of,
     is_docstring,
+    made_by,
     method_call,
     small,
     walk,
@@ -108,8 +111,9 @@ def callers(tree: Tree) -> Mapping[cst.FunctionDef, list[cst.Call]]:
         elif isinstance(node.func, cst.Name):
             named = _nested_function(node, nested[node.func.value], tree) or tree.functions.get(node.func.value)
             if named is None:
-                made = class_of_object(node.func, tree)
-                named = _method(made, "__call__", tree) if made is not None else None
+                for made in classes_of_object(node.func, tree):
+                    if (called := _called(made, tree)) is not None:
+                        found[called].append(node)
             if named is not None:
                 found[named].append(node)
         elif (used := method_call(node)) is not None:
@@ -129,9 +133,9 @@ def _nested_function(call: cst.Call, candidates: Sequence[cst.FunctionDef], tree
 
 def _may_be_receiver(receiver: cst.BaseExpression, method: cst.FunctionDef, tree: Tree) -> bool:
     definition = _class_around(method, tree)
-    known = class_of_object(receiver, tree)
-    if known is not None:
-        return definition in family_of(known, tree)
+    known = classes_of_object(receiver, tree)
+    if known:
+        return any(definition in family_of(one, tree) for one in known)
     return not method.name.value.startswith("__") and method.name.value not in _TENSOR_METHODS
 
 
@@ -148,27 +152,51 @@ def _class_around(node: cst.CSTNode, tree: Tree) -> cst.ClassDef | None:
     return None
 
 
-def class_of_object(receiver: cst.BaseExpression, tree: Tree) -> cst.ClassDef | None:
-    """The file's class that an object is of: `self`, or a name that is bound to `Class(...)` somewhere."""
+def class_of_object(
+    receiver: cst.BaseExpression, tree: Tree, scope: cst.FunctionDef | None = None
+) -> cst.ClassDef | None:
+    """The file's class that an object is of, where only one comes into question."""
+    found = classes_of_object(receiver, tree, scope)
+    return found[0] if len(found) == 1 else None
+
+
+def classes_of_object(
+    receiver: cst.BaseExpression, tree: Tree, scope: cst.FunctionDef | None = None
+) -> Sequence[cst.ClassDef]:
+    """The file's classes that an object may be of: that of `self`, or those whose `Class(...)` its name is bound to.
+
+    Args:
+        scope: the function that the name belongs to, where the receiver itself stands nowhere in the tree.
+    """
     if isinstance(receiver, cst.Call):
-        return tree.classes.get(dotted(receiver.func) or "")
+        made = tree.classes.get(dotted(receiver.func) or "")
+        return (made,) if made is not None else ()
     if not isinstance(receiver, cst.Name):
-        return None
-    if receiver.value == "self":
-        return _class_of(receiver, tree)
-    return _classes_of_names(tree).get(receiver.value)
+        return ()
+    name = receiver.value
+    if name == "self":
+        around = _class_of(receiver, tree)
+        return (around,) if around is not None else ()
+    bound = _classes_of_names(tree).get(name, {})
+    own = bound.get(scope or _scope_of_name(receiver, tree))
+    return tuple(dict.fromkeys(own or chain.from_iterable(bound.values())))
+
+
+def _scope_of_name(name: cst.Name, tree: Tree) -> cst.FunctionDef | None:
+    functions = (a for a in tree.ancestors(name) if isinstance(a, cst.FunctionDef))
+    return next((function for function in functions if name.value in local_names(function)), None)
 
 
 @lru_cache(maxsize=4)
-def _classes_of_names(tree: Tree) -> Mapping[str, cst.ClassDef]:
-    """Names that are bound to `Class(...)` of the file somewhere."""
-    found: dict[str, cst.ClassDef] = {}
+def _classes_of_names(tree: Tree) -> Mapping[str, Mapping[cst.FunctionDef | None, list[cst.ClassDef]]]:
+    """Names that are bound to `Class(...)` of the file, by the function that they belong to."""
+    found: dict[str, dict[cst.FunctionDef | None, list[cst.ClassDef]]] = defaultdict(lambda: defaultdict(list))
     for node in tree.spans:
-        if isinstance(node, cst.Assign) and isinstance(node.value, cst.Call):
-            definition = tree.classes.get(dotted(node.value.func) or "")
-            for target in node.targets:
-                if definition is not None and isinstance(target.target, cst.Name):
-                    found.setdefault(target.target.value, definition)
+        made = made_by(node.value) if isinstance(node, cst.Assign) else None
+        definition = tree.classes.get(dotted(made.func) or "") if made is not None else None
+        for target in node.targets if isinstance(node, cst.Assign) and definition is not None else ():
+            if isinstance(target.target, cst.Name) and definition is not None:
+                found[target.target.value][_scope_of_name(target.target, tree)].append(definition)
     return found
 
 
@@ -198,9 +226,10 @@ def _is_made(definition: cst.ClassDef, tree: Tree) -> bool:
     return any(isinstance(call.func, cst.Name) and tree.classes.get(call.func.value) is definition for call in calls)
 
 
-def _method(definition: cst.ClassDef, name: str, tree: Tree) -> cst.FunctionDef | None:
-    found = _method_of(definition, name, cst.Name("self"), tree)
-    return found[0] if found is not None else None
+def _called(definition: cst.ClassDef, tree: Tree) -> cst.FunctionDef | None:
+    """The method that runs when an object is called: `__call__`, or `forward` of a network."""
+    methods = (_method_of(definition, name, cst.Name("self"), tree) for name in ("__call__", "forward"))
+    return next((found[0] for found in methods if found is not None), None)
 
 
 def callee(call: cst.Call, frame: Frame, tree: Tree) -> tuple[cst.FunctionDef, cst.BaseExpression | None] | None:
@@ -230,14 +259,16 @@ def callee(call: cst.Call, frame: Frame, tree: Tree) -> tuple[cst.FunctionDef, c
             definition = _class_around(meaning.frame.function, tree)
         else:
             name = cst.Name(meaning.name) if isinstance(meaning, Variable) else receiver
-            definition = class_of_object(name, tree)
+            scope = meaning.frame.function if isinstance(meaning, Variable) else None
+            definition = class_of_object(name, tree, scope)
         return _method_of(definition, used[1], receiver, tree)
     return None
 
 
 def _called_object(meaning: Variable, call: cst.Call, tree: Tree) -> tuple[cst.FunctionDef, cst.BaseExpression] | None:
     """`__call__` of an object of the script's own class."""
-    return _method_of(class_of_object(cst.Name(meaning.name), tree), "__call__", call.func, tree)
+    definition = class_of_object(cst.Name(meaning.name), tree, meaning.frame.function)
+    return _method_of(definition, "__call__", call.func, tree)
 
 
 def _method_of(

@@ -117,6 +117,7 @@ def _as_python(text: str) -> str:
     first = text.lstrip().partition("\n")[0].strip()
     if first.startswith("%%") and first.split()[0] not in PYTHON_CELL_MAGICS:
         return "\n".join(f"# ipython: {line}" for line in text.split("\n"))
+    text = _dedented(text)
     if _parses(text):
         return text
     lines: list[str] = []
@@ -132,6 +133,13 @@ def _as_python(text: str) -> str:
             lines.append(line)
         indent = indent if line.endswith("\\") else None
     return "\n".join(lines)
+
+
+def _dedented(text: str) -> str:
+    """The cell without its first line's indent, which IPython takes off every line that starts with it."""
+    code = text.lstrip("\n")
+    indent = code[: len(code) - len(code.lstrip(" \t"))]
+    return "\n".join(line.removeprefix(indent) for line in text.split("\n"))
 
 
 def _is_open(text: str) -> bool:

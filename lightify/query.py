@@ -182,6 +182,17 @@ def root_name(node: cst.CSTNode | None) -> str | None:
             return node.value if isinstance(node, cst.Name) else None
 
 
+#: Methods of a network that return it.
+IN_PLACE = frozenset({"cuda", "to", "cpu", "double", "half", "float", "apply", "train", "eval"})
+
+
+def made_by(value: cst.BaseExpression | None) -> cst.Call | None:
+    """The construction in an expression, without the moves behind it: `Net(3)` of `Net(3).to(device)`."""
+    while (used := method_call(value)) is not None and used[1] in IN_PLACE:
+        value = used[0]
+    return value if isinstance(value, cst.Call) else None
+
+
 def method_call(node: cst.CSTNode | None) -> tuple[cst.BaseExpression, str] | None:
     """(receiver, method name) of `receiver.method(...)`, else None."""
     called: Any = node.func if node.__class__ is cst.Call else None  # type: ignore[union-attr]

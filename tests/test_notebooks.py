@@ -112,6 +112,11 @@ def test_a_notebook_without_code() -> None:
         script_of_notebook(notebook([("markdown", "# only words"), ("code", "  ")]), "x.ipynb")
 
 
+def test_an_indented_cell_is_read_as_ipython_reads_it() -> None:
+    script, _ = script_of_notebook(notebook([("code", "\n  x = 1\n  for i in [x]:\n      print(i)\ny = 2")]), "x.ipynb")
+    assert script.endswith("\nx = 1\nfor i in [x]:\n    print(i)\ny = 2\n")
+
+
 def test_a_notebook_is_converted_for_real(tmp_path: Path) -> None:
     """One cell per part of a script; the loop's cell becomes the Trainer's, and the others keep their places."""
     from click.testing import CliRunner

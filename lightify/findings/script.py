@@ -98,6 +98,7 @@ class Script:
                 elsewhere.add(node)
             self._nodes[type(node)].append(node)
             self._functions[node] = parent if type(parent) is cst.FunctionDef else self._functions[parent]
+        self._origins: dict[Key, frozenset[Key]] = {}
         self._calls: dict[str, list[cst.Call]] = defaultdict(list)
         for call in self.nodes(cst.Call):
             name = call_name(call)
@@ -156,20 +157,34 @@ class Script:
             function = self._functions[function]
         return function, name
 
-    def origins(self, node: cst.CSTNode | None, depth: int = 0) -> frozenset[Key]:
+    def origins(self, node: cst.CSTNode | None) -> frozenset[Key]:
         """What a name stands for, a parameter being what the callers give; empty for other expressions."""
         name = dotted(node)
-        if node is None or name is None:
-            return frozenset()
-        key = self.key(node, name)
-        scope = key[0]
-        if isinstance(scope, cst.FunctionDef) and depth < 5 and not name.startswith("self."):
-            found: set[Key] = set()
-            for call in self.call_sites.get(scope, ()):
-                found |= self.origins(self._given(call, scope, name), depth + 1)
-            if found:
-                return frozenset(found)
-        return frozenset({key})
+        return self._origins_of(self.key(node, name)) if node is not None and name is not None else frozenset()
+
+    def _origins_of(self, start: Key) -> frozenset[Key]:
+        known = self._origins.get(start)
+        if known is not None:
+            return known
+        found: set[Key] = set()
+        seen, todo = {start}, [start]
+        while todo:
+            key = todo.pop()
+            given = self._given_by_callers(key)
+            if not given:
+                found.add(key)
+            todo += given - seen
+            seen |= given
+        self._origins[start] = frozenset(found)
+        return self._origins[start]
+
+    def _given_by_callers(self, key: Key) -> set[Key]:
+        """The names that callers give for a parameter."""
+        scope, name = key
+        if not isinstance(scope, cst.FunctionDef) or name.startswith("self."):
+            return set()
+        given = (self._given(call, scope, name) for call in self.call_sites.get(scope, ()))
+        return {self.key(node, called) for node in given if node is not None and (called := dotted(node)) is not None}
 
     def _given(self, call: cst.Call, function: Function, name: str) -> cst.BaseExpression | None:
         names = [param.name.value for param in parameters(function)]

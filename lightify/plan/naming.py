@@ -1,4 +1,4 @@
-"""What the modules are called: after the network, the function or the file; and what the script calls the runtime."""
+"""What modules are called: after network, function, class or file; and what the script calls the runtime."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import PurePath
 
 import libcst as cst
 
+from lightify.analyze import class_of
 from lightify.facts import Analysis, Kind
 from lightify.flow import Variable, bound_names, declared_elsewhere, local_names
 from lightify.parse import Tree
@@ -39,11 +40,9 @@ def class_names(plans: Sequence[Plan], tree: Tree, analysis: Analysis) -> list[s
     script = _of_script(tree, analysis)
     words: list[str] = [script]
     if len(plans) > 1:
-        networks, functions = [_network(plan, tree) for plan in plans], [_function(plan) for plan in plans]
-        words = [
-            next((word for word in (network, function) if word and (networks + functions).count(word) == 1), script)
-            for network, function in zip(networks, functions)
-        ]
+        known = [(_network(plan, tree), _function(plan), _holder(plan, tree)) for plan in plans]
+        every = [word for words_of_plan in known for word in words_of_plan]
+        words = [next((w for w in words_of_plan if w and every.count(w) == 1), script) for words_of_plan in known]
     names: list[str] = []
     for word in words:
         name, number = f"Lit{word}", 2
@@ -85,6 +84,13 @@ def _function(plan: Plan) -> str:
     """The function that a run stands in, or the first that it opens."""
     names = (plan.nest.host.name, *(opened.function.name.value for opened in plan.nest.opened))
     return next((_camel(name) for name in names if name and name not in _COMMON), "")
+
+
+def _holder(plan: Plan, tree: Tree) -> str:
+    """The class in whose method a run stands."""
+    function = plan.nest.host.function
+    around = class_of(function, tree) if function is not None else None
+    return around.name.value if around is not None else ""
 
 
 def _camel(text: str) -> str:

@@ -8,7 +8,7 @@ import libcst as cst
 
 from lightify.facts import Fact, Kind, Named, Scope
 from lightify.parse import Tree
-from lightify.query import arguments, dotted, method_call
+from lightify.query import IN_PLACE, arguments, dotted, method_call
 from lightify.recognisers.base import assigned_value, is_module_class, named
 
 _USED_AS_MODULE = {
@@ -24,8 +24,6 @@ _USED_AS_MODULE = {
     "children",
 }
 _WRAPPERS = ("DataParallel", "DistributedDataParallel", "compile")
-#: Methods of a network that return it.
-IN_PLACE = {"cuda", "to", "cpu", "double", "half", "float", "apply", "train", "eval"}
 
 
 def recognise(node: cst.CSTNode, scope: Scope, tree: Tree) -> Iterable[Fact]:

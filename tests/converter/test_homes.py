@@ -146,6 +146,12 @@ def test_a_field_that_only_some_paths_set_is_asked_of_its_object() -> None:
     assert "patience" not in done["__init__"]
 
 
+def test_what_a_class_binds_is_no_name_of_the_script() -> None:
+    held = "class Held:\n    device: object = torch.device('cpu')\n    model = nn.Linear(1, 1)\n\n"
+    text = script("pass", epochs="if True:", batches="if True:", define=held, after=CLASS)
+    assert 'accelerator="auto"' in (converted(text).text or "")
+
+
 COUNTER = """
 def main():
     step = 0

@@ -110,3 +110,58 @@ def test_gradients_zeroed_last_meet_no_others(text: str, mode: str, cleans: bool
     done = converted(whole(text))
     assert done.mode == mode
     assert ("def on_train_end" in (done.text or "")) is cleans
+
+
+TRAINERS = """
+class Slow:
+    lr = 0.01
+
+    def __init__(self, model):
+        self.model = model
+        self.optimizer = torch.optim.SGD(model.parameters(), lr=self.lr)
+
+    def train(self):
+        for epoch in range(2):
+            for x, y in train_loader:
+                self.optimizer.zero_grad()
+                loss = criterion(self.model(x), y)
+                loss.backward()
+                self.optimizer.step()
+
+
+class Fast:
+    def __init__(self, model):
+        self.model = model
+        self.optimizer = torch.optim.Adam(model.parameters())
+
+    def train(self):
+        for epoch in range(3):
+            for x, y in train_loader:
+                self.optimizer.zero_grad()
+                loss = criterion(self.model(x), y) * 2
+                loss.backward()
+                self.optimizer.step()
+
+
+def main(kind):
+    if kind == "slow":
+        trainer = Slow(model)
+    else:
+        trainer = Fast(model)
+    trainer.train()
+
+
+def other():
+    trainer = Slow(model)
+    trainer.train()
+
+
+main("fast")
+other()
+"""
+
+
+def test_every_class_that_an_object_may_be_of_trains_with_a_trainer() -> None:
+    done = converted(script("pass", epochs="if True:", batches="if True:", after=TRAINERS))
+    assert done.text is not None and done.text.count("trainer.fit(") == 2
+    assert "class LitSlow(" in done.text and "class LitFast(" in done.text

@@ -12,7 +12,7 @@ from tests.converter.scripts import STEP, converted, script
 from tests.converter.test_evaluation import EVALUATE
 from tests.converter.test_exits import RAISED
 from tests.converter.test_homes import COUNTER, OUTER, REBOUND
-from tests.converter.test_runs import EPOCH, LAST, LOOP, OTHER
+from tests.converter.test_runs import EPOCH, LAST, LOOP, OTHER, TRAINERS
 
 AVERAGE = """
 class Average:
@@ -58,6 +58,24 @@ def halt(runner, loss):
 
 
 Runner(model, [halt]).run(5)
+"""
+LEARNER = """
+class Learner(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Linear(4, 2)
+        self.optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+
+    def forward(self, x, y):
+        for _ in range(2):
+            loss = F.cross_entropy(self.net(x), y)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+        return loss.item()
+
+
+learner = Learner().to("cpu")
 """
 ELSEWHERE = {"epochs": "if True:", "batches": "if True:"}
 PHASES = """\
@@ -239,6 +257,8 @@ SCRIPTS = {
         after=f"print(train(9), train(0, 0.6), train(2), model.training)\n{RAISED}",
         **ELSEWHERE,
     ),
+    "one of several trainer classes": script("pass", after=TRAINERS, **ELSEWHERE),
+    "a network that trains itself when it is called": script("print(learner(x, y))", before=LEARNER),
     "a result set only sometimes": script(
         f"{STEP}\nif loss.item() < low:\n    low, kept = loss.item(), copy.deepcopy(model.state_dict())",
         before="low, kept = -1.0, copy.deepcopy(model.state_dict())\n",
