@@ -227,6 +227,7 @@ def _closure(nest: Nest, kinds: Kinds) -> Automatic | None:
         if (
             kinds.variable(calls[zero][0], frame) is not optimizer  # type: ignore[index]
             or call_of(inside[backward]).args  # type: ignore[index,union-attr]
+            or not _drops_gradients(call_of(inside[zero]))  # type: ignore[arg-type]
             or backward < zero
             or any(n > backward for n in range(len(inside) - 1) if n not in (zero, backward))
             or result.value is None
@@ -410,12 +411,18 @@ def _hides_training(step: Step, nest: Nest, tree: Tree) -> str:
 
 
 def is_zeroed_by(step: Step, optimizer: Variable | None, kinds: Kinds, tree: Tree) -> bool:
-    """True for `zero_grad()` of the optimizer, or of the network that it was built from."""
-    used = method_call(call_of(step))
+    """True for `zero_grad()` of the optimizer, or of the network that it was built from, in the Trainer's way."""
+    call = call_of(step)
+    used = method_call(call)
     variable = kinds.variable(used[0], step.frame) if used is not None and isinstance(step, Item) else None
-    if variable is None or optimizer is None:
+    if call is None or variable is None or optimizer is None or not _drops_gradients(call):
         return False
     return variable is optimizer or (kinds.of(variable) is Kind.MODULE and _owns_all(optimizer, variable, kinds, tree))
+
+
+def _drops_gradients(zero: cst.Call) -> bool:
+    """False for `set_to_none=False`: an optimizer steps with gradients that are zero, and not without any."""
+    return all(dotted(arg.value) == "True" for arg in zero.args)
 
 
 def _owns_all(optimizer: Variable, module: Variable, kinds: Kinds, tree: Tree) -> bool:

@@ -126,6 +126,11 @@ OWN_STEP = {
         (ZERO, "self.model[0].zero_grad()"),
         STEPS,
     ),
+    "gradients made zero, not None": (
+        script(STEP.replace("zero_grad()", "zero_grad(set_to_none=False)")),
+        (ZERO, "optimizer.zero_grad(set_to_none=False)"),
+        STEPS,
+    ),
     "zeroed one way or the other": (
         script(
             f"if epoch:\n    optimizer.zero_grad()\nelse:\n    model.zero_grad()\n{STEP.replace('optimizer.zero_grad()', 'n = 1')}"
