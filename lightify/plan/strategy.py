@@ -42,6 +42,8 @@ def strategy_options(draft: Draft) -> list[TrainerOption]:
         return [TrainerOption("strategy", '"auto"'), TrainerOption("devices", '"auto"')]
     if found.processes is not None:
         draft.steps_away.extend(_OWN_LAUNCH)
+        if draft.logged:
+            draft.steps_away.append("an average is each process's own, over its share of the data")
         return [
             TrainerOption("strategy", _given(found, _strategy(found, draft.tree), '"auto"')),
             TrainerOption("devices", _given(found, number_of_processes(draft) or '"auto"', "1")),
