@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import libcst as cst
 
+from lightify.changes import Changes, changes_of
 from lightify.flow import Binding, Expression, Frame, Item, Step, Variable, bound_names, declared_elsewhere, parameters
 from lightify.parse import Tree
 from lightify.query import arguments, block, dotted, is_constant, method_call, walk
@@ -30,7 +29,7 @@ def bind(
     if len(positional) > len(names):
         return f"the call of {function.name.value} gives too many arguments"
     written = bound_names(block(function.body)) - declared_elsewhere(function)
-    changed = _changed_by(function, tree)
+    changed = changes_of(function, tree)
     bindings: list[Step] = []
     for number, param in enumerate(names):
         name = param.name.value
@@ -72,9 +71,9 @@ def _changed(node: cst.CSTNode) -> cst.CSTNode | None:
     return None
 
 
-def _alias(value: cst.BaseExpression, frame: Frame, changed: frozenset[str]) -> Variable | Expression | None:
+def _alias(value: cst.BaseExpression, frame: Frame, changed: Changes) -> Variable | Expression | None:
     """What a parameter stands for, where that stays the same while the function runs."""
-    if (dotted(value) or "").rpartition(".")[2] in changed:
+    if (dotted(value) or "").rpartition(".")[2] in changed.names | changed.fields:
         return None
     if isinstance(value, cst.Name) and not is_constant(value):
         return frame.resolve(value.value)
@@ -85,28 +84,6 @@ def _alias(value: cst.BaseExpression, frame: Frame, changed: frozenset[str]) -> 
     if isinstance(value, cst.Subscript) and dotted(value.value) is not None and _fixed_index(value):
         return Expression(value, frame)
     return None
-
-
-@lru_cache(maxsize=256)
-def _changed_by(function: cst.FunctionDef, tree: Tree) -> frozenset[str]:
-    """Names of other scopes and fields of objects that a function may bind anew, or what it calls."""
-    names: set[str] = set()
-    seen: set[cst.FunctionDef] = set()
-    waiting = [function]
-    while waiting:
-        current = waiting.pop()
-        if current in seen:
-            continue
-        seen.add(current)
-        names |= declared_elsewhere(current)
-        for node in walk(current.body):
-            if isinstance(node, cst.Call):
-                called = (dotted(node.func) or "").rpartition(".")[2]
-                waiting += [*tree.methods.get(called, ()), *filter(None, [tree.functions.get(called)])]
-            elif isinstance(node, (cst.AssignTarget, cst.AugAssign, cst.AnnAssign, cst.For)):
-                stored = (dotted(part) or "" for part in walk(node.target))
-                names |= {name.rpartition(".")[2] for name in stored if "." in name}
-    return frozenset(names)
 
 
 def _fixed_index(node: cst.Subscript) -> bool:

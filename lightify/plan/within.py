@@ -8,9 +8,9 @@ from dataclasses import replace
 import libcst as cst
 
 from lightify.calls import Opened, open_call
-from lightify.flow import Expression, Frame, Item, declared_elsewhere
+from lightify.changes import Changes, changes_of
+from lightify.flow import Expression, Frame, Item
 from lightify.parse import Tree
-from lightify.plan.reachable import reachable
 from lightify.query import FieldName, children, is_constant, map_children, small, walk
 
 
@@ -43,8 +43,8 @@ def open_within(
     if isinstance(opened, str):
         return opened
     earlier = _before(item.node, call)
-    changes = _Changes(opened.function, tree)
-    if not all(changes.spare(node, item.frame) for node in earlier):
+    changes = changes_of(opened.function, tree)
+    if not all(_spared(node, changes) for node in earlier):
         return "what is evaluated before the call may change in it"
     name = f"<result {len(module.aliases)} of {opened.function.name.value}>"
     result = opened.result or cst.Name("None")
@@ -118,44 +118,22 @@ def _is_method(node: cst.CSTNode, operand: cst.CSTNode) -> bool:
     return isinstance(node, cst.Call) and operand is node.func and isinstance(operand, cst.Attribute)
 
 
-class _Changes:
-    """What a function may change of what was evaluated before its call."""
-
-    def __init__(self, function: cst.FunctionDef, tree: Tree) -> None:
-        functions = [node for node in reachable(function, tree) if isinstance(node, cst.FunctionDef)]
-        self.names = {name for one in (function, *functions) for name in declared_elsewhere(one)}
-        self.fields: set[str] = set()
-        self.stores_items = False
-        for one in (function, *functions):
-            for node in walk(one.body):
-                if isinstance(node, (cst.AssignTarget, cst.AugAssign, cst.AnnAssign)):
-                    self._note(node.target)
-
-    def _note(self, target: cst.CSTNode) -> None:
-        for node in walk(target):
-            if isinstance(node, cst.Attribute):
-                self.fields.add(node.attr.value)
-            elif isinstance(node, cst.Subscript):
-                self.stores_items = True
-            elif isinstance(node, cst.Name) and "." in node.value:
-                self.fields.add(node.value.rpartition(".")[2])
-
-    def spare(self, node: cst.CSTNode, frame: Frame) -> bool:
-        """True when an expression has the same value after the call."""
-        if is_constant(node):
-            return True
-        if isinstance(node, cst.Name):
-            field = node.value.rpartition(".")[2] if "." in node.value else ""
-            return node.value not in self.names and field not in self.fields
-        if isinstance(node, cst.Attribute):
-            return node.attr.value not in self.fields and self.spare(node.value, frame)
-        if isinstance(node, cst.Subscript) and self.stores_items:
-            return False
-        if isinstance(node, cst.Call) and not (isinstance(node.func, cst.Name) and node.func.value in _PURE):
-            return False
-        if isinstance(node, (cst.Lambda, cst.Await, cst.Yield, cst.NamedExpr, cst.ListComp, cst.GeneratorExp)):
-            return False
-        return all(self.spare(child, frame) for child in _operands(node) if not _is_token(child))
+def _spared(node: cst.CSTNode, changes: Changes) -> bool:
+    """True when an expression has the same value after a function has run."""
+    if is_constant(node):
+        return True
+    if isinstance(node, cst.Name):
+        field = node.value.rpartition(".")[2] if "." in node.value else ""
+        return node.value not in changes.names and field not in changes.fields
+    if isinstance(node, cst.Attribute):
+        return node.attr.value not in changes.fields and _spared(node.value, changes)
+    if isinstance(node, cst.Subscript) and changes.items:
+        return False
+    if isinstance(node, cst.Call) and not (isinstance(node.func, cst.Name) and node.func.value in _PURE):
+        return False
+    if isinstance(node, (cst.Lambda, cst.Await, cst.Yield, cst.NamedExpr, cst.ListComp, cst.GeneratorExp)):
+        return False
+    return all(_spared(child, changes) for child in _operands(node) if not _is_token(child))
 
 
 _PURE = ("len", "int", "float", "str", "range", "min", "max", "round", "abs")

@@ -1,0 +1,47 @@
+"""What a function, or what it calls, may change outside of itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import libcst as cst
+
+from lightify.flow import declared_elsewhere
+from lightify.parse import Tree
+from lightify.query import dotted, walk
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Names of other scopes and fields of objects that are bound anew; whether items are stored in anything."""
+
+    names: frozenset[str]
+    fields: frozenset[str]
+    items: bool
+
+
+@lru_cache(maxsize=256)
+def changes_of(function: cst.FunctionDef, tree: Tree) -> Changes:
+    """Reads a function and all that it may call, as far as names tell."""
+    names: set[str] = set()
+    fields: set[str] = set()
+    items = False
+    seen: set[cst.FunctionDef] = set()
+    waiting = [function]
+    while waiting:
+        current = waiting.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        names |= declared_elsewhere(current)
+        for node in walk(current.body):
+            if isinstance(node, cst.Call):
+                called = (dotted(node.func) or "").rpartition(".")[2]
+                waiting += [*tree.methods.get(called, ()), *filter(None, [tree.functions.get(called)])]
+            elif isinstance(node, (cst.AssignTarget, cst.AugAssign, cst.AnnAssign, cst.For)):
+                for part in walk(node.target):
+                    items |= isinstance(part, cst.Subscript)
+                    path, _, field = (dotted(part) or "").rpartition(".")
+                    fields |= {field} if path else set()
+    return Changes(frozenset(names), frozenset(fields), items)
