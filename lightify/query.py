@@ -158,6 +158,22 @@ def code(node: cst.CSTNode) -> str:
     return _EMPTY.code_for_node(node)
 
 
+def atom(node: cst.BaseExpression) -> cst.BaseExpression:
+    """Puts parentheses around what would not bind tightly."""
+    loose = (
+        cst.BinaryOperation,
+        cst.BooleanOperation,
+        cst.Comparison,
+        cst.IfExp,
+        cst.UnaryOperation,
+        cst.Lambda,
+        cst.Tuple,
+    )
+    if isinstance(node, loose) and not node.lpar:
+        return node.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
+    return node
+
+
 def dotted(node: cst.CSTNode | None) -> str | None:
     """`a.b.c` for a name or a chain of attributes, else None."""
     parts: list[str] = []

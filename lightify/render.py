@@ -7,8 +7,8 @@ from functools import cache
 import jinja2
 
 from lightify.formatting import format_text
+from lightify.pieces import Pieces, RunPieces
 from lightify.remainder import IMPORT_SLOT, class_slot, fit_slot
-from lightify.rewrite import Pieces, RunPieces
 
 
 @cache

@@ -3,105 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from pathlib import PurePath
 
 import libcst as cst
 
 from lightify.comments import above, below, own
-from lightify.flow import Binding, Expression, Field, Frame, Item, Step, Variable, bound_names, constant, live_nodes
+from lightify.flow import Binding, Expression, Field, Frame, Item, Step, Variable, bound_names, live_nodes
 from lightify.parse import Tree
+from lightify.pieces import Method, Pieces, RunPieces
 from lightify.plan.contexts import STACK
 from lightify.plan.homes import hook_usage
 from lightify.plan.naming import runtime_alias
 from lightify.plan.types import Attribute, Computed, Global, Hook, Initial, Local, Made, Plan, Plans, TrainerOption
 from lightify.query import (
     MODULE_SELF,
-    FieldName,
-    block,
+    atom,
     code,
-    dotted,
-    map_children,
-    method_call,
-    module_attribute,
     name_node,
     small,
 )
 from lightify.remainder import script_around
+from lightify.restructure import Restructure
 from lightify.settings import Settings
 from lightify.substitute import substitute
 
 _NOTHING = "        pass\n"
-
-
-@dataclass(frozen=True)
-class Method:
-    name: str
-    parameters: tuple[str, ...]
-    body: str  # indented by two levels, ends with a newline
-
-
-@dataclass(frozen=True)
-class RunPieces:
-    """One run as text for the templates.
-
-    Attributes:
-        init: statements of `__init__`, in order, with their comments; parameters: of `__init__`.
-    """
-
-    class_name: str
-    parameters: tuple[str, ...]
-    init: tuple[str, ...]
-    methods: tuple[Method, ...]
-    hyperparameters: tuple[str, ...]
-    incomparable: tuple[str, ...]  # parameters whose == is no truth
-    batch_mover: str
-    manual: bool
-    module_name: str
-    trainer_name: str
-    arguments: tuple[str, ...]
-    options: tuple[tuple[str, str], ...]
-    source: str
-    passes: bool
-    ends: bool  # the step may end a pass
-    skips: bool  # an epoch's start may leave the pass out
-    data_module: bool
-    size: str  # what len() of a pass is, where the Trainer asks for it
-    guarded: bool
-    keeps_gradients: bool
-    about: str
-    validation: str
-    after_fit: tuple[str, ...]
-    returns: bool
-    contexts: str  # the stack that fit runs in; empty: none
-    unbroken: str  # when the loop's else runs; empty: always
-    before_fit: tuple[str, ...]
-    buffer_group: str  # asks for the function that keeps buffers equal, through this name of torch.distributed
-    results: tuple[str, ...]  # statements that read back what the host needs
-
-    @property
-    def code(self) -> Iterable[str]:
-        """All user code in it, as statements."""
-        options = (value for _, value in self.options)
-        yield from filter(None, (*self.arguments, self.source, self.validation, *options, *self.init))
-        yield "\n".join(self.before_fit)
-        yield self.buffer_group
-        yield from (f"if 1:\n  if 1:\n{method.body}" for method in self.methods)
-
-
-@dataclass(frozen=True)
-class Pieces:
-    """Text for the templates.
-
-    Attributes:
-        script: the script without what moved, with a line for each class and one for each run.
-    """
-
-    script: str
-    runtime: str  # what the script calls the runtime
-    runs: tuple[RunPieces, ...]
-    imports: tuple[str, ...]  # that the script lacks
-    dropped_imports: frozenset[cst.CSTNode]
 
 
 def rewrite(tree: Tree, plans: Plans, settings: Settings) -> Pieces:
@@ -124,7 +50,6 @@ class _Rewriter:
         self.tree = tree
         self.plan = plan
         self.plans = plans
-        self.sites = set(plan.nest.sites) - plan.backwards_of_others
         self.adopted = frozenset(definition.name.value for definition in plans.adopted)  # type: ignore[attr-defined]
 
     def pieces(self) -> RunPieces:
@@ -316,8 +241,7 @@ class _Rewriter:
             value = self._expression(step.value, step.value_frame, fetched)
             return [cst.SimpleStatementLine([cst.Assign([cst.AssignTarget(target)], value)])]  # type: ignore[arg-type]
         result = []
-        self._frame, self._hook = step.frame, hook.name
-        for node in self._restructure(step.node, hook, True):
+        for node in Restructure(self.tree, self.plan, step.frame, hook).statement(step.node):
             new = substitute(node, lambda name: self._replacement(name, step.frame, fetched))
             result.append(new)
             result.extend(self._rebind(node, step.frame))
@@ -336,106 +260,6 @@ class _Rewriter:
                 lines.append(_statement(f"self.{home.name} = {name}"))
         return lines
 
-    def _restructure(self, node: cst.CSTNode, hook: Hook, own: bool) -> list[cst.CSTNode]:
-        """Drops removed statements, turns exits of the loop into exits of the hook, and backward calls into ours."""
-        inner = small(node)
-        if node in self.plan.removed or (inner is not None and inner in self.plan.removed):
-            return []
-        if own and isinstance(inner, cst.Break) and hook.on_break:
-            return _with_comments(node, [_own_statement(text) for text in hook.on_break])
-        if own and isinstance(inner, cst.Continue) and hook.on_continue:
-            return _with_comments(node, [_own_statement(text) for text in hook.on_continue])
-        if isinstance(inner, cst.Return) and hook.on_return:
-            kept = cst.AssignTarget(module_attribute("returned"))
-            value = cst.Tuple([cst.Element(_atom(inner.value or cst.Name("None")), cst.Comma())])
-            line = cst.SimpleStatementLine([cst.Assign([kept], value)])
-            return _with_comments(node, [line, *(_own_statement(text) for text in hook.on_return)])
-        if isinstance(inner, (cst.Global, cst.Nonlocal)):
-            return self._declared(node, inner)
-        if isinstance(node, (cst.For, cst.While)):
-            body = self._suite(node.body, hook, False)
-            orelse = node.orelse
-            if orelse is not None:
-                orelse = orelse.with_changes(body=self._suite(orelse.body, hook, own))
-            return [self._calls(node.with_changes(body=body, orelse=orelse), skip=("body", "orelse"))]
-        if isinstance(node, (cst.FunctionDef, cst.ClassDef)):
-            return [node.with_changes(body=_filled(self._suite(node.body, replace(hook, on_return=()), False)))]
-        if isinstance(node, cst.If) and (truth := constant(node.test, self._frame)) is not None:
-            branch = node.body if truth else node.orelse
-            if isinstance(branch, cst.If):
-                return self._restructure(branch, hook, own)
-            suite = branch.body if isinstance(branch, cst.Else) else branch
-            return list(self._suite(suite, hook, own).body) if suite is not None else []
-        if isinstance(node, cst.If):
-            body = self._suite(node.body, hook, own)
-            other: cst.CSTNode | None = node.orelse
-            if isinstance(other, cst.If):
-                found = self._restructure(other, hook, own)
-                other = found[0] if found else None
-            elif isinstance(other, cst.Else):
-                other = other.with_changes(body=self._suite(other.body, hook, own))
-            if not block(body) and other is None:
-                return []
-            return [self._calls(node.with_changes(body=_filled(body), orelse=other), skip=("body", "orelse"))]
-        if isinstance(node, cst.BaseCompoundStatement):
-            return [map_children(node, lambda child: self._part(child, hook, own))]
-        return [self._calls(node)]
-
-    def _declared(self, node: cst.CSTNode, inner: cst.Global | cst.Nonlocal) -> list[cst.CSTNode]:
-        """`global` and `nonlocal` of a function inside the moved code, for names that did not become attributes."""
-        if not any(isinstance(ancestor, cst.FunctionDef) for ancestor in self._around(node)):
-            return []  # the hook declares its own
-        kind = Global if isinstance(inner, cst.Global) else Local
-        names = [item for item in inner.names if isinstance(self._home(item.name.value), kind)]
-        if not names:
-            return []
-        names[-1] = names[-1].with_changes(comma=cst.MaybeSentinel.DEFAULT)
-        return [node.with_changes(body=[inner.with_changes(names=names)])]
-
-    def _around(self, node: cst.CSTNode) -> Iterable[cst.CSTNode]:
-        """The nodes around a statement, up to the function that its frame runs."""
-        for ancestor in self.tree.ancestors(node):
-            if ancestor is self._frame.function:
-                return
-            yield ancestor
-
-    def _home(self, name: str) -> object:
-        meaning = self._frame.resolve(name)
-        return self.plan.homes.get(meaning) if isinstance(meaning, Variable) else None
-
-    def _part(self, node: cst.CSTNode, hook: Hook, own: bool) -> cst.CSTNode:
-        if isinstance(node, cst.IndentedBlock):
-            return _filled(self._suite(node, hook, own))
-        if isinstance(node, (cst.ExceptHandler, cst.ExceptStarHandler, cst.Finally, cst.Else, cst.MatchCase)):
-            return map_children(node, lambda child: self._part(child, hook, own))
-        return self._calls(node)
-
-    def _suite(self, node: cst.BaseSuite, hook: Hook, own: bool) -> cst.IndentedBlock:
-        body = [new for statement in block(node) for new in self._restructure(statement, hook, own)]
-        return node.with_changes(body=body)  # type: ignore[return-value]
-
-    def _calls(self, node: cst.CSTNode, skip: tuple[str, ...] = ()) -> cst.CSTNode:
-        """`loss.backward(...)` -> `self.manual_backward(loss, ...)` in an expression."""
-        summary = self._hook.endswith(("epoch_start", "epoch_end"))
-        if self.plan.mode != "manual" and not summary:
-            return node
-        kept = {id(getattr(node, name)) for name in skip if getattr(node, name, None) is not None}
-        logs = summary and "print" not in self.tree.functions and not self.plan.prints_everywhere
-
-        def change(child: cst.CSTNode) -> cst.CSTNode:
-            if id(child) in kept:
-                return child
-            if logs and isinstance(child, cst.Call) and dotted(child.func) == "print" and not _has_keywords(child):
-                child = child.with_changes(func=module_attribute("print"))
-            if child in self.sites and self.plan.mode == "manual":
-                receiver, method = method_call(child)  # type: ignore[misc]
-                if method == "backward" and self.tree.qualified(receiver) not in ("torch.autograd", "autograd"):
-                    args = [cst.Arg(receiver), *child.args]  # type: ignore[attr-defined]
-                    return cst.Call(module_attribute("manual_backward"), args)
-            return map_children(child, change)
-
-        return map_children(node, change)
-
     # -- expressions --------------------------------------------------------------------------------------------
 
     def _expression(self, node: cst.CSTNode, frame: Frame, fetched: dict[Variable, str]) -> cst.BaseExpression:
@@ -449,14 +273,14 @@ class _Rewriter:
         meaning = frame.resolve(name)
         if isinstance(meaning, Expression):
             inner = self._expression(meaning.node, meaning.frame, fetched)
-            return _atom(inner)
+            return atom(inner)
         if meaning in fetched:
             return cst.Name(fetched[meaning])
         home = self.plan.homes.get(meaning)
         if isinstance(home, Attribute):
             return cst.Attribute(cst.Name("self"), cst.Name(home.name))
         if isinstance(home, Computed):
-            return _atom(cst.parse_expression(home.text))
+            return atom(cst.parse_expression(home.text))
         if isinstance(home, (Local, Global)) and home.name != name:
             return cst.Name(home.name)
         return None
@@ -471,7 +295,7 @@ class _Rewriter:
         def replace(name: str) -> cst.BaseExpression | None:
             meaning = frame.resolve(name)
             if isinstance(meaning, Expression):
-                return _atom(self._in_host(meaning.node, meaning.frame))
+                return atom(self._in_host(meaning.node, meaning.frame))
             return name_node(meaning.name) if not isinstance(meaning, Field) and meaning.name != name else None
 
         return substitute(node, replace)  # type: ignore[return-value]
@@ -531,43 +355,8 @@ def _truth(test: str) -> str:
     return test if test == "True" else f"bool({test})"
 
 
-def _has_keywords(call: cst.Call) -> bool:
-    return any(arg.keyword is not None for arg in call.args)
-
-
 def _statement(text: str) -> cst.BaseStatement:
     return cst.parse_statement(text)
-
-
-def _own_statement(text: str) -> cst.BaseStatement:
-    """A statement of the generated module, whose self is not the script's."""
-    own = substitute(_statement(text), lambda name: FieldName(MODULE_SELF) if name == "self" else None)
-    return own  # type: ignore[return-value]
-
-
-def _with_comments(node: cst.CSTNode, statements: Sequence[cst.BaseStatement]) -> list[cst.CSTNode]:
-    first = statements[0].with_changes(leading_lines=node.leading_lines)  # type: ignore[attr-defined]
-    return [first, *statements[1:]]
-
-
-def _filled(suite: cst.IndentedBlock) -> cst.IndentedBlock:
-    return suite if suite.body else suite.with_changes(body=[_statement("pass")])
-
-
-def _atom(node: cst.BaseExpression) -> cst.BaseExpression:
-    """Puts parentheses around what would not bind tightly."""
-    loose = (
-        cst.BinaryOperation,
-        cst.BooleanOperation,
-        cst.Comparison,
-        cst.IfExp,
-        cst.UnaryOperation,
-        cst.Lambda,
-        cst.Tuple,
-    )
-    if isinstance(node, loose) and not node.lpar:
-        return node.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
-    return node
 
 
 def _host_text(variable: Variable) -> str:

@@ -1,0 +1,78 @@
+"""The user's code by template slot: what rewriting makes and rendering takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import libcst as cst
+
+
+@dataclass(frozen=True)
+class Method:
+    name: str
+    parameters: tuple[str, ...]
+    body: str  # indented by two levels, ends with a newline
+
+
+@dataclass(frozen=True)
+class RunPieces:
+    """One run as text for the templates.
+
+    Attributes:
+        init: statements of `__init__`, in order, with their comments; parameters: of `__init__`.
+    """
+
+    class_name: str
+    parameters: tuple[str, ...]
+    init: tuple[str, ...]
+    methods: tuple[Method, ...]
+    hyperparameters: tuple[str, ...]
+    incomparable: tuple[str, ...]  # parameters whose == is no truth
+    batch_mover: str
+    manual: bool
+    module_name: str
+    trainer_name: str
+    arguments: tuple[str, ...]
+    options: tuple[tuple[str, str], ...]
+    source: str
+    passes: bool
+    ends: bool  # the step may end a pass
+    skips: bool  # an epoch's start may leave the pass out
+    data_module: bool
+    size: str  # what len() of a pass is, where the Trainer asks for it
+    guarded: bool
+    keeps_gradients: bool
+    about: str
+    validation: str
+    after_fit: tuple[str, ...]
+    returns: bool
+    contexts: str  # the stack that fit runs in; empty: none
+    unbroken: str  # when the loop's else runs; empty: always
+    before_fit: tuple[str, ...]
+    buffer_group: str  # asks for the function that keeps buffers equal, through this name of torch.distributed
+    results: tuple[str, ...]  # statements that read back what the host needs
+
+    @property
+    def code(self) -> Iterable[str]:
+        """All user code in it, as statements."""
+        options = (value for _, value in self.options)
+        yield from filter(None, (*self.arguments, self.source, self.validation, *options, *self.init))
+        yield "\n".join(self.before_fit)
+        yield self.buffer_group
+        yield from (f"if 1:\n  if 1:\n{method.body}" for method in self.methods)
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Text for the templates.
+
+    Attributes:
+        script: the script without what moved, with a line for each class and one for each run.
+    """
+
+    script: str
+    runtime: str  # what the script calls the runtime
+    runs: tuple[RunPieces, ...]
+    imports: tuple[str, ...]  # that the script lacks
+    dropped_imports: frozenset[cst.CSTNode]
