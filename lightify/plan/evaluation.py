@@ -15,10 +15,10 @@ from lightify.parse import Tree
 from lightify.plan.effects import may_draw
 from lightify.plan.headers import BatchHead, batch_head
 from lightify.plan.kinds import Kinds
-from lightify.plan.mode import calls_out
 from lightify.plan.nest import Nest
 from lightify.plan.runs import is_over_data
 from lightify.plan.types import FateNote
+from lightify.plan.weights import calls_out
 from lightify.query import block, dotted, expression_of, method_call, walk
 
 EVALUATES = ("Trainer: evaluation mode", "Trainer: back to training mode")

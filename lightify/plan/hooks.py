@@ -25,7 +25,7 @@ from lightify.plan.exits import breaks_epochs, may_return
 from lightify.plan.headers import BatchHead
 from lightify.plan.homes import hook_usage
 from lightify.plan.idiom import with_summaries
-from lightify.plan.mode import LEAVING, Automatic, calls_out, holds_weights
+from lightify.plan.mode import Automatic
 from lightify.plan.nest import Nest
 from lightify.plan.types import (
     FateNote,
@@ -33,6 +33,7 @@ from lightify.plan.types import (
     Local,
 )
 from lightify.plan.validation import validation_hooks
+from lightify.plan.weights import LEAVING, calls_out, holds_weights
 from lightify.query import children, dotted, method_call, small, walk
 
 

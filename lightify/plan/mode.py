@@ -7,23 +7,29 @@ from dataclasses import dataclass, field
 
 import libcst as cst
 
-from lightify.analyze import scope_of
 from lightify.facts import Analysis, Kind
-from lightify.flow import Field, Frame, Item, Step, Variable, exits_of, live_nodes, usage
+from lightify.flow import Frame, Item, Step, Variable, exits_of, live_nodes, usage
 from lightify.ledger import Fate
 from lightify.parse import Tree
-from lightify.plan.constructions import construction
-from lightify.plan.effects import is_calm
+from lightify.plan.gradients import (
+    call_of,
+    drops_gradients,
+    is_autograd,
+    is_zeroed_by,
+    may_leave_gradients,
+    names_gradients,
+    owns_all,
+    reads_gradients,
+)
 from lightify.plan.kinds import Kinds
 from lightify.plan.nest import Nest
 from lightify.plan.reachable import contains
 from lightify.plan.types import FateNote
+from lightify.plan.weights import may_come_early
 from lightify.query import (
-    MODULE_SELF,
     arguments,
     block,
     dotted,
-    expression_of,
     method_call,
     small,
     walk,
@@ -142,7 +148,7 @@ def _automatic(nest: Nest, kinds: Kinds, tree: Tree, analysis: Analysis) -> Auto
     run = (*nest.epoch_start, *steps, *nest.epoch_end)
     own = {part for step in run if isinstance(step, Item) for part in walk(step.node)}
     others = [fact.call for fact in analysis.backwards if fact.call not in own]
-    if zero > update and (left := [call for call in others if _may_leave_gradients(call, nest.host_loop, tree)]):
+    if zero > update and (left := [call for call in others if may_leave_gradients(call, nest.host_loop, tree)]):
         line = tree.line_of(left[0])
         return f"gradients are zeroed after the step, and may be left from another backward pass ({line})"
     for step in steps[: update + 1]:
@@ -191,7 +197,7 @@ def _automatic(nest: Nest, kinds: Kinds, tree: Tree, analysis: Analysis) -> Auto
         clip,
         scheduler,
         fates,
-        end=(steps[zero],) if zero > update and (others or _names_gradients(tree.scope, tree)) else (),
+        end=(steps[zero],) if zero > update and (others or names_gradients(tree.scope, tree)) else (),
     )
 
 
@@ -227,7 +233,7 @@ def _closure(nest: Nest, kinds: Kinds) -> Automatic | None:
         if (
             kinds.variable(calls[zero][0], frame) is not optimizer  # type: ignore[index]
             or call_of(inside[backward]).args  # type: ignore[index,union-attr]
-            or not _drops_gradients(call_of(inside[zero]))  # type: ignore[arg-type]
+            or not drops_gradients(call_of(inside[zero]))  # type: ignore[arg-type]
             or backward < zero
             or any(n > backward for n in range(len(inside) - 1) if n not in (zero, backward))
             or result.value is None
@@ -288,83 +294,6 @@ def _between(
     return clip, calm, fates
 
 
-def may_come_early(until: Sequence[Step], kinds: Kinds, tree: Tree) -> Callable[[Step], bool]:
-    """Tells of what stands after backward whether it may as well run before; `until` ends with backward."""
-    made, loss = usage(until).writes, usage(until[-1:]).reads
-
-    def may(step: Step) -> bool:
-        if not isinstance(step, Item) or touches_weights(step, kinds, tree):
-            return False
-        changed = (part.target for part in walk(step.node) if isinstance(part, cst.AugAssign))
-        in_place = {step.frame.resolve(dotted(target) or "_") for target in changed}
-        return not usage([step]).writes & loss and not in_place & made
-
-    return may
-
-
-#: What may end the batch where it stands.
-LEAVING = (cst.Break, cst.Continue, cst.Return, cst.Raise, cst.Assert)
-
-
-def touches_weights(step: Item, kinds: Kinds, tree: Tree) -> bool:
-    """True when a statement may read or change weights or gradients, or run code that does."""
-    for part in walk(step.node):
-        if isinstance(part, (cst.FunctionDef, cst.ClassDef, cst.Try, cst.Del, *LEAVING)):
-            return True
-        if isinstance(part, cst.Name) and holds_weights(part, step.frame, kinds):
-            return True
-        if isinstance(part, cst.Attribute) and part.attr.value in ("grad", "parameters"):
-            return True
-        if isinstance(part, cst.AssignTarget) and not isinstance(part.target, (cst.Name, cst.Tuple)):
-            return True
-        if isinstance(part, cst.Call) and calls_out(part, step.frame, tree):
-            return True
-    return False
-
-
-_WEIGHTS = (Kind.MODULE, Kind.OPTIMIZER, Kind.SCHEDULER, Kind.SCALER)
-
-
-def holds_weights(node: cst.Name, frame: Frame, kinds: Kinds) -> bool:
-    """True for networks, what trains them, and what was built from them before the loops: `EMA(model)`."""
-    variable = kinds.variable(node, frame)
-    if variable is None or kinds.of(variable) in _WEIGHTS:
-        return variable is not None
-    if variable in kinds.assigned_in_loops or isinstance(variable, Field):
-        return False
-    found = construction(variable, kinds.tree, kinds.host_loop)
-    return found is not None and any(
-        isinstance(part, cst.Name) and kinds.kind(part, variable.frame) in _WEIGHTS for part in walk(found[1])
-    )
-
-
-def calls_out(call: cst.Call, frame: Frame, tree: Tree) -> bool:
-    """True for own functions that do more than compute, in-place tensor methods, and what leaves or saves."""
-    used = method_call(call)
-    if used is not None and used[1].endswith("_") and not used[1].endswith("__"):
-        return True
-    name = dotted(call.func)
-    if name is None:
-        return False
-    if name.startswith(MODULE_SELF):
-        return False
-    if name.startswith("self."):
-        return True
-    head = frame.resolve(name.partition(".")[0])
-    if isinstance(head, Variable) and head.frame.is_module and head.name in tree.functions:
-        return not is_calm(tree.functions[head.name], tree)
-    full = tree.qualified(call.func) or name
-    if full in ("torch.save", "sys.exit", "exit", "quit") or not isinstance(head, Variable):
-        return True
-    return head.frame.name != "" and name == head.name
-
-
-def call_of(step: Step) -> cst.Call | None:
-    """The call that a statement consists of."""
-    value = expression_of(step.node) if isinstance(step, Item) else None
-    return value if isinstance(value, cst.Call) else None
-
-
 def _role(call: cst.Call | None, step: Step, kinds: Kinds, nest: Nest) -> str | None:
     used = method_call(call)
     if call is None or used is None or not isinstance(step, Item):
@@ -376,16 +305,6 @@ def _role(call: cst.Call | None, step: Step, kinds: Kinds, nest: Nest) -> str | 
     if used[1] == "step" and call in nest.sites:
         return "update"
     return None
-
-
-def _is_autograd(call: cst.Call, tree: Tree) -> bool:
-    return (tree.qualified(call.func) or "") in ("torch.autograd.grad", "torch.autograd.backward")
-
-
-def takes_gradients(step: Step, tree: Tree) -> bool:
-    """True for a call of `torch.autograd.grad`."""
-    nodes = live_nodes(step.node, step.frame) if isinstance(step, Item) else ()
-    return any(isinstance(node, cst.Call) and _is_autograd(node, tree) for node in nodes)
 
 
 def _hides_training(step: Step, nest: Nest, tree: Tree) -> str:
@@ -400,7 +319,7 @@ def _hides_training(step: Step, nest: Nest, tree: Tree) -> str:
                 if node in nest.sites and what == "backward" and node.args:
                     return f"backward has arguments ({line})"
                 return f"{what} stands inside another statement ({line})"
-            if _is_autograd(node, tree):
+            if is_autograd(node, tree):
                 return f"gradients are taken by {dotted(node.func)} ({tree.line_of(node)})"
     for node in live_nodes(step.node, step.frame):
         if isinstance(node, cst.Call) and isinstance(node.func, cst.Name):
@@ -408,65 +327,6 @@ def _hides_training(step: Step, nest: Nest, tree: Tree) -> str:
             if function is not None and contains(function, nest.sites, tree):
                 return f"the step is taken in {node.func.value}(), which is not opened"
     return ""
-
-
-def is_zeroed_by(step: Step, optimizer: Variable | None, kinds: Kinds, tree: Tree) -> bool:
-    """True for `zero_grad()` of the optimizer, or of the network that it was built from, in the Trainer's way."""
-    call = call_of(step)
-    used = method_call(call)
-    variable = kinds.variable(used[0], step.frame) if used is not None and isinstance(step, Item) else None
-    if call is None or variable is None or optimizer is None or not _drops_gradients(call):
-        return False
-    return variable is optimizer or (kinds.of(variable) is Kind.MODULE and _owns_all(optimizer, variable, kinds, tree))
-
-
-def _drops_gradients(zero: cst.Call) -> bool:
-    """False for `set_to_none=False`: an optimizer steps with gradients that are zero, and not without any."""
-    return all(dotted(arg.value) == "True" for arg in zero.args)
-
-
-def _owns_all(optimizer: Variable, module: Variable, kinds: Kinds, tree: Tree) -> bool:
-    """True when the optimizer is built from exactly `module.parameters()`."""
-    found = construction(optimizer, tree, kinds.host_loop)
-    if found is None:
-        return False
-    given = arguments(found[1]).get(0, "params")
-    used = method_call(given)
-    return (
-        used is not None
-        and used[1] == "parameters"
-        and isinstance(used[0], cst.Name)
-        and kinds.variable(used[0], optimizer.frame) is module
-    )
-
-
-def reads_gradients(steps: Sequence[Step], tree: Tree) -> bool:
-    """True when steps name `.grad` of something."""
-    return any(isinstance(step, Item) and _names_gradients(step.node, tree) for step in steps)
-
-
-def _names_gradients(node: cst.CSTNode, tree: Tree) -> bool:
-    """True when `.grad` of something stands in a node."""
-    return any(
-        isinstance(part, cst.Attribute) and part.attr.value == "grad" and tree.qualified(part) != "torch.autograd.grad"
-        for part in walk(node)
-    )
-
-
-def _may_leave_gradients(call: cst.Call, loop: cst.CSTNode, tree: Tree) -> bool:
-    """True when a backward pass outside the run may come before it and is not followed by step and zero_grad."""
-    top = [loop, *tree.ancestors(loop)][-2]
-    if scope_of(call, tree) is scope_of(loop, tree) is None and tree.span(call) > tree.span(top):
-        return any(node is top for node in tree.ancestors(call))
-    statement: cst.CSTNode = call
-    for outer in tree.ancestors(call):
-        if isinstance(outer, (cst.IndentedBlock, cst.Module)):
-            body = block(outer)
-            used = [method_call(expression_of(node)) for node in body[body.index(statement) + 1 :]]  # type: ignore[arg-type]
-            methods = [method for _, method in filter(None, used)]
-            return "step" not in methods or "zero_grad" not in methods[methods.index("step") :]
-        statement = outer
-    return True
 
 
 def _clip(step: Step, optimizer: Variable, kinds: Kinds, tree: Tree) -> Clip | None:
@@ -479,7 +339,7 @@ def _clip(step: Step, optimizer: Variable, kinds: Kinds, tree: Tree) -> Clip | N
         return None
     params = method_call(given.get(0, "parameters"))
     module = kinds.variable(params[0], step.frame) if params is not None and params[1] == "parameters" else None
-    if module is None or not _owns_all(optimizer, module, kinds, tree):
+    if module is None or not owns_all(optimizer, module, kinds, tree):
         return None
     value = given.get(1, "max_norm") or given.get(1, "clip_value")
     return (value, step.frame, "value" if "value" in name else "norm") if value is not None else None

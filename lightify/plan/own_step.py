@@ -10,11 +10,13 @@ from lightify.facts import Kind
 from lightify.flow import Item, Step, Variable, bound_names, exits_of, live_nodes, usage
 from lightify.ledger import Fate
 from lightify.parse import Tree
+from lightify.plan.gradients import call_of, is_zeroed_by, reads_gradients, takes_gradients
 from lightify.plan.kinds import Kinds
 from lightify.plan.metrics import log_name
-from lightify.plan.mode import Automatic, call_of, is_zeroed_by, may_come_early, reads_gradients, takes_gradients
+from lightify.plan.mode import Automatic
 from lightify.plan.nest import Nest
 from lightify.plan.types import FateNote
+from lightify.plan.weights import may_come_early
 from lightify.query import block, expression_of, is_constant, method_call, walk
 
 #: Parameters of the hooks; the script must not mean something else by these names.

@@ -14,10 +14,11 @@ from lightify.plan.batches import in_host
 from lightify.plan.constructions import construction
 from lightify.plan.draft import Draft
 from lightify.plan.kinds import Kinds
-from lightify.plan.mode import Automatic, automatic, touches_weights
+from lightify.plan.mode import Automatic, automatic
 from lightify.plan.nest import Nest
 from lightify.plan.options import device_text
 from lightify.plan.types import FateNote, Mixed, TrainerOption
+from lightify.plan.weights import touches_weights
 from lightify.query import arguments, block, code, expression_of, method_call, small, walk
 
 _TYPES = {
