@@ -7,7 +7,7 @@ from pathlib import PurePath
 
 import libcst as cst
 
-from lightify.flow import Item
+from lightify.frames import Item
 from lightify.ledger import Fate, Ledger, LedgerEntry
 from lightify.parse import Tree
 from lightify.plan.adoption import concerned, moved_from_elsewhere

@@ -9,7 +9,7 @@ import libcst as cst
 
 from lightify.factories import Factories
 from lightify.facts import Analysis, Backward, Fact, Foreign, Kind, Named, Scope, Update
-from lightify.flow import local_names
+from lightify.names import local_names
 from lightify.parse import Tree
 from lightify.query import children, dotted
 from lightify.recognisers import REGISTRY

@@ -10,16 +10,8 @@ from itertools import chain
 
 import libcst as cst
 
-from lightify.flow import (
-    Binding,
-    Frame,
-    Item,
-    Step,
-    Variable,
-    constant,
-    fixed_value,
-    local_names,
-)
+from lightify.frames import Binding, Frame, Item, Step, Variable, constant, fixed_value
+from lightify.names import local_names
 from lightify.parse import Tree
 from lightify.passing import bind
 from lightify.query import (

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import libcst as cst
 
-from lightify.flow import declared_elsewhere
+from lightify.names import declared_elsewhere
 from lightify.parse import Tree
 from lightify.query import dotted, walk
 

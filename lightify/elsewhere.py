@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 
 import libcst as cst
 
-from lightify.flow import expression_usage, read_names
+from lightify.flow import expression_usage
+from lightify.names import read_names
 from lightify.parse import Tree
 from lightify.plan.adoption import moved_from_elsewhere
 from lightify.plan.types import Global, Plans

@@ -8,7 +8,7 @@ import libcst as cst
 
 from lightify.calls import class_of_object, family_of
 from lightify.facts import Kind, Named, Scope
-from lightify.flow import local_names, same_scope
+from lightify.names import local_names, same_scope
 from lightify.parse import Tree
 from lightify.query import IN_PLACE, block, dotted, method_call, name_node
 from lightify.recognisers import kind_of_value

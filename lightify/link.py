@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import libcst as cst
 
 from lightify.errors import SourceSpan
-from lightify.flow import bound_names, read_names
+from lightify.names import bound_names, read_names
 from lightify.parse import Links, Tree, index, name_fields, training_classes, with_named_fields
 from lightify.project import Definition, Imported, Module, Project
 from lightify.query import LinkedName, block, code, dotted, small, walk

@@ -5,7 +5,8 @@ from __future__ import annotations
 import libcst as cst
 
 from lightify.changes import Changes, changes_of
-from lightify.flow import Binding, Expression, Frame, Item, Step, Variable, bound_names, declared_elsewhere, parameters
+from lightify.frames import Binding, Expression, Frame, Item, Step, Variable
+from lightify.names import bound_names, declared_elsewhere, parameters
 from lightify.parse import Tree
 from lightify.query import arguments, block, dotted, is_constant, method_call, walk
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import libcst as cst
 
 from lightify.errors import LightifyError
-from lightify.flow import bound_by, read_names, same_scope
+from lightify.names import bound_by, read_names, same_scope
 from lightify.parse import Tree, parse
 from lightify.query import children, dotted, is_docstring, small, walk
 from lightify.settings import VENDORED_MODULE

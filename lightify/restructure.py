@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import libcst as cst
 
-from lightify.flow import Frame, Variable, constant
+from lightify.frames import Frame, Variable, constant
 from lightify.parse import Tree
 from lightify.plan.types import Global, Hook, Local, Plan
 from lightify.query import (

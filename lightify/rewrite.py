@@ -8,7 +8,8 @@ from pathlib import PurePath
 import libcst as cst
 
 from lightify.comments import above, below, own
-from lightify.flow import Binding, Expression, Field, Frame, Item, Step, Variable, bound_names, live_nodes
+from lightify.frames import Binding, Expression, Field, Frame, Item, Step, Variable, live_nodes
+from lightify.names import bound_names
 from lightify.parse import Tree
 from lightify.pieces import Method, Pieces, RunPieces
 from lightify.plan.contexts import STACK

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import libcst as cst
 
-from lightify.flow import local_names
+from lightify.names import local_names
 from lightify.query import class_test, dotted, map_children, target_names
 
 #: Gets a name; returns what to put in its place, or None to leave it.

@@ -13,7 +13,7 @@ from lightify.distribution.edits import Edit, free_quote, merged, module_argumen
 from lightify.distribution.order import Order, Place
 from lightify.distribution.renaming import renamed
 from lightify.distribution.wrapping import Wrapping, enclosing_function, names_of
-from lightify.flow import local_names, parameters
+from lightify.names import local_names, parameters
 from lightify.parse import Tree
 from lightify.query import block, code, dotted, method_call, negated, walk
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import libcst as cst
 
-from lightify.flow import parameters
+from lightify.names import parameters
 from lightify.parse import Tree
 from lightify.query import arguments, code, dotted
 

@@ -23,7 +23,7 @@ from lightify.distribution.launch import SPAWNS, Launch
 from lightify.distribution.questions import answer, asks, names_variable, sets_up, stands_alone, tells_first
 from lightify.distribution.samplers import Samplers
 from lightify.distribution.wrapping import Wrapping, is_repeatable
-from lightify.flow import local_names, parameters
+from lightify.names import local_names, parameters
 from lightify.parse import Tree
 from lightify.query import (
     arguments,

@@ -8,7 +8,7 @@ import libcst as cst
 
 from lightify.distribution.edits import Edit, module_argument
 from lightify.distribution.wrapping import Wrapping
-from lightify.flow import local_names
+from lightify.names import local_names
 from lightify.parse import Tree
 
 

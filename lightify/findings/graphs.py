@@ -10,7 +10,7 @@ from lightify.errors import Diagnostic
 from lightify.facts import Kind
 from lightify.findings.base import Rule
 from lightify.findings.script import Key, Script
-from lightify.flow import bound_names
+from lightify.names import bound_names
 from lightify.query import arguments, block, call_name, children, method_call, target_names, walk
 
 CHANGED = Rule(

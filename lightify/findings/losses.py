@@ -9,7 +9,7 @@ import libcst as cst
 from lightify.errors import Diagnostic
 from lightify.findings.base import Rule
 from lightify.findings.script import Script
-from lightify.flow import read_names
+from lightify.names import read_names
 from lightify.query import call_name, dotted, method_call, target_names, walk, words
 
 KEEPS_GRAPH = Rule(

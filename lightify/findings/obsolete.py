@@ -11,7 +11,7 @@ from lightify.errors import Diagnostic
 from lightify.facts import Kind
 from lightify.findings.base import Rule
 from lightify.findings.script import Script
-from lightify.flow import parameters
+from lightify.names import parameters
 from lightify.query import arguments, call_name, code, dotted, literal, method_call, target_names, words
 
 UNBOUND = Rule(

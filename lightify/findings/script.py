@@ -13,7 +13,8 @@ import libcst as cst
 
 from lightify.analyze import class_of
 from lightify.facts import Analysis, Kind, Scope
-from lightify.flow import Item, bound_names, local_names, parameters
+from lightify.frames import Item
+from lightify.names import bound_names, local_names, parameters
 from lightify.parse import Tree
 from lightify.plan.nest import Nest
 from lightify.query import arguments, block, call_name, dotted, method_call, small

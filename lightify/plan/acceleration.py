@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator
 import libcst as cst
 
 from lightify.facts import Kind
-from lightify.flow import Field, Frame, Item, Variable, local_names, usage
+from lightify.flow import usage
+from lightify.frames import Field, Frame, Item, Variable
+from lightify.names import local_names
 from lightify.plan.draft import Draft
 from lightify.plan.kinds import Kinds
 from lightify.plan.nest import Nest

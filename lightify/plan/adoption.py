@@ -10,7 +10,8 @@ import libcst as cst
 from lightify.analyze import scope_of
 from lightify.calls import callers
 from lightify.errors import Refusal
-from lightify.flow import Item, read_names
+from lightify.frames import Item
+from lightify.names import read_names
 from lightify.parse import Tree
 from lightify.plan.nest import Nest
 from lightify.plan.runs import Loop

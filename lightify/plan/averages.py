@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import libcst as cst
 
-from lightify.flow import Binding, Field, Frame, Item, Step, Variable, exits_of, expression_usage, usage
+from lightify.flow import exits_of, expression_usage, usage
+from lightify.frames import Binding, Field, Frame, Item, Step, Variable
 from lightify.ledger import Fate
 from lightify.plan.draft import Draft
 from lightify.plan.metrics import LOGGED, labels, log_call, log_statement, logs, metrics_of, printed

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 import libcst as cst
 
-from lightify.flow import Frame, Item, Step, Variable, usage
+from lightify.flow import usage
+from lightify.frames import Frame, Item, Step, Variable
 from lightify.ledger import Fate
 from lightify.parse import Tree
 from lightify.plan.contexts import STACK

@@ -5,13 +5,8 @@ from __future__ import annotations
 import libcst as cst
 
 from lightify.facts import Kind
-from lightify.flow import (
-    Expression,
-    Frame,
-    Variable,
-    expression_usage,
-    usage,
-)
+from lightify.flow import expression_usage, usage
+from lightify.frames import Expression, Frame, Variable
 from lightify.plan.draft import Draft
 from lightify.plan.effects import may_draw
 from lightify.plan.evaluation import mode_call

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 import libcst as cst
 
-from lightify.flow import Item, Step, Variable, free_names
+from lightify.frames import Item, Step, Variable
+from lightify.names import free_names
 from lightify.parse import Tree
 from lightify.query import method_call, walk
 

@@ -8,7 +8,8 @@ from functools import lru_cache
 import libcst as cst
 
 from lightify.analyze import scope_of
-from lightify.flow import Variable, bound_names, same_scope
+from lightify.frames import Variable
+from lightify.names import bound_names, same_scope
 from lightify.parse import Tree
 from lightify.plan.runs import Loop
 from lightify.query import block, children, code, small, target_names

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import libcst as cst
 
 from lightify.calls import class_of_object, gradients
-from lightify.flow import Item, Step, exits_of
+from lightify.flow import exits_of
+from lightify.frames import Item, Step
 from lightify.parse import Tree
 from lightify.query import block, module_attribute, walk
 

@@ -6,16 +6,8 @@ from collections.abc import Sequence
 
 import libcst as cst
 
-from lightify.flow import (
-    Binding,
-    Expression,
-    Field,
-    Frame,
-    Step,
-    Variable,
-    expression_usage,
-    usage,
-)
+from lightify.flow import expression_usage, usage
+from lightify.frames import Binding, Expression, Field, Frame, Step, Variable
 from lightify.plan.draft import Draft
 from lightify.plan.epochs import EpochHead, Value
 from lightify.plan.headers import BatchHead

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 import libcst as cst
 
 from lightify.facts import Kind
-from lightify.flow import Binding, Expression, Frame, Item, Step, Variable, usage
+from lightify.flow import usage
+from lightify.frames import Binding, Expression, Frame, Item, Step, Variable
 from lightify.ledger import Fate
 from lightify.parse import Tree
 from lightify.plan.kinds import Kinds

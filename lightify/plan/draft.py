@@ -10,7 +10,8 @@ import libcst as cst
 from lightify.distribution import Distribution
 from lightify.errors import SourceSpan
 from lightify.facts import Analysis
-from lightify.flow import Frame, Step, Variable, usage
+from lightify.flow import usage
+from lightify.frames import Frame, Step, Variable
 from lightify.parse import Tree
 from lightify.plan.devices import Stripped
 from lightify.plan.evaluation import Evaluation

@@ -7,7 +7,8 @@ from functools import lru_cache
 
 import libcst as cst
 
-from lightify.flow import Frame, Item, Step, Variable, declared_elsewhere, free_names, local_names, same_scope
+from lightify.frames import Frame, Item, Step, Variable
+from lightify.names import declared_elsewhere, free_names, local_names, same_scope
 from lightify.parse import Tree
 from lightify.query import block, dotted, is_constant, method_call, root_name, target_names, walk
 from lightify.recognisers.base import is_module_class

@@ -9,7 +9,8 @@ import libcst as cst
 
 from lightify.calls import Opened, called_statement, callee, gradients, live, open_call
 from lightify.facts import Analysis, Kind
-from lightify.flow import Frame, Item, Step, Variable, exits_of, live_nodes, own_exits, usage
+from lightify.flow import exits_of, own_exits, usage
+from lightify.frames import Frame, Item, Step, Variable, live_nodes
 from lightify.ledger import Fate
 from lightify.parse import Tree
 from lightify.plan.effects import may_draw

@@ -6,16 +6,10 @@ from collections.abc import Sequence
 
 import libcst as cst
 
-from lightify.flow import (
-    Item,
-    Step,
-    Variable,
-    bound_names,
-    exits_of,
-    expression_usage,
-    usage,
-)
+from lightify.flow import exits_of, expression_usage, usage
+from lightify.frames import Item, Step, Variable
 from lightify.ledger import Fate
+from lightify.names import bound_names
 from lightify.plan.batches import in_host
 from lightify.plan.draft import Draft, Flatten
 from lightify.plan.headers import BatchHead

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 import libcst as cst
 
-from lightify.flow import Item, usage
+from lightify.flow import usage
+from lightify.frames import Item
 from lightify.ledger import Fate
 from lightify.plan.batches import in_host, is_loader
 from lightify.plan.counters import batch_names

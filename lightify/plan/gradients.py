@@ -8,7 +8,7 @@ import libcst as cst
 
 from lightify.analyze import scope_of
 from lightify.facts import Kind
-from lightify.flow import Item, Step, Variable, live_nodes
+from lightify.frames import Item, Step, Variable, live_nodes
 from lightify.parse import Tree
 from lightify.plan.constructions import construction
 from lightify.plan.kinds import Kinds

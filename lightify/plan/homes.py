@@ -9,18 +9,9 @@ from itertools import groupby
 import libcst as cst
 
 from lightify.facts import Kind
-from lightify.flow import (
-    Binding,
-    Field,
-    Frame,
-    Item,
-    Usage,
-    Variable,
-    bound_names,
-    expression_usage,
-    local_names,
-    usage,
-)
+from lightify.flow import expression_usage, usage
+from lightify.frames import Binding, Field, Frame, Item, Usage, Variable
+from lightify.names import bound_names, local_names
 from lightify.parse import Tree
 from lightify.plan.kinds import Kinds
 from lightify.plan.nest import Nest

@@ -7,16 +7,8 @@ from dataclasses import replace
 
 import libcst as cst
 
-from lightify.flow import (
-    Binding,
-    Field,
-    Item,
-    Step,
-    Usage,
-    Variable,
-    expression_usage,
-    usage,
-)
+from lightify.flow import expression_usage, usage
+from lightify.frames import Binding, Field, Item, Step, Usage, Variable
 from lightify.ledger import Fate
 from lightify.plan.counters import batch_names, epoch_names
 from lightify.plan.draft import Draft

@@ -9,15 +9,8 @@ import libcst as cst
 
 from lightify.comments import in_place_of
 from lightify.facts import Kind
-from lightify.flow import (
-    Frame,
-    Item,
-    Step,
-    Variable,
-    constant,
-    expression_usage,
-    usage,
-)
+from lightify.flow import expression_usage, usage
+from lightify.frames import Frame, Item, Step, Variable, constant
 from lightify.ledger import Fate
 from lightify.plan import acceleration
 from lightify.plan.averages import Pass, log_averages, replaced

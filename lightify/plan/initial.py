@@ -6,10 +6,8 @@ from collections.abc import Sequence
 
 import libcst as cst
 
-from lightify.flow import (
-    Variable,
-    usage,
-)
+from lightify.flow import usage
+from lightify.frames import Variable
 from lightify.ledger import Fate
 from lightify.plan.constructions import construction
 from lightify.plan.draft import Draft

@@ -8,7 +8,8 @@ from pathlib import PurePosixPath
 import libcst as cst
 
 from lightify.facts import Kind
-from lightify.flow import Field, Frame, Item, Step, Variable, exits_of, expression_usage, usage
+from lightify.flow import exits_of, expression_usage, usage
+from lightify.frames import Field, Frame, Item, Step, Variable
 from lightify.ledger import Fate
 from lightify.plan.batches import in_host
 from lightify.plan.constructions import scope_nodes

@@ -9,7 +9,8 @@ import libcst as cst
 from lightify.analyze import class_of
 from lightify.calls import family_of
 from lightify.facts import Analysis, Kind, Scope
-from lightify.flow import Expression, Field, Frame, Variable, usage
+from lightify.flow import usage
+from lightify.frames import Expression, Field, Frame, Variable
 from lightify.parse import Tree
 from lightify.plan.nest import Nest
 from lightify.query import dotted

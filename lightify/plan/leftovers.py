@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping
 
 import libcst as cst
 
-from lightify.flow import Item, Variable, expression_usage, read_names, usage
+from lightify.flow import expression_usage, usage
+from lightify.frames import Item, Variable
 from lightify.ledger import Fate
+from lightify.names import read_names
 from lightify.parse import Tree
 from lightify.plan.batches import in_host
 from lightify.plan.draft import Draft

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import libcst as cst
 
 from lightify.analyze import scope_of
-from lightify.flow import Item, expression_usage, usage
+from lightify.flow import expression_usage, usage
+from lightify.frames import Item
 from lightify.ledger import Fate
 from lightify.plan.draft import Draft
 from lightify.plan.types import FateNote

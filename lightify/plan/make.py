@@ -10,7 +10,8 @@ from lightify.analyze import scope_of
 from lightify.distribution import Distribution
 from lightify.errors import Diagnostic, Refusal
 from lightify.facts import Analysis
-from lightify.flow import Usage, expression_usage, usage
+from lightify.flow import expression_usage, usage
+from lightify.frames import Usage
 from lightify.parse import Tree
 from lightify.plan.acceleration import OWNS_STEPS, backwards_of_others
 from lightify.plan.adoption import adopted, unreached

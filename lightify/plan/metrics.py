@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import libcst as cst
 
-from lightify.flow import Frame, Item, Step, Variable
+from lightify.frames import Frame, Item, Step, Variable
 from lightify.parse import Tree
 from lightify.plan.kinds import Kinds
 from lightify.query import MODULE_SELF, dotted, expression_of, method_call, module_attribute, small, walk

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import libcst as cst
 
 from lightify.facts import Analysis, Kind
-from lightify.flow import Frame, Item, Step, Variable, exits_of, live_nodes, usage
+from lightify.flow import exits_of, usage
+from lightify.frames import Frame, Item, Step, Variable, live_nodes
 from lightify.ledger import Fate
 from lightify.parse import Tree
 from lightify.plan.gradients import (

@@ -10,7 +10,8 @@ import libcst as cst
 
 from lightify.analyze import class_of
 from lightify.facts import Analysis, Kind
-from lightify.flow import Variable, bound_names, declared_elsewhere, local_names
+from lightify.frames import Variable
+from lightify.names import bound_names, declared_elsewhere, local_names
 from lightify.parse import Tree
 from lightify.plan.constructions import construction
 from lightify.plan.runs import Loop

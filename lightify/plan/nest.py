@@ -9,7 +9,8 @@ import libcst as cst
 
 from lightify.calls import Opened, called_statement, callee, live, open_call
 from lightify.facts import Analysis
-from lightify.flow import Frame, Item, Step, exits_of, live_nodes, own_exits
+from lightify.flow import exits_of, own_exits
+from lightify.frames import Frame, Item, Step, live_nodes
 from lightify.parse import Tree
 from lightify.plan.reach import Skips, reach
 from lightify.plan.reachable import contains

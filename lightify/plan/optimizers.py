@@ -8,15 +8,8 @@ from dataclasses import replace
 import libcst as cst
 
 from lightify.facts import Kind
-from lightify.flow import (
-    Item,
-    Step,
-    Usage,
-    Variable,
-    exits_of,
-    expression_usage,
-    usage,
-)
+from lightify.flow import exits_of, expression_usage, usage
+from lightify.frames import Item, Step, Usage, Variable
 from lightify.ledger import Fate
 from lightify.parse import Tree
 from lightify.plan.constructions import construction

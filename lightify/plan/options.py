@@ -8,11 +8,9 @@ import libcst as cst
 
 from lightify.analyze import class_of
 from lightify.facts import Kind
-from lightify.flow import (
-    Variable,
-    read_names,
-    usage,
-)
+from lightify.flow import usage
+from lightify.frames import Variable
+from lightify.names import read_names
 from lightify.plan import acceleration
 from lightify.plan.constructions import construction, scope_nodes
 from lightify.plan.draft import Draft

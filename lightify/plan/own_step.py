@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 import libcst as cst
 
 from lightify.facts import Kind
-from lightify.flow import Item, Step, Variable, bound_names, exits_of, live_nodes, usage
+from lightify.flow import exits_of, usage
+from lightify.frames import Item, Step, Variable, live_nodes
 from lightify.ledger import Fate
+from lightify.names import bound_names
 from lightify.parse import Tree
 from lightify.plan.gradients import call_of, is_zeroed_by, reads_gradients, takes_gradients
 from lightify.plan.kinds import Kinds

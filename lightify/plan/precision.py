@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import libcst as cst
 
 from lightify.facts import Analysis, Kind
-from lightify.flow import Frame, Item, Step, Variable, expression_usage, usage
+from lightify.flow import expression_usage, usage
+from lightify.frames import Frame, Item, Step, Variable
 from lightify.ledger import Fate
 from lightify.plan.batches import in_host
 from lightify.plan.constructions import construction

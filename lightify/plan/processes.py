@@ -8,7 +8,7 @@ import libcst as cst
 
 from lightify.calls import callers
 from lightify.distribution.questions import exchanges
-from lightify.flow import Item, Step
+from lightify.frames import Item, Step
 from lightify.plan.draft import Draft
 from lightify.plan.headers import BatchHead
 from lightify.plan.nest import Nest

@@ -8,7 +8,7 @@ from functools import lru_cache
 import libcst as cst
 
 from lightify.calls import callee
-from lightify.flow import Frame
+from lightify.frames import Frame
 from lightify.parse import Tree
 from lightify.plan.runs import Loop
 from lightify.query import walk

@@ -5,7 +5,7 @@ from __future__ import annotations
 import libcst as cst
 
 from lightify.calls import callers
-from lightify.flow import Item
+from lightify.frames import Item
 from lightify.parse import Tree
 from lightify.plan.draft import Draft
 from lightify.query import arguments, block, dotted, method_call, walk

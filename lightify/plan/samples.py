@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import libcst as cst
 
 from lightify.facts import Kind
-from lightify.flow import Frame, Item, Step, Variable
+from lightify.frames import Frame, Item, Step, Variable
 from lightify.plan.batches import in_host
 from lightify.plan.constructions import construction
 from lightify.plan.draft import Draft

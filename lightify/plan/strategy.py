@@ -13,8 +13,9 @@ from lightify.distribution.launch import Launch
 from lightify.distribution.wrapping import names_of
 from lightify.errors import Refusal
 from lightify.facts import Kind
-from lightify.flow import Field, Item, Variable, local_names
+from lightify.frames import Field, Item, Variable
 from lightify.ledger import Fate
+from lightify.names import local_names
 from lightify.parse import Tree
 from lightify.plan.draft import Draft
 from lightify.plan.naming import runtime_alias

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import libcst as cst
 
-from lightify.flow import Frame, Item, Step, Variable, declared_elsewhere, free_names, local_names, parameters, usage
+from lightify.flow import usage
+from lightify.frames import Frame, Item, Step, Variable
+from lightify.names import declared_elsewhere, free_names, local_names, parameters
 from lightify.parse import Tree
 from lightify.plan.nest import Nest
 from lightify.query import block, dotted, walk

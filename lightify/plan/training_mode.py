@@ -9,7 +9,7 @@ import libcst as cst
 
 from lightify.analyze import scope_of
 from lightify.facts import Kind
-from lightify.flow import Field, Item, Step, Variable
+from lightify.frames import Field, Item, Step, Variable
 from lightify.ledger import Fate
 from lightify.plan.constructions import bound_values
 from lightify.plan.draft import Draft

@@ -9,7 +9,7 @@ from typing import Literal
 import libcst as cst
 
 from lightify.errors import Diagnostic
-from lightify.flow import Frame, Step, Variable
+from lightify.frames import Frame, Step, Variable
 from lightify.ledger import Fate
 from lightify.plan.nest import Nest
 

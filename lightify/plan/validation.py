@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lightify.flow import (
-    Field,
-    Item,
-    Variable,
-    expression_usage,
-    usage,
-)
+from lightify.flow import expression_usage, usage
+from lightify.frames import Field, Item, Variable
 from lightify.ledger import Fate
 from lightify.plan.averages import Pass, log_averages, replaced
 from lightify.plan.batches import batch_variables, in_host, is_loader

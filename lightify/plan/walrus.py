@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import libcst as cst
 
-from lightify.flow import Item, Step, Variable, live_nodes
+from lightify.frames import Item, Step, Variable, live_nodes
 from lightify.plan.nest import Nest
 from lightify.plan.within import evaluated_first
 from lightify.query import block, map_children, small

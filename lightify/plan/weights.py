@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import libcst as cst
 
 from lightify.facts import Kind
-from lightify.flow import Field, Frame, Item, Step, Variable, usage
+from lightify.flow import usage
+from lightify.frames import Field, Frame, Item, Step, Variable
 from lightify.parse import Tree
 from lightify.plan.constructions import construction
 from lightify.plan.effects import is_calm

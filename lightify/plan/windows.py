@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 import libcst as cst
 
-from lightify.flow import Frame, Item, Step, Variable, exits_of, expression_usage, usage
+from lightify.flow import exits_of, expression_usage, usage
+from lightify.frames import Frame, Item, Step, Variable
 from lightify.ledger import Fate
 from lightify.plan.batches import batch_source, in_host
 from lightify.plan.draft import Draft

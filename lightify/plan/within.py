@@ -9,7 +9,7 @@ import libcst as cst
 
 from lightify.calls import Opened, open_call
 from lightify.changes import Changes, changes_of
-from lightify.flow import Expression, Frame, Item
+from lightify.frames import Expression, Frame, Item
 from lightify.parse import Tree
 from lightify.query import FieldName, children, is_constant, map_children, small, walk
 

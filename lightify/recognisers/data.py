@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import libcst as cst
 
 from lightify.facts import Fact, Kind, Scope
-from lightify.flow import parameters
+from lightify.names import parameters
 from lightify.parse import Tree
 from lightify.query import method_call
 from lightify.recognisers.base import assigned_value, named

@@ -5,7 +5,8 @@ from __future__ import annotations
 import libcst as cst
 import pytest
 
-from lightify.flow import Frame, Item, usage
+from lightify.flow import usage
+from lightify.frames import Frame, Item
 
 # statements: (exposed, surely assigned); None: the end is never reached
 CASES = {
