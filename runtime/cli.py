@@ -26,8 +26,7 @@ from .errors import MisconfigurationException, rank_zero_warn
 from .filesystem import filesystem
 from .hooks import is_overridden
 from .hparams import given_hyperparameters
-from .instantiation import INSTANTIATOR
-from .instantiation import instantiate_module as instantiate_module
+from .instantiation import INSTANTIATOR, instantiate_module
 from .module import LightningModule
 from .randomness import seed_everything
 from .trainer import Trainer
@@ -42,6 +41,20 @@ try:
     )
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError("LightningCLI needs jsonargparse: pip install 'jsonargparse[signatures]'") from error
+
+__all__ = [
+    "ArgsType",
+    "LRSchedulerCallable",
+    "LRSchedulerTypeTuple",
+    "LRSchedulerTypeUnion",
+    "LightningArgumentParser",
+    "LightningCLI",
+    "OptimizerCallable",
+    "ReduceLROnPlateau",
+    "SaveConfigCallback",
+    "instantiate_class",
+    "instantiate_module",
+]
 
 
 class ReduceLROnPlateau(torch.optim.lr_scheduler.ReduceLROnPlateau):

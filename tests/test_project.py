@@ -196,9 +196,10 @@ def test_code_that_cannot_move_is_refused_with_its_place(write: Write, old: str,
     assert reason in refusal.message.replace(f"{Path(refusal.span.path).parent}/", "")
 
 
-def test_a_call_inside_an_expression_stays_and_its_file_trains(write: Write) -> None:
+def test_a_call_that_cannot_be_opened_stays_and_its_file_trains(write: Write) -> None:
     text = main("from engine import train_epoch", "train_epoch").replace(
-        "found = train_epoch(model, train_loader, optimizer)", "found = [train_epoch(model, train_loader, optimizer)]"
+        "found = train_epoch(model, train_loader, optimizer)",
+        "found = [train_epoch(model, train_loader, optimizer) for _ in range(1)]",
     )
     done = run_of({"main.py": text, "engine.py": EPOCH}, write)
     assert done.mode == "manual" and done.elsewhere == ()

@@ -142,21 +142,9 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
     if problem is not None:
         return problem
     mixed_precision(draft)
-    nest = draft.nest = idiom(draft, head)
-    read = (
-        OWNS_STEPS
-        if draft.analysis.accelerated
-        else automatic(nest, draft.kinds, tree, draft.analysis, draft.around.rebound)
-    )
-    window = accumulated(draft, head) if isinstance(read, str) and not draft.analysis.accelerated else None
-    if window is not None:
-        within = automatic(window.nest, draft.kinds, tree, analysis, draft.around.rebound)
-        if isinstance(within, Automatic) and within.scheduler is None:
-            read, nest = replace(within, loss=window.loss), window.nest
-            draft.take(window.nest, window.option, window.fates, window.departures)
-    if isinstance(read, str):
-        own = own_step(nest, draft.kinds, tree)
-        read = own if isinstance(own, Automatic) and not is_rebound(own, draft.around.rebound) else read
+    draft.nest = idiom(draft, head)
+    read = _step_of(draft, head)
+    nest = draft.nest
     auto = read if isinstance(read, Automatic) else None
     reasons = (*nest.notes, read) if isinstance(read, str) else nest.notes
     endable = ends_early(draft, head)
@@ -248,6 +236,24 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
         prints_everywhere=analysis.accelerated or (spread is not None and bool(spread.group)),
         incomparable=incomparable(draft, captured),
     )
+
+
+def _step_of(draft: Draft, head: BatchHead) -> Automatic | str:
+    """How the Trainer takes the body's step without another number; a text says why it can't."""
+    if draft.analysis.accelerated:
+        return OWNS_STEPS
+    rebound = draft.around.rebound
+    read = automatic(draft.nest, draft.kinds, draft.tree, draft.analysis, rebound)
+    if isinstance(read, Automatic):
+        return read
+    window = accumulated(draft, head)
+    if window is not None:
+        within = automatic(window.nest, draft.kinds, draft.tree, draft.analysis, rebound)
+        if isinstance(within, Automatic) and within.scheduler is None:
+            draft.take(window.nest, window.option, window.fates, window.departures)
+            return replace(within, loss=window.loss)
+    own = own_step(draft.nest, draft.kinds, draft.tree)
+    return own if isinstance(own, Automatic) and not is_rebound(own, rebound) else read
 
 
 def _tests(head: BatchHead, epochs: EpochHead | None, nest: Nest) -> Usage:
