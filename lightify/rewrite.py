@@ -20,6 +20,7 @@ from lightify.query import (
     MODULE_SELF,
     atom,
     code,
+    map_children,
     name_node,
     small,
 )
@@ -244,9 +245,25 @@ class _Rewriter:
         result = []
         for node in Restructure(self.tree, self.plan, step.frame, hook).statement(step.node):
             new = substitute(node, lambda name: self._replacement(name, step.frame, fetched))
-            result.append(new)
+            result.append(self._rebound_within(new, step.frame))
             result.extend(self._rebind(node, step.frame))
         return result  # type: ignore[return-value]
+
+    def _rebound_within(self, node: cst.CSTNode, frame: Frame) -> cst.CSTNode:
+        """The same after definitions and imports in a statement's blocks."""
+        if not isinstance(node, cst.BaseCompoundStatement) or isinstance(node, (cst.FunctionDef, cst.ClassDef)):
+            return node
+
+        def rebound(part: cst.CSTNode) -> cst.CSTNode:
+            if isinstance(part, (cst.FunctionDef, cst.ClassDef, cst.BaseExpression)):
+                return part
+            new = map_children(part, rebound)
+            if isinstance(new, cst.IndentedBlock):
+                body = [line for inner in new.body for line in (inner, *self._rebind(inner, frame))]
+                return new.with_changes(body=body) if len(body) > len(new.body) else new
+            return new
+
+        return rebound(node)
 
     def _rebind(self, node: cst.CSTNode, frame: Frame) -> list[cst.BaseStatement]:
         """`self.f = f` after a definition or import whose name is an attribute."""

@@ -11,6 +11,7 @@ from lightify.frames import Binding, Expression, Field, Frame, Step, Variable
 from lightify.plan.draft import Draft
 from lightify.plan.epochs import EpochHead, Value
 from lightify.plan.headers import BatchHead
+from lightify.plan.steady import may_change
 from lightify.plan.types import (
     Computed,
 )
@@ -76,8 +77,11 @@ def set_once(draft: Draft) -> Value:
 
 def changes(draft: Draft, epochs: EpochHead) -> bool:
     """True when the loops assign what the values of the epochs are made from."""
-    host, written = draft.nest.host, usage(draft.whole()).writes
-    return any(expression_usage(value, host).reads & written for _, value in epochs.names)
+    host = draft.nest.host
+    bound = {host.resolve(name) for target, _ in epochs.names for name in target_names(target)}
+    return any(
+        expression_usage(value, host).reads & bound or may_change(draft, value, host) for _, value in epochs.names
+    )
 
 
 def only_read(draft: Draft, variable: Variable, steps: Sequence[Step]) -> bool:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import libcst as cst
 
-from lightify.flow import exits_of, expression_usage, usage
+from lightify.flow import exits_of, expression_usage
 from lightify.frames import Item, Step, Variable
 from lightify.ledger import Fate
-from lightify.names import bound_names
+from lightify.names import bound_names, free_names, local_names
 from lightify.plan.batches import in_host
 from lightify.plan.draft import Draft, Flatten
 from lightify.plan.headers import BatchHead
 from lightify.plan.homes import Homes
+from lightify.plan.steady import may_change
 from lightify.plan.types import (
     Attribute,
+    Computed,
     FateNote,
     TrainerOption,
 )
@@ -51,6 +53,30 @@ def assigned_in_expressions(draft: Draft, homes: Homes) -> Flatten | None:
         f"assign {variable.name} in a statement of its own",
         frozenset(found),
     )
+
+
+def hidden_module(draft: Draft, homes: Homes) -> Flatten | None:
+    """A function with a `self` of its own can't read what the module keeps, nor a class bind it: says so."""
+    for step in (one for one in draft.whole() if isinstance(one, Item)):
+        for node in walk(step.node):
+            for name in _hidden_names(node):
+                home = homes.of.get(step.frame.resolve(name))  # type: ignore[arg-type]
+                if isinstance(home, Attribute) or (isinstance(home, Computed) and "self." in home.text):
+                    kind = "class" if isinstance(node, cst.ClassDef) else "function"
+                    return Flatten(
+                        f"a {kind} made in the loop has a {'self' if kind == 'function' else name} of its own, "
+                        f"and {name} is kept by the module",
+                        draft.tree.span(node),
+                        f"define the {kind} before the loop",
+                    )
+    return None
+
+
+def _hidden_names(node: cst.CSTNode) -> Iterable[str]:
+    """Names of the loop that `self.name` can't stand for inside a definition."""
+    if isinstance(node, (cst.FunctionDef, cst.Lambda)) and "self" in local_names(node):
+        return sorted(free_names(node))
+    return sorted(bound_names(block(node.body))) if isinstance(node, cst.ClassDef) else ()
 
 
 def ends_early(draft: Draft, head: BatchHead) -> bool:
@@ -109,9 +135,8 @@ def limits_batches(draft: Draft, number: int, head: BatchHead) -> bool:
         and isinstance(small(block(node.body)[0]), cst.Break)
     ):
         return False
-    written = usage((*draft.nest.epoch_start, *draft.nest.body, *draft.nest.epoch_end)).writes
     used = expression_usage(node.test, step.frame).reads
-    if used & written or not in_host(draft, node.test, step.frame):
+    if may_change(draft, node.test, step.frame) or not in_host(draft, node.test, step.frame):
         return False
     if any(isinstance(n, cst.Call) for n in walk(node.test)):
         return False

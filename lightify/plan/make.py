@@ -21,7 +21,14 @@ from lightify.plan.closures import read_by_closures
 from lightify.plan.counters import changes, set_once
 from lightify.plan.draft import Draft, Flatten
 from lightify.plan.epochs import EpochHead, epoch_head
-from lightify.plan.exits import assigned_in_expressions, breaks_epochs, ends_early, may_return, unsupported
+from lightify.plan.exits import (
+    assigned_in_expressions,
+    breaks_epochs,
+    ends_early,
+    hidden_module,
+    may_return,
+    unsupported,
+)
 from lightify.plan.final_test import final_test
 from lightify.plan.headers import BatchHead, batch_head
 from lightify.plan.homes import assign_homes
@@ -180,7 +187,7 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
     extra += tests
     extra.exposed |= {v for v in draft.kept_alive if v.frame is nest.host or v.frame.is_module}
     homes = assign_homes(nest, hooks, draft.forced, draft.around, draft.kinds, tree, extra)
-    problem = assigned_in_expressions(draft, homes)
+    problem = assigned_in_expressions(draft, homes) or hidden_module(draft, homes)
     if problem is not None:
         return problem
     again, host_edits = take_host_moves(draft, homes)

@@ -130,6 +130,19 @@ def test_a_name_assigned_in_an_expression_is_assigned_before_it() -> None:
     assert "if (low := loss.item()) < 1:" in methods(converted(inside).text)["training_step"]
 
 
+@pytest.mark.parametrize(
+    "made",
+    [
+        "hook = model.register_forward_hook(lambda self, x, out: shown.append((epoch, out)))",
+        "class Shown:\n    def show(self):\n        return epoch\nshown.append(Shown())",
+    ],
+)
+def test_what_hides_the_module_cannot_read_what_it_keeps(made: str) -> None:
+    done = converted(script(f"{made}\n{STEP}", before="shown = []\n"))
+    assert done.text is None
+    assert "of its own, and epoch is kept by the module" in done.refusals[0].message
+
+
 def test_a_name_assigned_only_sometimes_cannot_be_an_attribute() -> None:
     done = converted(script(f"{STEP}\nif epoch and (low := loss.item()) < 1:\n    print('low')", after="print(low)"))
     assert done.text is None

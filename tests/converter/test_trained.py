@@ -202,6 +202,30 @@ while last - now > 1e-2:
     loss.backward()
     optimizer.step()
     now = loss.item()
+state, count = {"epoch": epoch}, Config()
+count.seen = 0
+Config.see = lambda self, n: setattr(self, "seen", self.seen + n)
+for epoch in range(epoch + 1, 4):
+    for x, y in train_loader:
+        optimizer.zero_grad()
+        loss = criterion(model(x), y)
+        loss.backward()
+        optimizer.step()
+    if epoch == 2:
+
+        def shown(value):
+            return value + 1
+for epoch in range(state["epoch"], 4):
+    for x, y in train_loader:
+        optimizer.zero_grad()
+        loss = criterion(model(x), y) * shown(epoch)
+        loss.backward()
+        optimizer.step()
+        count.see(len(x))
+        if count.seen > 40:
+            break
+    state["epoch"] = epoch + 2
+print(epoch, count.seen)
 """
 
 SCRIPTS = {

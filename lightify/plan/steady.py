@@ -1,0 +1,57 @@
+"""Values that stay what they are while the loops run, so that they may be read once, before them."""
+
+from __future__ import annotations
+
+import builtins
+
+import libcst as cst
+
+from lightify.changes import changes_of
+from lightify.flow import expression_usage, usage
+from lightify.frames import Expression, Frame, Item, Step, Variable
+from lightify.plan.draft import Draft
+from lightify.query import dotted, method_call, root_name, walk
+
+_BUILTINS = frozenset(dir(builtins))
+
+
+def may_change(draft: Draft, node: cst.BaseExpression, frame: Frame) -> bool:
+    """True when the loops may bind a name, a field or an item that an expression reads."""
+    reads, whole = expression_usage(node, frame).reads, draft.whole()
+    if reads & usage(whole).writes:
+        return True
+    parts = list(walk(node))
+    fields = {part.attr.value for part in parts if isinstance(part, cst.Attribute)}
+    items = any(isinstance(part, cst.Subscript) for part in parts)
+    if not fields and not items:
+        return False
+    roots = {
+        frame.resolve(root_name(part) or "_") for part in parts if isinstance(part, (cst.Attribute, cst.Subscript))
+    }
+    return any(_changes(draft, step, roots, fields, items) for step in whole)
+
+
+def _changes(draft: Draft, step: Step, roots: set[Variable | Expression], fields: set[str], items: bool) -> bool:
+    if not isinstance(step, Item):
+        return False
+
+    def is_root(part: cst.CSTNode) -> bool:
+        return isinstance(part, cst.Name) and step.frame.resolve(part.value) in roots
+
+    for node in walk(step.node):
+        if isinstance(node, (cst.AssignTarget, cst.AugAssign, cst.AnnAssign, cst.For)):
+            for part in walk(node.target):
+                if isinstance(part, cst.Attribute) and part.attr.value in fields:
+                    return True
+                if items and isinstance(part, cst.Subscript) and step.frame.resolve(root_name(part) or "_") in roots:
+                    return True
+        elif isinstance(node, cst.Call):
+            called = (dotted(node.func) or "").rpartition(".")[2]
+            known = [*draft.tree.methods.get(called, ()), *filter(None, [draft.tree.functions.get(called)])]
+            if any(changes_of(function, draft.tree).fields & fields for function in known):
+                return True
+            used = method_call(node)
+            given = [arg.value for arg in node.args] + ([used[0]] if used is not None else [])
+            if not known and called not in _BUILTINS and any(map(is_root, given)):
+                return True
+    return False
