@@ -45,7 +45,7 @@ class _Substitution:
                 return node
             if isinstance(new, (cst.Name, cst.Attribute)) and node.lpar and not new.lpar:
                 return new.with_changes(lpar=node.lpar, rpar=node.rpar)
-            return _without_parentheses(new) if isinstance(parent, _BARE_PARENTS) else new
+            return _without_parentheses(new) if isinstance(parent, _BARE_PARENTS) and _stands_bare(new, parent) else new
         if isinstance(node, cst.Attribute):
             new = self._chain(node, hidden) if self.replace_chain is not None else None
             if new is not None:
@@ -112,6 +112,13 @@ class _Substitution:
             if node.returns is not None:
                 changes["returns"] = self.visit(node.returns, hidden, node)
         return node.with_changes(**changes) if changes else node
+
+
+def _stands_bare(node: cst.BaseExpression, parent: cst.CSTNode) -> bool:
+    """True where parentheses do nothing: in a list of values, a tuple without them is several."""
+    if isinstance(node, cst.Tuple):
+        return not isinstance(parent, (cst.Arg, cst.Element))
+    return not isinstance(node, (cst.GeneratorExp, cst.Yield))
 
 
 def _without_parentheses(node: cst.BaseExpression) -> cst.BaseExpression:

@@ -15,7 +15,7 @@ from lightify.plan.steady import may_change
 from lightify.plan.types import (
     Computed,
 )
-from lightify.query import MODULE_SELF, code, dotted, is_constant, small, target_names
+from lightify.query import MODULE_SELF, code, dotted, is_constant, small, target_names, walk
 
 
 def batch_names(
@@ -53,9 +53,14 @@ def epoch_names(draft: Draft, epochs: EpochHead) -> list[Step]:
         counts = isinstance(target, cst.Name) and not expression_usage(value, nest.host).reads
         if counts and only_read(draft, variables[0], whole):
             draft.forced[variables[0]] = Computed(code(value).replace(MODULE_SELF, "self"))
-        elif any(needed(draft, v, whole, whole) for v in variables):
+        elif any(needed(draft, v, whole, whole) for v in variables) or _stores(target):
             names.append(Binding(target, nest.host, value, nest.host, nest.epoch_loop))  # type: ignore[arg-type]
     return names
+
+
+def _stores(target: cst.BaseExpression) -> bool:
+    """True for `state["epoch"]` and `state.epoch`, which anyone may read."""
+    return any(isinstance(node, (cst.Attribute, cst.Subscript)) for node in walk(target))
 
 
 def set_once(draft: Draft) -> Value:

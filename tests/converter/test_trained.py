@@ -160,22 +160,23 @@ def weighted(weight, factor):
 
 
 def collected(seen=[]):
-    for x, y in train_loader:
+    for cursor["x"], y in train_loader:
+        x = cursor["x"]
         optimizer.zero_grad()
         loss = criterion(model(x), y)
         loss.backward()
         optimizer.step()
         seen.append(len(x))
-    return len(seen)
+    return len(seen), cursor["epoch"]
 
 
-scale, L = 1.0, 2.0
+scale, L, cursor = 1.0, 2.0, {}
 Scaled().fit(model)
 for epoch in range(2):
     weighted(Config.weight, scale)
-for epoch in range(2):
-    seen = collected()
-print(scale, L, seen)
+for cursor["epoch"] in range(2):
+    seen, (n, number) = [], collected()
+print(scale, L, seen, n, number)
 for epoch in range(3):
     if epoch == 1:
         restart()
