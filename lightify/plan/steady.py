@@ -23,15 +23,18 @@ def may_change(draft: Draft, node: cst.BaseExpression, frame: Frame) -> bool:
     parts = list(walk(node))
     fields = {part.attr.value for part in parts if isinstance(part, cst.Attribute)}
     items = any(isinstance(part, cst.Subscript) for part in parts)
-    if not fields and not items:
+    names = {v.name for v in reads if v.frame.is_module}
+    if not (names or fields or items):
         return False
     roots = {
         frame.resolve(root_name(part) or "_") for part in parts if isinstance(part, (cst.Attribute, cst.Subscript))
     }
-    return any(_changes(draft, step, roots, fields, items) for step in whole)
+    return any(_changes(draft, step, roots, names, fields, items) for step in whole)
 
 
-def _changes(draft: Draft, step: Step, roots: set[Variable | Expression], fields: set[str], items: bool) -> bool:
+def _changes(
+    draft: Draft, step: Step, roots: set[Variable | Expression], names: set[str], fields: set[str], items: bool
+) -> bool:
     if not isinstance(step, Item):
         return False
 
@@ -48,7 +51,8 @@ def _changes(draft: Draft, step: Step, roots: set[Variable | Expression], fields
         elif isinstance(node, cst.Call):
             called = (dotted(node.func) or "").rpartition(".")[2]
             known = [*draft.tree.methods.get(called, ()), *filter(None, [draft.tree.functions.get(called)])]
-            if any(changes_of(function, draft.tree).fields & fields for function in known):
+            changed = [changes_of(function, draft.tree) for function in known]
+            if any(one.fields & fields or one.names & names for one in changed):
                 return True
             used = method_call(node)
             given = [arg.value for arg in node.args] + ([used[0]] if used is not None else [])
