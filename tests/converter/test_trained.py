@@ -204,7 +204,7 @@ while last - now > 1e-2:
     optimizer.step()
     now = loss.item()
 state, count = {"epoch": epoch}, Config()
-count.seen = 0
+count.seen, scale = 0, 8.0
 Config.see = lambda self, n: setattr(self, "seen", self.seen + n)
 for epoch in range(epoch + 1, 4):
     for x, y in train_loader:
@@ -212,6 +212,9 @@ for epoch in range(epoch + 1, 4):
         loss = criterion(model(x), y)
         loss.backward()
         optimizer.step()
+        lower()
+        if scale < 1:
+            break
     if epoch == 2:
 
         def shown(value):
