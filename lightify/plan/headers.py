@@ -94,11 +94,12 @@ def operand(node: cst.BaseExpression) -> cst.BaseExpression:
 
 def batch_head(loop: Loop) -> BatchHead | str:
     """Reads a batch loop; a text says why not."""
+    head = loop.test if isinstance(loop, cst.While) else loop.iter
+    if any(isinstance(node, cst.NamedExpr) for node in walk(head)):
+        return "the loop's head assigns a name"
     if isinstance(loop, cst.While):
         return BatchHead(None, cst.Name("None"), while_test=loop.test)
     if loop.asynchronous is not None:
         return "the batch loop is asynchronous"
-    if any(isinstance(node, cst.NamedExpr) for node in walk(loop.iter)):
-        return "the loop's head assigns a name"
     iterable, target, index, start = _enumerated(loop.iter, loop.target)
     return BatchHead(target, iterable, index, start)

@@ -143,6 +143,13 @@ def test_what_hides_the_module_cannot_read_what_it_keeps(made: str) -> None:
     assert "of its own, and epoch is kept by the module" in done.refusals[0].message
 
 
+def test_a_while_that_fetches_its_batch_in_its_test_is_refused() -> None:
+    loop = f"for _ in range(1):\n    batch = iter(train_loader)\nwhile (pair := next(batch, None)) is not None:\n    x, y = pair\n{indent(STEP, '    ')}"
+    done = converted(script("pass", after=loop, epochs="if True:", batches="if True:"))
+    assert done.text is None
+    assert "the loop's head assigns a name" in done.refusals[0].message
+
+
 def test_a_name_assigned_only_sometimes_cannot_be_an_attribute() -> None:
     done = converted(script(f"{STEP}\nif epoch and (low := loss.item()) < 1:\n    print('low')", after="print(low)"))
     assert done.text is None
