@@ -10,7 +10,7 @@ from lightify.changes import changes_of
 from lightify.flow import expression_usage, usage
 from lightify.frames import Expression, Frame, Item, Step, Variable
 from lightify.plan.draft import Draft
-from lightify.query import dotted, method_call, root_name, walk
+from lightify.query import MODULE_SELF, dotted, method_call, root_name, walk
 
 _BUILTINS = frozenset(dir(builtins))
 
@@ -20,10 +20,10 @@ def may_change(draft: Draft, node: cst.BaseExpression, frame: Frame) -> bool:
     reads, whole = expression_usage(node, frame).reads, draft.whole()
     if reads & usage(whole).writes:
         return True
-    parts = list(walk(node))
+    parts = [part for part in walk(node) if root_name(part) != MODULE_SELF]  # the Trainer's count
     fields = {part.attr.value for part in parts if isinstance(part, cst.Attribute)}
     items = any(isinstance(part, cst.Subscript) for part in parts)
-    names = {v.name for v in reads if v.frame.is_module}
+    names = {v.name for v in reads if v.frame.is_module and v.name != MODULE_SELF}
     if not (names or fields or items):
         return False
     roots = {
