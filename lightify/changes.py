@@ -21,6 +21,12 @@ class Changes:
     items: bool
 
 
+def may_run(call: cst.Call, tree: Tree) -> list[cst.FunctionDef]:
+    """The script's functions and methods that a call may run, as far as its name tells."""
+    called = (dotted(call.func) or "").rpartition(".")[2]
+    return [*tree.methods.get(called, ()), *filter(None, [tree.functions.get(called)])]
+
+
 @lru_cache(maxsize=256)
 def changes_of(function: cst.FunctionDef, tree: Tree) -> Changes:
     """Reads a function and all that it may call, as far as names tell."""
@@ -37,8 +43,7 @@ def changes_of(function: cst.FunctionDef, tree: Tree) -> Changes:
         names |= declared_elsewhere(current)
         for node in walk(current.body):
             if isinstance(node, cst.Call):
-                called = (dotted(node.func) or "").rpartition(".")[2]
-                waiting += [*tree.methods.get(called, ()), *filter(None, [tree.functions.get(called)])]
+                waiting += may_run(node, tree)
             elif isinstance(node, (cst.AssignTarget, cst.AugAssign, cst.AnnAssign, cst.For)):
                 for part in walk(node.target):
                     items |= isinstance(part, cst.Subscript)

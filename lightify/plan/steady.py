@@ -6,7 +6,7 @@ import builtins
 
 import libcst as cst
 
-from lightify.changes import changes_of
+from lightify.changes import changes_of, may_run
 from lightify.flow import expression_usage, usage
 from lightify.frames import Expression, Frame, Item, Step, Variable
 from lightify.plan.draft import Draft
@@ -50,7 +50,7 @@ def _changes(
                     return True
         elif isinstance(node, cst.Call):
             called = (dotted(node.func) or "").rpartition(".")[2]
-            known = [*draft.tree.methods.get(called, ()), *filter(None, [draft.tree.functions.get(called)])]
+            known = may_run(node, draft.tree)
             changed = [changes_of(function, draft.tree) for function in known]
             if any(one.fields & fields or one.names & names for one in changed):
                 return True
