@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 from torch.nn import Module
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import MisconfigurationException
 from ..precision import FSDPPrecision, Precision
@@ -178,6 +179,7 @@ class FSDPStrategy(ShardedStrategy):
         reshards = RESHARDS[self.sharding_strategy.name]
         if reshards is not None:
             arguments["reshard_after_forward"] = reshards
+        _keep_statistics(module, arguments)
         if self.auto_wrap_policy is not None:
             # From the leaves up: a parent gathers what its children do not.
             for part in reversed(list(module.modules())):
@@ -236,6 +238,19 @@ def _policy(config: Any) -> Any:
         reduce_dtype=config.reduce_dtype,
         cast_forward_inputs=config.cast_forward_inputs,
     )
+
+
+def _keep_statistics(module: Module, arguments: dict[str, Any]) -> None:
+    """Batch normalisation computes in its buffers' type, which FSDP2 does not cast (FSDP1 left these modules out, too)."""
+    from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+
+    low = arguments["mp_policy"].param_dtype
+    for part in module.modules():
+        if low is None or not isinstance(part, _BatchNorm) or isinstance(part, FSDPModule):
+            continue
+        kept = next((buffer.dtype for buffer in part.buffers() if buffer.is_floating_point()), low)
+        if kept != low:
+            fully_shard(part, **{**arguments, "mp_policy": MixedPrecisionPolicy(param_dtype=kept, output_dtype=low)})
 
 
 def _chosen(module: Module, policy: Policy) -> bool:

@@ -89,6 +89,36 @@ def test_sharded_modules_are_cast_by_fsdp(precision: str, gathered: torch.dtype 
     assert FSDPPrecision(precision).policy.param_dtype == gathered
 
 
+def test_batch_normalisation_keeps_its_statistics_type_under_fsdp() -> None:
+    seen: dict[str, torch.dtype] = {}
+
+    class Watched(nn.BatchNorm1d):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen["input"], seen["weight"] = x.dtype, self.weight.dtype
+            return super().forward(x)
+
+    class Module(L.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.norm, self.last = nn.Linear(2, 4), Watched(4), nn.Linear(4, 1)
+
+        def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+            normed = self.norm(self.first(batch))
+            seen["output"] = normed.dtype
+            return self.last(normed).mean()
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = L.Trainer(accelerator="cpu", devices=1, strategy="fsdp", precision="bf16-mixed", max_epochs=1, **quiet)
+    module = Module()
+    trainer.fit(module, torch.utils.data.DataLoader(torch.randn(8, 2), batch_size=4))
+    torch.distributed.destroy_process_group()
+    assert seen == {"input": torch.float32, "weight": torch.float32, "output": torch.bfloat16}
+    assert module.norm.running_mean.dtype == torch.float32 and module.norm.num_batches_tracked == 2
+
+
 def one_step(precision: Precision, scale_gradient: float = 1.0) -> tuple[nn.Module, torch.Tensor]:
     """A clipped step of gradient 10 times `scale_gradient`."""
     torch.manual_seed(0)
