@@ -160,7 +160,8 @@ def test_more_epochs_after_a_finished_fit(tmp_path: Path) -> None:
     whole = run(fresh(1), 0)
     path = tmp_path / "done.ckpt"
     module = fresh(1)
-    trainer = L.Trainer(max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = L.Trainer(max_epochs=1, accelerator="cpu", **quiet)
     trainer.num_sanity_val_steps = 0
     trainer.fit(module, DataLoader(data(18), batch_size=4, shuffle=True), DataLoader(data(6), batch_size=4))
     trainer.save_checkpoint(path)
