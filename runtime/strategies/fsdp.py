@@ -241,7 +241,7 @@ def _policy(config: Any) -> Any:
 
 
 def _keep_statistics(module: Module, arguments: dict[str, Any]) -> None:
-    """Batch normalisation computes in its buffers' type: FSDP2 does not cast these, FSDP1 left such modules out, too."""
+    """Batch normalisation computes in its buffers' type: FSDP2 does not cast those, and FSDP1 left it out, too."""
     from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
     low = arguments["mp_policy"].param_dtype
