@@ -24,7 +24,13 @@ TOO_SMALL = Rule(
     "{total} sums the averages of batches, but is divided by the number of samples: it is too small by the batch size",
     "kept as it is; divide by the number of batches, or use reduction='sum'",
 )
-RULES = (OF_AVERAGES, TOO_SMALL)
+NOT_SEEN = Rule(
+    "LF425",
+    "warning",
+    "{total} is divided by all samples, but {loader} drops the last ones (drop_last=True): the result is too small",
+    "kept as it is; divide by the samples that were counted, or leave drop_last out",
+)
+RULES = (OF_AVERAGES, TOO_SMALL, NOT_SEEN)
 
 _LOSSES = {
     "cross_entropy",
@@ -49,6 +55,7 @@ _LOSSES = {
 def find(script: Script) -> Iterator[Diagnostic]:
     """Accepts `total += criterion(...).item()` and `total / len(loader)` where the criterion surely averages."""
     divisions = _divisions(script)
+    yield from _not_seen(script, divisions)
     for node in script.nodes(cst.AugAssign):
         total = dotted(node.target)
         if (
@@ -67,6 +74,16 @@ def find(script: Script) -> Iterator[Diagnostic]:
                     yield TOO_SMALL.at(script, divisor, total=total)
             elif script.kind(argument) is Kind.LOADER and isinstance(loop, cst.For) and _may_be_short(script, argument):
                 yield OF_AVERAGES.at(script, divisor, total=total)
+
+
+def _not_seen(script: Script, divisions: list[tuple[tuple, cst.Call]]) -> Iterator[Diagnostic]:
+    sums = {script.key(node, name) for node in script.nodes(cst.AugAssign) if (name := dotted(node.target)) is not None}
+    for (scope, total), divisor in divisions:
+        counted = divisor.args[0].value
+        if (scope, total) in sums and isinstance(counted, cst.Attribute) and counted.attr.value == "dataset":
+            call = _loader_call(script, counted.value)
+            if call is not None and literal(arguments(call).keyword.get("drop_last")) == "True":
+                yield NOT_SEEN.at(script, divisor, total=total, loader=dotted(counted.value))
 
 
 def _divisions(script: Script) -> list[tuple[tuple, cst.Call]]:

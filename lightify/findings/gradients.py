@@ -9,8 +9,8 @@ import libcst as cst
 from lightify.errors import Diagnostic
 from lightify.facts import Kind
 from lightify.findings.base import Rule
-from lightify.findings.script import Script
-from lightify.query import arguments, method_call, walk
+from lightify.findings.script import Key, Script
+from lightify.query import arguments, dotted, method_call, walk
 
 NEVER = Rule(
     "LF401",
@@ -36,7 +36,13 @@ THROWN_AWAY = Rule(
     "the step is taken in some batches only, but gradients are zeroed in every one: those in between are thrown away",
     "kept as it is; Trainer(accumulate_grad_batches=k) accumulates",
 )
-RULES = (NEVER, RARELY, TOO_EARLY, THROWN_AWAY)
+SUMMED = Rule(
+    "LF408",
+    "note",
+    "gradients of several batches are added up, not averaged: the step grows with their number",
+    "kept as it is; divide the loss by the number of batches in a step, as Trainer(accumulate_grad_batches=k) does",
+)
+RULES = (NEVER, RARELY, TOO_EARLY, THROWN_AWAY, SUMMED)
 
 
 def find(script: Script) -> Iterator[Diagnostic]:
@@ -85,6 +91,32 @@ def _order(script: Script) -> Iterator[Diagnostic]:
         and not _in_loop(script, optimizer.call)
     ):
         yield THROWN_AWAY.at(script, same[0].call)
+    elif "backward" in names and not same and optimizer.tests and _counts(optimizer.tests) and _averages(script):
+        yield SUMMED.at(script, optimizer.call)
+
+
+def _averages(script: Script) -> bool:
+    """True when what gets a backward() is one batch's average, as far as it is seen: nothing divides or scales it."""
+    losses = [fact.loss for fact in script.analysis.backwards if fact.loss is not None and script.in_batches(fact.loss)]
+    scaled = (cst.Divide, cst.DivideAssign, cst.Multiply, cst.MultiplyAssign)
+    keys = {script.key(loss, name) for loss in losses if (name := dotted(loss)) is not None}
+    if len(losses) != 1 or not keys:
+        return False
+    operations: list[cst.BinaryOperation | cst.AugAssign] = [*script.nodes(cst.BinaryOperation)]
+    operations += script.nodes(cst.AugAssign)
+    return not any(
+        isinstance(node.operator, scaled) and script.in_batches(node) and _is_about(script, node, keys)
+        for node in operations
+    )
+
+
+def _is_about(script: Script, node: cst.CSTNode, keys: set[Key]) -> bool:
+    """True when an operation reads one of these names, or makes what is assigned to one."""
+    statement = script.statement(node)
+    targets = [target.target for target in statement.targets] if isinstance(statement, cst.Assign) else []
+    return any(
+        (name := dotted(part)) is not None and script.key(part, name) in keys for part in (*walk(node), *targets)
+    )
 
 
 def _zeroes_all(script: Script, zero: cst.Call, step: cst.Call) -> bool:

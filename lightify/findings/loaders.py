@@ -36,7 +36,13 @@ HIDDEN_PASS = Rule(
     "this reads all of {name} to count its batches, and draws its random order once more",
     "kept as it is; len({name}) counts without reading, but later random draws of the training change",
 )
-RULES = (SHUFFLED, IN_ORDER, SAME_EPOCH, HIDDEN_PASS)
+LEFT_OUT = Rule(
+    "LF444",
+    "note",
+    "{name} drops the last short batch: its samples are never evaluated",
+    "kept as it is; leave drop_last out of loaders for evaluation",
+)
+RULES = (SHUFFLED, IN_ORDER, SAME_EPOCH, HIDDEN_PASS, LEFT_OUT)
 
 _EVALUATION = {"val", "valid", "validation", "test", "eval", "dev", "testing"}
 
@@ -85,8 +91,11 @@ def _loader(script: Script, call: cst.Call, trains: frozenset) -> Iterator[Diagn
     given = arguments(call)
     shuffle = given.get(2, "shuffle")
     is_source = script.key(target, name) in trains
-    if literal(shuffle) == "True" and words(name) & _EVALUATION and "train" not in words(name) and not is_source:
-        yield SHUFFLED.at(script, call, name=name)
+    if words(name) & _EVALUATION and "train" not in words(name) and not is_source:
+        if literal(shuffle) == "True":
+            yield SHUFFLED.at(script, call, name=name)
+        if literal(given.keyword.get("drop_last")) == "True":
+            yield LEFT_OUT.at(script, call, name=name)
     if shuffle is None and not given.starred and is_source and trains == {script.key(target, name)}:
         own_order = {"sampler", "batch_sampler", "collate_fn"} & given.keyword.keys() or len(given.positional) > 3
         dataset = script.construction(given.get(0, "dataset"))

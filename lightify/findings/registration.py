@@ -33,9 +33,18 @@ REPLACED = Rule(
     "{name} is replaced after the optimizer of {place} took its parameters: the new ones are not trained",
     "kept as it is; build the optimizer after the network is complete",
 )
-RULES = (IN_LIST, IN_FORWARD, REPLACED)
+NO_PARAMETER = Rule(
+    "LF464",
+    "warning",
+    "{name} is what {method}() makes of a parameter, a plain tensor once it moves: nothing trains or saves it",
+    "kept as it is; wrap last: nn.Parameter(tensor.{method}...), or move the whole network",
+)
+RULES = (IN_LIST, IN_FORWARD, REPLACED, NO_PARAMETER)
 
 _WITH_WEIGHTS = ("Linear", "Conv", "BatchNorm", "LayerNorm", "GroupNorm", "Embedding", "LSTM", "GRU", "RNN", "Bilinear")
+
+
+_MAKES_TENSORS = ("to", "cuda", "half", "double", "float", "bfloat16", "mul", "div", "clone", "view", "reshape", "t")
 
 
 def find(script: Script) -> Iterator[Diagnostic]:
@@ -43,6 +52,7 @@ def find(script: Script) -> Iterator[Diagnostic]:
     yield from _in_list(script)
     yield from _in_forward(script)
     yield from _replaced(script)
+    yield from _no_parameter(script)
 
 
 def _module_class(script: Script, node: cst.CSTNode) -> cst.ClassDef | None:
@@ -101,6 +111,24 @@ def _in_forward(script: Script) -> Iterator[Diagnostic]:
             function = script.function(call)
             if function is not None and function.name.value == "forward" and _module_class(script, call) is not None:
                 yield IN_FORWARD.at(script, call)
+
+
+def _no_parameter(script: Script) -> Iterator[Diagnostic]:
+    """`self.scale = nn.Parameter(torch.ones(3)).to(device)`."""
+    for call in script.calls("Parameter"):
+        outer = script.tree.parents[script.tree.parents[call]]
+        used = method_call(outer)
+        statement = script.tree.parents[outer]
+        if (
+            used is None
+            or used[0] is not call
+            or used[1] not in _MAKES_TENSORS
+            or not isinstance(statement, cst.Assign)
+        ):
+            continue
+        name = dotted(statement.targets[0].target) or ""
+        if name.startswith("self.") and _module_class(script, statement) is not None:
+            yield NO_PARAMETER.at(script, statement, name=name, method=used[1])
 
 
 def _replaced(script: Script) -> Iterator[Diagnostic]:

@@ -42,6 +42,12 @@ NOOP = {
 }
 
 FOUND = {
+    "samples that were dropped": {
+        "loaders": "train_loader = DataLoader(data, batch_size=8, shuffle=True, drop_last=True)",
+        "epoch_start": "right = 0",
+        "batch": f"{STEP}right += (model(x).argmax(1) == y).sum().item()",
+        "epoch_end": "print(right / len(train_loader.dataset))  # <- LF425",
+    },
     "divided by the number of batches": SUM | {"epoch_end": "print(total / len(train_loader))  # <- LF421"},
     "divided in place": SUM | {"epoch_end": "total /= len(train_loader)  # <- LF421\nprint(total)"},
     "divided by the number of samples": SUM | {"epoch_end": "print(total / len(train_loader.dataset))  # <- LF422"},

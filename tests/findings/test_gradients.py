@@ -30,10 +30,19 @@ NOOP = {
         "setup": "def clear():\n    optimizer.zero_grad()",
         "batch": "clear()\nloss = criterion(model(x), y)\nloss.backward()\noptimizer.step()",
     },
-    "accumulation": {
+    "accumulation of an average": {
+        "batch": """
+            loss = criterion(model(x), y) / 4
+            loss.backward()
+            if (i + 1) % 4 == 0:
+                optimizer.step()
+                optimizer.zero_grad()
+        """
+    },
+    "accumulation of a scaled loss": {
         "batch": """
             loss = criterion(model(x), y)
-            loss.backward()
+            (loss / 4).backward()
             if (i + 1) % 4 == 0:
                 optimizer.step()
                 optimizer.zero_grad()
@@ -70,6 +79,15 @@ NOOP = {
 }
 
 FOUND = {
+    "accumulation of sums": {
+        "batch": """
+            loss = criterion(model(x), y)
+            loss.backward()
+            if (i + 1) % 4 == 0:
+                optimizer.step()  # <- LF408
+                optimizer.zero_grad()
+        """
+    },
     "never zeroed": {"batch": "loss = criterion(model(x), y)\nloss.backward()\noptimizer.step()  # <- LF401"},
     "never zeroed, in a function": {
         "setup": """

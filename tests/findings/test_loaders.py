@@ -37,6 +37,12 @@ NOOP = {
 }
 
 FOUND = {
+    "the last samples are not evaluated": {
+        "loaders": """
+            train_loader = DataLoader(data, batch_size=8, shuffle=True, drop_last=True)
+            test_loader = DataLoader(data, batch_size=8, drop_last=True)  # <- LF444
+        """
+    },
     "validation shuffled": {
         "loaders": """
             train_loader = DataLoader(data, batch_size=8, shuffle=True)

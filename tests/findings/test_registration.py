@@ -22,6 +22,8 @@ NOOP = {
     "a list of layers without weights": {"network": with_line("self.layers = [nn.ReLU(), nn.Tanh()]")},
     "a list outside a network": {"setup": "layers = [nn.Linear(4, 4)]"},
     "a layer of weights made in __init__": {"network": with_line("self.mean = nn.AvgPool1d(2)(torch.ones(1, 1, 4))")},
+    "a parameter": {"network": with_line("self.scale = nn.Parameter(torch.ones(2).double())")},
+    "a parameter that is used": {"network": with_line("self.start = nn.Parameter(torch.ones(2)).sum().item()")},
     "replaced before the optimizer": {
         "optimizer": "model.two = nn.Linear(8, 2)\noptimizer = torch.optim.SGD(model.parameters(), lr=0.1)"
     },
@@ -35,6 +37,7 @@ FOUND = {
     "a layer made in each forward pass": {
         "network": NETWORK.replace("self.one(x)))", "nn.Linear(4, 8)(x)))  # <- LF461")
     },
+    "a parameter that moves": {"network": with_line("self.scale = nn.Parameter(torch.ones(2)).to('cpu')  # <- LF464")},
     "a layer replaced after the optimizer": {"setup": "model.two = nn.Linear(8, 2)  # <- LF462"},
     "the network replaced after the optimizer": {"setup": "model = Net()  # <- LF462"},
 }

@@ -7,7 +7,27 @@ from tests.findings.scripts import STEP, check, script
 
 BUILT = {"setup": "scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 2)"}
 
+LR = "torch.optim.lr_scheduler"
+COSINE = {"setup": f"scheduler = {LR}.CosineAnnealingLR(optimizer, T_max=3)"}
+ONE_CYCLE = {
+    "setup": f"scheduler = {LR}.OneCycleLR(optimizer, 0.1, epochs=3, steps_per_epoch=len(train_loader))",
+}
+PLATEAU = {"setup": f"scheduler = {LR}.ReduceLROnPlateau(optimizer)\nval_acc = val_loss = 0.0"}
+
 NOOP = {
+    "as many epochs as there are": COSINE | {"epoch_end": "scheduler.step()"},
+    "as many batches as there are": {
+        "setup": f"scheduler = {LR}.CosineAnnealingLR(optimizer, 3 * len(train_loader))",
+        "batch": f"{STEP}scheduler.step()",
+    },
+    "a cycle of all batches": ONE_CYCLE | {"batch": f"{STEP}scheduler.step()"},
+    "a cycle of all batches, caught up after the epoch": ONE_CYCLE
+    | {"epoch_end": "for _ in train_loader: scheduler.step()"},
+    "a plateau of the loss": PLATEAU | {"epoch_end": "scheduler.step(val_loss)"},
+    "a plateau of the accuracy": {
+        "setup": f"scheduler = {LR}.ReduceLROnPlateau(optimizer, mode='max')\nval_acc = 0.0",
+        "epoch_end": "scheduler.step(val_acc)",
+    },
     "no schedule": {},
     "stepped after the epoch": BUILT | {"epoch_end": "scheduler.step()"},
     "stepped after the optimizer": BUILT | {"batch": f"{STEP}scheduler.step()"},
@@ -36,6 +56,13 @@ FOUND = {
             scheduler.step()  # <- LF450
             optimizer.step()
         """
+    },
+    "epochs taken for batches": COSINE | {"batch": f"{STEP}scheduler.step()  # <- LF452"},
+    "batches taken for epochs": ONE_CYCLE | {"epoch_end": "scheduler.step()  # <- LF453"},
+    "a minimum of the accuracy": PLATEAU | {"epoch_end": "scheduler.step(val_acc)  # <- LF454"},
+    "a maximum of the loss": {
+        "setup": f"scheduler = {LR}.ReduceLROnPlateau(optimizer, 'max')\nval_loss = 0.0",
+        "epoch_end": "scheduler.step(val_loss)  # <- LF454",
     },
     "never stepped": {"setup": BUILT["setup"] + "  # <- LF451"},
     "read but never stepped": {"setup": BUILT["setup"] + "  # <- LF451", "epoch_end": "print(scheduler.get_last_lr())"},
