@@ -61,20 +61,20 @@ def test_refusal_has_a_place_and_a_reason(case: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CONVERTED)
-def test_trains_as_its_source_does(case: str, traces: Path) -> None:
+def test_trains_as_its_source_does(case: str, traces: Path, python: str) -> None:
     expected = FIXTURES / case / "expected.py"
     if not expected.exists():
         pytest.skip("refused for now: " + conversion(case).refusals[0].message)
-    source = source_run(case, traces)
+    source = source_run(case, traces, python)
     assert len(source.trace.steps) <= MOST_STEPS
-    verdict = compare(source, run_traced(Command(expected, timeout_s=TIMEOUT_S)))
+    verdict = compare(source, run_traced(Command(expected, timeout_s=TIMEOUT_S, python=python)))
     assert verdict.outcome is Outcome.IDENTICAL, verdict.sentence
 
 
 @pytest.mark.slow
 @pytest.mark.lightning
 @pytest.mark.parametrize("case", ON_LIGHTNING)
-def test_trains_as_its_source_does_on_lightning(case: str, traces: Path, tmp_path: Path) -> None:
+def test_trains_as_its_source_does_on_lightning(case: str, traces: Path, python: str, tmp_path: Path) -> None:
     pytest.importorskip("lightning")
     result = conversion(case, runtime="lightning")
     if result.text is None:
@@ -85,7 +85,7 @@ def test_trains_as_its_source_does_on_lightning(case: str, traces: Path, tmp_pat
         copy = tmp_path / file.relative_to(FIXTURES / case)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(file, copy)
-    verdict = compare(source_run(case, traces), run_traced(Command(script, timeout_s=TIMEOUT_S)))
+    verdict = compare(source_run(case, traces, python), run_traced(Command(script, timeout_s=TIMEOUT_S, python=python)))
     assert verdict.outcome is Outcome.IDENTICAL, f"{verdict.sentence}\n{verdict.new.stderr_tail}"
 
 
@@ -109,7 +109,7 @@ def traces(request: pytest.FixtureRequest) -> Path:
     return Path(request.config.cache.mkdir("source_traces"))  # shared by the workers of a parallel run
 
 
-def source_run(case: str, traces: Path) -> Run:
+def source_run(case: str, traces: Path, python: str) -> Run:
     """The run of a case's source, made once for each version of what it depends on."""
     script = FIXTURES / case / "input.py"
     key = hashlib.sha256(script.read_bytes())
@@ -119,7 +119,7 @@ def source_run(case: str, traces: Path) -> Run:
     kept = traces / f"{case}-{key.hexdigest()[:16]}.pickle"
     if kept.exists():
         return pickle.loads(kept.read_bytes())
-    run = run_traced(Command(script, timeout_s=TIMEOUT_S))
+    run = run_traced(Command(script, timeout_s=TIMEOUT_S, python=python))
     assert run.exit_code == 0, run.stderr_tail
     unfinished = kept.with_suffix(f".{id(run)}")
     unfinished.write_bytes(pickle.dumps(run))

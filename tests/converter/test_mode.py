@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 from textwrap import indent
 
 import pytest
 
-from lightify.verify import Outcome, verify
 from tests.converter.scripts import FORWARD, PROLOGUE, SETUP, STEP, converted, methods, script
 
 SCHEDULER = "scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)\n"
@@ -185,17 +184,13 @@ def test_a_step_of_the_scripts_own_is_a_hook(text: str, hook: tuple[str, str], a
 @pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["bundled", pytest.param("lightning", marks=pytest.mark.lightning)])
 def test_steps_of_the_scripts_own_train_identically(
-    runtime: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    runtime: str, trains_identically: Callable[[str, str | None], None]
 ) -> None:
     runs = (text.removeprefix(PROLOGUE) for text, _, _ in OWN_STEP.values())
     text = PROLOGUE + "".join(f"def run_{n}():\n{indent(run, '    ')}\n\nrun_{n}()\n" for n, run in enumerate(runs))
     done = converted(text, runtime=runtime)
     assert done.text is not None and done.text.count(".fit(") == len(OWN_STEP) and done.mode == "automatic"
-    (tmp_path / "old.py").write_text(text, encoding="utf-8")
-    (tmp_path / "new.py").write_text(done.text, encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    verdict = verify(tmp_path / "old.py", tmp_path / "new.py", timeout_s=200)
-    assert verdict.outcome is Outcome.IDENTICAL, f"{verdict.sentence}\n{verdict.new.stderr_tail}"
+    trains_identically(text, done.text)
 
 
 @pytest.mark.parametrize(("text", "reason"), MANUAL.values(), ids=MANUAL)

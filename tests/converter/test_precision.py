@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
 from lightify.ledger import Fate, missing_and_double
 from lightify.parse import parse
 from lightify.sources import Source
-from lightify.verify import Outcome, verify
 from tests.converter.scripts import converted, methods, script
 
 SCALER = "scaler = torch.cuda.amp.GradScaler()\n"
@@ -177,12 +176,8 @@ def test_departures_name_what_comes_under_mixed_precision() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["bfloat16", "not enabled"])
-def test_it_trains_identically(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_trains_identically(name: str, trains_identically: Callable[[str, str | None], None]) -> None:
     text = CONVERTED["by a flag" if name == "not enabled" else name][0].replace("flag = True", "flag = False")
     done = converted(text, style="idiomatic")
     assert done.text is not None and "training_step" in methods(done.text)
-    (tmp_path / "old.py").write_text(text, encoding="utf-8")
-    (tmp_path / "new.py").write_text(done.text, encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    verdict = verify(tmp_path / "old.py", tmp_path / "new.py", timeout_s=200)
-    assert verdict.outcome is Outcome.IDENTICAL, f"{verdict.sentence}\n{verdict.new.stderr_tail}"
+    trains_identically(text, done.text)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 from textwrap import indent
 
 import pytest
 
-from lightify.verify import Outcome, verify
 from tests.converter.scripts import STEP, converted, script
 from tests.converter.test_evaluation import EVALUATE
 from tests.converter.test_exits import RAISED
@@ -298,14 +297,10 @@ SCRIPTS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("text", SCRIPTS.values(), ids=SCRIPTS)
-def test_it_trains_identically(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_trains_identically(text: str, trains_identically: Callable[[str, str | None], None]) -> None:
     done = converted(text)
     assert done.text is not None, done.refusals
-    (tmp_path / "old.py").write_text(text, encoding="utf-8")
-    (tmp_path / "new.py").write_text(done.text, encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    verdict = verify(tmp_path / "old.py", tmp_path / "new.py", timeout_s=200)
-    assert verdict.outcome is Outcome.IDENTICAL, f"{verdict.sentence}\n{verdict.new.stderr_tail}"
+    trains_identically(text, done.text)
 
 
 def test_each_is_converted() -> None:

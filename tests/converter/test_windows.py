@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
-from lightify.verify import Outcome, verify
 from tests.converter.scripts import FORWARD, converted, methods, script
 
 NUMBERED = "for i, (x, y) in enumerate(train_loader):"
@@ -77,12 +76,8 @@ def test_other_windows_stay_the_scripts_own(text: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["bundled", pytest.param("lightning", marks=pytest.mark.lightning)])
-def test_it_trains_identically(runtime: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_trains_identically(runtime: str, trains_identically: Callable[[str, str | None], None]) -> None:
     text = EXACT["clipped"]  # four batches in windows of three: the last one is alone
     done = converted(text, runtime=runtime)
     assert done.text is not None
-    (tmp_path / "old.py").write_text(text, encoding="utf-8")
-    (tmp_path / "new.py").write_text(done.text, encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    verdict = verify(tmp_path / "old.py", tmp_path / "new.py", timeout_s=200)
-    assert verdict.outcome is Outcome.IDENTICAL, f"{verdict.sentence}\n{verdict.new.stderr_tail}"
+    trains_identically(text, done.text)
