@@ -9,7 +9,8 @@ import libcst as cst
 from lightify.errors import Diagnostic
 from lightify.facts import Kind
 from lightify.findings.base import Rule
-from lightify.findings.script import Key, Script
+from lightify.findings.index import Key
+from lightify.findings.script import Script
 from lightify.query import arguments, call_name, dotted, literal, words
 
 SHUFFLED = Rule(
