@@ -1,4 +1,4 @@
-"""Calls on a Trainer: loaders under their old names, `ckpt_path` for `resume_from_checkpoint`, `Tuner` for tuning."""
+"""Calls on a Trainer: loaders under their old names, `ckpt_path` for `resume_from_checkpoint`, `Tuner`, ..."""
 
 from __future__ import annotations
 
@@ -40,6 +40,9 @@ def rewrite(script: Script, log: Log) -> cst.Module:
                 log.rewrote(arg, f"{name}({arg.keyword.value}=)", f"{LOADERS[name][arg.keyword.value]}=")  # type: ignore[union-attr]
             if old:
                 edits[call] = _renaming(LOADERS[name])
+        elif name == "get_model" and not call.args and script.is_trainer(receiver):
+            edits[call] = become(expression(f"{code(receiver)}.lightning_module"))
+            log.rewrote(call, code(call), f"{code(receiver)}.lightning_module")
         elif name == "lr_find" and _is_tuner(script, receiver):
             edits[call] = _lr_find
             imports.append("tuner.Tuner")

@@ -5,12 +5,13 @@ Trainer arguments are translated before the Trainer is made; methods of modules 
 
 from .adapter import adapted
 from .arguments import DROPPED, RENAMED, SPECIAL, modern_arguments, modern_loaders
-from .attributes import old_attribute
+from .attributes import ATTRIBUTES, old_attribute
 from .hooks import EDGES
 from .said import said as _said
 from .steps import STEPS, log_returned
 
 __all__ = [
+    "ATTRIBUTES",
     "DROPPED",
     "EDGES",
     "RENAMED",

@@ -91,6 +91,8 @@ ATTRIBUTES: dict[str, tuple[str, Callable[[Any], Any]]] = {
         lambda trainer: trainer.device_ids if _uses_gpu(trainer) else None,
     ),
     "distributed_backend": ("`trainer.strategy`", lambda trainer: trainer.strategy.strategy_name),
+    "training_type_plugin": ("`trainer.strategy`", lambda trainer: trainer.strategy),
+    "get_model": ("`trainer.lightning_module`", lambda trainer: lambda: trainer.lightning_module),
     "proc_rank": ("`trainer.global_rank`", lambda trainer: trainer.global_rank),
     "running_sanity_check": ("`trainer.sanity_checking`", lambda trainer: trainer.sanity_checking),
     "early_stop_callback": ("`trainer.early_stopping_callback`", lambda trainer: trainer.early_stopping_callback),

@@ -8,6 +8,7 @@ from tests.upgrade.scripts import check, check_same, of_module, script
 SAME = {
     "a field of the module's own": "def __init__(self):\n    self.use_amp = True\n\ndef f(self):\n    return self.use_amp",
     "another object's": "def f(self):\n    return self.model.use_amp",
+    "the module's own schedulers": "def f(self):\n    return self.lr_schedulers()[0]",
     "hyperparameters that are read": "def f(self):\n    return self.hparams.lr",
 }
 ROWS = {
@@ -16,6 +17,15 @@ ROWS = {
         "def f(self):\n    return self.trainer.global_rank",
     ),
     "of the module": ("def f(self):\n    return self.use_dp", "def f(self):\n    return False"),
+    "an entry of a scheduler": (
+        "def f(self):\n    return self.trainer.lr_schedulers[0]['scheduler'].get_last_lr()",
+        "def f(self):\n    return self.trainer.lr_scheduler_configs[0].scheduler.get_last_lr()",
+    ),
+    "the schedulers themselves": (
+        "def f(self):\n    for s in self.trainer.lr_schedulers:\n        s['scheduler'].step()",
+        "def f(self):\n    for s in [vars(config) for config in self.trainer.lr_scheduler_configs]:\n"
+        "        s['scheduler'].step()",
+    ),
     "hyperparameters": (
         "def __init__(self, hparams):\n    super().__init__()\n    self.hparams = hparams  # all",
         "def __init__(self, hparams):\n    super().__init__()\n    self.save_hyperparameters(hparams)  # all",

@@ -50,6 +50,11 @@ def test_the_runtime_knows_the_same_names_of_loaders(method: str) -> None:
             assert "x" in legacy.modern_loaders({old: "x"}, **current)
 
 
+def test_the_runtime_knows_the_same_attributes() -> None:
+    methods = {"tune", "get_model"}  # rewritten with their calls, in `trainer_calls`
+    assert legacy.ATTRIBUTES.keys() == attributes.ATTRIBUTES.keys() | methods
+
+
 @pytest.mark.parametrize("name", attributes.ATTRIBUTES)
 def test_the_runtimes_attributes_say_the_same(name: str) -> None:
     trainer = L.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")

@@ -6,6 +6,7 @@ from tests.upgrade.scripts import HEAD, check, check_refused, check_same, script
 
 SAME = {
     "today's names": "trainer = pl.Trainer()\ntrainer.fit(m, train_dataloaders=a, val_dataloaders=b)\ntrainer.test(dataloaders=c)",
+    "another object's model": "forest.get_model()",
     "another library's fit": "forest.fit(train_dataloader=a)",
     "a tuner of today": "from lightify.runtime.tuner import Tuner\ntrainer = pl.Trainer()\nTuner(trainer).lr_find(m)",
 }
@@ -14,6 +15,7 @@ ROWS = {
         "t = pl.Trainer()\nt.fit(m, train_dataloader=a, val_dataloaders=b)\nt.test(test_dataloaders=c)\nt.validate(val_dataloaders=d)",
         "t = pl.Trainer()\nt.fit(m, train_dataloaders=a, val_dataloaders=b)\nt.test(dataloaders=c)\nt.validate(dataloaders=d)",
     ),
+    "the module": ("t = pl.Trainer()\nt.get_model().eval()", "t = pl.Trainer()\nt.lightning_module.eval()"),
     "resuming": (
         "t = pl.Trainer(max_epochs=2, resume_from_checkpoint=args.path)\nt.fit(m)",
         "t = pl.Trainer(max_epochs=2)\nt.fit(m, ckpt_path=args.path)",
