@@ -1,15 +1,10 @@
-"""A command line made from a module's, a data module's and the Trainer's arguments.
-
-``LightningCLI(MyModule, MyData)`` reads the command line and YAML files, makes the objects and runs ``fit``,
-``validate``, ``test`` or ``predict``. Importing this file needs jsonargparse.
-"""
+"""LightningCLI: objects from the command line, and the run that it asks for."""
 
 from __future__ import annotations
 
 import inspect
-import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from functools import cached_property, partial, reduce, update_wrapper
 from pathlib import Path
@@ -17,208 +12,20 @@ from types import MethodType
 from typing import Any
 
 import torch
+import yaml
+from jsonargparse import ActionConfigFile, Namespace, class_from_function  # type: ignore[attr-defined]
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
-from .callbacks import Callback
-from .datamodule import LightningDataModule
-from .errors import MisconfigurationException, rank_zero_warn
-from .filesystem import filesystem
-from .hooks import is_overridden
-from .hparams import given_hyperparameters
-from .instantiation import INSTANTIATOR, instantiate_module
-from .module import LightningModule
-from .randomness import seed_everything
-from .trainer import Trainer
-
-try:
-    import yaml
-    from jsonargparse import (  # type: ignore[attr-defined]
-        ActionConfigFile,
-        ArgumentParser,
-        Namespace,
-        class_from_function,
-    )
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError("LightningCLI needs jsonargparse: pip install 'jsonargparse[signatures]'") from error
-
-__all__ = [
-    "ArgsType",
-    "LRSchedulerCallable",
-    "LRSchedulerTypeTuple",
-    "LRSchedulerTypeUnion",
-    "LightningArgumentParser",
-    "LightningCLI",
-    "OptimizerCallable",
-    "ReduceLROnPlateau",
-    "SaveConfigCallback",
-    "instantiate_class",
-    "instantiate_module",
-]
-
-
-class ReduceLROnPlateau(torch.optim.lr_scheduler.ReduceLROnPlateau):
-    """torch's scheduler with the name of the metric it watches."""
-
-    def __init__(self, optimizer: Optimizer, monitor: str, *args: Any, **kwargs: Any) -> None:
-        super().__init__(optimizer, *args, **kwargs)
-        self.monitor = monitor
-
-
-ArgsType = list[str] | dict[str, Any] | Namespace | None
-OptimizerCallable = Callable[[Iterable], Optimizer]
-LRSchedulerCallable = Callable[[Optimizer], LRScheduler | ReduceLROnPlateau]
-LRSchedulerTypeTuple = (LRScheduler, ReduceLROnPlateau)
-LRSchedulerTypeUnion = LRScheduler | ReduceLROnPlateau
-
-_OWN_CLASSES = (Trainer, LightningModule, LightningDataModule, Callback)
-_AUTOMATIC = "AUTOMATIC"
-
-Classes = type | tuple[type, ...]
-
-
-class LightningArgumentParser(ArgumentParser):
-    """jsonargparse's parser, which knows modules, data modules, callbacks, optimizers and schedulers."""
-
-    def __init__(
-        self,
-        *args: Any,
-        description: str = "Lightning Trainer command line tool",
-        env_prefix: str = "PL",
-        default_env: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(*args, description=description, env_prefix=env_prefix, default_env=default_env, **kwargs)
-        self.callback_keys: list[str] = []
-        self._optimizers: dict[str, tuple[Classes, str]] = {}
-        self._lr_schedulers: dict[str, tuple[Classes, str]] = {}
-
-    def add_lightning_class_args(
-        self,
-        lightning_class: Callable[..., Any],
-        nested_key: str,
-        subclass_mode: bool = False,
-        required: bool = True,
-    ) -> list[str]:
-        """Adds a class's arguments under a key and returns their names.
-
-        Args:
-            lightning_class: A Trainer, module, data module or callback class, or a function returning one of these.
-            nested_key: The key.
-            subclass_mode: Lets the user choose a subclass by its name.
-            required: Whether the class must be given.
-        """
-        cls = lightning_class if isinstance(lightning_class, type) else class_from_function(lightning_class)
-        if not issubclass(cls, _OWN_CLASSES):
-            raise MisconfigurationException(
-                f"Cannot add arguments from: {lightning_class}. You should provide either a callable or a subclass of: "
-                "Trainer, LightningModule, LightningDataModule, or Callback."
-            )
-        if issubclass(cls, Callback):
-            self.callback_keys.append(nested_key)
-        if subclass_mode:
-            return self.add_subclass_arguments(cls, nested_key, fail_untyped=False, required=required)
-        made_by_parser = not issubclass(cls, Trainer)
-        return self.add_class_arguments(
-            cls, nested_key, fail_untyped=False, instantiate=made_by_parser, sub_configs=True
-        )
-
-    def add_optimizer_args(
-        self, optimizer_class: Classes = (Optimizer,), nested_key: str = "optimizer", link_to: str = _AUTOMATIC
-    ) -> None:
-        """Adds an optimizer's arguments, but for ``params``.
-
-        Args:
-            optimizer_class: The class; a tuple lets the user choose a subclass.
-            nested_key: The key.
-            link_to: The argument that gets it; by default it becomes ``configure_optimizers``.
-        """
-        self._add_deferred(optimizer_class, nested_key, "params")
-        self._optimizers[nested_key] = (optimizer_class, link_to)
-
-    def add_lr_scheduler_args(
-        self,
-        lr_scheduler_class: Classes = LRSchedulerTypeTuple,
-        nested_key: str = "lr_scheduler",
-        link_to: str = _AUTOMATIC,
-    ) -> None:
-        """Adds a scheduler's arguments, but for ``optimizer``; see `add_optimizer_args`."""
-        self._add_deferred(lr_scheduler_class, nested_key, "optimizer")
-        self._lr_schedulers[nested_key] = (lr_scheduler_class, link_to)
-
-    def _add_deferred(self, cls: Classes, nested_key: str, skip: str) -> None:
-        if isinstance(cls, tuple):
-            self.add_subclass_arguments(
-                cls, nested_key, instantiate=False, fail_untyped=False, skip={skip}, required=False
-            )
-        else:
-            self.add_class_arguments(
-                cls, nested_key, instantiate=False, fail_untyped=False, skip={skip}, sub_configs=True
-            )
-
-
-class SaveConfigCallback(Callback):
-    """Writes the parsed configuration to the log folder when a run starts.
-
-    Args:
-        parser: What parsed it.
-        config: The configuration.
-        config_filename: Its name in the log folder.
-        overwrite: Replaces a file that is there, instead of refusing to.
-        multifile: Keeps a configuration of several files in several files.
-        save_to_log_dir: False leaves it to `save_config`.
-    """
-
-    def __init__(
-        self,
-        parser: LightningArgumentParser,
-        config: Namespace,
-        config_filename: str = "config.yaml",
-        overwrite: bool = False,
-        multifile: bool = False,
-        save_to_log_dir: bool = True,
-    ) -> None:
-        if not save_to_log_dir and not is_overridden("save_config", self, SaveConfigCallback):
-            raise ValueError(
-                "`save_to_log_dir=False` only makes sense when subclassing SaveConfigCallback to implement "
-                "`save_config` and it is desired to disable the standard behavior of saving to log_dir."
-            )
-        self.parser = parser
-        self.config = config
-        self.config_filename = config_filename
-        self.overwrite = overwrite
-        self.multifile = multifile
-        self.save_to_log_dir = save_to_log_dir
-        self.already_saved = False
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if self.already_saved:
-            return
-        if self.save_to_log_dir:
-            self._write(trainer)
-        if trainer.is_global_zero:
-            self.save_config(trainer, pl_module, stage)
-        self.already_saved = True
-
-    def _write(self, trainer: Trainer) -> None:
-        log_dir = trainer.log_dir
-        assert log_dir is not None
-        path = os.path.join(log_dir, self.config_filename)
-        files = filesystem(log_dir)
-        exists = trainer.is_global_zero and not self.overwrite and files.isfile(path)
-        if trainer.strategy.broadcast(exists):
-            raise RuntimeError(
-                f"{type(self).__name__} expected {path} to NOT exist. Aborting to avoid overwriting"
-                " results of a previous run. You can delete the previous config file,"
-                " set `LightningCLI(save_config_callback=None)` to disable config saving,"
-                ' or set `LightningCLI(save_config_kwargs={"overwrite": True})` to overwrite the config file.'
-            )
-        if trainer.is_global_zero:
-            files.makedirs(log_dir, exist_ok=True)
-            self.parser.save(self.config, path, skip_none=False, overwrite=self.overwrite, multifile=self.multifile)
-
-    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Override it to save the configuration somewhere else too; called on rank zero only."""
+from ..datamodule import LightningDataModule
+from ..errors import MisconfigurationException, rank_zero_warn
+from ..hooks import is_overridden
+from ..hparams import given_hyperparameters
+from ..instantiation import INSTANTIATOR
+from ..module import LightningModule
+from ..randomness import seed_everything
+from ..trainer import Trainer
+from .parser import AUTOMATIC, ArgsType, Classes, LightningArgumentParser, ReduceLROnPlateau
+from .save_config import SaveConfigCallback
 
 
 class LightningCLI:
@@ -373,7 +180,7 @@ class LightningCLI:
     def link_optimizers_and_lr_schedulers(parser: LightningArgumentParser) -> None:
         """Links the optimizers and schedulers that were added with ``link_to``."""
         for key, (cls, link_to) in {**parser._optimizers, **parser._lr_schedulers}.items():
-            if link_to == _AUTOMATIC:
+            if link_to == AUTOMATIC:
                 continue
             if isinstance(cls, tuple):
                 parser.link_arguments(key, link_to)
@@ -497,8 +304,8 @@ class LightningCLI:
         if not self.auto_configure_optimizers:
             return
         parser = self._parser
-        optimizers = [key for key, (_, link_to) in parser._optimizers.items() if link_to == _AUTOMATIC]
-        schedulers = [key for key, (_, link_to) in parser._lr_schedulers.items() if link_to == _AUTOMATIC]
+        optimizers = [key for key, (_, link_to) in parser._optimizers.items() if link_to == AUTOMATIC]
+        schedulers = [key for key, (_, link_to) in parser._lr_schedulers.items() if link_to == AUTOMATIC]
         if not optimizers:
             return
         if len(optimizers) > 1 or len(schedulers) > 1:
