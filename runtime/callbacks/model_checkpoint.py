@@ -6,11 +6,8 @@ evaluated: command lines are made from them.
 
 import logging
 import os
-import re
-import shutil
 import time
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -20,7 +17,9 @@ from ..errors import MisconfigurationException, WarningCache, rank_zero_info, ra
 from ..filesystem import filesystem, is_local
 from ..state import TrainerFn
 from .checkpoint import Checkpoint
+from .checkpoint_files import absolute_folder, checkpoint_folder, find_checkpoints, is_own, link_checkpoint
 from .checkpoint_names import fill_template
+from .checkpoint_times import saves_with_epoch, validates_after_batch
 
 if TYPE_CHECKING:
     from ..module import LightningModule
@@ -90,7 +89,7 @@ class ModelCheckpoint(Checkpoint):
         self.save_weights_only = save_weights_only
         self.auto_insert_metric_name = auto_insert_metric_name
         self.filename = filename
-        self.dirpath: str | None = _absolute(dirpath)
+        self.dirpath: str | None = absolute_folder(dirpath)
         self._every_n_train_steps = every_n_train_steps or 0
         self._every_n_epochs = every_n_epochs or 0
         self._train_time_interval = train_time_interval
@@ -177,7 +176,7 @@ class ModelCheckpoint(Checkpoint):
         if not (self._step_is_due(trainer) or self._time_is_due(trainer)):
             return
         candidates = self._monitor_candidates(trainer)
-        if self.monitor is not None and (self.monitor not in candidates or self._validates_next(trainer)):
+        if self.monitor is not None and (self.monitor not in candidates or self._waits(trainer)):
             self._waits_for_validation = True  # what is there now, if anything, is of an earlier validation
         elif not self._skips_saving(trainer):
             self._save_top_k(trainer, candidates)
@@ -248,18 +247,12 @@ class ModelCheckpoint(Checkpoint):
             or self._last_global_step_saved == trainer.global_step
         )
 
-    def _saves_on_train_epoch_end(self, trainer: "Trainer") -> bool:
-        if self._save_on_train_epoch_end is not None:
-            return self._save_on_train_epoch_end
-        if isinstance(trainer.val_check_interval, (str, dict, timedelta)) or trainer.check_val_every_n_epoch != 1:
-            return False
-        return _total(trainer.num_val_batches) == 0 or trainer.val_check_interval == 1.0
+    def _waits(self, trainer: "Trainer") -> bool:
+        """Whether the metric of a validation that comes next decides, and not what is there now."""
+        return not self._saves_on_train_epoch_end(trainer) and validates_after_batch(trainer)
 
-    def _validates_next(self, trainer: "Trainer") -> bool:
-        if self._saves_on_train_epoch_end(trainer) or not trainer.is_last_batch or not trainer.enable_validation:
-            return False
-        every = trainer.check_val_every_n_epoch
-        return _total(trainer.num_val_batches) > 0 and (every is None or (trainer.current_epoch + 1) % every == 0)
+    def _saves_on_train_epoch_end(self, trainer: "Trainer") -> bool:
+        return saves_with_epoch(trainer) if self._save_on_train_epoch_end is None else self._save_on_train_epoch_end
 
     # -- what -----------------------------------------------------------------------------------------------------
 
@@ -345,7 +338,9 @@ class ModelCheckpoint(Checkpoint):
         filepath = self._free_path(trainer, candidates, self.last_model_path, self.CHECKPOINT_NAME_LAST)
         previous, self.last_model_path = self.last_model_path, filepath  # before saving: it is part of the state saved
         if self.save_last == "link" and self._last_checkpoint_saved and self.save_top_k != 0:
-            self._link_checkpoint(trainer, self._last_checkpoint_saved, filepath)
+            if trainer.is_global_zero:
+                link_checkpoint(self._last_checkpoint_saved, filepath)
+            trainer.strategy.barrier()
         else:
             self._save_checkpoint(trainer, filepath)
         self._remove_replaced(trainer, previous, filepath)
@@ -353,14 +348,7 @@ class ModelCheckpoint(Checkpoint):
     # -- files ----------------------------------------------------------------------------------------------------
 
     def _resolve_dirpath(self, trainer: "Trainer") -> str:
-        if self.dirpath is not None:
-            return self.dirpath
-        if not trainer.loggers:
-            return os.path.join(trainer.default_root_dir, "checkpoints")
-        logger = trainer.loggers[0]
-        save_dir = trainer.default_root_dir if logger.save_dir is None else logger.save_dir
-        version = logger.version if isinstance(logger.version, str) else f"version_{logger.version}"
-        return os.path.join(save_dir, str(logger.name), version, "checkpoints")
+        return checkpoint_folder(trainer) if self.dirpath is None else self.dirpath
 
     def format_checkpoint_name(
         self,
@@ -400,47 +388,13 @@ class ModelCheckpoint(Checkpoint):
             for logger in trainer.loggers:
                 logger.after_save_checkpoint(self)
 
-    @staticmethod
-    def _link_checkpoint(trainer: "Trainer", filepath: str, linkpath: str) -> None:
-        if trainer.is_global_zero and os.path.abspath(filepath) != os.path.abspath(linkpath):
-            if os.path.isdir(linkpath) and not os.path.islink(linkpath):
-                shutil.rmtree(linkpath)
-            elif os.path.lexists(linkpath):
-                os.remove(linkpath)
-            try:
-                os.symlink(os.path.relpath(filepath, os.path.dirname(linkpath)), linkpath)
-            except OSError:  # Windows lets few users make links
-                shutil.copy(filepath, linkpath)
-        trainer.strategy.barrier()
-
     def _remove_replaced(self, trainer: "Trainer", previous: str, current: str) -> None:
-        if previous and self._should_remove_checkpoint(trainer, previous, current):
+        assert self.dirpath is not None
+        if previous and previous != current and is_own(previous, self.dirpath, trainer.ckpt_path):
             trainer.strategy.remove_checkpoint(previous)
 
-    def _should_remove_checkpoint(self, trainer: "Trainer", previous: str, current: str) -> bool:
-        """No file is removed that was just overwritten, that the run resumed from, or that lies in another folder."""
-        if previous == current:
-            return False
-        if not is_local(previous):
-            return True
-        path = Path(previous).absolute()
-        if trainer.ckpt_path is not None and path == Path(trainer.ckpt_path).absolute():
-            return False
-        assert self.dirpath is not None
-        return Path(self.dirpath).absolute() in path.parents
-
     def _find_last_checkpoints(self, trainer: "Trainer") -> set[str]:
-        """The files named ``last`` of this run and of earlier ones; ``ckpt_path="last"`` takes the newest."""
-        folder = self._resolve_dirpath(trainer)
-        files = filesystem(folder)
-        if not files.exists(folder):
-            return set()
-        paths = [Path(path) for path in files.ls(folder, detail=False)]
-        return {
-            os.path.normpath(path)
-            for path in paths
-            if path.suffix == self.FILE_EXTENSION and re.match(rf"{self.CHECKPOINT_NAME_LAST}(-(\d+))?", path.stem)
-        }
+        return find_checkpoints(self._resolve_dirpath(trainer), self.CHECKPOINT_NAME_LAST, self.FILE_EXTENSION)
 
     def to_yaml(self, filepath: str | os.PathLike[str] | None = None) -> None:
         """Writes the paths and scores of the best models, by default to ``best_k_models.yaml`` beside them."""
@@ -482,17 +436,6 @@ class ModelCheckpoint(Checkpoint):
         self.kth_value = state_dict.get("kth_value", self.kth_value)
         self.best_k_models = dict(state_dict.get("best_k_models", self.best_k_models))
         self.last_model_path = state_dict.get("last_model_path", self.last_model_path)
-
-
-def _absolute(dirpath: str | os.PathLike[str] | None) -> str | None:
-    if not dirpath:
-        return None
-    path = os.fspath(dirpath)
-    return os.path.realpath(os.path.expanduser(path)) if is_local(path) else path
-
-
-def _total(batches: float | list[float]) -> float:
-    return sum(batches) if isinstance(batches, list) else batches
 
 
 def _when(candidates: dict[str, Tensor]) -> str:
