@@ -12,12 +12,13 @@ from .callbacks.checkpoint import Checkpoint
 from .callbacks.early_stopping import EarlyStopping
 from .datamodule import LightningDataModule
 from .errors import rank_zero_info
-from .evaluation import EvaluationRun, PredictionRun
+from .evaluation import EvaluationRun
 from .hooks import Hooks, is_overridden, is_redefined
 from .loggers import WandbLogger
 from .module import LightningModule
 from .optim import LightningOptimizer, check_schedulers, normal_form
 from .parts import in_order
+from .prediction import PredictionRun
 from .run import TrainingRun
 from .state import RunningStage, TrainerFn
 

@@ -14,11 +14,12 @@ from .callbacks import Callback, Checkpoint, EarlyStopping, ProgressBar
 from .data import DataSource
 from .datamodule import LightningDataModule
 from .errors import rank_zero_info
-from .evaluation import EvaluationRun, PredictionRun
+from .evaluation import EvaluationRun
 from .hooks import is_overridden
 from .loggers import CSVLogger, Logger, TensorBoardLogger
 from .module import LightningModule
 from .precision import Precision
+from .prediction import PredictionRun
 from .results import Board, Results
 from .run import TrainingRun
 from .signals import Signals

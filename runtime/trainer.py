@@ -22,12 +22,13 @@ from .config import Interval, Limit, TrainerConfig, batch_limit, seconds_of
 from .data import DataSource
 from .datamodule import LightningDataModule
 from .errors import TunerExit, rank_zero_info
-from .evaluation import EvaluationRun, PredictionRun, evaluate, predict
+from .evaluation import EvaluationRun, evaluate
 from .hooks import Hooks
 from .loggers import Logger
 from .module import LightningModule
 from .optim import GradClipAlgorithmType, LightningOptimizer, LRSchedulerConfig
 from .parts import make_callbacks, make_loggers, set_torch_flags
+from .prediction import PredictionRun, predict
 from .profilers import Profiler, resolve_profiler
 from .properties import TrainerProperties
 from .results import Board, Results

@@ -13,8 +13,9 @@ import torch
 from . import loops
 from .call import STAGES
 from .callbacks.base import Callback
-from .evaluation import evaluate, predict
+from .evaluation import evaluate
 from .loggers import DummyLogger
+from .prediction import predict
 from .preparation import bind_hooks, configure_optimizers, make_runs
 from .randomness import isolate_rng
 from .results import Board
