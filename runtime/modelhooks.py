@@ -1,10 +1,11 @@
-"""What a module may do in the course of a run: every hook, empty. The loops call those that a module overrides."""
+"""What a module may do in the course of a run: every hook. The loops call those that a module overrides."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
+from torch.nn import Module
 from torch.optim import Optimizer
 
 
@@ -19,7 +20,11 @@ class CheckpointHooks:
 
 
 class ModelHooks:
-    """Hooks of a run, in about the order in which they are called."""
+    """Hooks of a run, in about the order in which they are called; those that set a mode at the end."""
+
+    if TYPE_CHECKING:  # the module's
+
+        def _run_model(self) -> Module: ...
 
     def on_fit_start(self) -> None: ...
 
@@ -87,3 +92,20 @@ class ModelHooks:
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None: ...
 
     def on_before_zero_grad(self, optimizer: Optimizer) -> None: ...
+
+    def on_validation_model_eval(self) -> None:
+        """Puts the module into the mode that validation runs in."""
+        self._run_model().eval()
+
+    def on_validation_model_train(self) -> None:
+        """Puts the module back; each submodule gets its own mode back unless this is overridden."""
+        self._run_model().train()
+
+    def on_test_model_eval(self) -> None:
+        self._run_model().eval()
+
+    def on_test_model_train(self) -> None:
+        self._run_model().train()
+
+    def on_predict_model_eval(self) -> None:
+        self._run_model().eval()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -11,16 +10,14 @@ from typing import IO, TYPE_CHECKING, Any, ClassVar, TypeVar
 import torch
 from torch import Tensor
 from torch.compiler import is_dynamo_compiling
-from torch.optim import Optimizer
 
 from .datahooks import DataHooks
-from .errors import MisconfigurationException, rank_zero_deprecation, rank_zero_warn
-from .gradients import clip_settings
+from .errors import rank_zero_warn
 from .hparams import HyperparametersMixin
 from .loading import ClassOnly, load_module
 from .logged import is_metric_collection, take_in
 from .modelhooks import CheckpointHooks, ModelHooks
-from .optim import LightningOptimizer
+from .optimhooks import OptimizationHooks
 
 if TYPE_CHECKING:
     from .callbacks.base import Callback
@@ -31,7 +28,7 @@ Self = TypeVar("Self", bound="LightningModule")
 STEP_OUTPUT = Tensor | Mapping[str, Any] | None
 
 
-class LightningModule(ModelHooks, CheckpointHooks, DataHooks, HyperparametersMixin, torch.nn.Module):
+class LightningModule(OptimizationHooks, ModelHooks, CheckpointHooks, DataHooks, HyperparametersMixin, torch.nn.Module):
     """An `nn.Module` that also says how it is trained, evaluated and optimized."""
 
     __jit_unused_properties__: ClassVar[list[str]] = [
@@ -321,143 +318,11 @@ class LightningModule(ModelHooks, CheckpointHooks, DataHooks, HyperparametersMix
             data = torch.tensor(data, device=self.device)
         return gather(data, group=group, sync_grads=sync_grads) if isinstance(data, Tensor) else data
 
-    # ---------------------------------------------------------------- optimization
-
-    def optimizers(self, use_pl_optimizer: bool = True) -> Any:
-        """The optimizers of this run, one alone or a list; wrapped by default, so that steps are counted.
-
-        Which of both it is only `configure_optimizers` knows, so the type leaves it open.
-        """
-        found: list[Any] = self.trainer._lightning_optimizers if use_pl_optimizer else self.trainer.optimizers
-        return found[0] if len(found) == 1 else list(found)
-
-    def lr_schedulers(self) -> Any:
-        """The schedulers of this run: one alone, a list, or None."""
-        found = [config.scheduler for config in self.trainer.lr_scheduler_configs]
-        if not found:
-            return None
-        return found[0] if len(found) == 1 else found
-
-    def manual_backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        """`loss.backward()` for manual optimization: scales for mixed precision and calls the hooks."""
-        self._require_manual("manual_backward")
-        if any(isinstance(argument, (Optimizer, LightningOptimizer)) for argument in args):
-            rank_zero_deprecation("`manual_backward(loss, optimizer)` is Lightning 1.x; write `manual_backward(loss)`.")
-            args = ()
-        training = self.trainer._training
-        assert training is not None
-        if training.backward is None:
-            loss.backward(*args, **kwargs)  # type: ignore[no-untyped-call]
-        else:
-            training.backward(loss, *args, **kwargs)
-
-    def _require_manual(self, name: str) -> None:
-        if self.automatic_optimization:
-            raise MisconfigurationException(
-                f"to use {name}, please disable automatic optimization:"
-                " set model property `automatic_optimization` as False"
-            )
-
-    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        """How gradients are computed; override to do it another way."""
-        loss.backward(*args, **kwargs)  # type: ignore[no-untyped-call]
-
-    def toggle_optimizer(self, optimizer: Optimizer | LightningOptimizer) -> None:
-        """Lets only this optimizer's parameters require gradients, until `untoggle_optimizer`."""
-        state: dict[Tensor, bool] = {}
-        for other in self.trainer.optimizers:
-            for param in _params(other):
-                if param not in state:
-                    state[param] = param.requires_grad
-                    param.requires_grad = False
-        for param in _params(optimizer):
-            param.requires_grad = state[param]
-        self._required_grad = state
-
-    def untoggle_optimizer(self, optimizer: Optimizer | LightningOptimizer) -> None:
-        """Undoes `toggle_optimizer`."""
-        itself = optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
-        for other in self.trainer.optimizers:
-            if other is not itself:
-                for param in _params(other):
-                    if param in self._required_grad:
-                        param.requires_grad = self._required_grad[param]
-        self._required_grad = {}
-
-    @contextmanager
-    def toggled_optimizer(self, optimizer: Optimizer | LightningOptimizer) -> Generator[None, None, None]:
-        """`toggle_optimizer` for a with block."""
-        self.toggle_optimizer(optimizer)
-        try:
-            yield
-        finally:
-            self.untoggle_optimizer(optimizer)
-
-    def clip_gradients(
-        self,
-        optimizer: Optimizer,
-        gradient_clip_val: int | float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Clips the gradients of an optimizer's parameters, by norm or by value."""
-        trainer = self.trainer
-        value, algorithm = clip_settings(trainer, gradient_clip_val, gradient_clip_algorithm)
-        trainer.precision_plugin.clip_gradients(optimizer, value, algorithm)
-
-    def configure_gradient_clipping(
-        self,
-        optimizer: Optimizer,
-        gradient_clip_val: int | float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Clips between backward and step; override for other ways."""
-        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
-
-    def optimizer_step(
-        self,
-        epoch: int,
-        batch_idx: int,
-        optimizer: Optimizer | LightningOptimizer,
-        optimizer_closure: Callable[[], Any] | None = None,
-    ) -> None:
-        """One optimizer step; the closure is step, zero_grad and backward, and must be called."""
-        optimizer.step(closure=optimizer_closure)  # type: ignore[arg-type]
-
-    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
-        """Zeroes gradients before backward."""
-        optimizer.zero_grad()
-
-    def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
-        """Steps a scheduler; `metric` is the monitored value for those that need one."""
-        if metric is None:
-            scheduler.step()
-        else:
-            scheduler.step(metric)
-
-    # ---------------------------------------------------------------- modes of evaluation
-
-    def on_validation_model_eval(self) -> None:
-        """Puts the module into the mode that validation runs in."""
-        self._run_model().eval()
-
-    def on_validation_model_train(self) -> None:
-        """Puts the module back; each submodule gets its own mode back unless this is overridden."""
-        self._run_model().train()
-
-    def on_test_model_eval(self) -> None:
-        self._run_model().eval()
-
-    def on_test_model_train(self) -> None:
-        self._run_model().train()
-
-    def on_predict_model_eval(self) -> None:
-        self._run_model().eval()
+    # ---------------------------------------------------------------- the module itself
 
     def _run_model(self) -> torch.nn.Module:
         """This module as it is run: inside the strategy's wrapper, if there is one."""
         return self.trainer.model or self
-
-    # ---------------------------------------------------------------- the module itself
 
     def freeze(self: Self) -> Self:
         """Stops all parameters from training and sets eval mode."""
@@ -513,7 +378,3 @@ class LightningModule(ModelHooks, CheckpointHooks, DataHooks, HyperparametersMix
         from .export import to_onnx
 
         return to_onnx(self, file_path, input_sample, **kwargs)
-
-
-def _params(optimizer: Any) -> list[Tensor]:
-    return [param for group in optimizer.param_groups for param in group["params"]]
