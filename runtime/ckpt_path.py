@@ -35,9 +35,10 @@ def checkpoint_path(trainer: Trainer, given: Path_ | None, model_given: bool) ->
         given = "last"
     if given is None and not model_given:
         given = "best"
+        also = " There is also an on-exception checkpoint, which only `fit` takes by itself." if on_exception else ""
         rank_zero_warn(
             f"`.{fn}(ckpt_path=None)` was called without a model."
-            " The best model of the previous `fit` call will be used."
+            f" The best model of the previous `fit` call will be used.{also}"
             f" You can pass `.{fn}(ckpt_path='best')` to use the best model or"
             f" `.{fn}(ckpt_path='last')` to use the last model."
             " If you pass a value, this warning will be silenced."

@@ -82,7 +82,7 @@ def _made_again(cls: Any, checkpoint: dict[str, Any], given: dict[str, Any]) -> 
     instantiator = arguments.pop("_instantiator", None)
     if instantiator is not None:
         check_instantiator(cls, instantiator, arguments.get("_class_path"))
-    if not keywords:
+    if not keywords and "_class_path" not in arguments:
         arguments = {name: value for name, value in arguments.items() if name in names}
     return cls(**arguments) if instantiator is None else instantiate_module(cls, arguments)
 

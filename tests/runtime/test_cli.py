@@ -278,6 +278,19 @@ def test_arguments_that_are_objects_are_made_again_from_a_checkpoint(tmp_path: P
     assert again.activation.negative_slope == 0.5
 
 
+class Kept(Data):
+    def __init__(self, samples: int = 16, batch_size: int = 4) -> None:
+        super().__init__(samples, batch_size)
+        self.save_hyperparameters()
+
+
+def test_a_datamodule_chosen_by_name_is_made_again_from_a_checkpoint(tmp_path: Path) -> None:
+    words = ["fit", f"--trainer.default_root_dir={tmp_path}", *QUIET, "--trainer.enable_checkpointing=true"]
+    made = cli.LightningCLI(Classifier, args=[*words, f"--data={__name__}.Kept", "--data.samples=8"])
+    again = L.LightningDataModule.load_from_checkpoint(made.trainer.checkpoint_callback.best_model_path)
+    assert isinstance(again, Kept) and (again.samples, again.batch_size) == (8, 4)
+
+
 def test_a_class_that_is_not_imported_is_not_made(tmp_path: Path) -> None:
     torch.save({"state_dict": {}, "hyper_parameters": {"_class_path": "os.path.join", **INSTANTIATED}}, tmp_path / "x")
     with pytest.raises(ValueError, match="already imported subclass"):
