@@ -13,6 +13,7 @@ from .datamodule import LightningDataModule  # noqa: E402
 from .errors import MisconfigurationException  # noqa: E402
 from .module import LightningModule  # noqa: E402
 from .randomness import seed_everything  # noqa: E402
+from .snapshot import LIGHTNING_VERSION as __lightning_version__  # noqa: E402, F401
 from .trainer import Trainer  # noqa: E402
 
 if _collects:

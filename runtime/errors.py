@@ -24,7 +24,12 @@ class MisconfigurationException(Exception):
 
 
 class SIGTERMException(SystemExit):
-    """Raised at the next safe point after the process was asked to end by SIGTERM."""
+    """Raised at the next safe point after the process was asked to end by SIGTERM; ends it with status 143."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        if self.code is None:
+            self.code = 143
 
 
 class Interrupted(KeyboardInterrupt, SystemExit):

@@ -113,7 +113,9 @@ class OptimizationHooks:
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clips between backward and step; override for other ways."""
-        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        self.clip_gradients(
+            optimizer, gradient_clip_val=gradient_clip_val, gradient_clip_algorithm=gradient_clip_algorithm
+        )
 
     def optimizer_step(
         self,

@@ -17,7 +17,9 @@ from .callbacks.checkpoint import Checkpoint
 from .ckpt_path import next_hpc_path
 from .errors import Interrupted, SIGTERMException, TunerExit, rank_zero_info
 from .evaluation import evaluate
+from .hooks import is_overridden
 from .hparams import clean_namespace
+from .module import LightningModule
 from .module_checks import check_module
 from .preparation import (
     attach_module_callbacks,
@@ -112,6 +114,8 @@ def begin(trainer: Trainer, ckpt_path: Any, weights_only: bool | None) -> None:
     restoring = bool(restorer.checkpoint)
     restorer.finish()
     strategy.barrier("run-stage")
+    if is_overridden("zero_grad", module, LightningModule):  # the module's own; torch's would drop what a loop keeps
+        module.zero_grad()
     if fn is TrainerFn.FITTING:
         if not restoring:
             with isolate_rng():

@@ -87,7 +87,7 @@ class Signals:
             self.received_requeue = False
             self.requeue()
         if self.received_sigterm:
-            raise SIGTERMException(128 + signal.SIGTERM)
+            raise SIGTERMException
         if self.received_sigint:
             self.received_sigint = False
             raise Interrupted

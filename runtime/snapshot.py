@@ -1,7 +1,8 @@
 """The checkpoint dict: what a run is made of, put into Lightning's keys, and taken up again.
 
-Ours beyond Lightning's is under the one key `lightify`: the counters, random states, position in the data, gradients of
-an open accumulation window and what was logged so far. With it a run that was killed equals one that was not.
+Ours beyond Lightning's is under the one key `lightify` of its `loops`: the counters, random states, position in the
+data, gradients of an open accumulation window and what was logged so far. With it a run that was killed equals one that
+was not.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 Checkpoint = dict[str, Any]
 FORMAT = 1
+#: The version of Lightning whose names and layout of checkpoints these are.
+LIGHTNING_VERSION = "2.6.6"
 
 
 def dump(trainer: Trainer, weights_only: bool | None, callback_base: type) -> Checkpoint:
@@ -36,7 +39,7 @@ def dump(trainer: Trainer, weights_only: bool | None, callback_base: type) -> Ch
     checkpoint: Checkpoint = {
         "epoch": trainer.current_epoch,
         "global_step": trainer.global_step,
-        "pytorch-lightning_version": "2.6.0",
+        "pytorch-lightning_version": LIGHTNING_VERSION,
         "state_dict": trainer.strategy.model_state_dict(module),
         "loops": {"fit_loop": _progress_for_lightning(trainer)},
     }
@@ -66,7 +69,7 @@ def dump(trainer: Trainer, weights_only: bool | None, callback_base: type) -> Ch
     module.on_save_checkpoint(checkpoint)
     state.hook = hook
     if not weights_only:
-        checkpoint["lightify"] = _dump_run(trainer)
+        checkpoint["loops"]["lightify"] = _dump_run(trainer)
     return checkpoint
 
 
@@ -230,7 +233,7 @@ class Restorer:
         self._loops()
 
     def _loops(self) -> None:
-        trainer, own = self.trainer, self.checkpoint.get("lightify")
+        trainer, own = self.trainer, self.checkpoint.get("loops", {}).get("lightify")
         run = trainer._training
         assert run is not None
         if own is None or "data" not in own:
