@@ -96,19 +96,19 @@ def take_in(
 def _name_of_metric(module: LightningModule, name: str, metric: Any, attribute: str | None) -> str:
     if attribute is not None:
         return attribute
-    if module._metric_names is None:
-        module._metric_names = {id(module): name for name, module in module.named_modules() if is_metric(module)}
+    found = next((name for name, part in module.named_modules() if part is metric), None)
+    if found is not None:
+        return found
     message = "Could not find the `LightningModule` attribute for the `torchmetrics.Metric` logged."
-    if not module._metric_names:
+    known = [name for name, part in module.named_modules() if is_metric(part)]
+    if not known:
         raise MisconfigurationException(
             f"{message} You can fix this by setting an attribute for the metric in your `LightningModule`."
         )
-    if id(metric) not in module._metric_names:
-        raise MisconfigurationException(
-            f"{message} You can fix this by calling `self.log({name}, ..., metric_attribute=name)` where `name` is"
-            f" one of {list(module._metric_names.values())}"
-        )
-    return module._metric_names[id(metric)]
+    raise MisconfigurationException(
+        f"{message} You can fix this by calling `self.log({name}, ..., metric_attribute=name)` where `name` is"
+        f" one of {known}"
+    )
 
 
 def _sync_of(trainer: Trainer, reduce_fx: Any, group: Any) -> Callable[[Tensor], Tensor] | None:

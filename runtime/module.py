@@ -53,7 +53,6 @@ class LightningModule(OptimizationHooks, ModelHooks, CheckpointHooks, DataHooks,
         self._device = torch.get_default_device()
         self._dtype = torch.get_default_dtype()
         self._required_grad: dict[Tensor, bool] = {}
-        self._metric_names: dict[int, str] | None = None
 
     # ---------------------------------------------------------------- where it runs
 

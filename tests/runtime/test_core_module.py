@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from argparse import Namespace
 from pathlib import Path
@@ -309,6 +310,9 @@ def test_torchmetrics_objects_and_collections() -> None:
     trainer, module = L.Trainer(**QUIET), Measuring()
     for _ in range(2):  # reset between two passes
         assert trainer.validate(module, batches(4), verbose=False) == [{"mean": 1.5, "low": 0.0, "sum": 6.0}]
+    for changed in (copy.deepcopy(module), module):  # other objects than those of the first pass
+        changed.mean = torchmetrics.MeanMetric()
+        assert trainer.validate(changed, batches(4), verbose=False) == [{"mean": 1.5, "low": 0.0, "sum": 6.0}]
 
 
 # ---------------------------------------------------------------- hyperparameters
