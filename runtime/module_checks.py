@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from .callbacks.base import Callback
 from .data import no_loader
 from .datamodule import LightningDataModule
-from .errors import MisconfigurationException, PossibleUserWarning, rank_zero_warn
+from .errors import MisconfigurationException, PossibleUserWarning, rank_zero_deprecation, rank_zero_warn
 from .hooks import is_overridden, warn_of_near_misses
 from .module import LightningModule
 from .state import TrainerFn
@@ -61,15 +61,22 @@ def check_module(trainer: Trainer) -> None:
     prefix = prefixes.get(fn, "predict")  # type: ignore[arg-type]
     if not trainer._data.has(prefix):
         raise no_loader(trainer, prefix)
-    kind = type(module)
-    if (
-        kind.configure_sharded_model is not LightningModule.configure_sharded_model
-        and kind.configure_model is not LightningModule.configure_model
-    ):
+    _check_model_hooks(module)
+
+
+def _check_model_hooks(module: LightningModule) -> None:
+    name = type(module).__name__
+    if type(module).configure_sharded_model is LightningModule.configure_sharded_model:
+        return
+    if type(module).configure_model is not LightningModule.configure_model:
         raise RuntimeError(
-            "Both `{0}.configure_model`, and `{0}.configure_sharded_model` are overridden. The latter is deprecated and"
-            " it should be replaced with the former.".format(type(module).__name__)
+            f"Both `{name}.configure_model`, and `{name}.configure_sharded_model` are overridden. The latter is"
+            " deprecated and it should be replaced with the former."
         )
+    rank_zero_deprecation(
+        f"You have overridden `{name}.configure_sharded_model` which is deprecated."
+        " Please override the `configure_model` hook instead."
+    )
 
 
 def _check_manual(trainer: Trainer) -> None:

@@ -346,3 +346,14 @@ def test_loaders_under_their_old_names_and_old_attributes() -> None:
     assert trainer.use_amp is False
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = trainer.nonsense
+
+
+def test_the_old_name_of_configure_model() -> None:
+    class Sharded(Module):
+        def configure_sharded_model(self) -> None:
+            self.calls.append("sharded")
+
+    module = Sharded()
+    with pytest.warns(LightningDeprecationWarning, match="override the `configure_model` hook instead"):
+        L.Trainer(max_epochs=1, **QUIET).fit(module, Batches())
+    assert module.calls == ["sharded"]
