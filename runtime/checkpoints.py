@@ -74,6 +74,7 @@ def load(path: str | Path, map_location: Any = None, weights_only: bool | None =
 
     Raises:
         FileNotFoundError: There is no such file.
+        ValueError: It is a folder, and not one of shards.
         CheckpointDamaged: The file is not as it was written.
     """
     if str(path).startswith(("http://", "https://")):
@@ -81,6 +82,12 @@ def load(path: str | Path, map_location: Any = None, weights_only: bool | None =
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"Checkpoint file not found: {path}")
+    if path.is_dir():
+        inside = last_good(path)
+        raise ValueError(
+            f"The path {str(path)!r} does not point to a valid checkpoint: it is a folder, and not one of shards."
+            + (f" The newest checkpoint in it is {inside.name!r}." if inside is not None else "")
+        )
     with open(path, "rb") as file:
         reason = damage(file)
         if reason is not None:

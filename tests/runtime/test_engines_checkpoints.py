@@ -137,6 +137,14 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         checkpoints.load(tmp_path / "none.ckpt")
 
 
+def test_a_folder_is_no_checkpoint_and_what_is_in_it_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="does not point to a valid checkpoint: it is a folder"):
+        checkpoints.load(tmp_path)
+    checkpoints.save({"w": 1}, tmp_path / "last.ckpt")
+    with pytest.raises(ValueError, match=r"The newest checkpoint in it is 'last\.ckpt'"):
+        checkpoints.load(tmp_path)
+
+
 def test_a_save_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.ckpt"
     checkpoints.save({"step": 1}, path)
