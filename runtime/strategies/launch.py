@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import pickle
 import subprocess
 import sys
 import tempfile
@@ -163,9 +164,12 @@ class SpawnLauncher(Launcher):
                 join=False,
             )
             self.pids = processes.pids()
-            # Raises the error of the process that failed first, after ending the others.
-            while not processes.join():
-                pass
+            try:
+                # Raises the error of the process that ended first, after ending the others.
+                while not processes.join():
+                    pass
+            except mp.ProcessRaisedException as error:
+                raise first_raised(processes, error) from None
             # Written by our own child a moment ago; what steps return can be of any class.
             result, leftovers = torch.load(result_file, map_location="cpu", weights_only=False)
         environment.withdraw("MASTER_PORT")
@@ -201,6 +205,23 @@ def _run_spawned(
         leftovers = collect(trainer) if trainer is not None else None
         torch.save((result, leftovers), result_file)
     strategy.barrier("spawned processes end together")
+
+
+def first_raised(processes: Any, error: mp.ProcessRaisedException) -> mp.ProcessRaisedException:
+    """The error of the process that raised first: others lose their connection to it, and may end before it does.
+
+    Args:
+        processes: what `torch.multiprocessing` started; each process leaves its error in a file.
+        error: of the process that ended first.
+    """
+    told = [index for index, path in enumerate(processes.error_files) if os.path.exists(path)]
+    first = min(told, key=lambda index: os.stat(processes.error_files[index]).st_mtime_ns)
+    if first == error.error_index:
+        return error
+    # Written by our own child a moment ago.
+    trace = pickle.loads(Path(processes.error_files[first]).read_bytes())
+    text = f"\n\n-- Process {first} terminated with the following error:\n{trace}"
+    return mp.ProcessRaisedException(text, first, processes.processes[first].pid)
 
 
 def _own_memory(module: torch.nn.Module) -> None:

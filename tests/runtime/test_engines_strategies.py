@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 import sys
 from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 import pytest
 import torch
+import torch.multiprocessing as mp
 from lightify.runtime.accelerators import (
     Accelerator,
     AcceleratorRegistry,
@@ -39,7 +43,7 @@ from lightify.runtime.strategies import (
     TorchSyncBatchNorm,
     resolve_strategy,
 )
-from lightify.runtime.strategies.launch import script_command
+from lightify.runtime.strategies.launch import first_raised, script_command
 
 CPU = torch.device("cpu")
 
@@ -463,3 +467,14 @@ def test_fsdp_takes_the_settings_of_its_older_form() -> None:
     assert _policy(old) == MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
     with pytest.raises(TypeError, match="can only work with the `FSDPPrecision` plugin"):
         FSDPStrategy(precision_plugin=HalfPrecision("bf16-true"))
+
+
+def test_the_error_that_came_first_is_raised(tmp_path: Path) -> None:
+    paths = [tmp_path / f"error{rank}" for rank in range(3)]
+    for rank, moment in ((0, 2), (2, 1)):  # the first process ended first, and had only lost its connection
+        paths[rank].write_bytes(pickle.dumps(f"error of {rank}"))
+        os.utime(paths[rank], (moment, moment))
+    processes = SimpleNamespace(error_files=paths, processes=[SimpleNamespace(pid=rank) for rank in range(3)])
+    found = first_raised(processes, mp.ProcessRaisedException("connection closed", 0, 0))
+    assert (found.error_index, found.error_pid) == (2, 2) and "error of 2" in str(found)
+    assert first_raised(processes, found) is found
