@@ -315,6 +315,39 @@ def test_torchmetrics_objects_and_collections() -> None:
         assert trainer.validate(changed, batches(4), verbose=False) == [{"mean": 1.5, "low": 0.0, "sum": 6.0}]
 
 
+def test_gradients_go_before_a_run_and_a_validation_where_the_module_says_so() -> None:
+    class Dropping(Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dropped = 0
+            self.automatic_optimization = False
+
+        def training_step(self, batch: Any, batch_idx: int) -> None:
+            self.manual_backward(self.layer(batch[0]).sum())
+
+        def zero_grad(self, set_to_none: bool = True) -> None:
+            self.dropped += 1
+            super().zero_grad(set_to_none)
+
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            assert self.layer.weight.grad is None
+
+        def on_validation_model_zero_grad(self) -> None:
+            super().on_validation_model_zero_grad()
+
+    module, trainer = Dropping(), L.Trainer(max_epochs=2, **QUIET)
+    module.layer.weight.grad = torch.ones(1, 1)
+    trainer.fit(module, batches(), batches())
+    trainer.validate(module, batches(), verbose=False)
+    assert module.dropped == 4  # before two runs, and before two validations of the first
+
+    plain = Module()
+    plain.other.weight.grad = torch.ones(1, 1)
+    plain.validation_step = lambda batch, batch_idx: None  # type: ignore[method-assign]
+    L.Trainer(**QUIET).validate(plain, batches(), verbose=False)
+    assert plain.other.weight.grad is not None
+
+
 # ---------------------------------------------------------------- hyperparameters
 
 
