@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import ProcessRaisedException
 
 import __main__
 
@@ -168,7 +169,7 @@ class SpawnLauncher(Launcher):
                 # Raises the error of the process that ended first, after ending the others.
                 while not processes.join():
                     pass
-            except mp.ProcessRaisedException as error:
+            except ProcessRaisedException as error:
                 raise first_raised(processes, error) from None
             # Written by our own child a moment ago; what steps return can be of any class.
             result, leftovers = torch.load(result_file, map_location="cpu", weights_only=False)
@@ -207,7 +208,7 @@ def _run_spawned(
     strategy.barrier("spawned processes end together")
 
 
-def first_raised(processes: Any, error: mp.ProcessRaisedException) -> mp.ProcessRaisedException:
+def first_raised(processes: Any, error: ProcessRaisedException) -> ProcessRaisedException:
     """The error of the process that raised first: others lose their connection to it, and may end before it does.
 
     Args:
@@ -221,7 +222,7 @@ def first_raised(processes: Any, error: mp.ProcessRaisedException) -> mp.Process
     # Written by our own child a moment ago.
     trace = pickle.loads(Path(processes.error_files[first]).read_bytes())
     text = f"\n\n-- Process {first} terminated with the following error:\n{trace}"
-    return mp.ProcessRaisedException(text, first, processes.processes[first].pid)
+    return ProcessRaisedException(text, first, processes.processes[first].pid)
 
 
 def _own_memory(module: torch.nn.Module) -> None:

@@ -13,7 +13,6 @@ from unittest import mock
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from lightify.runtime.accelerators import (
     Accelerator,
     AcceleratorRegistry,
@@ -44,6 +43,7 @@ from lightify.runtime.strategies import (
     resolve_strategy,
 )
 from lightify.runtime.strategies.launch import first_raised, script_command
+from torch.multiprocessing import ProcessRaisedException
 
 CPU = torch.device("cpu")
 
@@ -475,6 +475,6 @@ def test_the_error_that_came_first_is_raised(tmp_path: Path) -> None:
         paths[rank].write_bytes(pickle.dumps(f"error of {rank}"))
         os.utime(paths[rank], (moment, moment))
     processes = SimpleNamespace(error_files=paths, processes=[SimpleNamespace(pid=rank) for rank in range(3)])
-    found = first_raised(processes, mp.ProcessRaisedException("connection closed", 0, 0))
+    found = first_raised(processes, ProcessRaisedException("connection closed", 0, 0))
     assert (found.error_index, found.error_pid) == (2, 2) and "error of 2" in str(found)
     assert first_raised(processes, found) is found
