@@ -129,9 +129,11 @@ _LITERALS = (cst.SimpleString, cst.Integer)
 
 
 def _folded(old: cst.CSTNode, new: cst.CSTNode) -> cst.CSTNode:
-    """Settles `"val" == "val"` and `True and x`, which fixed names leave behind."""
+    """Settles `"val" == "val"`, `True and x` and `f"{'val'}"`, which fixed names leave behind."""
     if new is old:
         return new
+    if isinstance(new, cst.FormattedString):
+        return _fitting(new)
     if isinstance(new, cst.Comparison) and len(new.comparisons) == 1:
         left, target = new.left, new.comparisons[0]
         if isinstance(left, _LITERALS) and isinstance(target.comparator, _LITERALS):
@@ -142,3 +144,28 @@ def _folded(old: cst.CSTNode, new: cst.CSTNode) -> cst.CSTNode:
         decides = (new.left.value == "True") is isinstance(new.operator, cst.Or)
         return new.left if decides else new.right
     return new
+
+
+def _fitting(text: cst.FormattedString) -> cst.FormattedString:
+    """An f-string whose fixed values are text, and whose other strings have quotes that do not end it."""
+    parts: list[cst.BaseFormattedStringContent] = []
+    for part in text.parts:
+        value = part.expression if isinstance(part, cst.FormattedStringExpression) else None
+        plain = isinstance(value, cst.SimpleString) and _is_plain(value)
+        if plain and part.conversion is None and part.format_spec is None:  # type: ignore[attr-defined]
+            parts.append(cst.FormattedStringText(value.raw_value))  # type: ignore[union-attr]
+        else:
+            parts.append(_requoted(part, text.end))  # type: ignore[arg-type]
+    return text.with_changes(parts=parts)
+
+
+def _requoted(node: cst.CSTNode, taken: str) -> cst.CSTNode:
+    if isinstance(node, cst.SimpleString) and node.quote == taken and _is_plain(node):
+        other = "'" if taken == '"' else '"'
+        return node.with_changes(value=f"{node.prefix}{other}{node.raw_value}{other}")
+    return map_children(node, lambda child: _requoted(child, taken))
+
+
+def _is_plain(text: cst.SimpleString) -> bool:
+    """True for characters that mean themselves in any string."""
+    return len(text.quote) == 1 and not set(text.raw_value) & set("\\{}'\"")
