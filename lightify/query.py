@@ -315,27 +315,30 @@ def joined(tests: Sequence[str]) -> str:
     return " and ".join(parts)
 
 
-_OPPOSITE: Mapping[type, str] = {
-    cst.Equal: "!=",
-    cst.NotEqual: "==",
-    cst.Is: "is not",
-    cst.IsNot: "is",
-    cst.In: "not in",
-    cst.NotIn: "in",
+_OPPOSITE: Mapping[type, type[cst.BaseCompOp]] = {
+    cst.Equal: cst.NotEqual,
+    cst.NotEqual: cst.Equal,
+    cst.Is: cst.IsNot,
+    cst.IsNot: cst.Is,
+    cst.In: cst.NotIn,
+    cst.NotIn: cst.In,
 }
+
+
+def opposite(test: cst.BaseExpression) -> cst.BaseExpression:
+    """The opposite test."""
+    if isinstance(test, cst.UnaryOperation) and isinstance(test.operator, cst.Not):
+        return test.expression
+    if isinstance(test, cst.Comparison) and len(test.comparisons) == 1:
+        target = test.comparisons[0]
+        if (operator := _OPPOSITE.get(type(target.operator))) is not None:
+            return test.with_changes(comparisons=[target.with_changes(operator=operator())])
+    return cst.UnaryOperation(cst.Not(), atom(test))
 
 
 def negated(test: cst.BaseExpression) -> str:
     """The text of the opposite test."""
-    if isinstance(test, cst.UnaryOperation) and isinstance(test.operator, cst.Not):
-        return code(test.expression)
-    if isinstance(test, (cst.Name, cst.Attribute, cst.Call, cst.Subscript)):
-        return f"not {code(test)}"
-    if isinstance(test, cst.Comparison) and len(test.comparisons) == 1:
-        target = test.comparisons[0]
-        if (opposite := _OPPOSITE.get(type(target.operator))) is not None:
-            return f"{code(test.left)} {opposite} {code(target.comparator)}"
-    return f"not ({code(test)})"
+    return code(opposite(test))
 
 
 def call_name(call: cst.CSTNode) -> str | None:

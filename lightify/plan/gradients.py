@@ -73,10 +73,14 @@ def reads_gradients(steps: Sequence[Step], tree: Tree) -> bool:
     return any(isinstance(step, Item) and names_gradients(step.node, tree) for step in steps)
 
 
-def names_gradients(node: cst.CSTNode, tree: Tree) -> bool:
-    """True when `.grad` of something stands in a node."""
+def names_gradients(node: cst.CSTNode, tree: Tree, without: Sequence[cst.CSTNode] = ()) -> bool:
+    """True when `.grad` of something stands in a node, outside of some that it holds."""
+    spared = {part for one in without for part in walk(one)}
     return any(
-        isinstance(part, cst.Attribute) and part.attr.value == "grad" and tree.qualified(part) != "torch.autograd.grad"
+        isinstance(part, cst.Attribute)
+        and part.attr.value == "grad"
+        and part not in spared
+        and tree.qualified(part) != "torch.autograd.grad"
         for part in walk(node)
     )
 

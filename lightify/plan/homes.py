@@ -247,6 +247,8 @@ def hook_usage(hook: Hook) -> Usage:
     total = usage(hook.steps)
     if hook.result is not None:
         total += expression_usage(*hook.result)
+    if hook.leaves:
+        total.must = set()
     return total
 
 

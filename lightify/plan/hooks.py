@@ -10,6 +10,7 @@ import libcst as cst
 from lightify.flow import expression_usage, usage
 from lightify.frames import Binding, Field, Item, Step, Usage, Variable
 from lightify.ledger import Fate
+from lightify.plan.condition import guarded
 from lightify.plan.counters import batch_names, epoch_names
 from lightify.plan.draft import Draft
 from lightify.plan.epochs import EpochHead
@@ -53,6 +54,8 @@ def make_hooks(
         kept, late = split_after(draft, auto)
         body: list[Step] = [*first, *auto.before, *auto.early, *kept]
         leave = ("self.pass_ended = True",) if endable else ()
+        no_loss = ("return None",) if auto.leaves else ()
+        late, unless_left = _end_of_batch(draft, auto, late)
         if auto.closure is not None:
             draft.fates[auto.closure] = FateNote(Fate.MOVED, "training_step")
             body, kept, late = [*auto.before], [], [*kept, *late]
@@ -64,8 +67,10 @@ def make_hooks(
                 ("batch", "batch_idx"),
                 tuple(body),
                 result=(auto.loss, auto.loss_frame),
-                on_break=leave,
-                on_continue=(),
+                on_break=(*leave, *no_loss),
+                on_continue=no_loss,
+                on_return=(*over[:-1], *no_loss) if no_loss else (),
+                leaves=auto.leaves,
             ),
             *_own_hooks(draft, auto),
             Hook("on_before_optimizer_step", ("optimizer",), auto.middle),
@@ -73,9 +78,11 @@ def make_hooks(
                 "on_train_batch_end",
                 ("outputs", "batch", "batch_idx"),
                 tuple(late),
+                first=unless_left,
                 on_break=(*leave, "return"),
                 on_continue=("return",),
                 on_return=over,
+                leaves=bool(unless_left),
             ),
         ]
     else:
@@ -141,7 +148,22 @@ def _own_hooks(draft: Draft, auto: Automatic) -> list[Hook]:
     if auto.step:
         run = ("optimizer_closure()  # training_step, zero_grad and backward",)
         hooks.append(Hook("optimizer_step", (*given, "optimizer_closure"), auto.step, first=run))
+    if auto.leaves:
+        run = ("if optimizer_closure() is not None:  # training_step, zero_grad and backward\n    optimizer.step()",)
+        hooks.append(Hook("optimizer_step", ("epoch", *given[1:], "optimizer_closure"), (), first=run))
     return hooks
+
+
+def _end_of_batch(draft: Draft, auto: Automatic, late: Sequence[Step]) -> tuple[list[Step], tuple[str, ...]]:
+    """What `on_train_batch_end` does, with what it asks first: a batch without a step has no outputs."""
+    if not auto.leaves:
+        return list(late), ()
+    if not auto.always:
+        return list(late), ("if not outputs:\n    return",) if late else ()
+    outputs = draft.generated.variable("outputs")
+    draft.forced[outputs] = Local("outputs")
+    taken = guarded(late, (cst.Name("outputs"), draft.generated), draft.nest.module)
+    return [*taken, *auto.always], ()
 
 
 def _zeroes(steps: Sequence[Step]) -> bool:

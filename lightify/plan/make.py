@@ -18,6 +18,7 @@ from lightify.plan.adoption import adopted, unreached
 from lightify.plan.bars import bare_loop, without_bars
 from lightify.plan.batches import batch_source, in_host, interruptible, start_draws
 from lightify.plan.closures import read_by_closures
+from lightify.plan.condition import with_condition
 from lightify.plan.counters import changes, set_once
 from lightify.plan.draft import Draft, Flatten
 from lightify.plan.epochs import EpochHead, epoch_head
@@ -111,6 +112,12 @@ def make_plans(tree: Tree, analysis: Analysis, settings: Settings, bare: Distrib
 
 def _plan_of(run: Run, tree: Tree, analysis: Analysis, settings: Settings, bare: Distribution | None) -> Plan | Refusal:
     nest = open_nest(run, tree, analysis)
+    conditional = None if analysis.accelerated or bare is not None else with_condition(nest, tree)
+    if conditional is not None:
+        plan = _plan(tree, analysis, settings, conditional, bare)
+        if isinstance(plan, Plan) and plan.mode == "automatic":
+            return _with_adopted(plan, tree)
+        nest = open_nest(run, tree, analysis)
     plan = _plan(tree, analysis, settings, nest, bare)
     if isinstance(plan, Flatten) and plan.assigned:
         nest = with_assignments(nest, plan.assigned) or nest
@@ -120,6 +127,11 @@ def _plan_of(run: Run, tree: Tree, analysis: Analysis, settings: Settings, bare:
         plan = _plan(tree, analysis, settings, nest, bare)
     if isinstance(plan, Flatten):
         return Refusal("LF220", plan.reason, plan.span or tree.span(nest.host_loop), plan.hint)
+    return _with_adopted(plan, tree)
+
+
+def _with_adopted(plan: Plan, tree: Tree) -> Plan | Refusal:
+    """The plan, where what it needs of other files can be had."""
     taken = adopted(plan.nest, tree)
     if isinstance(taken, Refusal):
         return taken
@@ -251,12 +263,14 @@ def _step_of(draft: Draft, head: BatchHead) -> Automatic | str:
         return OWNS_STEPS
     rebound = draft.around.rebound
     read = automatic(draft.nest, draft.kinds, draft.tree, draft.analysis, rebound)
-    if isinstance(read, Automatic):
+    if isinstance(read, Automatic) and read.leaves and draft.distribution is not None:
+        return "the body may be left before the optimizer steps, which processes that train together can't"
+    if isinstance(read, Automatic) or draft.nest.conditional:
         return read
     window = accumulated(draft, head)
     if window is not None:
         within = automatic(window.nest, draft.kinds, draft.tree, draft.analysis, rebound)
-        if isinstance(within, Automatic) and within.scheduler is None:
+        if isinstance(within, Automatic) and within.scheduler is None and not within.leaves:
             draft.take(window.nest, window.option, window.fates, window.departures)
             return replace(within, loss=window.loss)
     own = own_step(draft.nest, draft.kinds, draft.tree)

@@ -66,6 +66,8 @@ class Automatic:
     step: tuple[Step, ...] = ()  # between backward and the last use of gradients, when the script steps in its own way
     zero: tuple[Step, ...] | None = None  # the script's own zeroing, none where it has none; None: the Trainer zeroes
     backward: tuple[cst.Arg, ...] = ()  # what backward is called with
+    leaves: bool = False  # a batch may be left before its step
+    always: tuple[Step, ...] = ()  # what runs at the end of such a batch, too
 
 
 def automatic(
@@ -107,7 +109,7 @@ def _automatic(nest: Nest, kinds: Kinds, tree: Tree, analysis: Analysis) -> Auto
     closure = _closure(nest, kinds)
     if closure is not None:
         return closure
-    steps = nest.body
+    steps, always = _parted(nest)
     zeros, backwards, updates = [], [], []
     for number, step in enumerate(steps):
         call = call_of(step)
@@ -120,6 +122,8 @@ def _automatic(nest: Nest, kinds: Kinds, tree: Tree, analysis: Analysis) -> Auto
             updates.append(number)
         elif reason := _hides_training(step, nest, tree):
             return reason
+    if hidden := next(filter(None, (_hides_training(step, nest, tree) for step in always)), ""):
+        return hidden
     if len(backwards) != 1:
         none = "backward() is not called in the loop's own body"
         return f"{len(backwards)} backward passes in the batch loop" if backwards else none
@@ -152,9 +156,10 @@ def _automatic(nest: Nest, kinds: Kinds, tree: Tree, analysis: Analysis) -> Auto
     if zero > update and (left := [call for call in others if may_leave_gradients(call, nest.host_loop, tree)]):
         line = tree.line_of(left[0])
         return f"gradients are zeroed after the step, and may be left from another backward pass ({line})"
-    for step in steps[: update + 1]:
-        if isinstance(step, Item) and any(True for _ in exits_of(step.node)):
-            return "the body may be left before the optimizer steps"
+    leaves = _may_be_left(steps[:backward])
+    own_gradients = [step.node for step in steps[backward : update + 1] if isinstance(step, Item)]
+    if _may_be_left(steps[backward : update + 1]) or (leaves and names_gradients(tree.scope, tree, own_gradients)):
+        return "the body may be left before the optimizer steps"
     for step in steps[update + 1 :]:
         if isinstance(step, Item) and any(isinstance(e, cst.Continue) for e in exits_of(step.node)):
             return "the body may be left before its end"
@@ -167,7 +172,7 @@ def _automatic(nest: Nest, kinds: Kinds, tree: Tree, analysis: Analysis) -> Auto
     else:
         early, clip, fates = [], None, {}
     scheduler = None
-    if after:
+    if after and not leaves:
         call = call_of(after[0])
         used = method_call(call)
         if used is not None and used[1] == "step" and not call.args:  # type: ignore[union-attr]
@@ -199,7 +204,21 @@ def _automatic(nest: Nest, kinds: Kinds, tree: Tree, analysis: Analysis) -> Auto
         scheduler,
         fates,
         end=(steps[zero],) if zero > update and (others or names_gradients(tree.scope, tree)) else (),
+        leaves=leaves,
+        always=always,
     )
+
+
+def _parted(nest: Nest) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
+    """The body up to where batches without a step join it again, and the rest."""
+    for number, step in enumerate(nest.body):
+        if isinstance(step, Item) and step.node is nest.joint:
+            return nest.body[:number], nest.body[number + 1 :]
+    return nest.body, ()
+
+
+def _may_be_left(steps: Sequence[Step]) -> bool:
+    return any(True for step in steps if isinstance(step, Item) for _ in exits_of(step.node))
 
 
 def _closure(nest: Nest, kinds: Kinds) -> Automatic | None:

@@ -31,6 +31,8 @@ class Nest:
         origins: statements made anew, to those of the source.
         contexts: an epoch's start enters what its end leaves.
         skips: what an epoch leaves out when its start leaves it.
+        conditional: a condition around the step was read as an early end of the batch's step.
+        joint: the statement of the body from which on it runs for batches without a step, too.
     """
 
     host: Frame
@@ -47,6 +49,8 @@ class Nest:
     origins: Mapping[cst.CSTNode, cst.CSTNode] = field(default_factory=dict)
     contexts: bool = False
     skips: Skips = ""
+    conditional: bool = False
+    joint: cst.BaseStatement | None = None
 
     @property
     def host_loop(self) -> Loop:
@@ -76,7 +80,7 @@ def open_nest(run: Run, tree: Tree, analysis: Analysis, flat: str = "") -> Nest:
         number -= 1
     batch_loop = loops[number]
     host = _frame_of(batch_loop, tree, module)
-    body, opened = _open_steps([Item(node, host) for node in block(batch_loop.body)], run.sites, tree, module)
+    body, opened = open_steps([Item(node, host) for node in block(batch_loop.body)], run.sites, tree, module)
     return Nest(host, module, None, batch_loop, host, (), tuple(body), (), tuple(opened), run.sites, tuple(notes))
 
 
@@ -107,14 +111,14 @@ def _open_nest(epoch_loop: Loop, batch_loop: Loop, sites: Sequence[cst.Call], tr
     if isinstance(found, str):
         return found
     loop = found.loop
-    body, more = _open_steps(
+    body, more = open_steps(
         live([Item(node, loop.frame) for node in block(batch_loop.body)], tree), sites, tree, module
     )
     after = [*_otherwise(batch_loop, loop.frame), *found.after]
-    before, early = _open_steps(found.before, sites, tree, module)
-    after, late = _open_steps(after, sites, tree, module)
+    before, early = open_steps(found.before, sites, tree, module)
+    after, late = open_steps(after, sites, tree, module)
     for step in (*before, *after):
-        if isinstance(step, Item) and _trains(step, sites, tree):
+        if isinstance(step, Item) and trains(step, sites, tree):
             return "parameters are updated outside the batch loop, too"
     left = any(
         True
@@ -151,7 +155,8 @@ def _otherwise(loop: Loop, frame: Frame) -> list[Step]:
     return [Item(cst.If(unbroken, loop.orelse.body), frame)]
 
 
-def _trains(step: Item, sites: Sequence[cst.Call], tree: Tree) -> bool:
+def trains(step: Item, sites: Sequence[cst.Call], tree: Tree) -> bool:
+    """True when a statement, or what it calls, takes gradients or steps."""
     for node in live_nodes(step.node, step.frame):
         if any(node is site for site in sites):
             return True
@@ -161,7 +166,7 @@ def _trains(step: Item, sites: Sequence[cst.Call], tree: Tree) -> bool:
     return False
 
 
-def _open_steps(
+def open_steps(
     steps: Sequence[Step], sites: Sequence[cst.Call], tree: Tree, module: Frame, depth: int = 0
 ) -> tuple[list[Step], list[Opened]]:
     """Opens the statements of the batch loop that call a function which trains."""
@@ -174,7 +179,7 @@ def _open_steps(
             if resolved is not None and contains(resolved[0], sites, tree):
                 opened = open_call(step, tree, module)
         if isinstance(opened, Opened):
-            inner, more = _open_steps(opened.steps, sites, tree, module, depth + 1)
+            inner, more = open_steps(opened.steps, sites, tree, module, depth + 1)
             result.extend(inner)
             opened_calls.extend([opened, *more])
         else:

@@ -17,7 +17,7 @@ from lightify.plan.contexts import entered
 from lightify.plan.reachable import contains
 from lightify.plan.runs import Loop
 from lightify.plan.within import call_within, open_within
-from lightify.query import block, module_attribute, negated, walk
+from lightify.query import block, module_attribute, opposite, walk
 
 #: What an epoch leaves out when it is left before its batches: all of it, or the batches alone.
 Skips = Literal["", "epoch", "batches"]
@@ -122,14 +122,14 @@ def _through_if(step: Item, goal: Loop, tree: Tree, module: Frame, depth: int) -
     assert isinstance(node, cst.If)
     other = block(node.orelse.body) if isinstance(node.orelse, cst.Else) else (node.orelse,) if node.orelse else ()
     branches = [block(node.body), other]
-    opposites: list[cst.BaseExpression] = [cst.parse_expression(negated(node.test)), node.test]
-    for number, (branch, opposite) in enumerate(zip(branches, opposites)):
+    opposites = [opposite(node.test), node.test]
+    for number, (branch, otherwise) in enumerate(zip(branches, opposites)):
         inner = reach([Item(part, step.frame) for part in branch], goal, tree, module, depth + 1)
         if isinstance(inner, str):
             continue
         if inner.skips or inner.contexts:
             return "the batch loop stands inside several statements of the epoch loop"
-        leave = cst.If(opposite, _suite([cst.SimpleStatementLine([cst.Continue()])]), leading_lines=node.leading_lines)
+        leave = cst.If(otherwise, _suite([cst.SimpleStatementLine([cst.Continue()])]), leading_lines=node.leading_lines)
         after = _in_its_branch(inner.after, branches[1 - number], step.frame)
         if isinstance(after, str):
             return after

@@ -54,6 +54,7 @@ class Hook:
     Attributes:
         steps: user code, in order.
         first, last: generated statements around it.
+        leaves: it may end before its last step.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Hook:
     on_break: tuple[str, ...] = ()
     on_continue: tuple[str, ...] = ()
     on_return: tuple[str, ...] = ()  # after the value was kept
+    leaves: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,125 @@
+"""A step under a condition: batches that leave the step out, and what runs for every batch.
+
+`if len(memory) > size: train()` takes no step in some batches. The Trainer takes none where `training_step` returns
+None, and then still ends the batch: so the condition leaves the step early, and what follows it ends the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import libcst as cst
+
+from lightify.calls import Opened, live
+from lightify.flow import exits_of
+from lightify.frames import Frame, Item, Step
+from lightify.parse import Tree
+from lightify.plan.nest import Nest, open_steps, trains
+from lightify.query import FieldName, block, opposite
+from lightify.substitute import substitute
+
+
+def with_condition(nest: Nest, tree: Tree) -> Nest | None:
+    """The loops where a failing condition ends `training_step`; None where no condition holds the whole step."""
+    reading = _Reading(nest, tree)
+    found = reading.flat(nest.body)
+    if found is None:
+        return None
+    body, always = found
+    if always:
+        own = [step.node for step in body if isinstance(step, Item) and step.node not in reading.origins]
+        if any(True for node in (*own, *reading.others) for _ in exits_of(node)):
+            return None  # a batch that is left does not come to its end
+        joint = cst.SimpleStatementLine([cst.Pass()])
+        body = [*body, Item(joint, nest.batch_frame), *always]
+    else:
+        joint = None
+    return replace(
+        nest,
+        body=tuple(body),
+        opened=(*nest.opened, *reading.opened),
+        origins={**nest.origins, **reading.origins},
+        conditional=True,
+        joint=joint,
+    )
+
+
+class _Reading:
+    """What was made anew and opened on the way, and the branches that run instead of the step."""
+
+    def __init__(self, nest: Nest, tree: Tree) -> None:
+        self.nest = nest
+        self.tree = tree
+        self.origins: dict[cst.CSTNode, cst.CSTNode] = {}
+        self.opened: list[Opened] = []
+        self.others: list[cst.BaseStatement] = []
+
+    def flat(self, steps: Sequence[Step]) -> tuple[list[Step], list[Step]] | None:
+        """(The steps with the condition as an early end, what follows them in any case)."""
+        sites = self.nest.sites
+        training = [n for n, step in enumerate(steps) if isinstance(step, Item) and trains(step, sites, self.tree)]
+        step = steps[training[0]] if len(training) == 1 else None
+        if not isinstance(step, Item) or not isinstance(step.node, cst.If):
+            return None
+        node = step.node
+        orelse = node.orelse
+        other = block(orelse.body) if isinstance(orelse, cst.Else) else (orelse,) if orelse is not None else ()
+        ways = [(block(node.body), other, opposite(node.test)), (other, block(node.body), node.test)]
+        held = [way for way in ways if any(trains(Item(part, step.frame), sites, self.tree) for part in way[0])]
+        if len(held) != 1:
+            return None
+        branch, rest, test = held[0]
+        inner, more = open_steps(
+            live([Item(part, step.frame) for part in branch], self.tree), sites, self.tree, self.nest.module
+        )
+        self.opened += more
+        deeper = self.flat(inner)
+        if deeper is not None:
+            if deeper[1]:
+                return None
+            inner = deeper[0]
+        self.others += rest
+        leave = cst.If(
+            test,
+            cst.IndentedBlock([*rest, cst.SimpleStatementLine([cst.Continue()])]),
+            leading_lines=node.leading_lines,
+        )
+        self.origins[leave] = node
+        before, after = steps[: training[0]], steps[training[0] + 1 :]
+        return [*before, Item(leave, step.frame), *inner], list(after)
+
+
+def guarded(steps: Sequence[Step], test: tuple[cst.BaseExpression, Frame], module: Frame) -> list[Step]:
+    """The steps where a test holds; those of one frame in one `if`."""
+    result: list[Step] = []
+    held: list[cst.BaseStatement] = []
+    frame: Frame | None = None
+    for step in [*(_statement(step, module) for step in steps), None]:
+        if held and frame is not None and (step is None or step.frame is not frame):
+            asked = _named(test[0], test[1], module)
+            result.append(Item(cst.If(asked, cst.IndentedBlock(held)), frame))
+            held = []
+        if step is not None:
+            held, frame = [*held, step.node], step.frame
+    return result
+
+
+def _statement(step: Step, module: Frame) -> Item:
+    """A step as a statement of one frame."""
+    if isinstance(step, Item):
+        return step
+    target = _named(step.target, step.target_frame, module)
+    assign = cst.Assign([cst.AssignTarget(target)], step.value)  # type: ignore[arg-type]
+    return Item(cst.SimpleStatementLine([assign]), step.value_frame)
+
+
+def _named(node: cst.BaseExpression, frame: Frame, module: Frame) -> cst.BaseExpression:
+    """An expression of one frame that means the same in all of them."""
+
+    def put(name: str) -> cst.BaseExpression:
+        key = f"<{name.rpartition('.')[2]} {len(module.aliases)}>"
+        module.stand_for(key, frame.resolve(name))
+        return FieldName(key)
+
+    return substitute(node, put)  # type: ignore[return-value]
