@@ -83,4 +83,11 @@ def _note(
     """Notes a statement's fate, and that of those in it, where none is known yet."""
     for part in walk(node) if below else (small(node) or node,):
         if isinstance(part, _Statement):
-            fates.setdefault(origins.get(part, part), fate)
+            fates.setdefault(_source_of(part, origins), fate)
+
+
+def _source_of(node: cst.CSTNode, origins: Mapping[cst.CSTNode, cst.CSTNode]) -> cst.CSTNode:
+    """The statement of the source that one made anew, perhaps more than once, comes from."""
+    while node in origins:
+        node = origins[node]
+    return node

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from itertools import chain
 
 import libcst as cst
@@ -13,9 +13,10 @@ import libcst as cst
 from lightify.frames import Binding, Frame, Item, Step, Variable, constant, fixed_value
 from lightify.names import local_names
 from lightify.parse import Tree
-from lightify.passing import bind
+from lightify.passing import bind, named_in_all
 from lightify.query import (
     MODULE_SELF,
+    FieldName,
     block,
     children,
     dotted,
@@ -23,9 +24,11 @@ from lightify.query import (
     is_docstring,
     made_by,
     method_call,
+    module_attribute,
     small,
     walk,
 )
+from lightify.returns import Stuck, WithoutReturns, returns
 
 
 def live(steps: Sequence[Step], tree: Tree) -> list[Step]:
@@ -68,7 +71,12 @@ def gradients(node: cst.With, frame: Frame, tree: Tree) -> bool | None:
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """A call replaced by the body of its function: `before` binds parameters, `after` the result."""
+    """A call replaced by the body of its function: `before` binds parameters, `after` the result.
+
+    Attributes:
+        straight: tells the body without its returns, where it has some in its middle.
+        origins: statements made anew, to those of the source.
+    """
 
     call: cst.Call
     function: cst.FunctionDef
@@ -77,6 +85,8 @@ class Opened:
     body: tuple[Step, ...]
     after: tuple[Step, ...]
     result: cst.BaseExpression | None = None
+    straight: WithoutReturns | None = None
+    origins: Mapping[cst.CSTNode, cst.CSTNode] = field(default_factory=dict)
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -289,13 +299,22 @@ def called_statement(node: cst.BaseStatement) -> tuple[cst.Call, cst.BaseExpress
 
 
 def open_call(
-    item: Item, tree: Tree, module: Frame, *, evaluating: bool = False, within: cst.Call | None = None
+    item: Item,
+    tree: Tree,
+    module: Frame,
+    *,
+    evaluating: bool = False,
+    within: cst.Call | None = None,
+    straight: bool = False,
+    kept: cst.CSTNode | None = None,
 ) -> Opened | str:
     """Opens a statement that calls one of the file's functions; a text says why it can't be opened.
 
     Args:
         evaluating: the body runs where gradients are off, so a decorator that turns them off is no obstacle.
         within: the call, where the statement does more than call; what becomes of its result is left open.
+        straight: a body with returns in its middle is told without them; else it is not opened.
+        kept: the loop of the body whose statements move to the hooks.
     """
     found = (within, None) if within is not None else called_statement(item.node)
     if found is None:
@@ -322,19 +341,32 @@ def open_call(
     if body and is_docstring(body[0]):
         body = body[1:]
     result: cst.BaseExpression | None = None
-    if body and isinstance(last := small(body[-1]), cst.Return):
-        result = last.value
-        body = body[:-1]
-        origin: cst.CSTNode = last
-    else:
-        origin = item.node
-    if any(isinstance(node, cst.Return) for statement in body for node in _own_nodes(statement)):
+    origin: cst.CSTNode = item.node
+    middle = any(isinstance(node, cst.Return) for statement in body[:-1] for node in _own_nodes(statement))
+    middle |= bool(body) and small(body[-1]) is None and returns(body[-1])
+    if middle and not straight:
         return f"{function.name.value} returns from its middle"
+    if not middle and body and isinstance(last := small(body[-1]), cst.Return):
+        result, origin = last.value, last
+        body = body[:-1]
     outer = item.frame if _is_nested_in(function, item.frame, tree) else module
     frame = Frame(function.name.value, function, outer)
     before = bind(call, function, receiver, item, frame, tree)
     if isinstance(before, str):
         return before
+    told = None
+    if middle:
+        if within is not None:
+            target = result = FieldName(f"<result {len(module.aliases)}>")
+            module.stand_for(target.value, Variable(f"{function.name.value}_result", frame))
+        elif target is not None:
+            target = named_in_all(target, item.frame, module)
+        told = WithoutReturns(partial(_leave, target), kept, _UNBROKEN)
+        try:
+            body = told.body(body)
+        except Stuck:
+            return f"{function.name.value} returns from its middle"
+        target = None
     after: list[Step] = []
     if target is not None:
         value = result if result is not None else cst.Name("None")
@@ -342,7 +374,21 @@ def open_call(
     elif within is None and result is not None and any(_acts(node) for node in walk(result)):
         after.append(Item(cst.SimpleStatementLine([cst.Expr(result)]), frame))
     inside = live([Item(node, frame) for node in body], tree)
-    return Opened(call, function, frame, tuple(before), tuple(inside), tuple(after), result)
+    return Opened(
+        call, function, frame, tuple(before), tuple(inside), tuple(after), result, told, told.origins if told else {}
+    )
+
+
+_UNBROKEN = cst.UnaryOperation(cst.Not(), module_attribute("pass_ended"))
+
+
+def _leave(target: cst.BaseExpression | None, value: cst.BaseExpression | None) -> list[cst.BaseStatement]:
+    """What becomes of `return value`."""
+    if target is not None:
+        assign = cst.Assign([cst.AssignTarget(target)], value or cst.Name("None"))  # type: ignore[arg-type]
+        return [cst.SimpleStatementLine([assign])]
+    acts = value is not None and any(_acts(node) for node in walk(value))
+    return [cst.SimpleStatementLine([cst.Expr(value)])] if acts else []  # type: ignore[arg-type]
 
 
 def _acts(node: cst.CSTNode) -> bool:

@@ -8,7 +8,8 @@ from lightify.changes import Changes, changes_of
 from lightify.frames import Binding, Expression, Frame, Item, Step, Variable
 from lightify.names import bound_names, declared_elsewhere, parameters
 from lightify.parse import Tree
-from lightify.query import arguments, block, dotted, is_constant, method_call, walk
+from lightify.query import FieldName, arguments, block, dotted, is_constant, method_call, walk
+from lightify.substitute import substitute
 
 
 def bind(
@@ -21,6 +22,8 @@ def bind(
 ) -> list[Step] | str:
     """Lets parameters stand for what the call gives, or binds them; a text says why the call can't be opened."""
     given = arguments(call)
+    if receiver is None and (spread := _spread(call, function)) is not None:
+        return [Binding(_parameters_of(function), frame, spread, item.frame, item.node)]
     if given.starred:
         return f"the call of {function.name.value} hides arguments behind a star"
     if any(isinstance(p, cst.Param) for p in (function.params.star_arg, function.params.star_kwarg)):
@@ -50,6 +53,31 @@ def bind(
         else:
             bindings.append(Binding(cst.Name(name), frame, value, source, item.node))
     return bindings
+
+
+def _spread(call: cst.Call, function: cst.FunctionDef) -> cst.BaseExpression | None:
+    """What `f(*values)` spreads over all parameters of a function."""
+    if len(call.args) != 1 or call.args[0].star != "*":
+        return None
+    params = function.params
+    plain = not (params.kwonly_params or isinstance(params.star_arg, cst.Param) or params.star_kwarg)
+    return call.args[0].value if plain and all(param.default is None for param in parameters(function)) else None
+
+
+def _parameters_of(function: cst.FunctionDef) -> cst.Tuple:
+    names = [cst.Name(param.name.value) for param in parameters(function)]
+    return cst.Tuple([cst.Element(name, cst.Comma()) if len(names) == 1 else cst.Element(name) for name in names])
+
+
+def named_in_all(node: cst.BaseExpression, frame: Frame, module: Frame) -> cst.BaseExpression:
+    """An expression of one frame with names that mean the same in all frames."""
+
+    def put(name: str) -> cst.BaseExpression:
+        key = f"<{name.rpartition('.')[2]} {len(module.aliases)}>"
+        module.stand_for(key, frame.resolve(name))
+        return FieldName(key)
+
+    return substitute(node, put)  # type: ignore[return-value]
 
 
 def _collects(param: cst.Param, function: cst.FunctionDef) -> bool:

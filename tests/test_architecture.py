@@ -17,7 +17,7 @@ CONVERTER, RUNTIME = Path("lightify"), Path("runtime")
 CONVERTER_LAYERS = [
     ("__init__", "errors", "settings", "facts", "ledger"),
     ("sources", "notebooks", "configfile", "ignore", "parse", "query", "comments"),
-    ("project", "link", "names", "frames", "flow", "changes", "passing", "calls", "substitute", "imports"),
+    ("project", "link", "names", "frames", "flow", "changes", "passing", "returns", "calls", "substitute", "imports"),
     ("recognisers",),
     ("factories", "analyze"),
     ("distribution",),

@@ -15,18 +15,22 @@ from lightify.calls import Opened, live
 from lightify.flow import exits_of
 from lightify.frames import Frame, Item, Step
 from lightify.parse import Tree
+from lightify.passing import named_in_all
 from lightify.plan.nest import Nest, open_steps, trains
-from lightify.query import FieldName, block, opposite
-from lightify.substitute import substitute
+from lightify.query import block, opposite
 
 
-def with_condition(nest: Nest, tree: Tree) -> Nest | None:
-    """The loops where a failing condition ends `training_step`; None where no condition holds the whole step."""
+def laid_open(nest: Nest, tree: Tree) -> Nest | None:
+    """The loops where a failing condition ends `training_step`, and functions with several ways out are opened.
+
+    None where nothing is told in another way.
+    """
     reading = _Reading(nest, tree)
-    found = reading.flat(nest.body)
-    if found is None:
+    steps = reading.open(nest.body)
+    found = reading.flat(steps)
+    if found is None and not reading.opened:
         return None
-    body, always = found
+    body, always = found or (steps, [])
     if always:
         own = [step.node for step in body if isinstance(step, Item) and step.node not in reading.origins]
         if any(True for node in (*own, *reading.others) for _ in exits_of(node)):
@@ -40,7 +44,7 @@ def with_condition(nest: Nest, tree: Tree) -> Nest | None:
         body=tuple(body),
         opened=(*nest.opened, *reading.opened),
         origins={**nest.origins, **reading.origins},
-        conditional=True,
+        conditional=found is not None,
         joint=joint,
     )
 
@@ -54,6 +58,14 @@ class _Reading:
         self.origins: dict[cst.CSTNode, cst.CSTNode] = {}
         self.opened: list[Opened] = []
         self.others: list[cst.BaseStatement] = []
+
+    def open(self, steps: Sequence[Step]) -> list[Step]:
+        """The steps with the calls that train opened, whatever ways out their functions have."""
+        result, opened = open_steps(steps, self.nest.sites, self.tree, self.nest.module, straight=True)
+        self.opened += opened
+        for call in opened:
+            self.origins.update(call.origins)
+        return result
 
     def flat(self, steps: Sequence[Step]) -> tuple[list[Step], list[Step]] | None:
         """(The steps with the condition as an early end, what follows them in any case)."""
@@ -70,10 +82,7 @@ class _Reading:
         if len(held) != 1:
             return None
         branch, rest, test = held[0]
-        inner, more = open_steps(
-            live([Item(part, step.frame) for part in branch], self.tree), sites, self.tree, self.nest.module
-        )
-        self.opened += more
+        inner = self.open(live([Item(part, step.frame) for part in branch], self.tree))
         deeper = self.flat(inner)
         if deeper is not None:
             if deeper[1]:
@@ -97,7 +106,7 @@ def guarded(steps: Sequence[Step], test: tuple[cst.BaseExpression, Frame], modul
     frame: Frame | None = None
     for step in [*(_statement(step, module) for step in steps), None]:
         if held and frame is not None and (step is None or step.frame is not frame):
-            asked = _named(test[0], test[1], module)
+            asked = named_in_all(test[0], test[1], module)
             result.append(Item(cst.If(asked, cst.IndentedBlock(held)), frame))
             held = []
         if step is not None:
@@ -109,17 +118,6 @@ def _statement(step: Step, module: Frame) -> Item:
     """A step as a statement of one frame."""
     if isinstance(step, Item):
         return step
-    target = _named(step.target, step.target_frame, module)
+    target = named_in_all(step.target, step.target_frame, module)
     assign = cst.Assign([cst.AssignTarget(target)], step.value)  # type: ignore[arg-type]
     return Item(cst.SimpleStatementLine([assign]), step.value_frame)
-
-
-def _named(node: cst.BaseExpression, frame: Frame, module: Frame) -> cst.BaseExpression:
-    """An expression of one frame that means the same in all of them."""
-
-    def put(name: str) -> cst.BaseExpression:
-        key = f"<{name.rpartition('.')[2]} {len(module.aliases)}>"
-        module.stand_for(key, frame.resolve(name))
-        return FieldName(key)
-
-    return substitute(node, put)  # type: ignore[return-value]

@@ -91,7 +91,7 @@ def ends_early(draft: Draft, head: BatchHead) -> bool:
     ]
     if not found:
         return False
-    nested = draft.nest.epoch_loop is not None and draft.nest.batch_loop.orelse is None
+    nested = draft.nest.epoch_loop is not None and draft.nest.batch_loop.orelse is None and not draft.nest.returns
     return not (len(found) == 1 and nested and limits_batches(draft, found[0][0], head))
 
 

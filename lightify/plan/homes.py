@@ -93,6 +93,7 @@ def assign_homes(
     mentioned = {v for use in per_hook for v in use.reads | use.writes} | extra.reads
     across = {v for use in per_hook for v in use.exposed} | extra.exposed
     surely = {v for use in per_hook for v in use.must or ()}
+    hidden = {v for hook, use in zip(hooks, per_hook) for v in use.reads if v.name in hook.parameters}
     after = usage(around.after)
     before = around.set_before(nest.host)
     homes: dict[Variable, Home] = dict(forced)
@@ -124,7 +125,7 @@ def assign_homes(
             captured.append(variable)
             continue
         elif of_module and not isinstance(variable, Field):
-            if not _handed_over(variable, nest.host, around, kinds, tree):
+            if variable not in hidden and not _handed_over(variable, nest.host, around, kinds, tree):
                 homes[variable] = Global(variable.name)
                 continue
             captured.append(variable)
@@ -296,7 +297,8 @@ def _free_name(variable: Variable, taken: set[str]) -> str:
 def _separate_locals(homes: dict[Variable, Home], per_hook: Sequence[Usage]) -> None:
     """Renames locals of opened calls that would meet another variable of the same name in a hook."""
     for use in per_hook:
-        names: dict[str, Variable] = {}
+        # what a batch without a step is told by stays readable in all of its hook
+        names: dict[str, Variable] = {v.name: v for v in use.reads if v.frame.name == "hook" and v.name == "outputs"}
         globals_first = sorted(
             use.reads | use.writes, key=lambda v: (not isinstance(homes.get(v), Global), len(v.frame.name))
         )

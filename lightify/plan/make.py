@@ -18,7 +18,7 @@ from lightify.plan.adoption import adopted, unreached
 from lightify.plan.bars import bare_loop, without_bars
 from lightify.plan.batches import batch_source, in_host, interruptible, start_draws
 from lightify.plan.closures import read_by_closures
-from lightify.plan.condition import with_condition
+from lightify.plan.condition import laid_open
 from lightify.plan.counters import changes, set_once
 from lightify.plan.draft import Draft, Flatten
 from lightify.plan.epochs import EpochHead, epoch_head
@@ -112,7 +112,7 @@ def make_plans(tree: Tree, analysis: Analysis, settings: Settings, bare: Distrib
 
 def _plan_of(run: Run, tree: Tree, analysis: Analysis, settings: Settings, bare: Distribution | None) -> Plan | Refusal:
     nest = open_nest(run, tree, analysis)
-    conditional = None if analysis.accelerated or bare is not None else with_condition(nest, tree)
+    conditional = None if analysis.accelerated or bare is not None else laid_open(nest, tree)
     if conditional is not None:
         plan = _plan(tree, analysis, settings, conditional, bare)
         if isinstance(plan, Plan) and plan.mode == "automatic":

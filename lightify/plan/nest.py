@@ -15,6 +15,7 @@ from lightify.parse import Tree
 from lightify.plan.reach import Skips, reach
 from lightify.plan.reachable import contains
 from lightify.plan.runs import Loop, Run, is_over_data
+from lightify.plan.within import call_within, open_within
 from lightify.query import block, module_attribute
 
 
@@ -31,6 +32,7 @@ class Nest:
         origins: statements made anew, to those of the source.
         contexts: an epoch's start enters what its end leaves.
         skips: what an epoch leaves out when its start leaves it.
+        returns: the function that holds the batch loop returns from it.
         conditional: a condition around the step was read as an early end of the batch's step.
         joint: the statement of the body from which on it runs for batches without a step, too.
     """
@@ -49,6 +51,7 @@ class Nest:
     origins: Mapping[cst.CSTNode, cst.CSTNode] = field(default_factory=dict)
     contexts: bool = False
     skips: Skips = ""
+    returns: bool = False
     conditional: bool = False
     joint: cst.BaseStatement | None = None
 
@@ -111,9 +114,11 @@ def _open_nest(epoch_loop: Loop, batch_loop: Loop, sites: Sequence[cst.Call], tr
     if isinstance(found, str):
         return found
     loop = found.loop
-    body, more = open_steps(
-        live([Item(node, loop.frame) for node in block(batch_loop.body)], tree), sites, tree, module
-    )
+    ending = next((opened.straight for opened in found.opened if opened.straight and opened.straight.ends), None)
+    statements = block(batch_loop.body)
+    if ending is not None:
+        statements = [line for node in statements for line in ending.in_loop(node)]
+    body, more = open_steps(live([Item(node, loop.frame) for node in statements], tree), sites, tree, module)
     after = [*_otherwise(batch_loop, loop.frame), *found.after]
     before, early = open_steps(found.before, sites, tree, module)
     after, late = open_steps(after, sites, tree, module)
@@ -139,7 +144,8 @@ def _open_nest(epoch_loop: Loop, batch_loop: Loop, sites: Sequence[cst.Call], tr
         tuple(after),
         (*found.opened, *more, *early, *late),
         tuple(sites),
-        origins=found.origins,
+        origins={**found.origins, **(ending.origins if ending is not None else {})},
+        returns=ending is not None,
         contexts=found.contexts,
         skips="epoch" if left else found.skips,
     )
@@ -167,21 +173,41 @@ def trains(step: Item, sites: Sequence[cst.Call], tree: Tree) -> bool:
 
 
 def open_steps(
-    steps: Sequence[Step], sites: Sequence[cst.Call], tree: Tree, module: Frame, depth: int = 0
+    steps: Sequence[Step],
+    sites: Sequence[cst.Call],
+    tree: Tree,
+    module: Frame,
+    depth: int = 0,
+    *,
+    straight: bool = False,
 ) -> tuple[list[Step], list[Opened]]:
-    """Opens the statements of the batch loop that call a function which trains."""
+    """Opens the statements of the batch loop that call a function which trains.
+
+    Args:
+        straight: also those that return from their middle, and those that are called inside of an expression.
+    """
     result: list[Step] = []
     opened_calls: list[Opened] = []
     for step in steps:
-        opened = None
-        if isinstance(step, Item) and depth < 4 and (found := called_statement(step.node)) is not None:
-            resolved = callee(found[0], step.frame, tree)
-            if resolved is not None and contains(resolved[0], sites, tree):
-                opened = open_call(step, tree, module)
+        opened = _opened(step, sites, tree, module, straight) if isinstance(step, Item) and depth < 4 else None
         if isinstance(opened, Opened):
-            inner, more = open_steps(opened.steps, sites, tree, module, depth + 1)
+            inner, more = open_steps(opened.steps, sites, tree, module, depth + 1, straight=straight)
             result.extend(inner)
             opened_calls.extend([opened, *more])
         else:
             result.append(step)
     return result, opened_calls
+
+
+def _opened(step: Item, sites: Sequence[cst.Call], tree: Tree, module: Frame, straight: bool) -> Opened | str | None:
+    """The call of a statement that trains, opened; None where there is none."""
+
+    def leads(call: cst.Call) -> bool:
+        resolved = callee(call, step.frame, tree)
+        return resolved is not None and contains(resolved[0], sites, tree)
+
+    found = called_statement(step.node)
+    if found is not None and leads(found[0]):
+        return open_call(step, tree, module, straight=straight)
+    call = call_within(step.node, leads) if straight else None
+    return open_within(step, call, tree, module) if call is not None else None

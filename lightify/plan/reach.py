@@ -81,18 +81,17 @@ def _through(step: Item, goal: Loop, tree: Tree, module: Frame, depth: int) -> R
 
 def _through_call(step: Item, call: cst.Call, goal: Loop, tree: Tree, module: Frame, depth: int) -> Reached | str:
     """Opens the call that leads to the loop; what its statement does with the result comes after."""
-    origins: dict[cst.CSTNode, cst.CSTNode] = {}
     plain = called_statement(step.node)
     if plain is not None and plain[0] is call:
-        opened = open_call(step, tree, module)
+        opened = open_call(step, tree, module, straight=True, kept=goal)
     else:
-        opened = open_within(step, call, tree, module, origins)
+        opened = open_within(step, call, tree, module, kept=goal)
     if isinstance(opened, str):
         return f"the call that runs the batch loop is not opened: {opened}"
     inner = reach(opened.steps, goal, tree, module, depth + 1)
     if isinstance(inner, str):
         return inner
-    return replace(inner, opened=[opened, *inner.opened], origins={**origins, **inner.origins})
+    return replace(inner, opened=[opened, *inner.opened], origins={**opened.origins, **inner.origins})
 
 
 def _through_with(step: Item, goal: Loop, tree: Tree, module: Frame, depth: int) -> Reached | str:

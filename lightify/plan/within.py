@@ -35,11 +35,9 @@ def evaluated_first(statement: cst.CSTNode, wanted: Callable[[cst.CSTNode], bool
     return None
 
 
-def open_within(
-    item: Item, call: cst.Call, tree: Tree, module: Frame, origins: dict[cst.CSTNode, cst.CSTNode]
-) -> Opened | str:
-    """Opens a call in front of its statement, which then reads the result; notes where the statement comes from."""
-    opened = open_call(item, tree, module, within=call)
+def open_within(item: Item, call: cst.Call, tree: Tree, module: Frame, kept: cst.CSTNode | None = None) -> Opened | str:
+    """Opens a call in front of its statement, which then reads the result."""
+    opened = open_call(item, tree, module, within=call, straight=True, kept=kept)
     if isinstance(opened, str):
         return opened
     earlier = _before(item.node, call)
@@ -56,8 +54,8 @@ def open_within(
         return FieldName(name) if node is call else map_children(node, put)
 
     new = put(item.node)
-    origins[small(new) or new] = small(item.node) or item.node
-    return replace(opened, after=(Item(new, item.frame),))  # type: ignore[arg-type]
+    origins = {**opened.origins, small(new) or new: small(item.node) or item.node}
+    return replace(opened, after=(Item(new, item.frame),), origins=origins)  # type: ignore[arg-type]
 
 
 def _heads(statement: cst.CSTNode) -> tuple[cst.BaseExpression, ...]:

@@ -127,10 +127,16 @@ OPENED = {
     "a default": (function("model, scale=2.0", STEP.replace("y)", "y) * scale", 1)), "train(model)"),
     "a result": (function("", result="return loss.item()"), "last = train()"),
     "two results": (function("", result="return loss.item(), len(x)"), "last, n = train()"),
+    "a spread": (function("model, optimizer"), "train(*(model, optimizer))"),
+    "returns from its middle": (function("", f"{STEP}\nif loss > 9:\n    return 0", "return 1"), "print(train())"),
     "an early default": (function("epoch"), "train(epoch)"),
 }
 KEPT = {
-    "returns from its middle": (function("", f"{FORWARD}\nif loss > 9:\n    return\n{STEP}"), "train()"),
+    "returns from inside a try": (
+        function("", f"try:\n    {FORWARD}\n    return\nfinally:\n    pass\n{STEP}"),
+        "train()",
+    ),
+    "breaks and returns": (function("", f"{STEP}\nif loss > 9:\n    return\nif loss > 8:\n    break"), "train()"),
     "decorated": ("def twice(f):\n    return f\n\n@twice\n" + function(""), "train()"),
     "variable arguments": (function("*parts"), "train(1, 2)"),
     "called after a call that may notice": (function("", result="return 1"), "print(next(steps), train())"),

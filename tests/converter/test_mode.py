@@ -36,9 +36,9 @@ MANUAL = {
         script(f"{STEP}\nother.step()", before="other = torch.optim.SGD(model.parameters(), lr=0.1)\n"),
         "2 optimizers step in the batch loop",
     ),
-    "a bad batch is left before its step": (
+    "a bad batch is left between backward and step": (
         script(
-            f"{FORWARD}\nif torch.isnan(loss):\n    continue\noptimizer.zero_grad()\nloss.backward()\noptimizer.step()"
+            f"{FORWARD}\noptimizer.zero_grad()\nloss.backward()\nif torch.isnan(loss):\n    continue\noptimizer.step()"
         ),
         "the body may be left before the optimizer steps",
     ),

@@ -33,6 +33,24 @@ class Timer:
 """
 CALL = "train(model, criterion, optimizer)"
 BATCHES = f"for x, y in train_loader:\n{indent(STEP, '    ')}\n"
+GUARDED = f"""def guarded(epoch):
+    if epoch == 1:
+        return 0
+    total = 0
+    for x, y in train_loader:
+{indent(STEP, " " * 8)}
+        total += loss.item()
+    return total
+"""
+ENDING = f"""def ending(epoch):
+    total = 0
+    for x, y in train_loader:
+{indent(STEP, " " * 8)}
+        if epoch == 1:
+            return -1
+        total += loss.item()
+    return total
+"""
 
 
 def epochs(body: str, head: str = "for epoch in range(3):", before: str = "") -> str:
@@ -107,6 +125,19 @@ SHAPES = {
         ),
         ("on_train_epoch_start", "if self.current_epoch % 2 != 0:\n    self.pass_skipped = True\n    return"),
         ("on_train_epoch_end", "if not self.pass_skipped:\n    self.print('trained')\nelse:\n    self.print('not')"),
+    ),
+    "a function that may train nothing": (
+        epochs("value = guarded(epoch)\nprint(value)", before=GUARDED),
+        ("on_train_epoch_start", "if self.current_epoch == 1:\n    self.pass_skipped = True\n    return"),
+        (
+            "on_train_epoch_end",
+            "if not self.pass_skipped:\n    value = self.total\nelse:\n    value = 0\nself.print(value)",
+        ),
+    ),
+    "a function that ends the batches": (
+        epochs("values.append(ending(epoch))", before="values = []\n" + ENDING),
+        ("on_train_batch_end", "    self.ending_result = -1\n    self.pass_ended = True\n    return"),
+        ("on_train_epoch_end", "if not self.pass_ended:\n    self.ending_result = self.total\nvalues.append("),
     ),
     "batches under else": (
         epochs(f"if epoch == 0:\n    print('warm')\nelse:\n    {CALL}\nprint(epoch)"),
