@@ -8,7 +8,7 @@ from typing import NamedTuple
 import libcst as cst
 
 from lightify.plan.runs import Loop
-from lightify.query import arguments, code, dotted, walk
+from lightify.query import arguments, code, dotted, opposite, walk
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +90,20 @@ def operand(node: cst.BaseExpression) -> cst.BaseExpression:
     if isinstance(node, simple) or node.lpar:
         return node
     return node.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
+
+
+def asked_within(loop: Loop) -> cst.If | None:
+    """`if not test: break`, where a while loop's test assigns names, as its body can; None for other loops."""
+    if not isinstance(loop, cst.While) or loop.orelse is not None:
+        return None
+    if not any(isinstance(node, cst.NamedExpr) for node in walk(loop.test)):
+        return None
+    return cst.If(opposite(loop.test), cst.IndentedBlock([cst.SimpleStatementLine([cst.Break()])]))
+
+
+def asking_within(loop: Loop) -> Loop:
+    """A loop whose test assigns no names: its body asks instead."""
+    return loop if asked_within(loop) is None else loop.with_changes(test=cst.Name("True"))
 
 
 def batch_head(loop: Loop) -> BatchHead | str:

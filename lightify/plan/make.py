@@ -31,7 +31,7 @@ from lightify.plan.exits import (
     unsupported,
 )
 from lightify.plan.final_test import final_test
-from lightify.plan.headers import BatchHead, batch_head
+from lightify.plan.headers import BatchHead, asking_within, batch_head
 from lightify.plan.homes import assign_homes
 from lightify.plan.hooks import make_hooks, without_dead_values
 from lightify.plan.idiom import idiom, take_host_moves, with_summaries
@@ -148,11 +148,11 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
     note_fates(draft)
     without_bars(draft)
     nest = draft.nest
-    head = batch_head(bare_loop(draft, nest.batch_loop, nest.batch_frame))
+    head = batch_head(asking_within(bare_loop(draft, nest.batch_loop, nest.batch_frame)))
     if isinstance(head, str):
         return Flatten(head)
     outer = bare_loop(draft, nest.epoch_loop, nest.host) if nest.epoch_loop is not None else None
-    epochs = epoch_head(outer, set_once(draft)) if outer is not None else None
+    epochs = epoch_head(asking_within(outer), set_once(draft)) if outer is not None else None
     if isinstance(epochs, str):
         return Flatten(epochs)
     if epochs is not None and changes(draft, epochs):

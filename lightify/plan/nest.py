@@ -12,6 +12,7 @@ from lightify.facts import Analysis
 from lightify.flow import exits_of, own_exits
 from lightify.frames import Frame, Item, Step, live_nodes
 from lightify.parse import Tree
+from lightify.plan.headers import asked_within
 from lightify.plan.reach import Skips, reach
 from lightify.plan.reachable import contains
 from lightify.plan.runs import Loop, Run, is_over_data
@@ -83,8 +84,17 @@ def open_nest(run: Run, tree: Tree, analysis: Analysis, flat: str = "") -> Nest:
         number -= 1
     batch_loop = loops[number]
     host = _frame_of(batch_loop, tree, module)
-    body, opened = open_steps([Item(node, host) for node in block(batch_loop.body)], run.sites, tree, module)
-    return Nest(host, module, None, batch_loop, host, (), tuple(body), (), tuple(opened), run.sites, tuple(notes))
+    statements, origins = _statements(batch_loop)
+    body, opened = open_steps([Item(node, host) for node in statements], run.sites, tree, module)
+    return Nest(
+        host, module, None, batch_loop, host, (), tuple(body), (), tuple(opened), run.sites, tuple(notes), origins
+    )
+
+
+def _statements(loop: Loop) -> tuple[list[cst.BaseStatement], dict[cst.CSTNode, cst.CSTNode]]:
+    """What a loop repeats, with where it comes from: a test that assigns names is asked by its body."""
+    asked = asked_within(loop)
+    return [*([asked] if asked is not None else []), *block(loop.body)], {asked: loop} if asked is not None else {}
 
 
 def _batch_loop(loops: Sequence[Loop], analysis: Analysis) -> int:
@@ -110,12 +120,13 @@ def _frame_of(node: cst.CSTNode, tree: Tree, module: Frame) -> Frame:
 
 def _open_nest(epoch_loop: Loop, batch_loop: Loop, sites: Sequence[cst.Call], tree: Tree, module: Frame) -> Nest | str:
     host = _frame_of(epoch_loop, tree, module)
-    found = reach([Item(node, host) for node in block(epoch_loop.body)], batch_loop, tree, module)
+    passes, passed = _statements(epoch_loop)
+    found = reach([Item(node, host) for node in passes], batch_loop, tree, module)
     if isinstance(found, str):
         return found
     loop = found.loop
     ending = next((opened.straight for opened in found.opened if opened.straight and opened.straight.ends), None)
-    statements = block(batch_loop.body)
+    statements, asked = _statements(batch_loop)
     if ending is not None:
         statements = [line for node in statements for line in ending.in_loop(node)]
     body, more = open_steps(live([Item(node, loop.frame) for node in statements], tree), sites, tree, module)
@@ -144,7 +155,7 @@ def _open_nest(epoch_loop: Loop, batch_loop: Loop, sites: Sequence[cst.Call], tr
         tuple(after),
         (*found.opened, *more, *early, *late),
         tuple(sites),
-        origins={**found.origins, **(ending.origins if ending is not None else {})},
+        origins={**passed, **asked, **found.origins, **(ending.origins if ending is not None else {})},
         returns=ending is not None,
         contexts=found.contexts,
         skips="epoch" if left else found.skips,

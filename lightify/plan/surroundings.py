@@ -11,6 +11,7 @@ from lightify.flow import usage
 from lightify.frames import Frame, Item, Step, Variable
 from lightify.names import declared_elsewhere, free_names, local_names, parameters
 from lightify.parse import Tree
+from lightify.plan.headers import asked_within
 from lightify.plan.nest import Nest
 from lightify.query import block, dotted, walk
 
@@ -61,7 +62,7 @@ def surroundings(
     after: list[Item] = []
     repeated = False
     inner: cst.CSTNode = nest.host_loop
-    if isinstance(nest.epoch_loop, cst.While):
+    if isinstance(nest.epoch_loop, cst.While) and asked_within(nest.epoch_loop) is None:
         before.append(Item(cst.SimpleStatementLine([cst.Expr(nest.epoch_loop.test)]), nest.host))
     if nest.host_loop.orelse is not None:  # runs unless a break ends the loop
         after.append(Item(cst.If(cst.Integer("1"), nest.host_loop.orelse.body), nest.host))
