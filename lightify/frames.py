@@ -102,6 +102,11 @@ class Frame:
         return self._own[key]  # type: ignore[return-value]
 
     @property
+    def outermost(self) -> Frame:
+        """The module's frame, in which all names are looked up last."""
+        return self if self.outer is None else self.outer.outermost
+
+    @property
     def is_module(self) -> bool:
         return self.function is None
 

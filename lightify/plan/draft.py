@@ -30,6 +30,7 @@ class Flatten:
     span: SourceSpan | None = None
     hint: str = ""
     assigned: frozenset[Variable] = frozenset()  # names that need a statement of their own
+    uncounted: bool = False  # the epochs can be taken one by one
 
 
 @dataclass

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import libcst as cst
 
+from lightify.frames import Frame, Variable
 from lightify.plan.headers import difference, operand, without_progress
 from lightify.plan.runs import Loop
-from lightify.query import arguments, dotted, is_constant, module_attribute, walk
+from lightify.query import FieldName, arguments, dotted, is_constant, module_attribute, walk
 
 #: What a name of the host was set to, once and for all; None when that is not known.
 Value = Callable[[cst.Name], cst.BaseExpression | None]
@@ -52,6 +53,20 @@ def epoch_head(loop: Loop, known: Value) -> EpochHead | str:
         return _while_head(loop.test)
     read = _read(loop.iter, loop.target, known)
     return read if isinstance(read, str) else EpochHead(read[0], tuple(read[1]))
+
+
+def taken_one_by_one(loop: Loop, host: Frame) -> list[cst.BaseStatement]:
+    """What starts each epoch of a loop over values that nobody counts: the next value, or the end of the run."""
+    values = FieldName(f"<values {len(host.outermost.aliases)}>")
+    host.outermost.stand_for(values.value, Variable("epoch_values", host))
+    assert isinstance(loop, cst.For)
+    first = cst.Comparison(module_attribute("current_epoch"), [cst.ComparisonTarget(cst.Equal(), cst.Integer("0"))])
+    make = cst.Assign([cst.AssignTarget(values)], cst.Call(cst.Name("iter"), [cst.Arg(without_progress(loop.iter))]))
+    end = cst.IndentedBlock([cst.SimpleStatementLine([cst.Break()])])
+    return [
+        cst.If(first, cst.IndentedBlock([cst.SimpleStatementLine([make])])),
+        cst.For(loop.target, values, end, cst.Else(end.deep_clone())),
+    ]
 
 
 def _read(
@@ -96,7 +111,7 @@ def _sequence(iterable: cst.BaseExpression, known: Value) -> _Sequence | str:
     if given.starred or given.keyword or (not given.positional and name != "count"):
         return "the epochs are not a range"
     if name == "count" and len(given) < 2:
-        return _Sequence(_ENDLESS, _ahead(given.get(0, "start")))
+        return _Sequence(ENDLESS, _ahead(given.get(0, "start")))
     if dotted(iterable.func) == "list" and len(given) == 1:
         return _sequence(given.positional[0], known)
     if dotted(iterable.func) == "reversed":
@@ -106,7 +121,7 @@ def _sequence(iterable: cst.BaseExpression, known: Value) -> _Sequence | str:
     return "the epochs are not a range"
 
 
-_ENDLESS = cst.UnaryOperation(cst.Minus(), cst.Integer("1"))
+ENDLESS = cst.UnaryOperation(cst.Minus(), cst.Integer("1"))
 
 
 def _range(call: cst.Call, bounds: Sequence[cst.BaseExpression]) -> _Sequence:
@@ -123,7 +138,7 @@ def _reversed(inner: cst.BaseExpression, known: Value) -> _Sequence | str:
         read = _sequence(inner, known)
         if isinstance(read, str) or not isinstance(read.value, cst.Subscript):
             return "the epochs are not a range"
-    last = cst.BinaryOperation(_ENDLESS, cst.Subtract(), module_attribute("current_epoch"))
+    last = cst.BinaryOperation(ENDLESS, cst.Subtract(), module_attribute("current_epoch"))
     return _Sequence(_length(inner), _item(inner, last))
 
 
@@ -154,8 +169,8 @@ def _is_number(arg: cst.Arg) -> bool:
 def _smaller(one: cst.BaseExpression, other: cst.BaseExpression) -> cst.BaseExpression:
     if isinstance(one, cst.Integer) and isinstance(other, cst.Integer):
         return min(one, other, key=lambda number: int(number.value))
-    if _ENDLESS in (one, other):
-        return other if one is _ENDLESS else one
+    if ENDLESS in (one, other):
+        return other if one is ENDLESS else one
     return cst.Call(cst.Name("min"), [cst.Arg(one), cst.Arg(other)])
 
 
@@ -181,5 +196,5 @@ def _while_head(test: cst.BaseExpression) -> EpochHead | str:
     if any(isinstance(node, cst.NamedExpr) for node in walk(test)):
         return "the epoch loop's test assigns a name"
     if isinstance(test, cst.Name) and test.value == "True":
-        return EpochHead(_ENDLESS)
-    return EpochHead(cst.IfExp(test=test, body=_ENDLESS, orelse=cst.Integer("0")), test=test)
+        return EpochHead(ENDLESS)
+    return EpochHead(cst.IfExp(test=test, body=ENDLESS, orelse=cst.Integer("0")), test=test)

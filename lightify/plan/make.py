@@ -21,7 +21,7 @@ from lightify.plan.closures import read_by_closures
 from lightify.plan.condition import laid_open
 from lightify.plan.counters import changes, set_once
 from lightify.plan.draft import Draft, Flatten
-from lightify.plan.epochs import EpochHead, epoch_head
+from lightify.plan.epochs import ENDLESS, EpochHead, epoch_head
 from lightify.plan.exits import (
     assigned_in_expressions,
     breaks_epochs,
@@ -111,31 +111,43 @@ def make_plans(tree: Tree, analysis: Analysis, settings: Settings, bare: Distrib
 
 
 def _plan_of(run: Run, tree: Tree, analysis: Analysis, settings: Settings, bare: Distribution | None) -> Plan | Refusal:
-    nest = open_nest(run, tree, analysis)
-    conditional = None if analysis.accelerated or bare is not None else laid_open(nest, tree)
-    if conditional is not None:
-        plan = _plan(tree, analysis, settings, conditional, bare)
-        if isinstance(plan, Plan) and plan.mode == "automatic":
-            return _with_adopted(plan, tree)
-        nest = open_nest(run, tree, analysis)
-    plan = _plan(tree, analysis, settings, nest, bare)
-    if isinstance(plan, Flatten) and plan.assigned:
-        nest = with_assignments(nest, plan.assigned) or nest
-        plan = _plan(tree, analysis, settings, nest, bare)
+    plan = _plan_apart(run, tree, analysis, settings, bare, uncounted=False)
+    if isinstance(plan, Flatten) and plan.uncounted:
+        other = _plan_apart(run, tree, analysis, settings, bare, uncounted=True)
+        plan = other if isinstance(other, Plan) else plan
     if isinstance(plan, Flatten):
         nest = open_nest(run, tree, analysis, flat=plan.reason)
         plan = _plan(tree, analysis, settings, nest, bare)
-    if isinstance(plan, Flatten):
-        return Refusal("LF220", plan.reason, plan.span or tree.span(nest.host_loop), plan.hint)
-    return _with_adopted(plan, tree)
-
-
-def _with_adopted(plan: Plan, tree: Tree) -> Plan | Refusal:
-    """The plan, where what it needs of other files can be had."""
+        if isinstance(plan, Flatten):
+            return Refusal("LF220", plan.reason, plan.span or tree.span(nest.host_loop), plan.hint)
     taken = adopted(plan.nest, tree)
     if isinstance(taken, Refusal):
         return taken
     return unreached(plan.nest, taken, tree) or plan
+
+
+def _plan_apart(
+    run: Run, tree: Tree, analysis: Analysis, settings: Settings, bare: Distribution | None, *, uncounted: bool
+) -> Plan | Flatten:
+    """The plan with epochs and batches taken apart: with the step laid open where that makes it the Trainer's."""
+    conditional = None
+    if not analysis.accelerated and bare is None:
+        conditional = laid_open(open_nest(run, tree, analysis, uncounted=uncounted), tree)
+    if conditional is not None:
+        plan = _plan_assigning(tree, analysis, settings, conditional, bare)
+        if isinstance(plan, Plan) and plan.mode == "automatic":
+            return plan
+    return _plan_assigning(tree, analysis, settings, open_nest(run, tree, analysis, uncounted=uncounted), bare)
+
+
+def _plan_assigning(
+    tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: Distribution | None
+) -> Plan | Flatten:
+    """The plan, with names that an expression assigns assigned before it where they outlive the batch."""
+    plan = _plan(tree, analysis, settings, nest, bare)
+    if isinstance(plan, Flatten) and plan.assigned:
+        return _plan(tree, analysis, settings, with_assignments(nest, plan.assigned) or nest, bare)
+    return plan
 
 
 def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: Distribution | None) -> Plan | Flatten:
@@ -153,8 +165,10 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
         return Flatten(head)
     outer = bare_loop(draft, nest.epoch_loop, nest.host) if nest.epoch_loop is not None else None
     epochs = epoch_head(asking_within(outer), set_once(draft)) if outer is not None else None
+    if nest.uncounted:
+        epochs = EpochHead(ENDLESS)
     if isinstance(epochs, str):
-        return Flatten(epochs)
+        return Flatten(epochs, uncounted=isinstance(outer, cst.For) and not outer.orelse and not draft.bars)
     if epochs is not None and changes(draft, epochs):
         return Flatten("the loops change what the epochs count with")
     problem = unsupported(draft)

@@ -12,6 +12,7 @@ from lightify.facts import Analysis
 from lightify.flow import exits_of, own_exits
 from lightify.frames import Frame, Item, Step, live_nodes
 from lightify.parse import Tree
+from lightify.plan.epochs import taken_one_by_one
 from lightify.plan.headers import asked_within
 from lightify.plan.reach import Skips, reach
 from lightify.plan.reachable import contains
@@ -34,6 +35,7 @@ class Nest:
         contexts: an epoch's start enters what its end leaves.
         skips: what an epoch leaves out when its start leaves it.
         returns: the function that holds the batch loop returns from it.
+        uncounted: each epoch takes its value when it starts, or ends the run.
         conditional: a condition around the step was read as an early end of the batch's step.
         joint: the statement of the body from which on it runs for batches without a step, too.
     """
@@ -53,6 +55,7 @@ class Nest:
     contexts: bool = False
     skips: Skips = ""
     returns: bool = False
+    uncounted: bool = False
     conditional: bool = False
     joint: cst.BaseStatement | None = None
 
@@ -62,10 +65,11 @@ class Nest:
         return self.epoch_loop or self.batch_loop
 
 
-def open_nest(run: Run, tree: Tree, analysis: Analysis, flat: str = "") -> Nest:
+def open_nest(run: Run, tree: Tree, analysis: Analysis, flat: str = "", *, uncounted: bool = False) -> Nest:
     """Opens the loops of a run.
 
     Args:
+        uncounted: the epochs are taken one by one, each when it starts.
         flat: why the two loops can't be taken apart: the outer one is then the only loop.
     """
     loops, notes = run.loops, [flat] if flat else []
@@ -77,7 +81,7 @@ def open_nest(run: Run, tree: Tree, analysis: Analysis, flat: str = "") -> Nest:
         outer = number - 1
         while outer > 0 and _is_phases(loops[outer]):
             outer -= 1
-        nest = _open_nest(loops[outer], loops[number], run.sites, tree, module)
+        nest = _open_nest(loops[outer], loops[number], run.sites, tree, module, uncounted)
         if isinstance(nest, Nest):
             return nest
         notes.append(nest)
@@ -118,9 +122,14 @@ def _frame_of(node: cst.CSTNode, tree: Tree, module: Frame) -> Frame:
     return frame
 
 
-def _open_nest(epoch_loop: Loop, batch_loop: Loop, sites: Sequence[cst.Call], tree: Tree, module: Frame) -> Nest | str:
+def _open_nest(
+    epoch_loop: Loop, batch_loop: Loop, sites: Sequence[cst.Call], tree: Tree, module: Frame, uncounted: bool
+) -> Nest | str:
     host = _frame_of(epoch_loop, tree, module)
     passes, passed = _statements(epoch_loop)
+    if uncounted:
+        drawn = taken_one_by_one(epoch_loop, host)
+        passes, passed = [*drawn, *passes], dict.fromkeys(drawn, epoch_loop)
     found = reach([Item(node, host) for node in passes], batch_loop, tree, module)
     if isinstance(found, str):
         return found
@@ -157,6 +166,7 @@ def _open_nest(epoch_loop: Loop, batch_loop: Loop, sites: Sequence[cst.Call], tr
         tuple(sites),
         origins={**passed, **asked, **found.origins, **(ending.origins if ending is not None else {})},
         returns=ending is not None,
+        uncounted=uncounted,
         contexts=found.contexts,
         skips="epoch" if left else found.skips,
     )

@@ -10,7 +10,7 @@ import libcst as cst
 from lightify.frames import Item, Step, Variable, live_nodes
 from lightify.plan.nest import Nest
 from lightify.plan.within import evaluated_first
-from lightify.query import block, map_children, small
+from lightify.query import block, map_children, small, walk
 
 
 def with_assignments(nest: Nest, names: Collection[Variable]) -> Nest | None:
@@ -55,11 +55,27 @@ class _Split:
             self.origins[assign] = small(node) or node
             before.append(cst.SimpleStatementLine([assign]))
             current = _put(current, walrus, walrus.target)
+        while (inner := self._second(current)) is not None:
+            body = cst.IndentedBlock(self._statements(inner))
+            current = current.with_changes(test=current.test.left, body=body)  # type: ignore[attr-defined]
         if isinstance(current, (cst.If, cst.For, cst.While, cst.With, cst.Try)):
             current = map_children(current, self._part)
         if current is not node:
             self.origins[small(current) or current] = small(node) or node
         return [*before, current]  # type: ignore[list-item]
+
+    def _second(self, node: cst.CSTNode) -> cst.If | None:
+        """The `if b` within `if a`, for an `if a and b` that assigns in b."""
+        test = node.test if isinstance(node, cst.If) and node.orelse is None else None
+        if not isinstance(node, cst.If) or not isinstance(test, cst.BooleanOperation):
+            return None
+        if not isinstance(test.operator, cst.And):
+            return None
+        if not any(self._is_meant(part) for part in walk(test.right)):
+            return None
+        inner = cst.If(test.right, node.body)
+        self.origins[inner] = node
+        return inner
 
     def _part(self, node: cst.CSTNode) -> cst.CSTNode:
         if isinstance(node, cst.IndentedBlock):

@@ -126,6 +126,9 @@ def test_a_name_assigned_in_an_expression_is_assigned_before_it() -> None:
     )
     step = methods(converted(text).text)["training_step"]
     assert "self.low = loss.item()\nif self.low < 1:\n    self.last = self.low\n    print('low', self.last)" in step
+    second = script(f"{STEP}\nif low is None and (low := loss.item()) < 1:\n    print('low')", before="low = None\n")
+    step = methods(converted(second).text)["training_step"]
+    assert "if self.low is None:\n    self.low = loss.item()\n    if self.low < 1:\n        print('low')" in step
     inside = script(f"{STEP}\nif (low := loss.item()) < 1:\n    shown.append(low)", before="shown = []\n")
     assert "if (low := loss.item()) < 1:" in methods(converted(inside).text)["training_step"]
 
@@ -143,14 +146,20 @@ def test_what_hides_the_module_cannot_read_what_it_keeps(made: str) -> None:
     assert "of its own, and epoch is kept by the module" in done.refusals[0].message
 
 
-def test_a_while_that_fetches_its_batch_in_its_test_is_refused() -> None:
-    loop = f"for _ in range(1):\n    batch = iter(train_loader)\nwhile (pair := next(batch, None)) is not None:\n    x, y = pair\n{indent(STEP, '    ')}"
+def test_a_while_that_fetches_its_batch_in_its_test_asks_within_the_step() -> None:
+    loop = (
+        "for _ in range(1):\n    batch = iter(train_loader)\nwhile (pair := next(batch, None)) is not None:\n"
+        f"    x, y = pair\n{indent(STEP, '    ')}"
+    )
     done = converted(script("pass", after=loop, epochs="if True:", batches="if True:"))
-    assert done.text is None
-    assert "the loop's head assigns a name" in done.refusals[0].message
+    assert done.mode == "automatic"
+    step = methods(done.text)["training_step"]
+    assert step.startswith("if (pair := next(batch, None)) is None:\n    self.pass_ended = True\n    return None\n")
+    otherwise = converted(script("pass", after=f"{loop}\nelse:\n    print(1)", epochs="if True:", batches="if True:"))
+    assert "the loop's head assigns a name" in otherwise.refusals[0].message
 
 
 def test_a_name_assigned_only_sometimes_cannot_be_an_attribute() -> None:
-    done = converted(script(f"{STEP}\nif epoch and (low := loss.item()) < 1:\n    print('low')", after="print(low)"))
+    done = converted(script(f"{STEP}\nif epoch or (low := loss.item()) < 1:\n    print('low')", after="print(low)"))
     assert done.text is None
     assert "(low := loss.item()) assigns what outlives the batch" in done.refusals[0].message

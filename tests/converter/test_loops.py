@@ -75,10 +75,11 @@ UNCOUNTED = {
 
 
 @pytest.mark.parametrize("epochs", UNCOUNTED.values(), ids=UNCOUNTED)
-def test_other_epochs_are_not_counted(epochs: str) -> None:
+def test_other_epochs_are_taken_one_by_one(epochs: str) -> None:
     before = "rates = [0.1, 0.2]\ndef draw():\n    yield 0.1\n\n"
     done = converted(script(epochs=epochs, end="if len(rates) < 3:\n    rates.append(0.3)", before=before))
-    assert done.text is None or "max_epochs=1," in done.text
+    assert done.mode == "automatic" and "max_epochs=-1," in (done.text or "")
+    assert "in self.epoch_values:\n    break\nelse:\n" in methods(done.text)["on_train_epoch_start"]
 
 
 BATCHES = {

@@ -69,11 +69,15 @@ MANUAL = {
         script(end="print(model[0].weight.grad.norm())"),
         "gradients are read or written by the script itself",
     ),
-    "an epoch loop over a list": (script(epochs="for lr in iter((0.1, 0.2)):"), "the epochs are not a range"),
+    "epochs of a generator, with an else": (
+        script(epochs="for lr in iter((0.1, 0.2)):", after="else:\n    print(lr)"),
+        "the epochs are not a range",
+    ),
 }
 
 AUTOMATIC = {
     "an epoch loop by while": script(epochs="while epoch < 3:", before="epoch = 0\n", end="epoch += 1"),
+    "epochs of a generator": script(epochs="for lr in iter((0.1, 0.2)):", end="print(lr)"),
     "zeroed before the forward": script(f"optimizer.zero_grad()\n{FORWARD}\nloss.backward()\noptimizer.step()"),
     "zeroed right before backward": script(),
     "zeroed after the step": script(f"{FORWARD}\nloss.backward()\noptimizer.step()\noptimizer.zero_grad()"),

@@ -98,6 +98,28 @@ SHAPES = {
         ),
         ("on_train_epoch_start", "lr = rates[self.current_epoch]"),
     ),
+    "epochs that nobody counts": (
+        epochs(f"{BATCHES}print(name)", "for name in iter('abc'):"),
+        (
+            "on_train_epoch_start",
+            "if self.current_epoch == 0:\n    self.epoch_values = iter(iter('abc'))\n"
+            "for self.name in self.epoch_values:\n    break\nelse:\n    self.pass_skipped = True\n"
+            "    self.trainer.should_stop = True\n    return",
+        ),
+    ),
+    "epochs that a test counts": (
+        epochs(f"{BATCHES}print(n)", "while (n := n + 1) < 4:", "n = 0\n"),
+        ("on_train_epoch_start", "self.n = self.n + 1\nif not self.n < 4:\n    self.pass_skipped = True"),
+    ),
+    "batches that a test takes": (
+        epochs(
+            f"batches = iter(train_loader)\nwhile (batch := next(batches, None)) is not None:\n    x, y = batch\n{indent(STEP, '    ')}"
+        ),
+        (
+            "training_step",
+            "if (batch := next(self.batches, None)) is None:\n    self.pass_ended = True\n    return None",
+        ),
+    ),
     "an argument": (
         epochs(f"losses.append({CALL})", before="losses = []\n"),
         ("on_train_epoch_end", "losses.append(self.total / len(train_loader))"),
