@@ -11,8 +11,8 @@ from lightify.flow import exits_of, expression_usage, usage
 from lightify.frames import Binding, Field, Frame, Item, Step, Variable
 from lightify.ledger import Fate
 from lightify.plan.draft import Draft
-from lightify.plan.metrics import LOGGED, labels, log_call, log_statement, logs, metrics_of, printed
-from lightify.plan.samples import batch_size, counts_batches, counts_samples
+from lightify.plan.metrics import LOGGED, formatted, labels, log_call, log_statement, logs, metrics_of, printed
+from lightify.plan.samples import batch_size, counts_batches, counts_samples, is_number, never_zero
 from lightify.plan.types import FateNote, Local
 from lightify.query import block, children, code, dotted, method_call, module_attribute, small, target_names, walk
 
@@ -68,12 +68,14 @@ class _Ends:
 
     Attributes:
         means: variables that hold one; names: what each is logged as.
+        numbers: sums whose means are shown as one number.
         uses: the statements that only make or show means, and the sums that they need.
     """
 
     means: dict[Variable, _Mean] = field(default_factory=dict)
     names: dict[tuple[Variable, str], tuple[str, _Mean]] = field(default_factory=dict)
     uses: dict[Step, set[Variable]] = field(default_factory=dict)
+    numbers: set[Variable] = field(default_factory=set)
 
 
 def log_averages(draft: Draft, one: Pass) -> dict[Step, tuple[Step, ...]]:
@@ -92,12 +94,21 @@ def log_averages(draft: Draft, one: Pass) -> dict[Step, tuple[Step, ...]]:
             kept |= usage([step]).reads
     useful = {variable for _, mean in ends.names.values() for variable in mean.involved}
     gone = useful - kept
+    for mean in [*ends.means.values(), *(mean for _, mean in ends.names.values())]:
+        if not _is_number(draft, one, ends, mean):
+            gone -= mean.involved
     for variable in kept & ends.means.keys():
         gone -= ends.means[variable].involved
     while stuck := [used for used in ends.uses.values() if used - gone and used & gone]:
         gone = gone.difference(*stuck)
     logged = _named(draft, one, ends, gone)
     return _replacements(draft, one, sums, ends, gone, logged) if logged else {}
+
+
+def _is_number(draft: Draft, one: Pass, ends: _Ends, mean: _Mean) -> bool:
+    """True when a mean is one number: what is logged has to be."""
+    total = mean.total
+    return total.variable in ends.numbers or is_number(draft, one.body, total.value, total.step.frame)
 
 
 def replaced(steps: Sequence[Step], new: Mapping[Step, tuple[Step, ...]]) -> tuple[Step, ...]:
@@ -123,7 +134,7 @@ def _named(draft: Draft, one: Pass, ends: _Ends, gone: set[Variable]) -> list[tu
 
 def _prints(draft: Draft, step: Item) -> list[cst.Call]:
     lines = [node for node in walk(step.node) if isinstance(node, cst.SimpleStatementLine)]
-    return [call for line in lines if (call := printed(line, draft.tree)) is not None]
+    return [call for line in lines if (call := printed(line, step.frame, draft.kinds)) is not None]
 
 
 def _sums(one: Pass) -> dict[Variable, _Sum]:
@@ -159,7 +170,7 @@ def _shows_sums(draft: Draft, step: Step, sums: dict[Variable, _Sum]) -> bool:
     node = step.node
     guarded = isinstance(node, cst.If) and node.orelse is None
     inside = block(node.body) if guarded else [node]  # type: ignore[attr-defined]
-    return all(printed(line, draft.tree) is not None for line in inside)
+    return all(printed(line, step.frame, draft.kinds) is not None for line in inside)
 
 
 # -- what the end of a pass does ----------------------------------------------------------------------------------
@@ -171,7 +182,7 @@ def _read(draft: Draft, one: Pass, sums: dict[Variable, _Sum], ends: _Ends, step
         target, value, frame, inner = step.target, step.value, step.value_frame, None
     else:
         inner, frame = small(step.node), step.frame
-        call = printed(step.node, draft.tree) or log_call(step.node)
+        call = printed(step.node, frame, draft.kinds) or log_call(step.node)
         if call is not None:
             _read_print(draft, one, sums, ends, step, call)
             return
@@ -195,6 +206,9 @@ def _read(draft: Draft, one: Pass, sums: dict[Variable, _Sum], ends: _Ends, step
 def _read_print(draft: Draft, one: Pass, sums: dict[Variable, _Sum], ends: _Ends, step: Item, call: cst.Call) -> None:
     used: set[Variable] = set()
     known = labels(call)
+    numbers = [*formatted(call), *(call.args[1].value for _ in filter(None, [log_call(step.node)]))]
+    shown = (_mean(draft, one, sums, ends, node, step.frame) for node in numbers)
+    ends.numbers |= {mean.total.variable for mean in shown if mean is not None}
     stack: list[cst.CSTNode] = [call]
     while stack:
         node = stack.pop()
@@ -255,6 +269,8 @@ def _mean(
         return None
     if not size or not _known_at(one, total, size):
         return None
+    if not (_weighted(total.value, size) or never_zero(one.body, cst.parse_expression(size), total.step.frame)):
+        return None  # a batch without samples has no mean
     return _Mean(total, size, scale, frozenset(involved))
 
 
@@ -300,7 +316,7 @@ def _replacements(
     monitored = draft.monitored & set(logs(one.after))
     for step, used in ends.uses.items():
         if used <= gone:
-            call = printed(step.node, draft.tree) if isinstance(step, Item) else None
+            call = printed(step.node, step.frame, draft.kinds) if isinstance(step, Item) else None
             if call is not None:
                 draft.steps_away.append(LOGGED)
             others = metrics_of(call, step.frame, draft.kinds) if call is not None and isinstance(step, Item) else ()
@@ -333,12 +349,8 @@ def _log(draft: Draft, name: str, mean: _Mean, training: bool) -> list[cst.BaseS
     value, size = _plain(mean.total.value), mean.size
     if size == "1":
         shown = _operand(value) if mean.scale else code(value)
-    elif (
-        isinstance(value, cst.BinaryOperation)
-        and isinstance(value.operator, cst.Multiply)
-        and code(value.right) == size
-    ):
-        shown = code(_plain(value.left))
+    elif _weighted(value, size):
+        shown = code(_plain(value.left))  # type: ignore[attr-defined]
     else:
         shown = f"{_operand(value)} / {size}"
     options = "on_step=False, on_epoch=True, " if training else ""
@@ -352,6 +364,13 @@ def _log(draft: Draft, name: str, mean: _Mean, training: bool) -> list[cst.BaseS
     call = cst.parse_expression(f'f("{name}", {shown}, {rest})')
     assert isinstance(call, cst.Call)
     return [*lines, cst.SimpleStatementLine([cst.Expr(call.with_changes(func=module_attribute("log")))])]
+
+
+def _weighted(value: cst.CSTNode, size: str) -> bool:
+    """True for `mean * size`."""
+    value = _plain(value)
+    multiplies = isinstance(value, cst.BinaryOperation) and isinstance(value.operator, cst.Multiply)
+    return multiplies and code(value.right) == size  # type: ignore[attr-defined]
 
 
 def _invented(draft: Draft, name: str) -> str:

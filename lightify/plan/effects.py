@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from collections.abc import Callable
 from functools import lru_cache
 
 import libcst as cst
@@ -36,6 +37,16 @@ _CALM_METHODS = frozenset(
 )
 #: Calm where it stands in the loop, but it may do something to a network where a function does it.
 _ACTS = frozenset(("step", "update", "train", "cuda", "to", "half", "double", "close"))
+#: Calm, but what it was called on is another thing then.
+_CHANGES = frozenset(
+    "append extend step write flush update train close set_description set_postfix add_scalar info".split()  # noqa: SIM905
+)
+#: Methods that only tell something, beside the calm ones.
+_TELLS = frozenset(
+    """get_last_lr get_lr isoformat count index upper lower title capitalize ljust rjust center zfill replace rstrip
+    lstrip norm round floor timestamp memory_allocated max_memory_allocated memory_reserved asctime ctime now
+    state_dict parameters is_available""".split()  # noqa: SIM905, a list of words
+)
 _BUILTINS = frozenset(dir(builtins))
 
 
@@ -56,6 +67,28 @@ def _draws_nothing(call: cst.Call, frame: Frame, tree: Tree) -> bool:
         return False
     definition = tree.functions.get(meaning.name) or tree.classes.get(meaning.name)
     return definition is not None and is_calm(definition, tree)
+
+
+def only_computes(node: cst.CSTNode, frame: Frame, tree: Tree, known: Callable[[cst.Call], bool]) -> bool:
+    """True for an expression that nobody misses once its value is not wanted: it draws, runs and changes nothing.
+
+    Args:
+        known: calls of the expression that are known to be such.
+    """
+    if any(isinstance(part, (cst.NamedExpr, cst.Await, cst.Yield)) for part in walk(node)):
+        return False
+    calls = [part for part in walk(node) if isinstance(part, cst.Call)]
+    return all(known(call) or _only_computes(call, frame, tree) for call in calls)
+
+
+def _only_computes(call: cst.Call, frame: Frame, tree: Tree) -> bool:
+    used = method_call(call)
+    if used is None or isinstance(call.func, cst.Name) or tree.qualified(call.func) in _CALM:
+        return _draws_nothing(call, frame, tree)
+    own = tree.methods.get(used[1], ())
+    if own:
+        return all(is_calm(method, tree) for method in own)
+    return used[1] in (_CALM_METHODS - _CHANGES) | _TELLS
 
 
 @lru_cache(maxsize=512)

@@ -21,7 +21,7 @@ from lightify.plan.evaluation import uses_modules
 from lightify.plan.headers import BatchHead
 from lightify.plan.homes import Homes
 from lightify.plan.keepers import keep_best
-from lightify.plan.metrics import LOGGED, Metric, log_statement, logs, metrics_of, printed
+from lightify.plan.metrics import LOGGED, PROGRESS, Metric, log_statement, logs, metrics_of, printed
 from lightify.plan.nest import Nest
 from lightify.plan.options import device_text
 from lightify.plan.types import (
@@ -82,7 +82,8 @@ def strippable(draft: Draft, body: Sequence[Step], batch: set[Variable]) -> bool
         return True
     if draft.settings.style == "faithful" or not used or stays_on_cpu(body, batch, draft):
         return False
-    draft.steps_away.append("the Trainer moves whole batches to its device")
+    if device_text(draft) != '"cpu"':
+        draft.steps_away.append("the Trainer moves whole batches to its device")
     return True
 
 
@@ -148,7 +149,7 @@ def in_place(
     new: list[cst.BaseStatement] = []
     logged = False
     for node in inside:
-        call = printed(node, draft.tree)
+        call = printed(node, step.frame, draft.kinds)
         metrics = metrics_of(call, step.frame, draft.kinds) if call is not None else ()
         metrics = tuple(m for m in metrics if m.variable not in draft.averaged)
         gone = call is not None and bool(expression_usage(call, step.frame).reads & draft.averaged)
@@ -165,6 +166,7 @@ def in_place(
         new.extend(in_place_of(node, [log_statement(m) for m in metrics]))
     if not logged:
         return [step.node]
+    draft.steps_away.append(PROGRESS)
     logs = [node for node in new if node not in inside]
     rest = [node for node in new if node in inside]
     values = {v for node in logs for v in usage([Item(node, step.frame)]).reads if v in written}
@@ -195,8 +197,23 @@ def logs_every(draft: Draft, test: cst.BaseExpression, frame: Frame, index: Vari
     nest = draft.nest
     reads = expression_usage(left.right, frame).reads
     changes = reads & usage((*nest.epoch_start, *nest.body, *nest.epoch_end)).writes
-    if index in expression_usage(left.left, frame).reads and not changes and in_host(draft, left.right, frame):
+    counts = index in expression_usage(left.left, frame).reads and is_whole(draft, left.right, frame)
+    if counts and not changes and in_host(draft, left.right, frame):
         draft.options.append(TrainerOption("log_every_n_steps", left.right, frame))
+
+
+def is_whole(draft: Draft, node: cst.CSTNode, frame: Frame, depth: int = 0) -> bool:
+    """False for what divides, or has a part that may be no whole number, as far as the host's assignments tell."""
+    if any(isinstance(part, (cst.Float, cst.Divide)) for part in walk(node)):
+        return False
+    values = [
+        inner.value
+        for item in draft.around.before
+        if usage([item]).writes & expression_usage(node, frame).reads
+        and isinstance(inner := small(item.node), cst.Assign)
+        and not isinstance(inner.value, cst.Call)
+    ]
+    return depth > 3 or all(is_whole(draft, value, draft.nest.host, depth + 1) for value in values)
 
 
 def shows_only(
@@ -251,7 +268,8 @@ def with_summaries(draft: Draft, hook: Hook) -> Hook:
     names: set[str] = set()
     logged = draft.monitored & set(logs(hook.steps))
     for step in hook.steps:
-        call = printed(step.node, draft.tree) if isinstance(step, Item) and draft.nest.epoch_loop is not None else None
+        shows = isinstance(step, Item) and draft.nest.epoch_loop is not None
+        call = printed(step.node, step.frame, draft.kinds) if shows else None  # type: ignore[union-attr]
         metrics = metrics_of(call, step.frame, draft.kinds) if call is not None and isinstance(step, Item) else ()
         metrics = tuple(m for m in metrics if m.name not in names)
         if not (metrics and draft.settings.style == "idiomatic"):

@@ -78,7 +78,8 @@ def _best(draft: Draft, nest: Nest, step: Step) -> _Best | None:
         others = [one for one in (*nest.epoch_start, *nest.body, *nest.epoch_end) if one is not step]
         outside = best in usage(others).writes or isinstance(best, Field) or metric.name != left.value
         if len(updates) == 1 and not outside and not _shown(draft, nest, left.value):
-            kept = tuple(line for line in block(node.body) if line not in updates and printed(line, draft.tree) is None)
+            lines = (line for line in block(node.body) if line not in updates)
+            kept = tuple(line for line in lines if printed(line, step.frame, draft.kinds) is None)
             return _Best(step, node, metric, best, mode, updates[0], kept)
     return None
 
@@ -98,7 +99,7 @@ def _shown(draft: Draft, nest: Nest, name: str) -> bool:
     for step in (*nest.body, *nest.epoch_end):
         inside = isinstance(step, Item) and (step in nest.body or isinstance(step.node, (cst.With, cst.For)))
         for line in walk(step.node) if inside else ():  # type: ignore[union-attr]
-            call = printed(line, draft.tree) if isinstance(line, cst.SimpleStatementLine) else None
+            call = printed(line, step.frame, draft.kinds) if isinstance(line, cst.SimpleStatementLine) else None  # type: ignore[union-attr]
             if call is not None and any(m.name == name for m in metrics_of(call, step.frame, draft.kinds)):  # type: ignore[union-attr]
                 return True
     return False
@@ -276,7 +277,7 @@ def _patience(draft: Draft, nest: Nest, found: _Best, later: tuple[Step, ...]) -
     frame, orelse = found.step.frame, found.node.orelse
     if later or not isinstance(orelse, cst.Else):
         return None
-    lines = [line for line in block(orelse.body) if printed(line, draft.tree) is None]
+    lines = [line for line in block(orelse.body) if printed(line, frame, draft.kinds) is None]
     grows = small(lines[0]) if len(lines) == 2 else None
     end = lines[1] if len(lines) == 2 else None
     if not isinstance(grows, cst.AugAssign) or not isinstance(grows.operator, cst.AddAssign):
@@ -284,7 +285,7 @@ def _patience(draft: Draft, nest: Nest, found: _Best, later: tuple[Step, ...]) -
     if code(grows.value) != "1" or not isinstance(end, cst.If) or end.orelse is not None:
         return None
     wait, test = draft.kinds.variable(grows.target, frame), end.test
-    leaving = [line for line in block(end.body) if printed(line, draft.tree) is None]
+    leaving = [line for line in block(end.body) if printed(line, frame, draft.kinds) is None]
     if wait is None or isinstance(wait, Field) or len(leaving) != 1 or not isinstance(small(leaving[0]), cst.Break):
         return None
     if not isinstance(test, cst.Comparison) or len(test.comparisons) != 1:

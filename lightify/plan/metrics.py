@@ -10,7 +10,7 @@ from typing import NamedTuple
 import libcst as cst
 
 from lightify.frames import Frame, Item, Step, Variable
-from lightify.parse import Tree
+from lightify.plan.effects import only_computes
 from lightify.plan.kinds import Kinds
 from lightify.query import MODULE_SELF, dotted, expression_of, method_call, module_attribute, small, walk
 
@@ -23,16 +23,25 @@ class Metric:
     variable: Variable
 
 
+_FLOATS = ("f", "e", "g")
 LOGGED = "summaries are logged, not printed"
+PROGRESS = "progress within an epoch is logged, not printed"
 
 
-def printed(node: cst.CSTNode, tree: Tree) -> cst.Call | None:
-    """The call of a statement that only prints."""
+def printed(node: cst.CSTNode, frame: Frame, kinds: Kinds) -> cst.Call | None:
+    """The call of a statement that only prints: what it prints draws, runs and changes nothing."""
     inner = small(node)
     call = inner.value if isinstance(inner, cst.Expr) else None
-    if not isinstance(call, cst.Call):
+    if not isinstance(call, cst.Call) or dotted(call.func) not in ("print", "sys.stdout.write", "tqdm.write"):
         return None
-    return call if dotted(call.func) in ("print", "sys.stdout.write", "tqdm.write") else None
+    files = [arg.value for arg in call.args if arg.keyword is not None and arg.keyword.value == "file"]
+    shows = all(dotted(file) in ("sys.stdout", "sys.stderr") for file in files)
+
+    def known(part: cst.Call) -> bool:
+        criterion = kinds.variable(part.func, frame)
+        return part is call or (criterion is not None and kinds.is_loss(criterion))
+
+    return call if shows and only_computes(call, frame, kinds.tree, known) else None
 
 
 def metrics_of(call: cst.Call, frame: Frame, kinds: Kinds) -> tuple[Metric, ...]:
@@ -49,13 +58,26 @@ def metrics_of(call: cst.Call, frame: Frame, kinds: Kinds) -> tuple[Metric, ...]
         if isinstance(part, cst.Call) and used is not None and used[1] == "item" and not part.args:
             add(used[0])
         elif isinstance(part, cst.FormattedStringExpression):
-            if _spec(part)[-1:] in ("f", "e", "g"):
+            if _spec(part)[-1:] in _FLOATS:
                 add(part.expression)
         elif not isinstance(part, cst.FormattedString):
             for slot in _slots(part):
-                if slot.spec[-1:] in ("f", "e", "g"):
+                if slot.spec[-1:] in _FLOATS:
                     add(slot.value)
     return tuple(found.values())
+
+
+def formatted(call: cst.Call) -> Iterator[cst.BaseExpression]:
+    """What a print shows as one number: by a float format, or by `x.item()` and `float(x)`."""
+    for part in walk(call):
+        for slot in _slots(part):
+            if slot.spec[-1:] in _FLOATS:
+                yield slot.value
+        used = method_call(part)
+        if isinstance(part, cst.Call) and used is not None and used[1] == "item" and not part.args:
+            yield used[0]
+        elif isinstance(part, cst.Call) and dotted(part.func) in ("float", "math.exp", "math.sqrt"):
+            yield part.args[0].value
 
 
 #: Words for what training scripts measure; the last one before a number in a text names it.

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import libcst as cst
 
+from lightify.calls import callee
 from lightify.facts import Analysis, Kind
-from lightify.flow import expression_usage, usage
+from lightify.flow import exits_of, expression_usage, usage
 from lightify.frames import Frame, Item, Step, Variable
 from lightify.ledger import Fate
 from lightify.plan.batches import in_host
-from lightify.plan.constructions import construction
+from lightify.plan.constructions import construction, scope_nodes
 from lightify.plan.draft import Draft
 from lightify.plan.kinds import Kinds
 from lightify.plan.mode import Automatic, automatic
@@ -77,7 +79,9 @@ def mixed_precision(draft: Draft) -> None:
     if len(kinds) != 1:
         return
     mixed = next(iter(kinds))
-    scaled = _scaled(draft)
+    scaled, needs = _scaled(draft), _needs(draft, mixed)
+    if needs is None or _evaluation_decides(draft):
+        return
     if isinstance(scaled, str) or (scaled is None and mixed.precision == "16-mixed") or not _fits(draft, mixed):
         return
     built = _scaler_made(draft, scaled.scaler, mixed) if scaled is not None else None
@@ -97,27 +101,27 @@ def mixed_precision(draft: Draft) -> None:
     ran = [*((step.node, step.frame) for step in outside), (read.loss, read.loss_frame)]
     if any(_runs_network(node, frame, draft.kinds) for node, frame in ran):
         return
+    later = plain.nest.body[min(contexts) :]
+    loose = read.loss not in inside and any(isinstance(part, cst.Call) for part in walk(read.loss))
+    if loose or any(step in later and _computes(step) for step in outside):
+        return  # the loss is of another type outside
     if built is not None:
         draft.removed.add(built)
         plain.fates[built] = _NOTE
     draft.nest, draft.analysis, draft.mixed = plain.nest, plain.analysis, mixed
     draft.fates.update(plain.fates)
     draft.stripped.origins.update(plain.origins)
-    text = f'"{mixed.precision}"'
-    value = f'{text} if {mixed.enabled} else "32-true"' if mixed.enabled else text
+    text, conditions = f'"{mixed.precision}"', [*filter(None, [mixed.enabled]), *needs]
+    value = f'{text} if {" and ".join(conditions)} else "32-true"' if conditions else text
     draft.options.append(TrainerOption("precision", value))
-    later = plain.nest.body[min(contexts) :]
     unmoved = [s for s in read.after if isinstance(s, Item) and not touches_weights(s, draft.kinds, tree)]
-    widened = any(step in later and _computes(step) for step in (*outside, *unmoved))
-    draft.steps_away.extend(_departures(mixed, scaled, widened))
+    draft.steps_away.extend(_departures(mixed, scaled, any(step in later and _computes(step) for step in unmoved)))
 
 
 def _departures(mixed: Mixed, scaled: _Scaled | None, widened: bool) -> list[str]:
     found = [f"mixed precision is the Trainer's ({mixed.precision})"]
     if scaled is not None and mixed.precision == "bf16-mixed":
         found.append("the Trainer does not scale the loss, which bfloat16 does not need")
-    if mixed.device == "cuda":
-        found.append("without a GPU the Trainer computes in bfloat16, where the script did in float32")
     if widened:
         found.append("what the batch computed outside of autocast is computed under it")
     return found
@@ -231,6 +235,54 @@ def _enabled(draft: Draft, node: cst.BaseExpression | None, frame: Frame) -> str
 def _fits(draft: Draft, mixed: Mixed) -> bool:
     """True when the Trainer trains where the context takes effect."""
     return mixed.device in ("", "cuda") or (mixed.device == "cpu" and device_text(draft) == '"cpu"')
+
+
+def _needs(draft: Draft, mixed: Mixed) -> list[str] | None:
+    """What has to be said beside the script's own condition: without a GPU, a context for one does nothing.
+
+    None when that can't be said.
+    """
+    place, on_gpu = device_text(draft), re.search(r"\.cuda\(|(to|device)\([\"']cuda", draft.tree.text)
+    if mixed.device != "cuda" or (place is None and on_gpu):
+        return []  # the script needs its GPU
+    if place == '"cpu"' or draft.tree.imports.get("torch") != "torch":
+        return None
+    owner = draft.nest.host.function or draft.tree.scope
+    values = [
+        code(node.value)
+        for node in scope_nodes(owner)
+        if isinstance(node, cst.Assign) and mixed.enabled in [code(target.target) for target in node.targets]
+    ]
+    said = len(values) == 1 and ("cuda.is_available()" in values[0] or ".type == " in values[0])
+    return [] if said else ["torch.cuda.is_available()"]
+
+
+def _evaluation_decides(draft: Draft) -> bool:
+    """True when what the script computes in full precision after its batches decides how the training goes on."""
+    nest = draft.nest
+    end = [step for step in nest.epoch_end if isinstance(step, Item)]
+    runs = [step for step in end if _runs_network(step.node, step.frame, draft.kinds)]
+    if all(_is_mixed(draft, step) for step in runs):
+        return False
+    made = usage(nest.epoch_end).writes
+    loads = "load_state_dict" in draft.tree.text
+    for step in end:
+        used = method_call(expression_of(step.node))
+        steps = used is not None and used[1] == "step" and draft.kinds.kind(used[0], step.frame) is Kind.SCHEDULER
+        if any(True for _ in exits_of(step.node)) or (steps and expression_of(step.node).args):  # type: ignore[union-attr]
+            return True
+        kept = loads and any(word in code(step.node) for word in ("state_dict", "deepcopy", "torch.save"))
+        if kept and isinstance(step.node, cst.If) and expression_usage(step.node.test, step.frame).reads & made:
+            return True
+    return bool(made & usage((*nest.epoch_start, *nest.body)).exposed)
+
+
+def _is_mixed(draft: Draft, step: Item) -> bool:
+    """True when a step, or a function that it calls, computes in mixed precision."""
+    calls = [node for node in walk(step.node) if isinstance(node, cst.Call)]
+    functions = [found[0] for call in calls if (found := callee(call, step.frame, draft.tree)) is not None]
+    inside = [node for root in (step.node, *functions) for node in walk(root) if isinstance(node, cst.Call)]
+    return any(draft.tree.qualified(call.func) in _CONTEXTS for call in inside)
 
 
 def _scaled(draft: Draft) -> _Scaled | str | None:

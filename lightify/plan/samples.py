@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import libcst as cst
 
 from lightify.facts import Kind
-from lightify.frames import Frame, Item, Step, Variable
+from lightify.flow import usage
+from lightify.frames import Binding, Expression, Frame, Item, Step, Variable
 from lightify.plan.batches import in_host
 from lightify.plan.constructions import construction
 from lightify.plan.draft import Draft
-from lightify.query import arguments, code, dotted, method_call, walk
+from lightify.query import arguments, code, dotted, expression_of, method_call, small, walk
 
 #: Samplers that visit each sample once.
 _EACH_SAMPLE = {"Sampler", "DistributedSampler", "RandomSampler", "SequentialSampler"}
@@ -73,6 +74,77 @@ def batch_size(draft: Draft, body: Sequence[Step], batch: set[Variable], frame: 
                     if isinstance(given, cst.Name) and draft.kinds.variable(given, frame) in batch:
                         return f"len({given.value})"
     return ""
+
+
+def is_number(draft: Draft, body: Sequence[Step], node: cst.CSTNode, frame: Frame, depth: int = 0) -> bool:
+    """True for an expression of a batch that has one value: a loss, a count, `x.item()`, `x.sum()`."""
+
+    def number(part: cst.CSTNode) -> bool:
+        return depth < 6 and is_number(draft, body, part, frame, depth + 1)
+
+    if isinstance(node, (cst.Integer, cst.Float)) or _size_of(node) is not None:
+        return True
+    if isinstance(node, cst.BinaryOperation):
+        return number(node.left) and number(node.right)
+    if isinstance(node, cst.Attribute) and node.attr.value == "data":
+        return number(node.value)
+    if isinstance(node, cst.Name):
+        meaning = frame.resolve(node.value)
+        if isinstance(meaning, Expression):
+            return depth < 6 and is_number(draft, body, meaning.node, meaning.frame, depth + 1)
+        return meaning in _reduced(body) or any(
+            depth < 6 and is_number(draft, body, value, place, depth + 1) for value, place in _values(body, meaning)
+        )
+    if not isinstance(node, cst.Call):
+        return False
+    used, full = method_call(node), draft.tree.qualified(node.func) or ""
+    if full in ("torch.sum", "torch.mean", "numpy.sum", "numpy.mean"):
+        return len(node.args) == 1
+    criterion = draft.kinds.variable(node.func, frame)
+    if full.startswith("torch.nn.functional.") or (criterion is not None and draft.kinds.is_loss(criterion)):
+        return "none" not in draft.tree.text and (criterion is not None or len(node.args) > 1)
+    if dotted(node.func) in ("float", "int", "len"):
+        return True
+    if used is None or full:
+        return False
+    if used[1] in ("float", "double", "detach", "cpu", "clone"):
+        return not node.args and number(used[0])
+    return used[1] in ("item", "numel") or (used[1] in ("sum", "mean") and not node.args)
+
+
+def never_zero(body: Sequence[Step], node: cst.CSTNode, frame: Frame) -> bool:
+    """True for the size of a batch, by its own name or by one that the body gives it."""
+    if isinstance(node, cst.Name):
+        meaning = frame.resolve(node.value)
+        if isinstance(meaning, Expression):
+            return never_zero((), meaning.node, meaning.frame)
+        values = _values(body, meaning)
+        return bool(values) and all(never_zero((), value, place) for value, place in values)
+    return _size_of(node) is not None or (isinstance(node, cst.Integer) and int(node.value) > 0)
+
+
+def _values(body: Sequence[Step], variable: Variable) -> list[tuple[cst.BaseExpression, Frame]]:
+    """What the statements of a body give a name by themselves, when they alone do."""
+    writes = [step for step in body if variable in usage([step]).writes]
+    found: list[tuple[cst.BaseExpression, Frame]] = []
+    for step in writes:
+        inner = small(step.node) if isinstance(step, Item) else None
+        if isinstance(step, Binding) and isinstance(step.target, cst.Name):
+            found.append((step.value, step.value_frame))
+        elif isinstance(step, Item) and isinstance(inner, cst.Assign) and isinstance(inner.targets[0].target, cst.Name):
+            found.append((inner.value, step.frame))
+    return found if len(found) == len(writes) else []
+
+
+def _reduced(body: Sequence[Step]) -> set[Variable]:
+    """The variables whose `backward()` needs no gradient: they have one value."""
+    found = set()
+    for step in body:
+        used = method_call(expression_of(step.node)) if isinstance(step, Item) else None
+        if isinstance(step, Item) and used is not None and used[1] == "backward" and isinstance(used[0], cst.Name):
+            meaning = step.frame.resolve(used[0].value)
+            found |= {meaning} if isinstance(meaning, Variable) else set()
+    return found
 
 
 def _size_of(node: cst.CSTNode) -> cst.BaseExpression | None:

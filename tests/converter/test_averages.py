@@ -83,6 +83,17 @@ KEPT = {
     "the average of all epochs": script(
         f"{STEP}\ntotal += loss.item()", before="total = 0\n", end="print(f'{total / len(train_loader):.3f}')"
     ),
+    "a value for each class": script(
+        f"{STEP}\ntotal += torch.bincount(y, minlength=2)", **SUMS, end="print(total / len(train_loader))"
+    ),
+    "batches that may hold nothing": script(
+        f"{STEP}\nbig = x[:, 0] > 1\nright += (y[big] == 1).sum().item()\nseen += big.sum().item()",
+        **SUMS,
+        end="print(f'{right / seen:.3f}')",
+    ),
+    "a print that runs the network": script(
+        f"{STEP}\ntotal += loss.item()", **SUMS, end="print(total / len(train_loader), model(data[0][0]).sum().item())"
+    ),
     "some batches do not count": script(
         f"{STEP}\nif loss.item() > 1:\n    continue\ntotal += loss.item()",
         **SUMS,

@@ -73,6 +73,10 @@ def test_numbers_need_no_moves(style: str) -> None:
     assert "transfer_batch_to_device" not in methods(done.text)
 
 
+def test_batches_that_stay_on_the_cpu_are_no_departure() -> None:
+    assert not any("whole batches" in one for one in converted(script(), style="idiomatic").departures)
+
+
 def test_moves_of_arguments_go() -> None:
     define = "def step(inputs, labels):\n    loss = criterion(model(inputs), labels)\n    optimizer.zero_grad()\n"
     define += "    loss.backward()\n    optimizer.step()\n"
@@ -94,6 +98,11 @@ PRINTED = {
     "a shape": "print(x.shape)",
     "something made in the body": "best = loss.argmax()\nprint(best, loss.item())",
     "a text": "print('next')",
+    "a random draw": "print(loss.item(), torch.rand(1).item())",
+    "a pass of the network": "print(loss.item(), model(x).sum().item())",
+    "what it takes away": "print(loss.item(), names.pop())",
+    "a name that it binds": "print(f'{(shown := loss.item()):.3f}')",
+    "into a file": "print(loss.item(), file=log)",
 }
 
 
@@ -107,6 +116,20 @@ def test_prints_of_numbers_are_logged(line: str) -> None:
 def test_other_prints_stay(line: str) -> None:
     body = "".join(methods(converted(script(f"{STEP}\n{line}", batches=NUMBERED)).text).values())
     assert "print(" in body
+
+
+@pytest.mark.parametrize("line", PRINTED.values(), ids=PRINTED)
+def test_an_idiomatic_print_stays_too_for_what_it_does(line: str) -> None:
+    done = converted(script(f"{STEP}\n{line}", batches=NUMBERED), style="idiomatic")
+    logged = "self.log(" in "".join(methods(done.text).values())
+    assert logged is ("progress within an epoch is logged, not printed" in done.departures) is (".argmax()" in line)
+
+
+def test_an_interval_that_may_be_no_whole_number_is_no_option() -> None:
+    batch = f"{STEP}\nif i % every == 0:\n    print(loss.item())"
+    for every, option in (("len(train_loader) / 2", False), ("len(train_loader) // 2", True), ("2", True)):
+        text = script(batch, batches=NUMBERED, before=f"every = {every}\n")
+        assert ("log_every_n_steps" in (converted(text, style="idiomatic").text or "")) is option
 
 
 def test_summaries_of_an_epoch_are_printed_once() -> None:

@@ -35,6 +35,9 @@ def train_epoch(loader, model, optimizer, scaler, flag):
     for x, y in loader:
 {"".join(f"        {line}{chr(10)}" for line in CLIPPED.replace("autocast()", "autocast(enabled=flag)").splitlines())}
 """
+OUTSIDE = BODY.replace("    loss = criterion(model(x), y)\n", "    out = model(x)\nloss = criterion(out, y)\n")
+LOSS = "criterion(out, y)"
+PLAIN = EVALUATE.replace("with torch.cuda.amp.autocast():\n            out", "out")
 BF16 = "with torch.autocast('cpu', dtype=torch.bfloat16):\n    loss = criterion(model(x), y)\n"
 
 
@@ -46,29 +49,38 @@ def spelled(context: str, scaler: str, imports: str = "") -> str:
     return script(BODY.replace("torch.cuda.amp.autocast()", context), before=f"scaler = {scaler}\n", define=imports)
 
 
+ON_GPU = '"16-mixed" if torch.cuda.is_available() else "32-true"'
 CONVERTED = {
-    "plain": (amp(), '"16-mixed"'),
-    "clipped": (amp(CLIPPED), '"16-mixed"'),
-    "gradients zeroed at the end": (amp(f"{FORWARD}{BACKWARD}{STEP}{ZERO}"), '"16-mixed"'),
-    "torch.autocast": (spelled("torch.autocast('cuda')", "torch.amp.GradScaler('cuda')"), '"16-mixed"'),
+    "needs a GPU": (amp(before=f"model.cuda()\n{SCALER}"), '"16-mixed"'),
+    "told by the flag": (
+        script(
+            BODY.replace("autocast()", "autocast(enabled=flag)"),
+            before="flag = torch.cuda.is_available()\nscaler = torch.cuda.amp.GradScaler(enabled=flag)\n",
+        ),
+        '"16-mixed" if flag else "32-true"',
+    ),
+    "plain": (amp(), ON_GPU),
+    "clipped": (amp(CLIPPED), ON_GPU),
+    "gradients zeroed at the end": (amp(f"{FORWARD}{BACKWARD}{STEP}{ZERO}"), ON_GPU),
+    "torch.autocast": (spelled("torch.autocast('cuda')", "torch.amp.GradScaler('cuda')"), ON_GPU),
     "torch.amp": (
         spelled(
             "autocast(device_type='cuda', dtype=torch.float16)",
             "GradScaler()",
             "from torch.amp import GradScaler, autocast",
         ),
-        '"16-mixed"',
+        ON_GPU,
     ),
     "torch.cuda.amp": (
         spelled("autocast()", "GradScaler()", "from torch.cuda.amp import GradScaler, autocast"),
-        '"16-mixed"',
+        ON_GPU,
     ),
     "by a flag": (
         script(
             BODY.replace("autocast()", "autocast(enabled=flag)"),
             before="flag = True\nscaler = torch.cuda.amp.GradScaler(enabled=flag)\n",
         ),
-        '"16-mixed" if flag else "32-true"',
+        '"16-mixed" if flag and torch.cuda.is_available() else "32-true"',
     ),
     "in a function": (
         script(
@@ -77,10 +89,10 @@ CONVERTED = {
             batches="train_epoch(train_loader, model, optimizer, scaler, use_amp)\nif 0:",
             batch="pass",
         ),
-        '"16-mixed" if use_amp else "32-true"',
+        '"16-mixed" if use_amp and torch.cuda.is_available() else "32-true"',
     ),
     "bfloat16": (script(f"{ZERO}{BF16}loss.backward()\noptimizer.step()"), '"bf16-mixed"'),
-    "evaluated": (amp(start="model.train()", end=EVALUATE), '"16-mixed"'),
+    "evaluated": (amp(start="model.train()", end=EVALUATE), ON_GPU),
 }
 #: What the Trainer does otherwise, or may do otherwise.
 KEPT = {
@@ -119,6 +131,17 @@ KEPT = {
     "the loss itself runs a network": amp(BODY.replace("scale(loss)", "scale(loss + model(x).sum())")),
     "an optimizer that unscales itself": amp(CLIPPED).replace("momentum=0.9", "fused=True"),
     "two types": amp(BODY.replace(BACKWARD, f"{FORWARD.replace('()', '(dtype=torch.bfloat16)', 1)}{BACKWARD}")),
+    "the loss outside": amp(OUTSIDE),
+    "the loss outside, in place": amp(OUTSIDE.replace("loss = criterion(out, y)\n", "").replace("loss", LOSS)),
+    "an evaluation outside steps a scheduler": amp(
+        before=f"{SCALER}plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)\n",
+        end=f"{PLAIN}plateau.step(out.mean())",
+    ),
+    "an evaluation outside ends the epochs": amp(end=f"{PLAIN}if out.mean() > 1:\n    break"),
+    "an evaluation outside chooses the weights": amp(
+        end=f"{PLAIN}if out.mean() > 0:\n    best = copy.deepcopy(model.state_dict())",
+        after="model.load_state_dict(best)",
+    ),
     "backward stands in it": amp(f"{ZERO}{FORWARD}    {BACKWARD}{STEP}"),
 }
 SCALED = re.compile(r"autocast|Scaler|scaler")
@@ -155,19 +178,15 @@ def test_it_stays(text: str) -> None:
 
 
 def test_departures_name_what_comes_under_mixed_precision() -> None:
-    outside = BODY.replace("    loss = criterion(model(x), y)\n", "    out = model(x)\nloss = criterion(out, y)\n")
-    plain = EVALUATE.replace("with torch.cuda.amp.autocast():\n            out", "out")
     found = {
         name: [d for d in converted(text, style="idiomatic").departures if "autocast" in d or "the evaluation" in d]
         for name, text in {
             "all in it": amp(end=EVALUATE),
-            "the loss outside": amp(outside),
-            "an evaluation outside": amp(end=plain),
+            "an evaluation outside": amp(end=PLAIN),
         }.items()
     }
     assert found == {
         "all in it": [],
-        "the loss outside": ["what the batch computed outside of autocast is computed under it"],
         "an evaluation outside": [
             "the evaluation computes in the Trainer's precision, too, which the script's did not"
         ],
