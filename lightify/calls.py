@@ -13,7 +13,7 @@ import libcst as cst
 from lightify.frames import Binding, Frame, Item, Step, Variable, constant, fixed_value
 from lightify.names import local_names
 from lightify.parse import Tree
-from lightify.passing import bind, named_in_all
+from lightify.passing import bind, named_in_all, without_flags
 from lightify.query import (
     MODULE_SELF,
     FieldName,
@@ -354,6 +354,7 @@ def open_call(
     before = bind(call, function, receiver, item, frame, tree)
     if isinstance(before, str):
         return before
+    body = without_flags(body, frame, tree)
     told = None
     if middle:
         if within is not None:

@@ -66,7 +66,7 @@ def _read(total: Usage, node: cst.CSTNode, frame: Frame) -> None:
 def _expression_names(node: cst.CSTNode) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names that an expression reads, and those that its `:=` bind."""
     bound = (target_names(part.target) for part in same_scope([node]) if isinstance(part, cst.NamedExpr))
-    return tuple(sorted(read_names(node))), tuple(name for names in bound for name in names)
+    return tuple(sorted(read_names(node) - {"None", "True", "False"})), tuple(name for names in bound for name in names)
 
 
 def _write_target(total: Usage, target: cst.CSTNode, frame: Frame) -> None:

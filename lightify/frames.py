@@ -47,6 +47,7 @@ class Frame:
     Attributes:
         outer: the frame that free names are looked up in.
         aliases: parameters that stand for a variable or an expression of the caller.
+        given: parameters that stand for an object, which is there: never None.
         usages: what statements do here, as far as it was asked.
     """
 
@@ -54,6 +55,7 @@ class Frame:
     function: cst.FunctionDef | None = None
     outer: Frame | None = None
     aliases: dict[str, Variable | Expression] = field(default_factory=dict)
+    given: set[str] = field(default_factory=set)
     usages: dict[cst.CSTNode, Usage] = field(default_factory=dict, repr=False)
     _own: dict[str, Variable] = field(default_factory=dict)
     _base: Frame | None = None
@@ -77,7 +79,9 @@ class Frame:
     def with_fixed(self, name: str, value: cst.BaseExpression) -> Frame:
         """The same frame in one pass of a loop that is unrolled: one name has a known value."""
         aliases = {**self.aliases, name: Expression(value, self)}
-        return Frame(self.name, self.function, self.outer, aliases, _own=self._own, _base=self._base or self)
+        return Frame(
+            self.name, self.function, self.outer, aliases, self.given, _own=self._own, _base=self._base or self
+        )
 
     def stand_for(self, name: str, meaning: Variable | Expression) -> None:
         """Makes a name stand for something of the caller's."""
@@ -134,6 +138,7 @@ Step = Item | Binding
 
 
 _UNKNOWN = object()
+_OBJECT = object()
 
 
 def fixed_value(node: cst.BaseExpression, frame: Frame) -> object:
@@ -141,6 +146,8 @@ def fixed_value(node: cst.BaseExpression, frame: Frame) -> object:
     if isinstance(node, cst.Name):
         if node.value in ("True", "False", "None"):
             return {"True": True, "False": False, "None": None}[node.value]
+        if node.value in frame.given:
+            return _OBJECT
         meaning = frame.resolve(node.value) if frame.aliases or frame.outer is not None else None
         return fixed_value(meaning.node, meaning.frame) if isinstance(meaning, Expression) else _UNKNOWN
     if isinstance(node, (cst.Integer, cst.SimpleString)):
@@ -164,6 +171,8 @@ def fixed_value(node: cst.BaseExpression, frame: Frame) -> object:
         operator = node.comparisons[0].operator
         if isinstance(operator, (cst.Equal, cst.NotEqual)):
             return (left == right) is isinstance(operator, cst.Equal)
+        if isinstance(operator, (cst.Is, cst.IsNot)) and None in (left, right):
+            return (left is right) is isinstance(operator, cst.Is)
         if isinstance(operator, (cst.In, cst.NotIn)) and isinstance(right, tuple):
             return (left in right) is isinstance(operator, cst.In)
     return _UNKNOWN

@@ -5,10 +5,10 @@ from __future__ import annotations
 import libcst as cst
 
 from lightify.changes import Changes, changes_of
-from lightify.frames import Binding, Expression, Frame, Item, Step, Variable
-from lightify.names import bound_names, declared_elsewhere, parameters
+from lightify.frames import Binding, Expression, Frame, Item, Step, Variable, fixed_value
+from lightify.names import bound_names, declared_elsewhere, parameters, same_scope
 from lightify.parse import Tree
-from lightify.query import FieldName, arguments, block, dotted, is_constant, method_call, walk
+from lightify.query import FieldName, arguments, block, dotted, is_constant, method_call, small, target_names, walk
 from lightify.substitute import substitute
 
 
@@ -119,3 +119,43 @@ def _fixed_index(node: cst.Subscript) -> bool:
     """True for `loaders["train"]`."""
     index = node.slice[0].slice if len(node.slice) == 1 else None
     return isinstance(index, cst.Index) and isinstance(index.value, cst.SimpleString)
+
+
+def without_flags(body: list[cst.BaseStatement], frame: Frame, tree: Tree) -> list[cst.BaseStatement]:
+    """Lets `train = optimizer is not None` stand for what the call fixes."""
+    frame.given.update(
+        name
+        for name, meaning in frame.aliases.items()
+        if isinstance(meaning, Variable) and _is_optimizer(meaning, tree)
+    )
+    assert frame.function is not None
+    bound = [
+        name
+        for node in same_scope(block(frame.function.body))
+        if isinstance(node, (cst.AssignTarget, cst.AugAssign, cst.AnnAssign, cst.For, cst.NamedExpr, cst.AsName))
+        for name in target_names(getattr(node, "target", None) or node.name)  # type: ignore[union-attr]
+    ]
+    rest: list[cst.BaseStatement] = []
+    for statement in body:
+        inner = small(statement)
+        target = inner.targets[0].target if isinstance(inner, cst.Assign) and len(inner.targets) == 1 else None
+        value = fixed_value(inner.value, frame) if isinstance(inner, cst.Assign) else None
+        once = isinstance(target, cst.Name) and bound.count(target.value) == 1 and target.value not in frame.aliases
+        tests = isinstance(inner, cst.Assign) and isinstance(inner.value, (cst.Comparison, cst.UnaryOperation))
+        if once and tests and isinstance(value, bool) and isinstance(target, cst.Name):
+            frame.stand_for(target.value, Expression(cst.Name(str(value)), frame))
+        else:
+            rest.append(statement)
+    return rest
+
+
+def _is_optimizer(variable: Variable, tree: Tree) -> bool:
+    """True for a name that only the making of an optimizer of torch binds: it is never None."""
+    function = variable.frame.function
+    nodes = same_scope(block(function.body)) if function is not None else same_scope(tree.module.body)
+    values = []
+    for node in nodes:
+        if isinstance(node, cst.Assign) and any(variable.name in target_names(one.target) for one in node.targets):
+            values.append(node.value)
+    made = [tree.qualified(value.func) or "" for value in values if isinstance(value, cst.Call)]
+    return bool(made) and len(made) == len(values) and all(name.startswith("torch.optim.") for name in made)

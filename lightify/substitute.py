@@ -73,7 +73,7 @@ class _Substitution:
             return node
         if isinstance(node, cst.IfExp):
             test = self.visit(node.test, hidden, node)
-            if isinstance(test, cst.Name) and test is not node.test and test.value in ("True", "False"):
+            if isinstance(test, cst.Name) and test is not node.test and test.value in ("True", "False", "None"):
                 return self.visit(node.body if test.value == "True" else node.orelse, hidden, parent)
         return _folded(node, map_children(node, lambda child: self.visit(child, hidden, node)))
 

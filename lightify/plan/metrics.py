@@ -12,7 +12,7 @@ import libcst as cst
 from lightify.frames import Frame, Item, Step, Variable
 from lightify.plan.effects import only_computes
 from lightify.plan.kinds import Kinds
-from lightify.query import MODULE_SELF, dotted, expression_of, method_call, module_attribute, small, walk
+from lightify.query import MODULE_SELF, dotted, expression_of, method_call, module_attribute, small, target_names, walk
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,11 @@ def printed(node: cst.CSTNode, frame: Frame, kinds: Kinds) -> cst.Call | None:
 def metrics_of(call: cst.Call, frame: Frame, kinds: Kinds) -> tuple[Metric, ...]:
     """The scalars that a print shows: `x.item()`, or a name printed with a float format."""
     found: dict[str, Metric] = {}
+    inner = {name for part in walk(call) if isinstance(part, cst.CompFor) for name in target_names(part.target)}
 
     def add(node: cst.BaseExpression) -> None:
         variable = kinds.variable(node, frame)
-        if variable is not None and isinstance(node, cst.Name) and "." not in node.value:
+        if variable is not None and isinstance(node, cst.Name) and "." not in node.value and node.value not in inner:
             found.setdefault(variable.name, Metric(variable.name, variable))
 
     for part in walk(call):

@@ -102,6 +102,7 @@ PRINTED = {
     "a pass of the network": "print(loss.item(), model(x).sum().item())",
     "what it takes away": "print(loss.item(), names.pop())",
     "a name that it binds": "print(f'{(shown := loss.item()):.3f}')",
+    "a name inside of it": "print(' '.join('{:.3f}'.format(one) for one in names))",
     "into a file": "print(loss.item(), file=log)",
 }
 

@@ -204,6 +204,43 @@ def test_all_of_them_train_identically(runtime: str, trains_identically: Callabl
     trains_identically(ALL, done.text)
 
 
+RUN = """
+def run(loader, optimizer=None, mode="train"):
+    training = optimizer is not None
+    model.train() if training else model.eval()
+    total = 0.0
+    with torch.set_grad_enabled(training):
+        for x, y in loader:
+            loss = criterion(model(x), y)
+            if training:
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            total += loss.item()
+    print(f"{mode} loss {total / len(loader):.4f}")
+    return total
+
+"""
+#: A function that trains or evaluates, as it is called.
+SHARED = {
+    "by its optimizer": RUN,
+    "by what its optimizer is": RUN.replace("if training:", "if optimizer:").replace(" is not None", ""),
+    "by a word": RUN.replace("optimizer is not None", "mode == 'train'").replace("optimizer=None, ", ""),
+}
+
+
+@pytest.mark.parametrize("function", SHARED.values(), ids=SHARED)
+def test_a_function_that_trains_and_evaluates(function: str) -> None:
+    calls = "run(train_loader)\nrun(val_loader, mode='val')"
+    if "optimizer=" in function:
+        calls = "run(train_loader, optimizer)\nrun(val_loader)"
+    text = script("pass", define=function, start=calls, batches="if False:")
+    done = converted(text)
+    hooks = methods(done.text)
+    assert done.mode == "automatic" and "None" not in hooks["configure_optimizers"], done.reasons
+    assert "self.print(f'train loss {self.total / len(train_loader):.4f}')" in hooks["on_train_epoch_end"]
+
+
 FLAT = {
     "a with that swallows": ("with contextlib.suppress(ValueError):", "may swallow exceptions"),
     "no gradients": ("with torch.no_grad():", "where gradients are off"),

@@ -11,6 +11,7 @@ from tests.converter.scripts import STEP, converted, script
 from tests.converter.test_evaluation import EVALUATE
 from tests.converter.test_exits import RAISED
 from tests.converter.test_homes import COUNTER, OUTER, REBOUND
+from tests.converter.test_nest import RUN
 from tests.converter.test_runs import EPOCH, LAST, LOOP, OTHER, TRAINERS
 
 AVERAGE = """
@@ -286,6 +287,9 @@ SCRIPTS = {
     ),
     "one of several trainer classes": script("pass", after=TRAINERS, **ELSEWHERE),
     "a network that trains itself when it is called": script("print(learner(x, y))", before=LEARNER),
+    "a function that trains or evaluates": script(
+        "pass", define=RUN, start="run(train_loader, optimizer)\nrun(val_loader)", batches="if False:"
+    ),
     "a result set only sometimes": script(
         f"{STEP}\nif loss.item() < low:\n    low, kept = loss.item(), copy.deepcopy(model.state_dict())",
         before="low, kept = -1.0, copy.deepcopy(model.state_dict())\n",
