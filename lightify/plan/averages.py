@@ -317,8 +317,9 @@ def _replacements(
     for step, used in ends.uses.items():
         if used <= gone:
             call = printed(step.node, step.frame, draft.kinds) if isinstance(step, Item) else None
-            if call is not None:
+            if call is not None and isinstance(step, Item):
                 draft.steps_away.append(LOGGED)
+                draft.no_longer_printed(call, step.frame, metrics_of(call, step.frame, draft.kinds))
             others = metrics_of(call, step.frame, draft.kinds) if call is not None and isinstance(step, Item) else ()
             new[step] = tuple(
                 Item(log_statement(m), m.variable.frame)

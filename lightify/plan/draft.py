@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import libcst as cst
@@ -16,6 +16,7 @@ from lightify.parse import Tree
 from lightify.plan.devices import Stripped
 from lightify.plan.evaluation import Evaluation
 from lightify.plan.kinds import Kinds
+from lightify.plan.metrics import Metric, unlogged
 from lightify.plan.nest import Nest
 from lightify.plan.surroundings import Surroundings, surroundings
 from lightify.plan.types import FateNote, Home, Mixed, TrainerOption
@@ -48,6 +49,7 @@ class Draft:
         monitored: names of metrics that callbacks of the Trainer ask for.
         steps_away: what the idiomatic style changes.
         bars: names of progress bars that are gone, and what they went over.
+        unshown: values that prints showed and no log tells.
         gone: statements that the result does without from the start.
     """
 
@@ -75,6 +77,7 @@ class Draft:
     monitored: set[str] = field(default_factory=set)
     steps_away: list[str] = field(default_factory=list)
     bars: dict[Variable, cst.BaseExpression | None] = field(default_factory=dict)
+    unshown: dict[str, None] = field(default_factory=dict)
     gone: frozenset[cst.CSTNode] = frozenset()
 
     def look_around(self, *more: Step) -> None:
@@ -102,6 +105,11 @@ class Draft:
         names = (name for name in self.around.kept_reads if "." not in name)
         meanings = (self.nest.module.resolve(name) for name in names)
         return usage(self.around.after).reads | {m for m in meanings if isinstance(m, Variable)}
+
+    def no_longer_printed(self, call: cst.Call, frame: Frame, metrics: Iterable[Metric]) -> None:
+        """Notes what a print showed that no log tells."""
+        logged = {metric.variable for metric in metrics} | self.averaged
+        self.unshown.update(dict.fromkeys(unlogged(call, frame, logged, usage(self.whole()).writes)))
 
     def whole(self) -> tuple[Step, ...]:
         """All steps of the loops, in order."""

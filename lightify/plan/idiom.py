@@ -163,6 +163,7 @@ def in_place(
             ", ".join(f'self.log("{m.name}")' for m in metrics) or "self.log",
             "the progress bar shows it",
         )
+        draft.no_longer_printed(call, step.frame, metrics)  # type: ignore[arg-type]
         new.extend(in_place_of(node, [log_statement(m) for m in metrics]))
     if not logged:
         return [step.node]
@@ -276,6 +277,7 @@ def with_summaries(draft: Draft, hook: Hook) -> Hook:
             steps.append(step)
         elif isinstance(step, Item):
             draft.steps_away.append(LOGGED)
+            draft.no_longer_printed(call, step.frame, metrics)  # type: ignore[arg-type]
             draft.fates[small(step.node)] = FateNote(Fate.REPLACED, ", ".join(f'self.log("{m.name}")' for m in metrics))  # type: ignore[index]
         metrics = tuple(m for m in metrics if m.name not in logged)
         names |= {m.name for m in metrics}

@@ -10,9 +10,20 @@ from typing import NamedTuple
 import libcst as cst
 
 from lightify.frames import Frame, Item, Step, Variable
+from lightify.flow import expression_usage
 from lightify.plan.effects import only_computes
 from lightify.plan.kinds import Kinds
-from lightify.query import MODULE_SELF, dotted, expression_of, method_call, module_attribute, small, target_names, walk
+from lightify.query import (
+    MODULE_SELF,
+    code,
+    dotted,
+    expression_of,
+    method_call,
+    module_attribute,
+    small,
+    target_names,
+    walk,
+)
 
 
 @dataclass(frozen=True)
@@ -50,6 +61,9 @@ def metrics_of(call: cst.Call, frame: Frame, kinds: Kinds) -> tuple[Metric, ...]
     inner = {name for part in walk(call) if isinstance(part, cst.CompFor) for name in target_names(part.target)}
 
     def add(node: cst.BaseExpression) -> None:
+        if isinstance(node, cst.BinaryOperation) and isinstance(node.operator, cst.Multiply):
+            factors = [side for side in (node.left, node.right) if not isinstance(side, (cst.Integer, cst.Float))]
+            node = factors[0] if len(factors) == 1 else node  # a share in percent
         variable = kinds.variable(node, frame)
         if variable is not None and isinstance(node, cst.Name) and "." not in node.value and node.value not in inner:
             found.setdefault(variable.name, Metric(variable.name, variable))
@@ -66,6 +80,43 @@ def metrics_of(call: cst.Call, frame: Frame, kinds: Kinds) -> tuple[Metric, ...]
                 if slot.spec[-1:] in _FLOATS:
                     add(slot.value)
     return tuple(found.values())
+
+
+def unlogged(call: cst.Call, frame: Frame, logged: set[Variable], changing: set[Variable]) -> Iterator[str]:
+    """The values of a print that is gone which no log tells, as text: a learning rate, the time that an epoch took.
+
+    Args:
+        logged: what logs tell; changing: what the statements of the loops assign.
+    """
+    for value in _shown(call):
+        reads = expression_usage(value, frame).reads
+        calls = [part for part in walk(value) if isinstance(part, (cst.Call, cst.Subscript))]
+        computed = any(isinstance(part, cst.Subscript) or dotted(part.func) != "len" for part in calls)
+        if (reads & changing) - logged or (computed and not reads & logged):
+            yield code(value)
+
+
+def _shown(node: cst.CSTNode) -> Iterator[cst.BaseExpression]:
+    """The values that a text is made of."""
+    slots = _slots(node)
+    if slots:
+        for slot in slots:
+            yield from _shown(slot.value)
+    elif isinstance(node, cst.Call) and dotted(node.func) in (
+        "print",
+        "sys.stdout.write",
+        "tqdm.write",
+        "str",
+        "round",
+    ):
+        for arg in node.args if dotted(node.func) == "print" else node.args[:1]:
+            if arg.keyword is None:
+                yield from _shown(arg.value)
+    elif isinstance(node, cst.BinaryOperation) and isinstance(node.operator, cst.Add):
+        yield from _shown(node.left)
+        yield from _shown(node.right)
+    elif isinstance(node, cst.BaseExpression) and not isinstance(node, (cst.BaseString, cst.BaseNumber)):
+        yield node
 
 
 def formatted(call: cst.Call) -> Iterator[cst.BaseExpression]:

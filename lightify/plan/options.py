@@ -39,6 +39,7 @@ def departures(draft: Draft, hooks: Sequence[Hook]) -> tuple[str, ...]:
         ),
         *_gone_methods(draft),
         *dict.fromkeys(draft.steps_away),
+        *([f"no longer printed: {', '.join(draft.unshown)}"] if draft.unshown else []),
     )
 
 

@@ -105,7 +105,7 @@ def is_number(draft: Draft, body: Sequence[Step], node: cst.CSTNode, frame: Fram
         return "none" not in draft.tree.text and (criterion is not None or len(node.args) > 1)
     if dotted(node.func) in ("float", "int", "len"):
         return True
-    if used is None or full:
+    if used is None or (dotted(used[0]) or "").partition(".")[0] in draft.tree.imports:
         return False
     if used[1] in ("float", "double", "detach", "cpu", "clone"):
         return not node.args and number(used[0])

@@ -44,6 +44,10 @@ LOGGED = {
         script(f"{STEP}\ntotal += loss.item()", start="total = 0", end="print(f'{total / len(train_loader):.4f}')"),
         {"total": "loss"},
     ),
+    "printed as it is": (
+        script(f"{STEP}\ntotal += loss.item()", start="total = 0", end="print(epoch, total / len(train_loader))"),
+        {"total": "loss"},
+    ),
     "per batch, by the last number": (
         script(f"{STEP}\ntotal += loss.item()", **SUMS, end="print(f'{total / (i + 1):.4f}')"),
         {"total": "loss"},

@@ -126,6 +126,14 @@ def test_an_idiomatic_print_stays_too_for_what_it_does(line: str) -> None:
     assert logged is ("progress within an epoch is logged, not printed" in done.departures) is (".argmax()" in line)
 
 
+def test_what_prints_showed_beside_the_logs_is_a_departure() -> None:
+    shown = "print(f'{epoch} {total:.3f} {100 * share:.1f} {optimizer.param_groups[0][\"lr\"]} {len(data)} {count}')"
+    end = f"total, share, count = loss.item(), 0.5, len(x)\n{shown}"
+    done = converted(script(end=end.replace('\\"', '"')), style="idiomatic")
+    assert done.departures[-1] == 'no longer printed: optimizer.param_groups[0]["lr"], count'
+    assert "self.log('share', share, prog_bar=True)" in methods(done.text)["on_train_epoch_end"]
+
+
 def test_an_interval_that_may_be_no_whole_number_is_no_option() -> None:
     batch = f"{STEP}\nif i % every == 0:\n    print(loss.item())"
     for every, option in (("len(train_loader) / 2", False), ("len(train_loader) // 2", True), ("2", True)):
