@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import libcst as cst
 
-from lightify.frames import Frame, Item, Step, Variable
 from lightify.flow import expression_usage
+from lightify.frames import Frame, Item, Step, Variable
 from lightify.plan.effects import only_computes
 from lightify.plan.kinds import Kinds
 from lightify.query import (
