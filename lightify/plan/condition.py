@@ -13,11 +13,11 @@ import libcst as cst
 
 from lightify.calls import Opened, live
 from lightify.flow import exits_of
-from lightify.frames import Frame, Item, Step
+from lightify.frames import Frame, Item, Step, Variable
 from lightify.parse import Tree
 from lightify.passing import named_in_all
 from lightify.plan.nest import Nest, open_steps, trains
-from lightify.query import block, opposite
+from lightify.query import FieldName, block, opposite
 
 
 def laid_open(nest: Nest, tree: Tree) -> Nest | None:
@@ -83,11 +83,14 @@ class _Reading:
             return None
         branch, rest, test = held[0]
         inner = self.open(live([Item(part, step.frame) for part in branch], self.tree))
+        before, after = list(steps[: training[0]]), list(steps[training[0] + 1 :])
         deeper = self.flat(inner)
         if deeper is not None:
-            if deeper[1]:
-                return None
             inner = deeper[0]
+            if deeper[1]:  # it runs where this condition holds: remembered for the end of the batch
+                due = self._due(step, opposite(test), before)
+                after[:0] = guarded(deeper[1], (due, step.frame), self.nest.module)
+                test = opposite(due)
         self.others += rest
         leave = cst.If(
             test,
@@ -95,8 +98,17 @@ class _Reading:
             leading_lines=node.leading_lines,
         )
         self.origins[leave] = node
-        before, after = steps[: training[0]], steps[training[0] + 1 :]
-        return [*before, Item(leave, step.frame), *inner], list(after)
+        return [*before, Item(leave, step.frame), *inner], after
+
+    def _due(self, step: Item, test: cst.BaseExpression, before: list[Step]) -> cst.Name:
+        """The name that keeps what a condition was found to be, for the end of the batch."""
+        module = self.nest.module
+        name = FieldName(f"<due {len(module.aliases)}>")
+        module.stand_for(name.value, Variable("due", step.frame))
+        assign = cst.Assign([cst.AssignTarget(name)], test)
+        self.origins[assign] = step.node
+        before.append(Item(cst.SimpleStatementLine([assign], leading_lines=step.node.leading_lines), step.frame))  # type: ignore[attr-defined]
+        return name
 
 
 def guarded(steps: Sequence[Step], test: tuple[cst.BaseExpression, Frame], module: Frame) -> list[Step]:

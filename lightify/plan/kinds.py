@@ -7,7 +7,7 @@ from functools import cached_property
 import libcst as cst
 
 from lightify.analyze import class_of
-from lightify.calls import family_of
+from lightify.calls import class_of_object, family_of
 from lightify.facts import Analysis, Kind, Scope
 from lightify.flow import usage
 from lightify.frames import Expression, Field, Frame, Variable
@@ -43,14 +43,19 @@ class Kinds:
         """What the loops themselves assign."""
         return usage((*self._nest.epoch_start, *self._nest.body, *self._nest.epoch_end)).writes
 
+    def _class_of(self, owner: Variable) -> cst.ClassDef | None:
+        """The script's class that the object in a variable is of."""
+        function = owner.frame.function
+        if owner.name == "self":
+            return class_of(function, self.tree) if function is not None else None
+        return class_of_object(cst.Name(owner.name), self.tree, function)
+
     def _lookup(self, variable: Variable) -> list[tuple[Scope, str]]:
         keys = list(self._keys.get(variable, ()))
         if isinstance(variable, Field):
-            function = variable.frame.function
-            if function is not None:
-                around = class_of(function, self.tree)
-                family = family_of(around, self.tree) if around is not None else ()
-                keys[:0] = [(definition, f"self.{variable.name}") for definition in family]
+            around = self._class_of(variable.owner)
+            family = family_of(around, self.tree) if around is not None else ()
+            keys[:0] = [(definition, f"self.{variable.name}") for definition in family]
         else:
             keys.insert(0, (variable.frame.function, variable.name))
         return keys

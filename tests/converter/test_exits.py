@@ -154,7 +154,9 @@ def test_a_while_that_fetches_its_batch_in_its_test_asks_within_the_step() -> No
     done = converted(script("pass", after=loop, epochs="if True:", batches="if True:"))
     assert done.mode == "automatic"
     step = methods(done.text)["training_step"]
-    assert step.startswith("if (pair := next(self.batch, None)) is None:\n    self.pass_ended = True\n    return None\n")
+    assert step.startswith(
+        "if (pair := next(self.batch, None)) is None:\n    self.pass_ended = True\n    return None\n"
+    )
     otherwise = converted(script("pass", after=f"{loop}\nelse:\n    print(1)", epochs="if True:", batches="if True:"))
     assert "the loop's head assigns a name" in otherwise.refusals[0].message
 

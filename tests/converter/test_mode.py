@@ -75,8 +75,40 @@ MANUAL = {
     ),
 }
 
+LEARNER = """
+class Learner(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 2)
+        self.optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+
+    def forward(self, x):
+        return self.layer(x)
+
+    def learn(self, x, y):
+        loss = criterion(self(x), y)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+
+"""
+
 AUTOMATIC = {
     "an epoch loop by while": script(epochs="while epoch < 3:", before="epoch = 0\n", end="epoch += 1"),
+    "an optimizer that the network holds": script(
+        "learner.learn(x, y)", define=LEARNER, before="learner = Learner()\n"
+    ),
+    "a result in an expression": script(
+        "total += train(x, y)",
+        define=f"def train(x, y):\n{indent(STEP, '    ')}\n    return loss.item()\n\n",
+        before="total = 0\n",
+    ),
+    "arguments that are spread": script(
+        "train(*draw())",
+        define=f"def train(x, y):\n{indent(STEP, '    ')}\n\ndef draw():\n    return data[:8]\n\n",
+        epochs="if True:",
+        batches="for n in range(9):",
+    ),
     "epochs of a generator": script(epochs="for lr in iter((0.1, 0.2)):", end="print(lr)"),
     "zeroed before the forward": script(f"optimizer.zero_grad()\n{FORWARD}\nloss.backward()\noptimizer.step()"),
     "zeroed right before backward": script(),
