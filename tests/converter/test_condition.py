@@ -64,9 +64,7 @@ CONDITIONS = {
         ("training_step", "if not batch_idx > 1:\n    return None\nif not batch_idx % 2:\n    return None"),
     ),
     "what runs where the outer condition holds": (
-        script(
-            f"if i > 1:\n    if i % 2:\n{indent(STEP, ' ' * 8)}\n    print(i)\nprint('any')", batches=NUMBERED
-        ),
+        script(f"if i > 1:\n    if i % 2:\n{indent(STEP, ' ' * 8)}\n    print(i)\nprint('any')", batches=NUMBERED),
         ("training_step", "self.due = batch_idx > 1\nif not self.due:\n    return None\nif not batch_idx % 2:"),
         ("on_train_batch_end", "if self.due:\n    print(batch_idx)\nprint('any')"),
     ),

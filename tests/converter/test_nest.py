@@ -268,3 +268,11 @@ def test_a_number_made_before_the_step_is_shown_after_it() -> None:
     batch = STEP.replace("optimizer.step()", f"{clip}optimizer.step()\nprint(norm)")
     hooks = methods(converted(script(batch)).text)
     assert "norm" not in hooks["training_step"] and "self.norm" in hooks["on_train_batch_end"]
+
+
+def test_a_phase_is_plain_text_in_an_f_string() -> None:
+    batches = f"for x, y in loaders[phase]:\n{indent(STEP, '    ')}\n"
+    text = f"for phase in ['train']:\n{indent(batches, '    ')}    print(f'{{phase}} {{names[phase]}}')"
+    run = epochs(text, before="loaders, names = {'train': train_loader}, {'train': 'training'}\n")
+    done = converted(whole(run))
+    assert done.text is not None and """f'train {names["train"]}'""" in done.text
