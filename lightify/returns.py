@@ -104,7 +104,9 @@ class WithoutReturns:
 
     def _if(self, node: cst.If, after: Sequence[cst.BaseStatement]) -> cst.If:
         orelse = node.orelse
-        other = block(orelse.body) if isinstance(orelse, cst.Else) else [orelse] if orelse is not None else []
+        other: list[cst.BaseStatement] = []
+        if orelse is not None:
+            other = [orelse] if isinstance(orelse, cst.If) else list(block(orelse.body))
         body = list(block(node.body))
         if not _falls(body):
             other = [*other, *after]
