@@ -290,7 +290,7 @@ def test_options_stay_in_dictionaries_that_may_say_something_else(lines: str) ->
 
 def test_schedulers_of_manual_optimization_are_made_with_their_optimizer() -> None:
     scheduler = "scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 2)\n"
-    batch = f"if len(x) < 2:\n    continue\n{STEP}"
+    batch = STEP.replace("optimizer.step()", "if len(x) < 2:\n    continue\noptimizer.step()")
     hooks = methods(converted(script(batch, before=scheduler, end="scheduler.step()")).text)
     assert hooks["on_train_epoch_end"] == "self.lr_schedulers().step()"
     assert "return ([optimizer], [scheduler])" in hooks["configure_optimizers"]
