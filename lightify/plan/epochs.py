@@ -117,18 +117,21 @@ def _sequence(iterable: cst.BaseExpression, known: Value) -> _Sequence | str:
     if dotted(iterable.func) == "reversed":
         return _reversed(given.positional[0], known)
     if dotted(iterable.func) == "range":
-        return _range(iterable, given.positional)
+        return _range(iterable, given.positional, known)
     return "the epochs are not a range"
 
 
 ENDLESS = cst.UnaryOperation(cst.Minus(), cst.Integer("1"))
 
 
-def _range(call: cst.Call, bounds: Sequence[cst.BaseExpression]) -> _Sequence:
+def _range(call: cst.Call, bounds: Sequence[cst.BaseExpression], known: Value) -> _Sequence:
     if len(bounds) == 1:
         return _Sequence(bounds[0], _ahead(None))
     if len(bounds) == 2:
-        return _Sequence(difference(bounds[1], bounds[0]), _ahead(bounds[0]))
+        count = difference(bounds[1], bounds[0])
+        if isinstance(count, cst.BinaryOperation) and not _is_ordered(bounds, known):
+            count = cst.Call(cst.Name("max"), [cst.Arg(count), cst.Arg(cst.Integer("0"))])  # -1 is endless to a Trainer
+        return _Sequence(count, _ahead(bounds[0]))
     return _Sequence(_length(call), _item(call, module_attribute("current_epoch")))
 
 
@@ -160,6 +163,13 @@ def _length(sequence: cst.BaseExpression) -> cst.BaseExpression:
     if isinstance(sequence, cst.Call) and dotted(sequence.func) == "range" and all(map(_is_number, sequence.args)):
         return cst.Integer(str(len(range(*(int(arg.value.value) for arg in sequence.args)))))  # type: ignore[attr-defined]
     return cst.Call(cst.Name("len"), [cst.Arg(sequence)])
+
+
+def _is_ordered(bounds: Sequence[cst.BaseExpression], known: Value) -> bool:
+    """True when it is known that a range does not start beyond its end."""
+    values = [known(bound) if isinstance(bound, cst.Name) else bound for bound in bounds]
+    numbers = [int(value.value) for value in values if isinstance(value, cst.Integer)]
+    return len(numbers) == 2 and numbers[0] <= numbers[1]
 
 
 def _is_number(arg: cst.Arg) -> bool:
