@@ -11,6 +11,7 @@ from lightify.facts import Kind
 from lightify.flow import usage
 from lightify.frames import Variable
 from lightify.names import read_names
+from lightify.parse import Tree
 from lightify.plan import acceleration
 from lightify.plan.constructions import construction, scope_nodes
 from lightify.plan.draft import Draft
@@ -21,7 +22,7 @@ from lightify.plan.types import (
     Hook,
     TrainerOption,
 )
-from lightify.query import code, small, walk
+from lightify.query import code, dotted, small, walk
 
 _EACH_EPOCH = "the Trainer saves a checkpoint after each epoch"
 
@@ -60,12 +61,23 @@ def trainer_options(draft: Draft, epochs: EpochHead | None, auto: Automatic | No
         if algorithm == "value":
             options.append(TrainerOption("gradient_clip_algorithm", '"value"'))
     options.extend(draft.options)
+    if _detects_anomalies(draft.tree):
+        options.append(TrainerOption("detect_anomaly", "torch.is_anomaly_enabled()"))
     if draft.evaluation is not None:
         options.append(TrainerOption("num_sanity_val_steps", "0"))
     if draft.settings.style == "faithful":
         options.append(TrainerOption("logger", "False"))
         options.append(TrainerOption("enable_checkpointing", "False"))
     draft.options[:] = options
+
+
+def _detects_anomalies(tree: Tree) -> bool:
+    """True when the script may have turned anomaly detection on; a Trainer turns it off."""
+    if "detect_anomaly" not in tree.text or tree.imports.get("torch") != "torch":
+        return False
+    calls = [node for node in tree.parents if isinstance(node, cst.Call)]
+    found = (call for call in calls if (dotted(call.func) or "").endswith("detect_anomaly"))
+    return any([dotted(arg.value) for arg in call.args[:1]] != ["False"] for call in found)
 
 
 def device_options(draft: Draft) -> list[TrainerOption]:
