@@ -110,7 +110,16 @@ class Loaders:
     def batches_of(self, index: int, limit: int | float) -> Iterator[Any]:
         """One pass over one loader; nothing is read beyond a limit, and an unlimited pass runs to its own end."""
         iterator = iter(self.given[index])
+        if iterator is self.given[index]:
+            iterator = _rest(iterator)  # a loop would call its __iter__ once more
         return iterator if limit >= self.lengths[index] else islice(iterator, int(limit))
+
+
+def _rest(iterator: Iterator[Any]) -> Iterator[Any]:
+    """What an iterator still gives, without `iter` of it."""
+    ended = object()
+    while (batch := next(iterator, ended)) is not ended:
+        yield batch
 
 
 def prepare_loaders(trainer: Trainer, stage: RunningStage, source: Any, limit: int | float, mode: str) -> Loaders:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from lightify.runtime import loaders, randomness
 from lightify.runtime.combined import CombinedLoader
+from lightify.runtime.data import Loaders
 from lightify.runtime.errors import MisconfigurationException
 from lightify.runtime.loaders import (
     batch_count,
@@ -429,3 +430,24 @@ def test_what_cannot_be_exact_is_named() -> None:
     assert reason is not None and "Stream is iterable and keeps no state" in reason
     persistent = DataLoader(Numbers(), num_workers=1, persistent_workers=True)
     assert "persist" in (inexact_reason(persistent) or "")
+
+
+def test_a_loader_that_is_its_own_iterator_is_begun_once() -> None:
+    class Own:
+        begun = 0
+
+        def __len__(self) -> int:
+            return 3
+
+        def __iter__(self) -> Iterator[int]:
+            self.begun, self.left = self.begun + 1, [2, 1, 0]
+            return self  # type: ignore[return-value]
+
+        def __next__(self) -> int:
+            if not self.left:
+                raise StopIteration
+            return self.left.pop()
+
+    loader = Own()
+    assert list(Loaders(CombinedLoader(loader, "max_size_cycle"), [3]).batches()) == [0, 1, 2]
+    assert loader.begun == 1
