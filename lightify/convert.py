@@ -87,14 +87,14 @@ def _convert(source: Source, settings: Settings) -> Conversion:
     )
 
 
-#: With its own launch and samplers, Lightning's first step was seen to differ from the script's.
-_UNSHOWN = "the lightning package trains other numbers when it starts them"
+#: Its sampler shuffles whatever the script's did, and "auto" is one process where there is no accelerator.
+_ALWAYS_SHUFFLES = "the lightning package shuffles all training data that it shares out to processes"
 
 
 def _planned(tree: Tree, settings: Settings) -> tuple[Tree, Analysis, Plans | Refusal]:
     """Plans the script without its own wrapper for several devices, or as it is where no strategy does the same."""
     identical = settings.style == "faithful"
-    bare = distribution(tree, identical=identical, alone=_UNSHOWN if settings.runtime == "lightning" else "")
+    bare = distribution(tree, identical=identical, alone=_ALWAYS_SHUFFLES if settings.runtime == "lightning" else "")
     reason = bare if isinstance(bare, str) else ""
     while isinstance(bare, Distribution):
         analysis = analyze(bare.tree)
