@@ -43,6 +43,8 @@ class RunPieces:
     size: str  # what len() of a pass is, where the Trainer asks for it
     guarded: bool
     keeps_gradients: bool
+    finds_gradients: bool
+    undoes_exit: bool  # the script may catch Ctrl-C
     about: str
     validation: str
     after_fit: tuple[str, ...]

@@ -12,7 +12,6 @@ from lightify.elsewhere import with_code_from_elsewhere
 from lightify.imports import drop_unused_imports
 from lightify.parse import Tree
 from lightify.plan.runs import Loop
-from lightify.plan.surroundings import interrupt_handler
 from lightify.plan.types import Plans
 from lightify.query import block, code, is_docstring, joined, map_children, negated, small
 from lightify.settings import Settings
@@ -46,11 +45,6 @@ def script_around(
     for plan in plans.runs:
         for node, names in plan.unset.items():
             unset[node].update(dict.fromkeys(names))
-    handlers = (
-        {interrupt_handler(plan.nest.host_loop, tree) for plan in plans.runs}
-        if settings.runtime == "lightning"
-        else set()
-    )
     tops = [_class_place(plan.nest.host_loop, module, tree) for plan in plans.runs]
     last_import = _last_import(module)
 
@@ -93,8 +87,6 @@ def script_around(
         changed = map_children(node, change)
         if isinstance(node, cst.If) and isinstance(changed, cst.If):
             changed = _without_removed(node, changed, plans.removed)
-        if node in handlers:  # Lightning leaves fit by SystemExit after Ctrl-C
-            return changed.with_changes(type=cst.parse_expression("(KeyboardInterrupt, SystemExit)"))
         return changed
 
     adopted = frozenset(definition.name.value for definition in plans.adopted)  # type: ignore[attr-defined]

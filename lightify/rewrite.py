@@ -30,6 +30,8 @@ from lightify.settings import Settings
 from lightify.substitute import substitute
 
 _NOTHING = "        pass\n"
+#: What may catch Ctrl-C.
+_INTERRUPTS = ("KeyboardInterrupt", "BaseException")
 
 
 def rewrite(tree: Tree, plans: Plans, settings: Settings) -> Pieces:
@@ -113,6 +115,8 @@ class _Rewriter:
             size=(f"len({source})" if plan.sized_lazily else "10**9") if self.on_lightning and passes else "",
             guarded=plan.interruptible,
             keeps_gradients=self.on_lightning and plan.keeps_gradients and plan.validation_source is not None,
+            finds_gradients=plan.finds_gradients,
+            undoes_exit=self.on_lightning and any(word in self.tree.text for word in _INTERRUPTS),
             about=self._about(),
             validation=validation,
             after_fit=plan.after_fit,
@@ -211,7 +215,7 @@ class _Rewriter:
         if not wanted:
             return {}, []
         names = {one.variable: one.variable.name for _, one, _ in wanted}
-        raw = "" if all(plain for _, _, plain in wanted) else "use_pl_optimizer=False"
+        raw = "" if all(plain for _, _, plain in wanted) and not self.plan.steps_raw else "use_pl_optimizer=False"
         if len(wanted) == len(made):
             return names, [f"{', '.join(names.values())} = self.optimizers({raw})"]
         return names, [f"{names[one.variable]} = self.optimizers({raw})[{number}]" for number, one, _ in wanted]

@@ -8,9 +8,8 @@ from lightify.facts import Kind
 from lightify.flow import expression_usage, usage
 from lightify.frames import Expression, Frame, Variable
 from lightify.plan.draft import Draft
-from lightify.plan.effects import may_draw
-from lightify.plan.evaluation import mode_call
 from lightify.plan.headers import BatchHead
+from lightify.plan.lightning import is_steady, on_lightning
 from lightify.plan.samplers import train_order_changes
 from lightify.query import dotted, method_call, root_name, target_names, walk
 from lightify.substitute import substitute
@@ -40,7 +39,9 @@ def batch_source(draft: Draft, head: BatchHead) -> cst.BaseExpression | None:
     host = in_host(draft, head.source, nest.batch_frame) if settled else None
     remade = not plain and not (known and nest.epoch_loop is None)
     # the last batch of a prepared loader runs code of its own after it, which Lightning does not wait for
-    unfinished = draft.analysis.accelerated and draft.settings.runtime == "lightning"
+    unfinished = on_lightning(draft) and (
+        draft.analysis.accelerated or not is_steady(draft, head.source, nest.batch_frame)
+    )
     if host is not None and (remade or unfinished or train_order_changes(draft)):
         draft.lazy = True
     return host
@@ -76,13 +77,6 @@ def in_host(draft: Draft, node: cst.BaseExpression, frame: Frame) -> cst.BaseExp
 
     result = substitute(node, replace_name)
     return None if failed else result  # type: ignore[return-value]
-
-
-def start_draws(draft: Draft) -> bool:
-    """True when an epoch's start may draw random numbers: its iterator must not be made before."""
-    return any(
-        mode_call(step, draft.kinds, "train") is None and may_draw(step, draft.tree) for step in draft.nest.epoch_start
-    )
 
 
 def interruptible(draft: Draft) -> bool:

@@ -57,6 +57,11 @@ def may_draw(step: Step, tree: Tree) -> bool:
     return not all(_draws_nothing(call, frame, tree) for call in calls)
 
 
+def is_calm_method(name: str) -> bool:
+    """True for a method that, whatever it belongs to, computes from it and draws nothing."""
+    return name in _CALM_METHODS
+
+
 def _draws_nothing(call: cst.Call, frame: Frame, tree: Tree) -> bool:
     name = dotted(call.func) or ""
     used = method_call(call)

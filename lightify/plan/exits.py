@@ -14,6 +14,7 @@ from lightify.plan.batches import in_host
 from lightify.plan.draft import Draft, Flatten
 from lightify.plan.headers import BatchHead
 from lightify.plan.homes import Homes
+from lightify.plan.lightning import catches_end, on_lightning
 from lightify.plan.steady import may_change
 from lightify.plan.types import (
     Attribute,
@@ -32,6 +33,12 @@ def unsupported(draft: Draft) -> Flatten | None:
         for node in walk(step.node):
             if isinstance(node, (cst.Yield, cst.Await)):
                 return Flatten("the loop yields or awaits", draft.tree.span(node))
+    if on_lightning(draft) and (handler := catches_end(draft.nest.host_loop, draft.tree)) is not None:
+        return Flatten(
+            "StopIteration leaves the loops, and lightning ends an epoch by it without a word",
+            draft.tree.span(handler),
+            "catch it in the loop, or convert for the bundled runtime",
+        )
     return None
 
 

@@ -21,6 +21,7 @@ from lightify.plan.evaluation import uses_modules
 from lightify.plan.headers import BatchHead
 from lightify.plan.homes import Homes
 from lightify.plan.keepers import keep_best
+from lightify.plan.lightning import makes_own_batches, on_lightning
 from lightify.plan.metrics import LOGGED, PROGRESS, Metric, log_statement, logs, metrics_of, printed
 from lightify.plan.nest import Nest
 from lightify.plan.options import device_text
@@ -43,13 +44,16 @@ def idiom(draft: Draft, head: BatchHead) -> Nest:
         draft.nest = keep_best(draft, nest)
         nest = averaged(draft, head, batch)
     body = nest.body
+    own = on_lightning(draft) and not counts(head) and makes_own_batches(draft, head.source, nest.batch_frame)
     if draft.analysis.accelerated:
         draft.batch_mover = "accelerate has moved what it prepared"
-    elif strippable(draft, body, batch):
+    elif strippable(draft, body, batch, alike=not own):
         body = strip_moves(body, batch, draft.kinds, draft.stripped)
         draft.fates.update(draft.stripped.fates)
     elif batch and uses_devices(draft) and not counts(head):
         draft.batch_mover = "the step moves what has to move"
+    elif own:
+        draft.batch_mover = "a batch of the script's own making stays the object that it is"
     body = logged(draft, body, head, nest.batch_frame, batch)
     return replace(nest, body=body)
 
@@ -71,16 +75,19 @@ def averaged(draft: Draft, head: BatchHead, batch: set[Variable]) -> Nest:
     )
 
 
-def strippable(draft: Draft, body: Sequence[Step], batch: set[Variable]) -> bool:
+def strippable(draft: Draft, body: Sequence[Step], batch: set[Variable], alike: bool = True) -> bool:
     """True when the Trainer may move the batch: the script moves everything that it uses of it.
 
     The idiomatic style leaves to the Trainer what the script leaves on the CPU, too, where nothing needs it there.
+
+    Args:
+        alike: the Trainer hands on a batch that is like the one it got.
     """
     moved = moved_parts(body, batch, draft.kinds)
     used = batch & usage(body).reads
     if moved and moved == used:
         return True
-    if draft.settings.style == "faithful" or not used or stays_on_cpu(body, batch, draft):
+    if draft.settings.style == "faithful" or not used or not alike or stays_on_cpu(body, batch, draft):
         return False
     if device_text(draft) != '"cpu"':
         draft.steps_away.append("the Trainer moves whole batches to its device")

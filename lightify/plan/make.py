@@ -16,7 +16,7 @@ from lightify.parse import Tree
 from lightify.plan.acceleration import OWNS_STEPS, backwards_of_others
 from lightify.plan.adoption import adopted, unreached
 from lightify.plan.bars import bare_loop, without_bars
-from lightify.plan.batches import batch_source, in_host, interruptible, start_draws
+from lightify.plan.batches import batch_source, in_host, interruptible
 from lightify.plan.closures import read_by_closures
 from lightify.plan.condition import laid_open
 from lightify.plan.counters import changes, set_once
@@ -38,6 +38,13 @@ from lightify.plan.idiom import idiom, take_host_moves, with_summaries
 from lightify.plan.initial import incomparable, initial_values
 from lightify.plan.kinds import Kinds
 from lightify.plan.leftovers import drop_unread_values, read_by_run
+from lightify.plan.lightning import (
+    finds_gradients,
+    on_lightning,
+    own_way_of_stepping,
+    starts_late,
+    steps_without_closure,
+)
 from lightify.plan.loader_options import inline_options
 from lightify.plan.mode import Automatic, automatic, is_rebound
 from lightify.plan.naming import class_names
@@ -185,6 +192,7 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
     if nest.batch_frame is not nest.host and any(v.frame is nest.batch_frame for v in draft.kept_alive):
         return Flatten("a function made in the batch loop outlives the epoch, and sees its own epoch's names")
     source = batch_source(draft, head)
+    counted = epochs is None or (isinstance(epochs.count, cst.Integer) and epochs.count.value != "0")
     plain = source is not None and not draft.lazy and not endable and not nest.skips
     draft.evaluation = evaluation_of(draft, plain, auto.optimizer if auto is not None and auto.zero is None else None)
     if draft.evaluation is not None:
@@ -232,10 +240,13 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
     drop_unread_values(draft, edits, read_by_run(draft, homes, captured, [*filter(None, in_run)], after_fit))
     shared = plain + (validation is not None) + (tested is not None)
     spread = distributed(draft, captured, shared)
+    keeps_gradients = auto is None or auto.zero is not None
     return Plan(
         nest=nest,
         mode="automatic" if auto is not None else "manual",
-        keeps_gradients=auto is None or auto.zero is not None,
+        keeps_gradients=keeps_gradients,
+        finds_gradients=on_lightning(draft) and keeps_gradients and finds_gradients(draft),
+        steps_raw=on_lightning(draft) and any(steps_without_closure(draft, one.variable) for one in optimizers),
         reasons=reasons,
         hooks=tuple(hook for hook in hooks if hook.steps or hook.first or hook.last or hook.result),
         homes=homes.of,
@@ -253,7 +264,7 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
         endable=endable,
         steps_while=head.while_test,
         lazy=draft.lazy,
-        sized_lazily=plain and draft.settings.runtime == "lightning" and start_draws(draft),
+        sized_lazily=plain and on_lightning(draft) and starts_late(draft, head.source, nest.batch_frame, counted),
         interruptible=interruptible(draft),
         validation_source=validation,
         after_fit=after_fit,
@@ -273,6 +284,13 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
 
 def _step_of(draft: Draft, head: BatchHead) -> Automatic | str:
     """How the Trainer takes the body's step without another number; a text says why it can't."""
+    read = _read_step(draft, head)
+    if isinstance(read, Automatic) and on_lightning(draft):
+        return own_way_of_stepping(draft, read.optimizer) or read
+    return read
+
+
+def _read_step(draft: Draft, head: BatchHead) -> Automatic | str:
     if draft.analysis.accelerated:
         return OWNS_STEPS
     rebound = draft.around.rebound

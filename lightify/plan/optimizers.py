@@ -14,6 +14,7 @@ from lightify.ledger import Fate
 from lightify.parse import Tree
 from lightify.plan.constructions import construction
 from lightify.plan.draft import Draft
+from lightify.plan.lightning import on_lightning
 from lightify.plan.mode import Automatic
 from lightify.plan.types import (
     Computed,
@@ -136,6 +137,10 @@ def moved_scheduler(
         draft.fates[draft.scheduler_step.node] = FateNote(Fate.REPLACED, "Trainer: steps the scheduler each batch")
         return scheduler, "step"
     uses = [(hook, step) for hook in hooks for step in hook.steps if variable in usage([step]).reads]
+    if on_lightning(draft) and any(
+        optimizer in usage(hook.steps).reads for hook in hooks if hook.name == "on_train_batch_end"
+    ):
+        return None  # it would see the next epoch's rate after the last batch
     if len(uses) != 1 or uses[0][0].name not in ("on_train_epoch_end", "on_validation_epoch_start") or not plain:
         return None
     step = uses[0][1]

@@ -13,7 +13,7 @@ from lightify.names import declared_elsewhere, free_names, local_names, paramete
 from lightify.parse import Tree
 from lightify.plan.headers import asked_within
 from lightify.plan.nest import Nest
-from lightify.query import block, dotted, walk
+from lightify.query import block, walk
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,15 +175,3 @@ def _named_elsewhere(function: cst.FunctionDef, nests: Sequence[Nest], gone: set
             continue
         return True
     return False
-
-
-def interrupt_handler(loop: cst.CSTNode, tree: Tree) -> cst.ExceptHandler | None:
-    """The `except KeyboardInterrupt` around a loop, in the same function."""
-    for ancestor in tree.ancestors(loop):
-        if isinstance(ancestor, cst.FunctionDef):
-            return None
-        if isinstance(ancestor, cst.Try):
-            for handler in ancestor.handlers:
-                if handler.type is not None and dotted(handler.type) == "KeyboardInterrupt":
-                    return handler
-    return None

@@ -163,6 +163,8 @@ class Plan:
     class_name: str
     endable: bool = False
     keeps_gradients: bool = False  # when gradients are zeroed is the script's own affair
+    finds_gradients: bool = False  # some may be there when the run begins
+    steps_raw: bool = False  # the script's own optimizers take no closure
     validation_source: cst.BaseExpression | None = None
     after_fit: tuple[str, ...] = ()
     distributed: Distributed | None = None

@@ -15,6 +15,7 @@ from lightify.plan.draft import Draft
 from lightify.plan.evaluation import Evaluation, find_evaluation, uses_modules
 from lightify.plan.idiom import logged, strippable
 from lightify.plan.kinds import Kinds
+from lightify.plan.lightning import is_steady, on_lightning
 from lightify.plan.precision import without_contexts
 from lightify.plan.samplers import evaluation_order_changes
 from lightify.plan.types import (
@@ -24,6 +25,8 @@ from lightify.plan.types import (
 from lightify.query import expression_of, method_call
 
 SAME_MODE = "pass  # the loop evaluates in the mode that it trains in"
+
+OWN_MODE = "self.eval()  # without the wrapper for several devices: Lightning would leave it in this mode"
 
 
 def evaluation_of(draft: Draft, plain: bool, optimizer: Variable | None) -> Evaluation | None:
@@ -44,6 +47,7 @@ def evaluation_of(draft: Draft, plain: bool, optimizer: Variable | None) -> Eval
     written = usage((*nest.epoch_start, *nest.body, *found.before, *found.body, *found.after, *found.rest)).writes
     reads = expression_usage(found.head.source, found.frame).reads
     known = is_loader(draft, found.head.source, found.frame)
+    known &= not on_lightning(draft) or is_steady(draft, found.head.source, found.frame)
     if reads & written or not known or in_host(draft, found.head.source, found.frame) is None:
         return None
     body = []
@@ -106,6 +110,8 @@ def validation_hooks(draft: Draft) -> list[Hook]:
     ]
     if not found.modules:
         hooks.insert(0, Hook("on_validation_model_eval", (), (), last=(SAME_MODE,)))
+    elif on_lightning(draft) and draft.distribution is not None:
+        hooks.insert(0, Hook("on_validation_model_eval", (), (), last=(OWN_MODE,)))
     return hooks
 
 
