@@ -190,6 +190,12 @@ def finds_gradients(draft: Draft) -> bool:
     )
 
 
+def leaves_gradients(draft: Draft) -> bool:
+    """True when a backward pass outside the run may add to what the run has left; the package drops it."""
+    own = {part for step in draft.whole() if isinstance(step, Item) for part in walk(step.node)}
+    return any(fact.call not in own for fact in draft.analysis.backwards)
+
+
 def catches_end(loop: cst.CSTNode, tree: Tree) -> cst.ExceptHandler | None:
     """The `except StopIteration` around a loop, in the same function."""
     for around in tree.ancestors(loop):

@@ -40,6 +40,7 @@ from lightify.plan.kinds import Kinds
 from lightify.plan.leftovers import drop_unread_values, read_by_run
 from lightify.plan.lightning import (
     finds_gradients,
+    leaves_gradients,
     on_lightning,
     own_way_of_stepping,
     starts_late,
@@ -244,7 +245,7 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
     return Plan(
         nest=nest,
         mode="automatic" if auto is not None else "manual",
-        keeps_gradients=keeps_gradients,
+        keeps_gradients=keeps_gradients or (on_lightning(draft) and leaves_gradients(draft)),
         finds_gradients=on_lightning(draft) and keeps_gradients and finds_gradients(draft),
         steps_raw=on_lightning(draft) and any(steps_without_closure(draft, one.variable) for one in optimizers),
         reasons=reasons,
