@@ -369,8 +369,13 @@ class TrainerProperties:
 
     @property
     def progress_bar_metrics(self) -> dict[str, float]:
-        """What was logged for the progress bar."""
-        self._board.fold(self._results)
+        """What was logged for the progress bar.
+
+        Of several processes only the first has a bar, so reading must not reduce an epoch's values over all of them: it
+        sees those that the loops have read.
+        """
+        if self.world_size == 1 or (self._results is not None and self._results.in_batches):
+            self._board.fold(self._results)
         return self._board.bar
 
 

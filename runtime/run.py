@@ -313,6 +313,8 @@ class TrainingRun:
         self.results.in_batches = False
         self.results.dataloader_idx = None
         self.state.ended = True
+        if self.trainer.world_size > 1:
+            self.trainer._board.fold(self.results)  # by all processes: the bar of the first may show it
         self.hooks.call("on_train_epoch_end")
         self.complete_epoch()
         if self.wants_out:

@@ -6,6 +6,7 @@ import copy
 import functools
 from argparse import Namespace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightify.runtime as L
@@ -555,3 +556,10 @@ def test_predictions() -> None:
     assert trainer.predict(Predicting(), batches(2)) == [(0.0, 0, 0), (1.0, 1, 0)]
     assert trainer.predict(Predicting(), [batches(1), batches(1)]) == [[(0.0, 0, 0)], [(0.0, 0, 1)]]
     assert trainer.predict(Predicting(), batches(2), return_predictions=False) is None
+
+
+def test_the_bar_of_one_process_reduces_nothing_over_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = L.Trainer(**QUIET)
+    monkeypatch.setattr(trainer, "_results", SimpleNamespace(in_batches=False))  # the values of an epoch, or a pass
+    monkeypatch.setattr(type(trainer), "world_size", property(lambda self: 2))
+    assert trainer.progress_bar_metrics == {}
