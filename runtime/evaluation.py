@@ -82,7 +82,7 @@ class EvaluationRun:
             yield 0, (batch for batch, _, _ in iter(self.loaders.combined))
             return
         for index, limit in enumerate(self.num_batches):
-            if limit:
+            if limit or not self.loaders.lengths[index]:  # what was empty may have been filled
                 yield index, self.loaders.batches_of(index, limit)
 
     def batches(
@@ -179,7 +179,7 @@ def _requires(function: Callable[..., Any], name: str) -> bool:
 def evaluate(run: EvaluationRun) -> list[dict[str, Any]]:
     """Runs one pass over the loaders of a stage and returns the metrics of each loader."""
     run.setup_data()
-    if sum(run.num_batches) == 0:
+    if run.loaders is None or (run.trainer.sanity_checking and sum(run.num_batches) == 0):
         return []
     with run.gradients():
         return _evaluate(run)

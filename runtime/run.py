@@ -191,7 +191,7 @@ class TrainingRun:
     def is_done(self) -> bool:
         """Whether the epoch loop ends here; says why."""
         trainer, state = self.trainer, self.state
-        if self.num_batches == 0:
+        if self.num_batches == 0 and trainer.max_epochs == -1:  # nothing else would end it
             rank_zero_info("`Trainer.fit` stopped: No training batches.")
             return True
         if trainer.max_steps != -1 and state.global_step >= trainer.max_steps:
@@ -292,7 +292,7 @@ class TrainingRun:
                 self._close_window()
             self.schedulers.update("epoch")
             state.epoch_closed = True
-        if state.checked < state.batches_done or self.num_batches == INFINITE:
+        if state.checked < state.batches_done or self.num_batches in (0, INFINITE):
             self.check_batch(state.batch_idx)
 
     def _close_window(self) -> None:

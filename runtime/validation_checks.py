@@ -77,9 +77,11 @@ class ValidationChecks:
         self.shift = state.total_batches - state.batches_done + 1 if counts_all else 1
         if self.every == INFINITE and isinstance(trainer.limit_train_batches, int):
             self.every = trainer.limit_train_batches
+        if not counts_all and (num_batches == 0 or self.every == num_batches):
+            self.every = INFINITE  # at the end of the pass, which may be shorter or longer than was said
         if not self.validates:
             self.every, self.seconds = 0, None
-        self.within_epoch = self.validates and self.every != num_batches
+        self.within_epoch = self.validates and (self.every != INFINITE or self.seconds is not None)
 
     def is_due(self, batch_idx: int, stops: bool) -> bool:
         """Whether to validate after this batch; always when the run `stops` after it."""

@@ -390,3 +390,52 @@ def test_accumulation_steps_on_the_last_window(sized: bool) -> None:
     fitting.fit(module, batches if sized else Unsized())
     assert torch.equal(module.net.weight, net.weight)
     assert fitting.global_step == EPOCHS * 2
+
+
+class Counts(L.LightningModule):
+    """Counts batches and passes, and trains nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.seen: list[str] = []
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        self.seen.append("batch")
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.seen.append("val")
+
+    def on_validation_epoch_end(self) -> None:
+        self.seen.append("validated")
+
+    def on_train_epoch_end(self) -> None:
+        self.seen.append("end")
+
+    def configure_optimizers(self) -> None:
+        return None
+
+
+def test_epochs_without_batches_are_epochs() -> None:
+    module, filled = Counts(), []  # type: ignore[var-annotated]
+    module.on_train_epoch_end = lambda: (module.seen.append("end"), filled.append(len(filled)))  # type: ignore[method-assign]
+    trainer(num_sanity_val_steps=0).fit(module, filled, filled)
+    assert module.seen == [
+        *("validated", "end"),
+        *("batch", "val", "validated", "end"),
+        *("batch", "batch", "val", "val", "validated", "end"),
+    ]
+
+
+@pytest.mark.parametrize("said", [1, 3, 8])
+def test_a_pass_is_as_long_as_it_is(said: int) -> None:
+    class Loader:
+        def __len__(self) -> int:
+            return said
+
+        def __iter__(self) -> Any:
+            return iter(range(3))
+
+    module = Counts()
+    trainer(num_sanity_val_steps=0, max_epochs=2).fit(module, Loader(), [0])
+    assert module.seen == ["batch"] * 3 + ["val", "validated", "end"] + ["batch"] * 3 + ["val", "validated", "end"]
