@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import libcst as cst
 
+from lightify.computed import is_computed
 from lightify.factories import Factories
 from lightify.facts import Analysis, Backward, Fact, Foreign, Kind, Named, Scope, Update
 from lightify.names import local_names
@@ -21,6 +22,7 @@ _PRECEDENCE = (
     Kind.SCHEDULER,
     Kind.OPTIMIZER,
     Kind.MODULE,
+    Kind.COLLECTION,
     Kind.LOADER,
     Kind.NAMESPACE,
     Kind.DEVICE,
@@ -50,6 +52,7 @@ def analyze(tree: Tree) -> Analysis:
         before, kinds = kinds, _kinds(seen)
         if kinds == before:
             break
+    kinds = {key: kind for key, kind in kinds.items() if not _is_computed(key[1], tree)}
     updates = tuple(fact for fact in facts if isinstance(fact, Update) and _may_update(fact, kinds, tree))
     return Analysis(
         kinds=kinds,
@@ -67,6 +70,12 @@ def _kinds(seen: Mapping[tuple[Scope, str], Sequence[Named]]) -> dict[tuple[Scop
         sure = [fact.kind for fact in found if fact.sure]
         kinds[key] = min(sure or [fact.kind for fact in found], key=_PRECEDENCE.index)
     return kinds
+
+
+def _is_computed(name: str, tree: Tree) -> bool:
+    """True for `self.optimizer` that is made, or may be, each time it is read."""
+    path, _, attribute = name.rpartition(".")
+    return bool(path) and is_computed(attribute, tree)
 
 
 def scope_of(node: cst.CSTNode, tree: Tree) -> Scope:

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import libcst as cst
 
+from lightify.computed import runs_code
 from lightify.names import declared_elsewhere
 from lightify.parse import Tree
 from lightify.query import dotted, walk
@@ -21,9 +22,11 @@ class Changes:
     items: bool
 
 
-def may_run(call: cst.Call, tree: Tree) -> list[cst.FunctionDef]:
-    """The script's functions and methods that a call may run, as far as its name tells."""
-    called = (dotted(call.func) or "").rpartition(".")[2]
+def may_run(node: cst.Call | cst.Attribute, tree: Tree) -> list[cst.FunctionDef]:
+    """The script's functions and methods that a call, or the reading of a field, may run, as far as its name tells."""
+    if isinstance(node, cst.Attribute):
+        return runs_code(node, tree)
+    called = (dotted(node.func) or "").rpartition(".")[2]
     return [*tree.methods.get(called, ()), *filter(None, [tree.functions.get(called)])]
 
 
@@ -42,7 +45,7 @@ def changes_of(function: cst.FunctionDef, tree: Tree) -> Changes:
         seen.add(current)
         names |= declared_elsewhere(current)
         for node in walk(current.body):
-            if isinstance(node, cst.Call):
+            if isinstance(node, (cst.Call, cst.Attribute)):
                 waiting += may_run(node, tree)
             elif isinstance(node, (cst.AssignTarget, cst.AugAssign, cst.AnnAssign, cst.For)):
                 for part in walk(node.target):

@@ -8,9 +8,9 @@ import libcst as cst
 
 from lightify.calls import class_of_object, family_of
 from lightify.facts import Kind, Named, Scope
-from lightify.names import local_names, same_scope
+from lightify.names import local_names, parameters, same_scope
 from lightify.parse import Tree
-from lightify.query import IN_PLACE, block, dotted, method_call, name_node
+from lightify.query import IN_PLACE, arguments, block, dotted, method_call, name_node
 from lightify.recognisers import kind_of_value
 
 Kinds = Mapping[tuple[Scope, str], Kind]
@@ -25,13 +25,46 @@ class Factories:
         self.returned: dict[cst.FunctionDef, tuple[Kind | None, ...]] = {}
 
     def made(self) -> Iterator[Named]:
-        """The names that hold what a function made."""
+        """The names that hold what a function made, and those that a collection was handed on to."""
         for node in self.tree.spans:
-            if isinstance(node, cst.Assign) and isinstance(node.value, cst.Call) and len(node.targets) == 1:
-                yield from self._bound(node, node.targets[0].target, node.value)
+            if isinstance(node, cst.Assign) and len(node.targets) == 1:
+                if isinstance(node.value, cst.Call):
+                    yield from self._bound(node, node.targets[0].target, node.value)
+                else:
+                    yield from self._renamed(node, node.targets[0].target, node.value)
+        for node in self.tree.parents:
+            if isinstance(node, cst.Call):
+                yield from self._handed(node)
+
+    def _renamed(self, node: cst.Assign, target: cst.BaseExpression, value: cst.BaseExpression) -> Iterator[Named]:
+        """What another name gives a collection, alone or in `a, b = c, d`."""
+        if isinstance(target, (cst.Tuple, cst.List)) and isinstance(value, (cst.Tuple, cst.List)):
+            for inner, part in zip(target.elements, value.elements):
+                yield from self._renamed(node, inner.value, part.value)
+        scope, name = self._scope(node), dotted(target)
+        if name is not None and self._kind(value, scope) is Kind.COLLECTION:
+            yield Named(scope, name, Kind.COLLECTION, node, sure=True)
+
+    def _handed(self, call: cst.Call) -> Iterator[Named]:
+        """What a call hands to a function or class of the script."""
+        name = dotted(call.func) or ""
+        made = self.tree.classes.get(name)
+        function = self._method(made, "__init__") if made is not None else self._called(call, name)
+        if function is None or not call.args:
+            return
+        names = [param.name.value for param in parameters(function)]
+        first = int(made is not None or "." in name)
+        given = arguments(call)
+        pairs = [*zip(names[first:], given.positional), *given.keyword.items()]
+        for param, value in pairs if not given.starred else ():
+            if param in names and self._kind(value, self._scope(call)) is Kind.COLLECTION:
+                yield Named(function, param, Kind.COLLECTION, function, sure=True)
+
+    def _scope(self, node: cst.CSTNode) -> cst.FunctionDef | None:
+        return next((a for a in self.tree.ancestors(node) if isinstance(a, cst.FunctionDef)), None)
 
     def _bound(self, node: cst.Assign, target: cst.BaseExpression, value: cst.Call) -> Iterator[Named]:
-        scope = next((a for a in self.tree.ancestors(node) if isinstance(a, cst.FunctionDef)), None)
+        scope = self._scope(node)
         targets = [e.value for e in target.elements] if isinstance(target, (cst.Tuple, cst.List)) else [target]
         if len(targets) == 1 and kind_of_value(value, self.tree) is None:
             found: tuple[Kind | None, ...] = (self._kind(value, scope),)
@@ -50,10 +83,8 @@ class Factories:
         if name is not None:
             local = isinstance(scope, cst.FunctionDef) and name.partition(".")[0] in local_names(scope)
             return self.kinds.get((scope if local else None, name))
-        if not isinstance(value, cst.Call):
-            return None
         known = kind_of_value(value, self.tree)
-        if known is not None:
+        if known is not None or not isinstance(value, cst.Call):
             return known
         used = method_call(value)
         if used is not None and used[1] in IN_PLACE:
@@ -65,7 +96,7 @@ class Factories:
     def _results(self, call: cst.Call, scope: Scope, depth: int = 0) -> tuple[Kind | None, ...]:
         """What a call of the script's own function returns, element by element."""
         name = dotted(call.func) or ""
-        function = self.tree.functions.get(name) if "." not in name else self._method(call, name)
+        function = self._called(call, name)
         if function is None or depth > 4 or function.asynchronous is not None:
             return ()
         if function not in self.returned:
@@ -83,11 +114,16 @@ class Factories:
                 found.add(tuple(self._kind(v, function, depth + 1) if v is not None else None for v in values))
         return found.pop() if len(found) == 1 else ()
 
-    def _method(self, call: cst.Call, name: str) -> cst.FunctionDef | None:
-        """The method that `thing.name()` calls, where the class of the thing is the script's own."""
+    def _called(self, call: cst.Call, name: str) -> cst.FunctionDef | None:
+        """The script's own function or method that a call runs."""
+        if "." not in name:
+            return self.tree.functions.get(name)
         head, _, method = name.rpartition(".")
         around = next((a for a in self.tree.ancestors(call) if isinstance(a, cst.ClassDef)), None)
         definition = around if head == "self" else class_of_object(name_node(head), self.tree)
+        return self._method(definition, method)
+
+    def _method(self, definition: cst.ClassDef | None, method: str) -> cst.FunctionDef | None:
         family = family_of(definition, self.tree) if definition is not None else ()
         methods = (m for one in family for m in block(one.body) if isinstance(m, cst.FunctionDef))
         return next((m for m in methods if m.name.value == method), None)

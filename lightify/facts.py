@@ -18,6 +18,7 @@ class Kind(Enum):
     OPTIMIZER = "optimizer"
     SCHEDULER = "scheduler"
     LOADER = "data loader"
+    COLLECTION = "collection"
     DEVICE = "device"
     NAMESPACE = "arguments"
     SCALER = "gradient scaler"

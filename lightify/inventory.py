@@ -42,8 +42,8 @@ def _found(tree: Tree, analysis: Analysis, plans: Plans) -> Iterator[Found]:
         span = tree.span(fact.node)
         if span not in places:
             continue
-        if fact.name.startswith("self.") and fact.kind is Kind.MODULE:
-            continue  # a network's own layers
+        if fact.kind is Kind.COLLECTION or (fact.name.startswith("self.") and fact.kind is Kind.MODULE):
+            continue  # a network's own layers; what is only told apart from a loader
         if (fact.kind.value, fact.name, span) not in seen:
             seen.add((fact.kind.value, fact.name, span))
             yield Found(fact.kind.value, fact.name, span)

@@ -191,7 +191,7 @@ class TrainingRun:
     def is_done(self) -> bool:
         """Whether the epoch loop ends here; says why."""
         trainer, state = self.trainer, self.state
-        if self.num_batches == 0 and trainer.max_epochs == -1:  # nothing else would end it
+        if self.num_batches == 0 and trainer.max_epochs == -1 != trainer.max_steps:  # the steps would never come
             rank_zero_info("`Trainer.fit` stopped: No training batches.")
             return True
         if trainer.max_steps != -1 and state.global_step >= trainer.max_steps:

@@ -12,6 +12,7 @@ from lightify.plan.headers import BatchHead
 from lightify.plan.lightning import is_steady, on_lightning
 from lightify.plan.samplers import train_order_changes
 from lightify.query import dotted, method_call, root_name, target_names, walk
+from lightify.recognisers import kind_of_value
 from lightify.substitute import substitute
 
 
@@ -51,12 +52,26 @@ def is_loader(draft: Draft, source: cst.BaseExpression, frame: Frame) -> bool:
     """True for loaders and ranges; a Trainer takes a list or dict for a collection of loaders."""
     if isinstance(source, cst.Call):
         return dotted(source.func) == "range" or (draft.tree.qualified(source.func) or "").endswith("DataLoader")
-    if draft.kinds.kind(source, frame) is Kind.LOADER:
-        return True
+    kind = draft.kinds.kind(source, frame)
+    if kind in (Kind.LOADER, Kind.COLLECTION):
+        return kind is Kind.LOADER
     if isinstance(source, cst.Subscript):
-        return "load" in (root_name(source) or "").lower()
+        return "load" in (root_name(source) or "").lower() and not _holds_collections(draft, source.value, frame)
     last = (dotted(source) or "").rpartition(".")[2].lower()
-    return ("load" in last or last.endswith("dl")) and not last.endswith("s")
+    return ("loader" in last or last.endswith(("dl", "load"))) and not last.endswith("s")
+
+
+def _holds_collections(draft: Draft, holder: cst.BaseExpression, frame: Frame) -> bool:
+    """True for `{"train": list(...)}`: what is taken out of it is no loader."""
+    variable = draft.kinds.variable(holder, frame)
+    parts: list[cst.BaseExpression] = []
+    for value in draft.kinds.values(variable) if variable is not None else ():
+        if isinstance(value, (cst.Dict, cst.List, cst.Tuple)):
+            parts += [element.value for element in value.elements]
+        elif isinstance(value, cst.DictComp):
+            parts.append(value.value)
+    kinds = {kind_of_value(part, draft.tree) or draft.kinds.kind(part, frame) for part in parts}
+    return Kind.COLLECTION in kinds
 
 
 def in_host(draft: Draft, node: cst.BaseExpression, frame: Frame) -> cst.BaseExpression | None:

@@ -8,6 +8,7 @@ from itertools import groupby
 
 import libcst as cst
 
+from lightify.computed import is_computed
 from lightify.facts import Kind
 from lightify.flow import expression_usage, usage
 from lightify.frames import Binding, Field, Frame, Item, Usage, Variable
@@ -129,7 +130,7 @@ def assign_homes(
                 homes[variable] = Global(variable.name)
                 continue
             captured.append(variable)
-        elif isinstance(variable, Field) and kinds.of(variable) not in _TRAINED and variable.name in changed:
+        elif isinstance(variable, Field) and _is_asked(variable, changed, kinds):
             captured.append(variable.owner)
             owned.add(variable)
             continue
@@ -153,6 +154,11 @@ def assign_homes(
     captured.sort(key=lambda v: (kinds.of(v) is not Kind.MODULE, order.get(v, -1)))
     names = [(v, home.name if isinstance(home := homes[v], Attribute) else v.name) for v in captured]
     return Homes(homes, tuple(names), _unset(captured, around, nest.host), tuple(results), frozenset(written))
+
+
+def _is_asked(field: Field, changed: set[str], kinds: Kinds) -> bool:
+    """True for a field that the object is asked for each time."""
+    return (kinds.of(field) not in _TRAINED and field.name in changed) or is_computed(field.name, kinds.tree)
 
 
 def _handed_over(variable: Variable, host: Frame, around: Surroundings, kinds: Kinds, tree: Tree) -> bool:

@@ -74,11 +74,14 @@ class Kinds:
 
     def is_loss(self, variable: Variable) -> bool:
         """True for a criterion of torch.nn, whose result does not depend on its mode."""
+        names = [self.tree.qualified(_innermost(value)) or "" for value in self.values(variable)]
+        return bool(names) and all(name.startswith("torch.nn.") and name.endswith("Loss") for name in names)
+
+    def values(self, variable: Variable) -> list[cst.BaseExpression]:
+        """What is assigned to the variable where that makes something known."""
         keys = self._lookup(variable)
         facts = [fact for fact in self._named if (fact.scope, fact.name) in keys]
-        values = [fact.node.value for fact in facts if isinstance(fact.node, cst.Assign)]
-        names = [self.tree.qualified(_innermost(value)) or "" for value in values]
-        return bool(names) and all(name.startswith("torch.nn.") and name.endswith("Loss") for name in names)
+        return [fact.node.value for fact in facts if isinstance(fact.node, cst.Assign)]
 
     def variable(self, node: cst.CSTNode | None, frame: Frame) -> Variable | None:
         """The variable that a name stands for, through parameters."""

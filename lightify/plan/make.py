@@ -31,6 +31,7 @@ from lightify.plan.exits import (
     unsupported,
 )
 from lightify.plan.final_test import final_test
+from lightify.plan.gradient_mode import gradients_off
 from lightify.plan.headers import BatchHead, asking_within, batch_head
 from lightify.plan.homes import assign_homes
 from lightify.plan.hooks import make_hooks, without_dead_values
@@ -47,6 +48,7 @@ from lightify.plan.lightning import (
     steps_without_closure,
 )
 from lightify.plan.loader_options import inline_options
+from lightify.plan.missing import without_missing
 from lightify.plan.mode import Automatic, automatic, is_rebound
 from lightify.plan.naming import class_names
 from lightify.plan.nest import Nest, open_nest
@@ -65,6 +67,7 @@ from lightify.plan.types import (
     Plan,
     Plans,
 )
+from lightify.plan.unbound import asks_for_names, catches_unbound
 from lightify.plan.validation import evaluation_of, modes_after_fit
 from lightify.plan.walrus import with_assignments
 from lightify.plan.windows import accumulated
@@ -179,9 +182,10 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
         return Flatten(epochs, uncounted=isinstance(outer, cst.For) and not outer.orelse and not draft.bars)
     if epochs is not None and changes(draft, epochs):
         return Flatten("the loops change what the epochs count with")
-    problem = unsupported(draft)
+    problem = unsupported(draft) or asks_for_names(draft) or gradients_off(draft)
     if problem is not None:
         return problem
+    head = without_missing(draft, head)
     mixed_precision(draft)
     draft.nest = idiom(draft, head)
     read = _step_of(draft, head)
@@ -222,7 +226,7 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
     extra += tests
     extra.exposed |= {v for v in draft.kept_alive if v.frame is nest.host or v.frame.is_module}
     homes = assign_homes(nest, hooks, draft.forced, draft.around, draft.kinds, tree, extra)
-    problem = assigned_in_expressions(draft, homes) or hidden_module(draft, homes)
+    problem = assigned_in_expressions(draft, homes) or hidden_module(draft, homes) or catches_unbound(draft, homes)
     if problem is not None:
         return problem
     again, host_edits = take_host_moves(draft, homes)

@@ -10,7 +10,7 @@ from lightify.changes import changes_of, may_run
 from lightify.flow import expression_usage, usage
 from lightify.frames import Expression, Frame, Item, Step, Variable
 from lightify.plan.draft import Draft
-from lightify.query import MODULE_SELF, dotted, method_call, root_name, walk
+from lightify.query import MODULE_SELF, dotted, method_call, root_name, target_names, walk
 
 _BUILTINS = frozenset(dir(builtins))
 
@@ -18,7 +18,10 @@ _BUILTINS = frozenset(dir(builtins))
 def may_change(draft: Draft, node: cst.BaseExpression, frame: Frame) -> bool:
     """True when the loops may bind a name, a field or an item that an expression reads."""
     reads, whole = expression_usage(node, frame).reads, draft.whole()
-    if reads & usage(whole).writes:
+    nest = draft.nest
+    counted = [(nest.epoch_loop, nest.host), (nest.batch_loop, nest.batch_frame)]
+    heads = {f.variable(name) for loop, f in counted if isinstance(loop, cst.For) for name in target_names(loop.target)}
+    if reads & (usage(whole).writes | heads):
         return True
     parts = [part for part in walk(node) if root_name(part) != MODULE_SELF]  # the Trainer's count
     fields = {part.attr.value for part in parts if isinstance(part, cst.Attribute)}
@@ -48,12 +51,14 @@ def _changes(
                     return True
                 if items and isinstance(part, cst.Subscript) and step.frame.resolve(root_name(part) or "_") in roots:
                     return True
-        elif isinstance(node, cst.Call):
-            called = (dotted(node.func) or "").rpartition(".")[2]
+        elif isinstance(node, (cst.Call, cst.Attribute)):
             known = may_run(node, draft.tree)
             changed = [changes_of(function, draft.tree) for function in known]
             if any(one.fields & fields or one.names & names for one in changed):
                 return True
+            if isinstance(node, cst.Attribute):
+                continue
+            called = (dotted(node.func) or "").rpartition(".")[2]
             used = method_call(node)
             given = [arg.value for arg in node.args] + ([used[0]] if used is not None else [])
             if not known and called not in _BUILTINS and any(map(is_root, given)):

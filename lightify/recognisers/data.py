@@ -12,11 +12,20 @@ from lightify.parse import Tree
 from lightify.query import method_call
 from lightify.recognisers.base import assigned_value, named
 
+_DISPLAYS = (cst.List, cst.Tuple, cst.Set, cst.Dict, cst.ListComp, cst.SetComp, cst.DictComp)
+#: What gives lists, tuples and dicts, or may give them, of whatever it may be.
+_COLLECTIONS = (
+    *("list", "tuple", "dict", "set", "sorted", "deque", "OrderedDict", "defaultdict", "load", "loads"),
+    *("split", "array_split", "chunk", "unbind", "tensor_split"),
+)
+_SPLITS = ("split", "chunk", "unbind", "tensor_split", "tolist")
 _DEVICES = ("torch.device", "torch.accelerator.current_accelerator")
 
 
 def recognise(node: cst.CSTNode, scope: Scope, tree: Tree) -> Iterable[Fact]:
     """Accepts `loader = DataLoader(...)`, `args = parser.parse_args()`, `device = torch.device(...)`.
+
+    Lists, tuples and dicts are told apart: the Trainer would take their elements for loaders.
 
     A parameter of the type `DataLoader` is one, too, where it is kept: `self.loader = loader`.
     """
@@ -39,6 +48,10 @@ def kind_of(value: cst.BaseExpression, tree: Tree) -> Kind | None:
         return Kind.TENSOR_TYPE
     if isinstance(value, cst.SimpleString) and str(value.raw_value).startswith(("cuda", "cpu", "mps")):
         return Kind.DEVICE
+    if isinstance(value, cst.BinaryOperation):  # [batch] * 5, batches + more
+        return next((Kind.COLLECTION for part in (value.left, value.right) if isinstance(part, _DISPLAYS)), None)
+    if isinstance(value, _DISPLAYS):
+        return Kind.COLLECTION
     if not isinstance(value, cst.Call):
         return None
     full = tree.qualified(value.func) or ""
@@ -46,4 +59,7 @@ def kind_of(value: cst.BaseExpression, tree: Tree) -> Kind | None:
         return Kind.LOADER
     if full in _DEVICES:
         return Kind.DEVICE
-    return Kind.NAMESPACE if (method_call(value) or ("", ""))[1] == "parse_args" else None
+    method = (method_call(value) or ("", ""))[1]
+    if full.rpartition(".")[2] in _COLLECTIONS or method in _SPLITS:
+        return Kind.COLLECTION
+    return Kind.NAMESPACE if method == "parse_args" else None

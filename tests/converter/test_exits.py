@@ -161,6 +161,11 @@ def test_a_while_that_fetches_its_batch_in_its_test_asks_within_the_step() -> No
     assert "the loop's head assigns a name" in otherwise.refusals[0].message
 
 
+def test_a_break_that_asks_for_the_epoch_is_no_limit_of_all() -> None:
+    done = converted(script(f"{STEP}\nif epoch > 1:\n    break"))
+    assert "limit_train_batches" not in (done.text or "limit_train_batches")
+
+
 def test_a_name_assigned_only_sometimes_cannot_be_an_attribute() -> None:
     done = converted(script(f"{STEP}\nif epoch or (low := loss.item()) < 1:\n    print('low')", after="print(low)"))
     assert done.text is None

@@ -146,6 +146,35 @@ def test_a_field_that_only_some_paths_set_is_asked_of_its_object() -> None:
     assert "patience" not in done["__init__"]
 
 
+#: What reading `self.optimizer` runs, and whether it is the same object each time.
+COMPUTED = {
+    "made anew at times": ("@property\n    def optimizer(self):\n        return self.remade()", False),
+    "made when first read": (
+        "@functools.cached_property\n    def optimizer(self):\n        return self.remade()",
+        False,
+    ),
+    "a descriptor": ("optimizer = Remade()", False),
+    "answered for": ("def __getattr__(self, name):\n        return self.remade()", False),
+    "a field under another name": ("@property\n    def optimizer(self):\n        return self._optimizer", True),
+}
+
+
+@pytest.mark.parametrize(("definition", "steady"), COMPUTED.values(), ids=COMPUTED)
+def test_an_attribute_that_runs_code_is_asked_of_its_object(definition: str, steady: bool) -> None:
+    remade = "    def remade(self):\n        return torch.optim.SGD(self.model.parameters(), lr=0.1)\n\n"
+    text = (
+        CLASS.replace("self.optimizer = ", "self._optimizer = ")
+        .replace("    def run(", f"    {definition}\n\n{remade}    def run(")
+        .replace(
+            "class Runner",
+            "class Remade:\n    def __get__(self, owner, kind):\n        return owner.remade()\n\nclass Runner",
+        )
+    )
+    done = converted(script("pass", epochs="if True:", batches="if True:", after=text, before="import functools\n"))
+    assert done.mode == ("automatic" if steady else "manual")
+    assert ("self.owner.optimizer.step()" in (done.text or "")) is not steady
+
+
 def test_what_a_class_binds_is_no_name_of_the_script() -> None:
     held = "class Held:\n    device: object = torch.device('cpu')\n    model = nn.Linear(1, 1)\n\n"
     text = script("pass", epochs="if True:", batches="if True:", define=held, after=CLASS)

@@ -101,6 +101,8 @@ def test_the_loader_is_handed_to_fit(head: str) -> None:
 
 NOT_LOADERS = {
     "a list": "for x, y in batches:",
+    "a list that is called a loader": "for x, y in cached_loader:",
+    "a list out of a dict of loaders": "for x, y in loaders['train']:",
     "a generator": "for x, y in draw():",
     "two loaders": "for (x, y), _ in zip(train_loader, val_loader):",
 }
@@ -108,9 +110,50 @@ NOT_LOADERS = {
 
 @pytest.mark.parametrize("head", NOT_LOADERS.values(), ids=NOT_LOADERS)
 def test_other_sources_are_made_anew_each_pass(head: str) -> None:
-    before = "batches = [data[:8], data[8:16]]\ndef draw():\n    yield data[:8]\n    yield data[8:16]\n\n"
+    before = (
+        "def two():\n    found = []\n    found.append(data[:8])\n    return found, 2\n\n"
+        "batches, (cached_loader, _) = [data[:8], data[8:16]], two()\n"
+        "cached_loader, _ = two()\nloaders = {'train': list(train_loader)}\n"
+        "def draw():\n    yield data[:8]\n    yield data[8:16]\n\n"
+    )
     source = head.partition(" in ")[2].rstrip(":")
     assert f"Passes(lambda: {source})" in (converted(script(batches=head, before=before)).text or "")
+
+
+def test_a_list_that_a_class_was_handed_is_no_loader() -> None:
+    loops = "for epoch in range(2):\n    for x, y in self.loader:\n" + indent(STEP, "        ")
+    define = f"class Runner:\n    def __init__(self, loader):\n        self.loader = loader\n\n    def run(self):\n{indent(loops, '        ')}\n\n"
+    text = f"{PROLOGUE}{SETUP}{define}Runner([data[:8], data[8:]]).run()\n"
+    assert "Passes(lambda: self.loader)" in (converted(text).text or "")
+
+
+#: Where a batch may be None, which a Trainer would take for no batch: source and the step's condition.
+MISSING = {
+    "literally": ("[None] * 4", "x, y = next(pairs)"),
+    "repeated": ("itertools.repeat(None, 4)", "x, y = next(pairs)"),
+    "what the loop asks": ("draw()", "if batch is None:\n    continue\nx, y = batch"),
+    "a truth": ("draw()", "if not batch:\n    continue\nx, y = batch"),
+    "what collates": ("ragged", "x, y = batch or next(pairs)"),
+    "unread": ("steps", "x, y = next(pairs)"),
+}
+
+
+@pytest.mark.parametrize(("source", "first"), MISSING.values(), ids=MISSING)
+def test_a_batch_that_may_be_none_is_a_batch(source: str, first: str) -> None:
+    before = (
+        "import itertools\n\ndef draw():\n    yield None\n    yield data[:8]\n\ndef drop(items):\n    return None\n\n"
+        "pairs, steps = itertools.cycle(train_loader), draw()\nragged = DataLoader(data, collate_fn=drop)\n"
+    )
+    done = converted(script(f"{first}\n{STEP}", before=before, batches=f"for batch in {source}:"))
+    assert f"Passes(lambda: zip({source}))" in (done.text or "")
+    assert "(batch,) = batch" in (done.text or "")
+
+
+@pytest.mark.parametrize("source", ["train_loader", "range(4)", "draw()"])
+def test_other_batches_are_handed_over_as_they_are(source: str) -> None:
+    before = "def draw():\n    yield data[:8]\n\n"
+    done = converted(script(f"x, y = batch\n{STEP}", before=before, batches=f"for batch in {source}:"))
+    assert "zip(" not in (done.text or "zip(")
 
 
 def function(parameters: str, body: str = STEP, result: str = "") -> str:

@@ -288,3 +288,32 @@ def test_what_sees_updated_weights_waits_for_them(after_step: str, hook: str) ->
     )
     word = after_step.partition("(")[0].partition(" ")[0].rpartition(".")[2]
     assert word in methods(converted(text).text)[hook]
+
+
+ENABLED = (
+    f"with torch.enable_grad():\n{indent(FORWARD, '    ')}\noptimizer.zero_grad()\nloss.backward()\noptimizer.step()"
+)
+LOOPS = f"for epoch in range(2):\n    for x, y in train_loader:\n{indent(ENABLED, '        ')}\n"
+OFF = {
+    "for good": f"torch.set_grad_enabled(False)\n{LOOPS}",
+    "in a with": f"with torch.no_grad():\n{indent(LOOPS, '    ')}",
+    "by a decorator": f"@torch.no_grad()\ndef main():\n{indent(LOOPS, '    ')}\n\nmain()\n",
+    "for the call": f"def main():\n{indent(LOOPS, '    ')}\n\nwith torch.inference_mode():\n    main()\n",
+}
+ON = {
+    "again": f"torch.set_grad_enabled(False)\nprint(model(data[0][0]))\ntorch.set_grad_enabled(True)\n{LOOPS}",
+    "by the loops": "torch.set_grad_enabled(False)\n"
+    + LOOPS.replace("range(2):\n", "range(2):\n    torch.set_grad_enabled(True)\n"),
+}
+
+
+@pytest.mark.parametrize("loops", OFF.values(), ids=OFF)
+def test_loops_where_gradients_are_off_are_refused(loops: str) -> None:
+    done = converted(f"{PROLOGUE}{SETUP}{loops}")
+    assert done.text is None
+    assert done.refusals[0].message.startswith("gradients are off where the loop stands")
+
+
+@pytest.mark.parametrize("loops", ON.values(), ids=ON)
+def test_loops_that_turn_gradients_on_are_converted(loops: str) -> None:
+    assert converted(f"{PROLOGUE}{SETUP}{loops}").text is not None
