@@ -9,7 +9,7 @@ from functools import lru_cache
 import libcst as cst
 
 from lightify.parse import Tree
-from lightify.query import block, dotted, is_docstring, small
+from lightify.query import block, call_name, dotted, is_docstring, small, walk
 
 _READS = ("__getattr__", "__getattribute__")
 
@@ -23,6 +23,8 @@ def runs_code(attribute: cst.Attribute, tree: Tree) -> list[cst.FunctionDef]:
 def is_computed(name: str, tree: Tree) -> bool:
     """True when `x.name` may be another object each time: what reads it once knows nothing of the next time."""
     getters = _getters(tree).get(name, ())
+    if name in _set_by_name(tree):
+        return True
     if not all(_only_hands_out(getter, tree) for getter in getters):
         return True
     return not getters and bool(_answering(tree)) and name not in _fields(tree)
@@ -55,6 +57,29 @@ def _answering(tree: Tree) -> tuple[cst.FunctionDef, ...]:
     """What classes of the script answer for attributes that they lack."""
     classes = tree.classes.values()
     return tuple(method for definition in classes for name in _READS for method in _methods(definition, name))
+
+
+@lru_cache(maxsize=4)
+def _set_by_name(tree: Tree) -> frozenset[str]:
+    """Fields that a class's methods may set by name: `setattr(self, name, value)`, `self.__dict__.update(state)`."""
+    found: set[str] = set()
+    for definition in tree.classes.values():
+        methods = [node for node in block(definition.body) if isinstance(node, cst.FunctionDef)]
+        later = [method for method in methods if method.name.value not in ("__init__", *_READS)]
+        if any(_sets_by_name(node) for method in later for node in walk(method.body)):
+            targets = (node.target for node in walk(definition) if isinstance(node, (cst.AssignTarget, cst.AnnAssign)))
+            names = (dotted(target) or "" for target in targets)
+            found |= {name.removeprefix("self.") for name in names if name.startswith("self.")}
+    return frozenset(found)
+
+
+def _sets_by_name(node: cst.CSTNode) -> bool:
+    if not isinstance(node, cst.Call):
+        return False
+    given = dotted(node.args[0].value) if node.args else None
+    return (call_name(node) in ("setattr", "__setattr__") and given == "self") or (
+        dotted(node.func) == "self.__dict__.update"
+    )
 
 
 def _methods(definition: cst.ClassDef, name: str) -> Iterator[cst.FunctionDef]:

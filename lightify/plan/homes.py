@@ -130,7 +130,7 @@ def assign_homes(
                 homes[variable] = Global(variable.name)
                 continue
             captured.append(variable)
-        elif isinstance(variable, Field) and _is_asked(variable, changed, kinds):
+        elif isinstance(variable, Field) and _is_asked(variable, changed, kinds, around):
             captured.append(variable.owner)
             owned.add(variable)
             continue
@@ -156,9 +156,11 @@ def assign_homes(
     return Homes(homes, tuple(names), _unset(captured, around, nest.host), tuple(results), frozenset(written))
 
 
-def _is_asked(field: Field, changed: set[str], kinds: Kinds) -> bool:
+def _is_asked(field: Field, changed: set[str], kinds: Kinds, around: Surroundings) -> bool:
     """True for a field that the object is asked for each time."""
-    return (kinds.of(field) not in _TRAINED and field.name in changed) or is_computed(field.name, kinds.tree)
+    if f".{field.name}" in around.rebound or is_computed(field.name, kinds.tree):
+        return True
+    return kinds.of(field) not in _TRAINED and field.name in changed
 
 
 def _handed_over(variable: Variable, host: Frame, around: Surroundings, kinds: Kinds, tree: Tree) -> bool:

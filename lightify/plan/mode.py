@@ -9,7 +9,7 @@ import libcst as cst
 
 from lightify.facts import Analysis, Kind
 from lightify.flow import exits_of, usage
-from lightify.frames import Frame, Item, Step, Variable, live_nodes
+from lightify.frames import Field, Frame, Item, Step, Variable, live_nodes
 from lightify.ledger import Fate
 from lightify.parse import Tree
 from lightify.plan.gradients import (
@@ -87,6 +87,8 @@ def automatic(
 def is_rebound(read: Automatic, rebound: frozenset[str]) -> bool:
     """True when functions which stay bind the optimizer's name anew."""
     optimizer = read.optimizer
+    if isinstance(optimizer, Field):
+        return f".{optimizer.name}" in rebound
     return optimizer is not None and optimizer.frame.is_module and optimizer.name in rebound
 
 

@@ -9,7 +9,7 @@ import libcst as cst
 
 from lightify.facts import Kind
 from lightify.flow import exits_of, expression_usage, usage
-from lightify.frames import Item, Step, Usage, Variable
+from lightify.frames import Field, Item, Step, Usage, Variable
 from lightify.ledger import Fate
 from lightify.parse import Tree
 from lightify.plan.constructions import construction
@@ -35,6 +35,7 @@ def make_optimizers(
     if auto is not None and auto.optimizer is not None:
         used.add(auto.optimizer)
     used -= cycle.writes | {v for v in used if v.frame.is_module and v.name in draft.around.rebound}
+    used -= {v for v in used if isinstance(v, Field) and f".{v.name}" in draft.around.rebound}
     if draft.analysis.accelerated:
         used.clear()  # what accelerate prepared counts and skips its own steps
     host_reads = usage(draft.around.after).exposed

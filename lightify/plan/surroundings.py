@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import libcst as cst
 
+from lightify.changes import changes_of, may_run
 from lightify.flow import usage
 from lightify.frames import Frame, Item, Step, Variable
 from lightify.names import declared_elsewhere, free_names, local_names, parameters
@@ -24,7 +25,7 @@ class Surroundings:
         before, after: statements of the host that run before and after the loop; in an outer loop, both.
         removed: functions whose body moved and that nothing else calls.
         kept_reads: names that the functions and classes which stay read from outside.
-        rebound: names that they bind outside of themselves.
+        rebound: names that they bind outside of themselves; with a dot, fields that functions which the run calls bind.
         repeated: the run stands in an outer loop.
     """
 
@@ -96,6 +97,9 @@ def surroundings(
         reads |= free_names(node)
         if isinstance(node, cst.FunctionDef):
             rebound |= declared_elsewhere(node)
+    for part in moved:
+        for function in may_run(part, tree) if isinstance(part, (cst.Call, cst.Attribute)) else ():
+            rebound |= {f".{field}" for field in changes_of(function, tree).fields}
     plain = [item for item in before if not isinstance(item.node, (cst.FunctionDef, cst.ClassDef))]
     plain = [item for item in plain if item.node not in gone]
     after = [

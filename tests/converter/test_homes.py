@@ -155,6 +155,10 @@ COMPUTED = {
     ),
     "a descriptor": ("optimizer = Remade()", False),
     "answered for": ("def __getattr__(self, name):\n        return self.remade()", False),
+    "set by name": (
+        "def take(self, name, value):\n        self.optimizer = None\n        setattr(self, name, value)",
+        False,
+    ),
     "a field under another name": ("@property\n    def optimizer(self):\n        return self._optimizer", True),
 }
 
@@ -173,6 +177,16 @@ def test_an_attribute_that_runs_code_is_asked_of_its_object(definition: str, ste
     done = converted(script("pass", epochs="if True:", batches="if True:", after=text, before="import functools\n"))
     assert done.mode == ("automatic" if steady else "manual")
     assert ("self.owner.optimizer.step()" in (done.text or "")) is not steady
+
+
+def test_an_optimizer_that_a_method_makes_anew_is_asked_of_its_object() -> None:
+    reset = "def reset(self):\n        self.optimizer = torch.optim.Adam(self.model.parameters())\n        return 0\n\n    def run("
+    text = CLASS.replace("def run(", reset).replace(
+        "            if self.stop", "            print(self.reset() or 1)\n            if self.stop"
+    )
+    done = converted(script("pass", epochs="if True:", batches="if True:", after=text))
+    assert done.reasons == ("the optimizer is made anew by a function that the loop calls",)
+    assert "self.owner.optimizer.step()" in (done.text or "")
 
 
 def test_what_a_class_binds_is_no_name_of_the_script() -> None:
