@@ -10,7 +10,7 @@ import libcst as cst
 from lightify.computed import runs_code
 from lightify.names import declared_elsewhere
 from lightify.parse import Tree
-from lightify.query import dotted, walk
+from lightify.query import code, dotted, literal, walk
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def changes_of(function: cst.FunctionDef, tree: Tree) -> Changes:
         if current in seen:
             continue
         seen.add(current)
-        names |= declared_elsewhere(current)
+        names |= declared_elsewhere(current) | bound_by_text(current)
         for node in walk(current.body):
             if isinstance(node, (cst.Call, cst.Attribute)):
                 waiting += may_run(node, tree)
@@ -53,3 +53,16 @@ def changes_of(function: cst.FunctionDef, tree: Tree) -> Changes:
                     path, _, field = (dotted(part) or "").rpartition(".")
                     fields |= {field} if path else set()
     return Changes(frozenset(names), frozenset(fields), items)
+
+
+def bound_by_text(function: cst.FunctionDef) -> frozenset[str]:
+    """The globals that `globals()["name"] = ...` and `globals().update(name=...)` bind."""
+    names: set[str | None] = set()
+    for node in walk(function.body):
+        if isinstance(node, cst.AssignTarget) and isinstance(node.target, cst.Subscript):
+            keys = [part.slice.value for part in node.target.slice if isinstance(part.slice, cst.Index)]
+            if code(node.target.value) == "globals()":
+                names |= {literal(key) for key in keys if isinstance(key, cst.SimpleString)}
+        elif isinstance(node, cst.Call) and code(node.func) == "globals().update":
+            names |= {arg.keyword.value for arg in node.args if arg.keyword is not None}
+    return frozenset(filter(None, names))

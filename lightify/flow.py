@@ -9,7 +9,7 @@ import libcst as cst
 
 from lightify.frames import Binding, Expression, Frame, Step, Usage, Variable, constant
 from lightify.names import bound_names, collect_target_reads, read_names, same_scope
-from lightify.query import block, children, target_names
+from lightify.query import block, children, target_names, walk
 
 
 def usage(steps: Sequence[Step]) -> Usage:
@@ -154,11 +154,18 @@ def _statement_anew(node: cst.CSTNode, frame: Frame) -> Usage:
         cases = []
         for case in node.cases:
             inner = Usage()
+            for part in walk(case.pattern):
+                if isinstance(part, (cst.MatchValue, cst.MatchClass)):
+                    _read(inner, part.value if isinstance(part, cst.MatchValue) else part.cls, frame)
             for name in sorted(bound_names([case.pattern])):
                 _name_write(inner, name, frame)
+            if case.guard is not None:
+                _read(inner, case.guard, frame)
             inner += _block(block(case.body), frame)
             cases.append(inner)
-        _branches(total, [*cases, Usage()])
+        last = node.cases[-1]
+        anything = isinstance(last.pattern, cst.MatchAs) and last.pattern.pattern is None and last.guard is None
+        _branches(total, cases if anything else [*cases, Usage()])
     elif isinstance(node, (cst.Global, cst.Nonlocal, cst.Pass)):
         pass
     else:

@@ -43,7 +43,7 @@ def declared_elsewhere(function: cst.FunctionDef) -> frozenset[str]:
 _is_scope = class_test(cst.FunctionDef, cst.ClassDef, cst.Lambda)
 _may_bind = class_test(
     *(cst.AssignTarget, cst.AugAssign, cst.AnnAssign, cst.For, cst.NamedExpr, cst.Del, cst.AsName, cst.FunctionDef),
-    *(cst.ClassDef, cst.ImportAlias, cst.MatchAs, cst.MatchStar),
+    *(cst.ClassDef, cst.ImportAlias, cst.MatchAs, cst.MatchStar, cst.MatchMapping),
 )
 _reads_specially = class_test(
     *(cst.Name, cst.Attribute, cst.Arg, cst.FunctionDef, cst.ClassDef, cst.Lambda, *_COMPREHENSIONS, cst.CompFor),
@@ -83,6 +83,8 @@ def bound_by(node: cst.CSTNode) -> Iterable[str]:
         return target_names(root)
     if isinstance(node, (cst.MatchAs, cst.MatchStar)) and node.name is not None:
         return (node.name.value,)
+    if isinstance(node, cst.MatchMapping) and node.rest is not None:
+        return (node.rest.value,)
     return ()
 
 

@@ -43,23 +43,33 @@ def unsupported(draft: Draft) -> Flatten | None:
 
 
 def assigned_in_expressions(draft: Draft, homes: Homes) -> Flatten | None:
-    """`(x := f())` assigns no attribute: says so when `x` has to be one."""
-    found: dict[Variable, cst.NamedExpr] = {}
+    """`(x := f())` and `case [x, y]:` assign no attribute: says so when `x` has to be one."""
+    found: dict[Variable, cst.CSTNode] = {}
     for step in draft.whole():
         for node in walk(step.node) if isinstance(step, Item) else ():
-            if isinstance(node, cst.NamedExpr):
-                meaning = step.frame.resolve(node.target.value)  # type: ignore[attr-defined,union-attr]
-                if isinstance(meaning, Variable) and isinstance(homes.of.get(meaning), Attribute):
-                    found[meaning] = node
+            name = _bound_inside(node)
+            meaning = step.frame.resolve(name.value) if name is not None else None  # type: ignore[union-attr]
+            if isinstance(meaning, Variable) and isinstance(homes.of.get(meaning), Attribute):
+                found[meaning] = node
     if not found:
         return None
     variable, node = next(iter(found.items()))
+    inside = "an expression" if isinstance(node, cst.NamedExpr) else "a case"
     return Flatten(
-        f"{code(node)} assigns what outlives the batch inside an expression",
+        f"{code(node)} assigns what outlives the batch inside {inside}",
         draft.tree.span(node),
         f"assign {variable.name} in a statement of its own",
         frozenset(found),
     )
+
+
+def _bound_inside(node: cst.CSTNode) -> cst.Name | None:
+    """The name that an expression or a pattern of `match` binds."""
+    if isinstance(node, cst.NamedExpr):
+        return node.target if isinstance(node.target, cst.Name) else None
+    if isinstance(node, cst.MatchMapping):
+        return node.rest
+    return node.name if isinstance(node, (cst.MatchAs, cst.MatchStar)) else None
 
 
 def hidden_module(draft: Draft, homes: Homes) -> Flatten | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import libcst as cst
 
-from lightify.changes import changes_of, may_run
+from lightify.changes import bound_by_text, changes_of, may_run
 from lightify.flow import usage
 from lightify.frames import Frame, Item, Step, Variable
 from lightify.names import declared_elsewhere, free_names, local_names, parameters
@@ -96,7 +96,7 @@ def surroundings(
             continue
         reads |= free_names(node)
         if isinstance(node, cst.FunctionDef):
-            rebound |= declared_elsewhere(node)
+            rebound |= declared_elsewhere(node) | bound_by_text(node)
     for part in moved:
         for function in may_run(part, tree) if isinstance(part, (cst.Call, cst.Attribute)) else ():
             rebound |= {f".{field}" for field in changes_of(function, tree).fields}

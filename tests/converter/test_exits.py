@@ -170,3 +170,16 @@ def test_a_name_assigned_only_sometimes_cannot_be_an_attribute() -> None:
     done = converted(script(f"{STEP}\nif epoch or (low := loss.item()) < 1:\n    print('low')", after="print(low)"))
     assert done.text is None
     assert "(low := loss.item()) assigns what outlives the batch" in done.refusals[0].message
+
+
+MATCHED = "match (x, y):\n    case [a, b]{}:\n        pass\n    {}\n" + STEP.replace("model(x), y", "model(a), b")
+
+
+def test_names_of_a_pattern_stay_in_the_batch() -> None:
+    done = converted(script(MATCHED.format("", "case _:\n        raise ValueError(x)")))
+    assert done.mode == "automatic" and "case [a, b]:" in (done.text or "")
+
+
+def test_names_of_a_pattern_that_may_not_match_are_refused() -> None:
+    done = converted(script(MATCHED.format(" if len(x) > 1", "case None:\n        pass")))
+    assert "assigns what outlives the batch inside a case" in done.refusals[0].message

@@ -189,6 +189,13 @@ def test_an_optimizer_that_a_method_makes_anew_is_asked_of_its_object() -> None:
     assert "self.owner.optimizer.step()" in (done.text or "")
 
 
+@pytest.mark.parametrize("change", ['globals()["optimizer"] = made', "globals().update(optimizer=made)"])
+def test_an_optimizer_that_a_function_binds_by_its_text_is_made_anew(change: str) -> None:
+    swap = f"def swap():\n    made = torch.optim.Adam(model.parameters())\n    {change}\n"
+    done = converted(script(STEP, before=swap, end="swap()"))
+    assert done.reasons == ("the optimizer is made anew by a function that the loop calls",)
+
+
 def test_what_a_class_binds_is_no_name_of_the_script() -> None:
     held = "class Held:\n    device: object = torch.device('cpu')\n    model = nn.Linear(1, 1)\n\n"
     text = script("pass", epochs="if True:", batches="if True:", define=held, after=CLASS)
