@@ -145,7 +145,7 @@ def _automatic(nest: Nest, kinds: Kinds, tree: Tree, analysis: Analysis) -> Auto
         return "what steps is not known to be an optimizer"
     if step_call.args:
         return "the optimizer steps with a closure or an argument"
-    if optimizer in usage(nest.body + nest.epoch_start + nest.epoch_end).writes:
+    if optimizer in usage(nest.body + nest.epoch_start + nest.epoch_end).writes | nest.taken:
         return "the optimizer is made anew in the loop"
     if not is_zeroed_by(steps[zero], optimizer, kinds, tree):
         return "gradients are zeroed on something else than the optimizer"

@@ -18,7 +18,7 @@ from lightify.plan.reach import Skips, reach
 from lightify.plan.reachable import contains
 from lightify.plan.runs import Loop, Run, is_over_data
 from lightify.plan.within import call_within, open_within
-from lightify.query import block, module_attribute
+from lightify.query import block, module_attribute, target_names
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +63,13 @@ class Nest:
     def host_loop(self) -> Loop:
         """The statement of the host that is replaced."""
         return self.epoch_loop or self.batch_loop
+
+    @property
+    def taken(self) -> frozenset[object]:
+        """What the heads of the loops bind: an epoch's value, a batch and its parts."""
+        loops = ((self.epoch_loop, self.host), (self.batch_loop, self.batch_frame))
+        heads = ((loop.target, frame) for loop, frame in loops if isinstance(loop, cst.For))
+        return frozenset(frame.resolve(name) for target, frame in heads for name in target_names(target))
 
 
 def open_nest(run: Run, tree: Tree, analysis: Analysis, flat: str = "", *, uncounted: bool = False) -> Nest:

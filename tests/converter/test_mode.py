@@ -31,6 +31,15 @@ MANUAL = {
         script(f"{FORWARD}\noptimizer.zero_grad()\nloss.backward(torch.ones(()))\noptimizer.step()"),
         "backward has arguments",
     ),
+    "each batch brings its optimizer": (
+        script(
+            "opt.zero_grad()\nloss = criterion(net(x), y)\nloss.backward()\nopt.step()",
+            before="nets = [model]\noptimizers = [torch.optim.SGD(n.parameters(), lr=0.1) for n in nets]\n",
+            epochs="for x, y in train_loader:",
+            batches="for net, opt in zip(nets, optimizers):",
+        ),
+        "the optimizer is made anew in the loop",
+    ),
     "zeroed twice": (script(f"optimizer.zero_grad()\n{STEP}"), "gradients are zeroed more than once"),
     "two optimizers": (
         script(f"{STEP}\nother.step()", before="other = torch.optim.SGD(model.parameters(), lr=0.1)\n"),
