@@ -159,13 +159,28 @@ def own_way_of_stepping(draft: Draft, optimizer: Variable | None) -> str:
 
 def steps_without_closure(draft: Draft, optimizer: Variable) -> bool:
     """True for an optimizer of the script's own class whose `step` does not evaluate a closure before all else."""
+    step = _own_step(draft, optimizer)
+    return step is not None and not _begins_with_closure(step)
+
+
+def works_before_closure(draft: Draft, optimizer: Variable | None) -> bool:
+    """True where the `step` of the script's own optimizer asks for a closure, but not before all else."""
+    step = _own_step(draft, optimizer) if optimizer is not None else None
+    if step is None or _begins_with_closure(step):
+        return False
+    names = [param.name.value for param in parameters(step)][1:2]
+    return any(isinstance(node, cst.Name) and node.value in names for node in walk(step.body))
+
+
+def _own_step(draft: Draft, optimizer: Variable) -> cst.FunctionDef | None:
+    """The `step` of an optimizer of the script's own class."""
     made = construction(optimizer, draft.tree, draft.nest.host_loop)
     definition = draft.tree.classes.get(dotted(made[1].func) or "") if made is not None else None
     for one in family_of(definition, draft.tree) if definition is not None else ():
         for part in block(one.body):
             if isinstance(part, cst.FunctionDef) and part.name.value == "step":
-                return not _begins_with_closure(part)
-    return False
+                return part
+    return None
 
 
 def _begins_with_closure(function: cst.FunctionDef) -> bool:

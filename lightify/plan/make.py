@@ -46,6 +46,7 @@ from lightify.plan.lightning import (
     own_way_of_stepping,
     starts_late,
     steps_without_closure,
+    works_before_closure,
 )
 from lightify.plan.loader_options import inline_options
 from lightify.plan.missing import without_missing
@@ -292,6 +293,8 @@ def _step_of(draft: Draft, head: BatchHead) -> Automatic | str:
     read = _read_step(draft, head)
     if isinstance(read, Automatic) and on_lightning(draft):
         return own_way_of_stepping(draft, read.optimizer) or read
+    if isinstance(read, Automatic) and works_before_closure(draft, read.optimizer):
+        return "the script's own optimizer works before it evaluates the closure that a Trainer hands it"
     return read
 
 

@@ -40,6 +40,22 @@ MANUAL = {
         ),
         "the optimizer is made anew in the loop",
     ),
+    "an optimizer that works before its closure": (
+        script(
+            STEP,
+            before="""\
+class Own(torch.optim.SGD):
+    def step(self, closure=None):
+        seen = sum(p.grad.abs().sum() for p in self.param_groups[0]["params"])
+        if closure is not None:
+            closure()
+        return seen
+
+optimizer = Own(model.parameters(), lr=0.1)
+""",
+        ),
+        "works before it evaluates the closure",
+    ),
     "zeroed twice": (script(f"optimizer.zero_grad()\n{STEP}"), "gradients are zeroed more than once"),
     "two optimizers": (
         script(f"{STEP}\nother.step()", before="other = torch.optim.SGD(model.parameters(), lr=0.1)\n"),
