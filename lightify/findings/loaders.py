@@ -10,7 +10,7 @@ from lightify.errors import Diagnostic
 from lightify.facts import Kind
 from lightify.findings.base import Rule
 from lightify.findings.index import Key
-from lightify.findings.script import Script
+from lightify.findings.script import Script, unwrapped
 from lightify.query import arguments, call_name, dotted, literal, words
 
 SHUFFLED = Rule(
@@ -51,7 +51,7 @@ _EVALUATION = {"val", "valid", "validation", "test", "eval", "dev", "testing"}
 def find(script: Script) -> Iterator[Diagnostic]:
     """Accepts DataLoaders whose options are literal; silent when a star or variable hides them."""
     source = script.nest.batch_loop.iter if isinstance(script.nest.batch_loop, cst.For) else None
-    trains = _aliases(script, _unwrapped(source))
+    trains = _aliases(script, unwrapped(source))
     for call in script.calls("DataLoader"):
         yield from _loader(script, call, trains)
     for call in script.calls("DistributedSampler"):
@@ -73,12 +73,6 @@ def _aliases(script: Script, node: cst.CSTNode | None, depth: int = 0) -> frozen
             if definition.index is None and definition.value is not None:
                 found |= _aliases(script, definition.value, depth + 1)
     return frozenset(found)
-
-
-def _unwrapped(iterable: cst.BaseExpression | None) -> cst.BaseExpression | None:
-    while isinstance(iterable, cst.Call) and call_name(iterable) in ("enumerate", "tqdm"):
-        iterable = arguments(iterable).get(0, "iterable")
-    return iterable
 
 
 def _loader(script: Script, call: cst.Call, trains: frozenset) -> Iterator[Diagnostic]:

@@ -9,7 +9,7 @@ import libcst as cst
 from lightify.errors import Diagnostic
 from lightify.facts import Kind
 from lightify.findings.base import Rule
-from lightify.findings.script import Script
+from lightify.findings.script import Script, unwrapped
 from lightify.query import FieldName, arguments, call_name, code, dotted, expression_of, literal, method_call, words
 
 TOO_EARLY = Rule(
@@ -120,9 +120,7 @@ def _in_loop_of_its_own(script: Script, step: cst.Call) -> bool:
 def _epochs(script: Script) -> cst.BaseExpression | None:
     """What the epochs count to: `n` of `for epoch in range(n)` and `range(start, n)`."""
     loop = script.nest.epoch_loop
-    source = loop.iter if isinstance(loop, cst.For) else None
-    while isinstance(source, cst.Call) and call_name(source) in ("tqdm", "enumerate") and source.args:
-        source = source.args[0].value
+    source = unwrapped(loop.iter) if isinstance(loop, cst.For) else None
     if not isinstance(source, cst.Call) or call_name(source) not in ("range", "trange") or len(source.args) > 2:
         return None
     return source.args[-1].value if source.args else None

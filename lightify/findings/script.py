@@ -14,7 +14,7 @@ from lightify.findings.index import Function, Index, Key
 from lightify.frames import Item
 from lightify.parse import Tree
 from lightify.plan.nest import Nest
-from lightify.query import block, call_name, dotted, method_call, small
+from lightify.query import arguments, block, call_name, dotted, method_call, small
 
 Loop = cst.For | cst.While
 
@@ -214,3 +214,10 @@ CLIPS = ("clip_grad_norm_", "clip_grad_value_", "clip_grad_norm")
 def _switches_off(node: cst.CSTNode) -> bool:
     name = call_name(node) if isinstance(node, cst.Call) else (dotted(node) or "").rpartition(".")[2]
     return name in ("no_grad", "inference_mode", "set_grad_enabled")
+
+
+def unwrapped(iterable: cst.BaseExpression | None) -> cst.BaseExpression | None:
+    """What a loop goes over, without the bar and the numbers around it."""
+    while isinstance(iterable, cst.Call) and call_name(iterable) in ("enumerate", "tqdm"):
+        iterable = arguments(iterable).get(0, "iterable")
+    return iterable

@@ -9,7 +9,7 @@ import libcst as cst
 from lightify.flow import exits_of, expression_usage
 from lightify.frames import Item, Step, Variable
 from lightify.ledger import Fate
-from lightify.names import bound_names, free_names, local_names
+from lightify.names import bound_by, bound_names, free_names, local_names
 from lightify.plan.batches import in_host
 from lightify.plan.draft import Draft, Flatten
 from lightify.plan.headers import BatchHead
@@ -42,15 +42,19 @@ def unsupported(draft: Draft) -> Flatten | None:
     return None
 
 
+#: Expressions and patterns that bind names, where no attribute may stand.
+_BINDING_INSIDE = (cst.NamedExpr, cst.MatchAs, cst.MatchStar, cst.MatchMapping)
+
+
 def assigned_in_expressions(draft: Draft, homes: Homes) -> Flatten | None:
     """`(x := f())` and `case [x, y]:` assign no attribute: says so when `x` has to be one."""
     found: dict[Variable, cst.CSTNode] = {}
     for step in draft.whole():
         for node in walk(step.node) if isinstance(step, Item) else ():
-            name = _bound_inside(node)
-            meaning = step.frame.resolve(name.value) if name is not None else None  # type: ignore[union-attr]
-            if isinstance(meaning, Variable) and isinstance(homes.of.get(meaning), Attribute):
-                found[meaning] = node
+            for name in bound_by(node) if isinstance(node, _BINDING_INSIDE) else ():
+                meaning = step.frame.resolve(name)  # type: ignore[union-attr]
+                if isinstance(meaning, Variable) and isinstance(homes.of.get(meaning), Attribute):
+                    found[meaning] = node
     if not found:
         return None
     variable, node = next(iter(found.items()))
@@ -61,15 +65,6 @@ def assigned_in_expressions(draft: Draft, homes: Homes) -> Flatten | None:
         f"assign {variable.name} in a statement of its own",
         frozenset(found),
     )
-
-
-def _bound_inside(node: cst.CSTNode) -> cst.Name | None:
-    """The name that an expression or a pattern of `match` binds."""
-    if isinstance(node, cst.NamedExpr):
-        return node.target if isinstance(node.target, cst.Name) else None
-    if isinstance(node, cst.MatchMapping):
-        return node.rest
-    return node.name if isinstance(node, (cst.MatchAs, cst.MatchStar)) else None
 
 
 def hidden_module(draft: Draft, homes: Homes) -> Flatten | None:

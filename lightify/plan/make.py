@@ -45,8 +45,6 @@ from lightify.plan.lightning import (
     on_lightning,
     own_way_of_stepping,
     starts_late,
-    steps_without_closure,
-    works_before_closure,
 )
 from lightify.plan.loader_options import inline_options
 from lightify.plan.missing import without_missing
@@ -55,6 +53,7 @@ from lightify.plan.naming import class_names
 from lightify.plan.nest import Nest, open_nest
 from lightify.plan.optimizers import drop_scheduler_steps, make_optimizers
 from lightify.plan.options import departures, device_variable, trainer_options
+from lightify.plan.own_optimizers import steps_without_closure, works_before_closure
 from lightify.plan.own_step import own_step
 from lightify.plan.precision import mixed_precision
 from lightify.plan.processes import ask_trainer, without_gone
