@@ -46,6 +46,7 @@ CONVERTER_LAYERS = [
         "rewrite",
         "render",
         "formatting",
+        "scopes",
         "selfcheck",
     ),
     ("convert", "files", "upgraded", "upgrade"),

@@ -11,11 +11,12 @@ import libcst as cst
 from lightify.calls import callers, class_of_object
 from lightify.distribution.edits import Edit, free_quote, merged, module_argument, stripping_prefix, with_argument
 from lightify.distribution.order import Order, Place
+from lightify.distribution.presence import asks_for_wrapper, decides_on_network_alone, known_wrapped, under_question
 from lightify.distribution.renaming import renamed
 from lightify.distribution.wrapping import Wrapping, enclosing_function, names_of
 from lightify.names import local_names, parameters
 from lightify.parse import Tree
-from lightify.query import block, code, dotted, method_call, negated, walk
+from lightify.query import code, dotted, method_call, walk
 
 Holder = tuple[cst.FunctionDef | cst.ClassDef | None, str]
 
@@ -105,7 +106,7 @@ class _Follower:
         last_names = {name.rpartition(".")[2] for _, name in self.found.names}
         for node in self.fields["module"]:
             name = (dotted(node.value) or "").rpartition(".")[2]
-            if name in last_names and node not in self.found.edits and not self._asks_for_wrapper(node):
+            if name in last_names and node not in self.found.edits and not under_question(node, self.tree):
                 raise Unclear(f"`{code(node)}` may be of the wrapper")
         return self.found
 
@@ -183,7 +184,7 @@ class _Follower:
             return
         self.found.values.add(node)
         parent = self.tree.parents[node]
-        if self._known(node) is False or self._asks_for_wrapper(node):
+        if known_wrapped(node, self.found.wrapping, self.tree) is False or under_question(node, self.tree):
             return  # there is no wrapper here, or none any more
         if isinstance(parent, cst.Attribute):
             self._attribute(parent, holder)
@@ -232,7 +233,7 @@ class _Follower:
             if prefix:
                 self.found.edits[call] = with_argument("prefix", prefix)
         elif name == "load_state_dict" and call is not None and call.args and not call.args[0].star:
-            known = self._known(node)
+            known = known_wrapped(node, self.found.wrapping, self.tree)
             if known is not False:
                 condition = "" if known or not self._has_plain_wrapper() else self._condition_at(node)
                 quote = free_quote(call, self.tree)
@@ -278,46 +279,6 @@ class _Follower:
             if elsewhere or self.order.place(mention) > self.order.place(target):
                 self._raw(mention)
 
-    def _asks_for_wrapper(self, node: cst.CSTNode) -> bool:
-        """True inside `if hasattr(model, "module"):` and the like: without a wrapper the right one runs."""
-        below: cst.CSTNode = node
-        for ancestor in self.tree.ancestors(node):
-            if isinstance(ancestor, (cst.If, cst.IfExp)) and below is not ancestor.test:
-                asked = [part for part in walk(ancestor.test) if self._asks(part)]
-                about = {code(call.args[0].value) for call in asked}  # type: ignore[attr-defined]
-                if about & {code(node), code(node).rpartition(".")[0]}:
-                    return True
-            if isinstance(ancestor, cst.FunctionDef):
-                return False
-            below = ancestor
-        return False
-
-    def _decides_on_network_alone(self, call: cst.Call) -> bool:
-        """True when all that the answer leads to is about the network: it is the same without a wrapper."""
-        test: cst.CSTNode = call
-        while isinstance(self.tree.parents[test], (cst.BooleanOperation, cst.UnaryOperation)):
-            test = self.tree.parents[test]
-        around = self.tree.parents[test]
-        if isinstance(around, cst.IfExp):
-            return around.test is test
-        if not isinstance(around, cst.If) or around.test is not test:
-            return False
-        name = code(call.args[0].value)
-        suites = [around.body, *([around.orelse.body] if isinstance(around.orelse, cst.Else) else [])]
-        lines = [line for suite in suites for line in block(suite)]
-        return not isinstance(around.orelse, cst.If) and all(name in code(line) for line in lines)
-
-    def _asks(self, node: cst.CSTNode) -> bool:
-        """True for `isinstance(model, DDP)` and `hasattr(model, "module")`."""
-        if not isinstance(node, cst.Call) or len(node.args) != 2:
-            return False
-        kind = node.args[1].value
-        if dotted(node.func) == "hasattr":
-            return isinstance(kind, cst.SimpleString) and kind.raw_value == "module"
-        kinds = [element.value for element in kind.elements] if isinstance(kind, cst.Tuple) else [kind]
-        names = [self.tree.qualified(each) or "" for each in kinds]
-        return dotted(node.func) == "isinstance" and all(name.endswith("DataParallel") for name in names)
-
     def _argument(self, arg: cst.Arg) -> None:
         call = self.tree.parents[arg]
         name = dotted(call.func) if isinstance(call, cst.Call) else None
@@ -330,8 +291,8 @@ class _Follower:
             and code(call) == f"getattr({code(arg.value)}, {code(call.args[1].value)}, {code(arg.value)})"
         ):
             return
-        if self._asks(call):
-            if not self._decides_on_network_alone(call):
+        if asks_for_wrapper(call, self.tree):
+            if not decides_on_network_alone(call, self.tree):
                 raise Unclear(f"`{code(call)}` decides about more than the network")
             return
         functions = list(self.called.get(call, ()))
@@ -395,24 +356,9 @@ class _Follower:
 
     # -- names of parameters ------------------------------------------------------------------------------------
 
-    def _known(self, node: cst.CSTNode) -> bool | None:
-        """Whether there is a wrapper here, where the script has asked for the condition itself."""
-        condition = self.found.wrapping.condition
-        if condition is None:
-            return True
-        test = code(condition)
-        below: cst.CSTNode = node
-        for ancestor in self.tree.ancestors(node):
-            if isinstance(ancestor, (cst.If, cst.IfExp)) and below is not ancestor.test:
-                same, opposite = code(ancestor.test) == test, negated(ancestor.test) == test
-                if same or opposite:
-                    return (below is ancestor.body) == same
-            below = ancestor
-        return None
-
     def _prefix(self, node: cst.CSTNode, text: str, holder: Holder | None) -> str:
         """The prefix that the wrapper put before the names, as an expression; empty where it put none."""
-        known = self._known(node)
+        known = known_wrapped(node, self.found.wrapping, self.tree)
         if known is False or not self.prefixed:
             return ""
         if holder is not None:

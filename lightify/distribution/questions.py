@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import libcst as cst
 
+from lightify.distribution.edits import module_argument
+from lightify.distribution.wrapping import Wrapping
 from lightify.parse import Tree
-from lightify.query import code, literal, walk
+from lightify.query import code, literal, method_call, walk
 
 #: What a launcher tells each process.
 VARIABLES = {
@@ -78,3 +80,46 @@ def exchanges(call: cst.Call, tree: Tree) -> bool:
     """True for what needs the group: `dist.all_reduce(x)`."""
     full = tree.qualified(call.func) or ""
     return full.startswith("torch.distributed.") and full.islower() and not (asks(call, tree) or sets_up(call, tree))
+
+
+def zero_test(node: cst.CSTNode, condition: cst.BaseExpression | None, tree: Tree) -> cst.BaseExpression | None:
+    """`rank == 0`, and `not distributed or rank == 0`, around a rank."""
+    test = tree.parents[node]
+    if isinstance(test, cst.Comparison) and test.left is node and len(test.comparisons) == 1:
+        target = test.comparisons[0]
+        if not isinstance(target.operator, cst.Equal) or literal(target.comparator) != "0":
+            return None
+    elif not (isinstance(test, cst.UnaryOperation) and isinstance(test.operator, cst.Not)):
+        return None
+    if not tells_first(node):
+        return None
+    outer = tree.parents[test]
+    if isinstance(outer, cst.BooleanOperation) and isinstance(outer.operator, cst.Or) and condition is not None:
+        other = outer.left if outer.right is test else outer.right
+        if code(other) in (f"not {code(condition)}", f"not ({code(condition)})"):
+            return outer
+    return test  # type: ignore[return-value]
+
+
+def device_around(node: cst.CSTNode, tree: Tree) -> cst.Call | None:
+    """`torch.device("cuda", rank)`, `x.to(rank)`, `x.cuda(rank)` around a rank."""
+    for ancestor in tree.ancestors(node):
+        if isinstance(ancestor, cst.Call):
+            used = method_call(ancestor)
+            full = tree.qualified(ancestor.func)
+            if full == "torch.device" or (used is not None and used[1] in ("to", "cuda")):
+                return ancestor
+            return None
+        if isinstance(ancestor, (cst.BaseSmallStatement, cst.BinaryOperation, cst.Comparison)):
+            return None
+    return None
+
+
+def moves_network(call: cst.Call, wrapping: Wrapping, tree: Tree) -> bool:
+    """True for `model.to(rank)` and `model = Net().to(rank)` of the network that the strategy moves."""
+    parent, used = tree.parents[call], method_call(call)
+    names = {code(wrap.args[module_argument(wrap)].value) for wrap in wrapping.calls}
+    if used is None or isinstance(parent, cst.Expr) or tree.qualified(call.func) == "torch.device":
+        return False
+    targets = [code(target.target) for target in parent.targets] if isinstance(parent, cst.Assign) else []
+    return code(used[0]) in names or bool(names & set(targets))

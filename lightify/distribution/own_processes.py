@@ -12,7 +12,6 @@ from lightify.calls import callers
 from lightify.distribution.edits import (
     Edit,
     called_here,
-    module_argument,
     on_gpu,
     unmoved,
     without_arguments,
@@ -20,7 +19,16 @@ from lightify.distribution.edits import (
 )
 from lightify.distribution.holders import Holder, Unclear
 from lightify.distribution.launch import SPAWNS, Launch
-from lightify.distribution.questions import answer, asks, names_variable, sets_up, stands_alone, tells_first
+from lightify.distribution.questions import (
+    answer,
+    asks,
+    device_around,
+    moves_network,
+    names_variable,
+    sets_up,
+    stands_alone,
+    zero_test,
+)
 from lightify.distribution.samplers import Samplers
 from lightify.distribution.wrapping import Wrapping, is_repeatable
 from lightify.names import local_names, parameters
@@ -32,8 +40,6 @@ from lightify.query import (
     dotted,
     is_constant,
     is_docstring,
-    literal,
-    method_call,
     small,
     target_names,
     walk,
@@ -322,7 +328,7 @@ class _Follower:
             changed = False
             for node in list(self._mentions()):
                 holder = self._holder(node, node.value) if isinstance(node, cst.Name) else None
-                if holder not in self.ranks or self._zero_test(node) is not None:
+                if holder not in self.ranks or zero_test(node, self.wrapping.condition, self.tree) is not None:
                     continue
                 for statement in [s for s in self.gone if isinstance(s, cst.Assign) and self._sets(s, holder)]:
                     if self._stands_alone(statement.value):
@@ -351,11 +357,11 @@ class _Follower:
 
     def _account(self, node: cst.CSTNode) -> None:
         """Finds what a question about processes becomes."""
-        test = self._zero_test(node)
-        device = self._device(node)
+        test = zero_test(node, self.wrapping.condition, self.tree)
+        device = device_around(node, self.tree)
         if device is not None:
             self.accounted.add(device)
-            self.out.edits[device] = unmoved if self._moves_network(device) else on_gpu
+            self.out.edits[device] = unmoved if moves_network(device, self.wrapping, self.tree) else on_gpu
         elif test is not None:
             self._ask(test, "is_global_zero")
         elif not (asks(node, self.tree) and self._stands_alone(node)):
@@ -367,43 +373,3 @@ class _Follower:
         self.accounted.add(node)
         self.out.asked[attribute] = name
         self.out.edits[node] = lambda new: cst.Name(name)
-
-    def _zero_test(self, node: cst.CSTNode) -> cst.BaseExpression | None:
-        """`rank == 0`, and `not distributed or rank == 0`, around a rank."""
-        test = self.tree.parents[node]
-        if isinstance(test, cst.Comparison) and test.left is node and len(test.comparisons) == 1:
-            target = test.comparisons[0]
-            if not isinstance(target.operator, cst.Equal) or literal(target.comparator) != "0":
-                return None
-        elif not (isinstance(test, cst.UnaryOperation) and isinstance(test.operator, cst.Not)):
-            return None
-        if not tells_first(node):
-            return None
-        outer, condition = self.tree.parents[test], self.wrapping.condition
-        if isinstance(outer, cst.BooleanOperation) and isinstance(outer.operator, cst.Or) and condition is not None:
-            other = outer.left if outer.right is test else outer.right
-            if code(other) in (f"not {code(condition)}", f"not ({code(condition)})"):
-                return outer
-        return test  # type: ignore[return-value]
-
-    def _device(self, node: cst.CSTNode) -> cst.Call | None:
-        """`torch.device("cuda", rank)`, `x.to(rank)`, `x.cuda(rank)` around a rank."""
-        for ancestor in self.tree.ancestors(node):
-            if isinstance(ancestor, cst.Call):
-                used = method_call(ancestor)
-                full = self.tree.qualified(ancestor.func)
-                if full == "torch.device" or (used is not None and used[1] in ("to", "cuda")):
-                    return ancestor
-                return None
-            if isinstance(ancestor, (cst.BaseSmallStatement, cst.BinaryOperation, cst.Comparison)):
-                return None
-        return None
-
-    def _moves_network(self, call: cst.Call) -> bool:
-        """True for `model.to(rank)` and `model = Net().to(rank)` of the network that the strategy moves."""
-        parent, used = self.tree.parents[call], method_call(call)
-        names = {code(wrap.args[module_argument(wrap)].value) for wrap in self.wrapping.calls}
-        if used is None or isinstance(parent, cst.Expr) or self.tree.qualified(call.func) == "torch.device":
-            return False
-        targets = [code(target.target) for target in parent.targets] if isinstance(parent, cst.Assign) else []
-        return code(used[0]) in names or bool(names & set(targets))
