@@ -1,4 +1,4 @@
-"""The command line: options, settings, one call, a report, an exit code; the only place that prints."""
+"""The command line: options, settings, one call, a report, an exit code."""
 
 from __future__ import annotations
 
@@ -18,15 +18,24 @@ import click
 
 from lightify import __version__
 from lightify.errors import Diagnostic, LightifyError, SourceSpan
+from lightify.printing import (
+    DONE,
+    REFUSED,
+    console,
+    exit_code,
+    print_json,
+    print_problems,
+    print_result,
+    report,
+    write_report,
+    write_sarif,
+)
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from lightify.jobs import Job, Outcome
 
 # What a command does not use it does not load: converting imports no torch, verifying no libcst, one file no rich.
 
-DONE, WOULD_CHANGE, REFUSED = 0, 1, 2
 P = ParamSpec("P")
 
 
@@ -201,18 +210,18 @@ def _carry_out(
     outcomes = list(run_all(work, wanted.jobs))
     if prints_text:
         for outcome in outcomes:
-            _print_result(outcome)
+            print_result(outcome)
     if wanted.diff and not wanted.as_json:
         for outcome in outcomes:
             click.echo(outcome.diff, nl=False)
     if wanted.sarif is not None:
-        _write_sarif(outcomes, wanted.sarif)
+        write_sarif(outcomes, wanted.sarif)
     if wanted.as_json:
-        _print_json(outcomes)
+        print_json(outcomes)
     several = len(paths) > 1 or os.path.isdir(paths[0])
-    _report(outcomes, several=several, to_stderr=prints_text or wanted.diff or wanted.as_json)
+    report(outcomes, several=several, to_stderr=prints_text or wanted.diff or wanted.as_json)
     named = task == "convert" and not wanted.check  # asked for by name, and not done
-    return outcomes, _exit_code(outcomes, check=wanted.check, unneeded_fails=named)
+    return outcomes, exit_code(outcomes, check=wanted.check, unneeded_fails=named)
 
 
 @cli.command()
@@ -234,17 +243,17 @@ def inspect(path: str, as_json: bool, html: str | None, sarif: str | None, **opt
     if html is not None and isinstance(outcome.conversion, Conversion):
         from lightify.page import html_page
 
-        _write_report(html_page(outcome.conversion), html)
+        write_report(html_page(outcome.conversion), html)
     if sarif is not None:
-        _write_sarif([outcome], sarif)
+        write_sarif([outcome], sarif)
     if as_json:
-        _print_json([outcome])
+        print_json([outcome])
     elif "-" not in (html, sarif):
         from lightify.report import print_inspection
 
-        print_inspection(outcome, _console())
-    _print_problems([outcome])
-    return _exit_code([outcome], check=False, unneeded_fails=False)
+        print_inspection(outcome, console())
+    print_problems([outcome])
+    return exit_code([outcome], check=False, unneeded_fails=False)
 
 
 @cli.command(cls=ScriptArguments)
@@ -301,81 +310,6 @@ def _below(source: str, paths: Sequence[str]) -> Path:
     return Path("stdin.py" if source == "-" else Path(source).name)
 
 
-def _report(outcomes: Sequence[Outcome], *, several: bool, to_stderr: bool) -> None:
-    """For people: a table over many files; for one, sentences."""
-    from lightify.report import print_summary, report_text
-
-    if several:
-        print_summary(outcomes, _console(to_stderr))
-        _print_problems([outcome for outcome in outcomes if outcome.fault])
-        return
-    for outcome in outcomes:
-        if outcome.conversion is not None and outcome.conversion.text is not None:
-            click.echo(report_text(outcome), err=to_stderr)
-    _print_problems(outcomes)
-
-
-def _print_problems(outcomes: Sequence[Outcome]) -> None:
-    from lightify.jobs import Status
-    from lightify.report import diagnostic_text
-
-    for outcome in outcomes:
-        refused = outcome.status in (Status.REFUSED, Status.FAILED)  # findings on the others stand in their reports
-        conversion = outcome.conversion
-        refusals = conversion.refusals if conversion is not None else ()
-        for diagnostic in outcome.diagnostics if refused else refusals:
-            click.echo(diagnostic_text(diagnostic), err=True)
-        if outcome.fault and click.get_current_context().find_root().params.get("traceback"):
-            click.echo(outcome.fault, err=True)
-
-
-def _exit_code(outcomes: Sequence[Outcome], *, check: bool, unneeded_fails: bool) -> int:
-    from lightify.jobs import Status
-
-    failed = {Status.REFUSED, Status.FAILED}
-    if len(outcomes) == 1 and unneeded_fails:
-        failed.add(Status.UNNEEDED)
-    if any(outcome.status in failed for outcome in outcomes):
-        return REFUSED
-    return WOULD_CHANGE if check and any(outcome.changes for outcome in outcomes) else DONE
-
-
-def _print_result(outcome: Outcome) -> None:
-    conversion = outcome.conversion
-    if conversion is not None and conversion.text is not None:
-        text = outcome.result.replace("\n", conversion.source.newline)
-        sys.stdout.buffer.write(text.encode(conversion.source.encoding))
-        sys.stdout.buffer.flush()
-
-
-def _print_json(outcomes: Sequence[Outcome]) -> None:
-    from lightify.report import outcomes_to_json
-
-    click.echo(json.dumps(outcomes_to_json(outcomes), indent=2))
-
-
-def _write_sarif(outcomes: Sequence[Outcome], file: str) -> None:
-    from lightify.report import outcomes_to_sarif
-
-    _write_report(json.dumps(outcomes_to_sarif(outcomes), indent=2) + "\n", file)
-
-
-def _write_report(text: str, file: str) -> None:
-    from lightify.files import write_text
-
-    if file == "-":
-        click.echo(text, nl=False)
-    else:
-        write_text(Path(file), text, replace=True)
-
-
-def _console(to_stderr: bool = False) -> Console:
-    from rich.console import Console
-
-    stream = sys.stderr if to_stderr else sys.stdout
-    return Console(stderr=to_stderr, width=None if stream.isatty() else 140, highlight=False)
-
-
 def _prove(outcome: Outcome, steps: int | None) -> int:
     old = outcome.backup or outcome.path
     code = _compare(old, outcome.written, steps, timeout_s=600.0, seed=0, as_json=False)
@@ -392,7 +326,7 @@ def _compare(old: str, new: str, steps: int | None, timeout_s: float, seed: int,
     if as_json:
         click.echo(json.dumps(to_json(verdict), indent=2))
     else:
-        render(verdict, _console())
+        render(verdict, console())
     return verdict.exit_code
 
 
