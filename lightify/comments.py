@@ -26,6 +26,11 @@ def own(statement: cst.CSTNode) -> list[cst.EmptyLine]:
     return kept
 
 
+def paragraph(statement: cst.CSTNode, following: cst.CSTNode) -> list[cst.EmptyLine]:
+    """The lines above a statement whose comment is about the next one, too: no blank line, no comment parts them."""
+    return list(_lines(statement)) if own(statement) and not _lines(following) else []
+
+
 def below(statement: cst.CSTNode, tree: Tree) -> list[cst.EmptyLine]:
     """The comments that end the block whose last statement this is."""
     suite = tree.parents.get(statement)

@@ -11,7 +11,7 @@ from functools import cached_property, lru_cache
 import libcst as cst
 
 from lightify.errors import Diagnostic, LightifyError, SourceSpan
-from lightify.query import FieldName, block, children, dotted, map_children, walk
+from lightify.query import FieldName, block, children, dotted, map_children, small, walk
 from lightify.sources import Source
 
 Statement = cst.BaseStatement | cst.BaseSmallStatement
@@ -96,7 +96,7 @@ class Tree:
 
     def span(self, node: cst.CSTNode) -> SourceSpan:
         """The place of a node: its own or that of the statement around it."""
-        current: cst.CSTNode | None = node
+        current: cst.CSTNode | None = small(node) or node
         while current is not None and current not in self.spans:
             current = self.parents.get(current)
         return self.spans[current] if current is not None else SourceSpan(self.source.path, 1)
@@ -179,11 +179,11 @@ class _OneStatementPerLine(cst.CSTTransformer):
         for statement in body:
             if isinstance(statement, cst.SimpleStatementLine) and len(statement.body) > 1:
                 last = len(statement.body) - 1
-                for number, small in enumerate(statement.body):
-                    small = small.with_changes(semicolon=cst.MaybeSentinel.DEFAULT)
+                for number, part in enumerate(statement.body):
+                    part = part.with_changes(semicolon=cst.MaybeSentinel.DEFAULT)
                     leading = statement.leading_lines if number == 0 else ()
                     trailing = statement.trailing_whitespace if number == last else cst.TrailingWhitespace()
-                    lines.append(cst.SimpleStatementLine([small], leading_lines=leading, trailing_whitespace=trailing))
+                    lines.append(cst.SimpleStatementLine([part], leading_lines=leading, trailing_whitespace=trailing))
             else:
                 lines.append(statement)
         return lines

@@ -7,9 +7,10 @@ from collections.abc import Collection, Sequence
 
 import libcst as cst
 
-from lightify.comments import own, section
+from lightify.comments import own, paragraph, section
 from lightify.elsewhere import with_code_from_elsewhere
 from lightify.imports import drop_unused_imports
+from lightify.ledger import Fate
 from lightify.parse import Tree
 from lightify.plan.runs import Loop
 from lightify.plan.types import Plans
@@ -41,6 +42,7 @@ def script_around(
     module, brought = with_code_from_elsewhere(tree, plans)
     loops: dict[cst.CSTNode, int] = {plan.nest.host_loop: n for n, plan in enumerate(plans.runs)}
     edits = {node: new for plan in plans.runs for node, new in plan.host_edits.items()}
+    dropped = {node for plan in plans.runs for node, note in plan.fates.items() if note.fate is Fate.DROPPED}
     unset: dict[cst.CSTNode, dict[str, None]] = defaultdict(dict)
     for plan in plans.runs:
         for node, names in plan.unset.items():
@@ -58,6 +60,9 @@ def script_around(
                 body.extend(_slot(class_slot(n)) for n, top in enumerate(tops) if statement is top)
                 heading = section(statement) or heading
                 if statement in plans.removed:
+                    following = node.body[number + 1 : number + 2]
+                    if following and following[0] not in plans.removed and small(statement) in dropped:
+                        heading = paragraph(statement, following[0]) or heading
                     continue
                 start = len(body)
                 body.extend(cst.parse_statement(f"{name} = None") for name in unset.get(statement, ()))

@@ -70,8 +70,7 @@ def drop_unread_values(draft: Draft, edits: Mapping[cst.CSTNode, cst.CSTNode], r
         target = inner.targets[0].target if isinstance(inner, cst.Assign) and len(inner.targets) == 1 else None
         if isinstance(inner, cst.Assign) and isinstance(target, cst.Name) and _is_pure(inner.value, draft.tree):
             variable = item.frame.resolve(target.value)
-            said = draft.settings.style == "faithful" and any(line.comment for line in item.node.leading_lines)  # type: ignore[attr-defined]
-            if variable not in needed and not said and _was_read(target.value, draft.tree):
+            if variable not in needed and _was_read(target.value, draft.tree):
                 draft.removed.add(item.node)
                 draft.fates[inner] = FateNote(Fate.DROPPED, "", "only the loop's own code read it")
                 continue

@@ -34,6 +34,14 @@ MOVED = {
         ),
         "        # -------\n        # Train\n        # -------\n\n        # now and then\n",
     ),
+    "above a value that only a print has read, at the head of more": (
+        script(
+            f"{STEP}\nprint(i, total, loss.item())",
+            before="# the training\ntotal = len(train_loader)",
+            batches="for i, (x, y) in enumerate(train_loader):",
+        ),
+        "# the training\nmodule =",
+    ),
     "at the end of a batch": (
         script(f"{STEP}\nx.sum()\n# x = 3"),
         "        x.sum()\n        # x = 3\n",

@@ -215,7 +215,6 @@ READ_STILL = {
     "in a hook": {"end": "print(epoch, steps)"},
     "by a function that stays": {"define": "def show():\n    print(steps)\n", "after": "show()"},
     "by the head of a loop": {"before": "steps = len(train_loader)\nfor fold in range(steps):\n    pass\n"},
-    "with a remark": {"before": "# how many\nsteps = len(train_loader)\n"},
     "by nobody, as before": {"before": "steps = len(train_loader)\n", "batch": STEP},
 }
 
