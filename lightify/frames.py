@@ -18,6 +18,11 @@ class Variable:
     name: str
     frame: Frame
 
+    @property
+    def path(self) -> str:
+        """How its frame writes it: `x`, or `agent.x` for a field."""
+        return self.name
+
     def __repr__(self) -> str:
         return f"{self.frame.name or '<module>'}.{self.name}"
 
@@ -27,6 +32,10 @@ class Field(Variable):
     """A field of an object that a variable holds."""
 
     owner: Variable
+
+    @property
+    def path(self) -> str:
+        return f"{self.owner.path}.{self.name}"
 
     def __repr__(self) -> str:
         return f"{self.owner}.{self.name}"

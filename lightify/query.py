@@ -70,6 +70,11 @@ def name_node(name: str) -> cst.Name:
     return FieldName(name) if "." in name else cst.Name(name)
 
 
+def path_node(path: str) -> cst.BaseExpression:
+    """A node for `x`, for `self.x` taken as one name, or for the field of another object."""
+    return name_node(path) if "." not in path or path.startswith("self.") else cst.parse_expression(path)
+
+
 @cache
 def _child_fields(kind: type[cst.CSTNode]) -> tuple[str, ...]:
     return tuple(

@@ -8,7 +8,7 @@ from pathlib import PurePath
 import libcst as cst
 
 from lightify.comments import above, below, own
-from lightify.frames import Binding, Expression, Field, Frame, Item, Step, Variable, live_nodes
+from lightify.frames import Binding, Expression, Frame, Item, Step, Variable, live_nodes
 from lightify.names import bound_names
 from lightify.parse import Tree
 from lightify.pieces import Method, Pieces, RunPieces
@@ -21,7 +21,7 @@ from lightify.query import (
     atom,
     code,
     map_children,
-    name_node,
+    path_node,
     small,
 )
 from lightify.remainder import script_around
@@ -89,7 +89,7 @@ class _Rewriter:
             source = f"iter({module_name}.goes_on, False)"
         else:
             source = f"{module_name}.train_batches()"
-        arguments = tuple(_host_text(variable) for variable, _ in plan.captured)
+        arguments = tuple(variable.path for variable, _ in plan.captured)
         options = tuple(self._option(option) for option in plan.options)
         validation = code(plan.validation_source) if plan.validation_source is not None else ""
         spread = plan.distributed
@@ -318,7 +318,7 @@ class _Rewriter:
             meaning = frame.resolve(name)
             if isinstance(meaning, Expression):
                 return atom(self._in_host(meaning.node, meaning.frame))
-            return name_node(meaning.name) if not isinstance(meaning, Field) and meaning.name != name else None
+            return path_node(meaning.path) if meaning.path != name else None
 
         return substitute(node, replace)  # type: ignore[return-value]
 
@@ -379,10 +379,6 @@ def _truth(test: str) -> str:
 
 def _statement(text: str) -> cst.BaseStatement:
     return cst.parse_statement(text)
-
-
-def _host_text(variable: Variable) -> str:
-    return f"{variable.owner.name}.{variable.name}" if isinstance(variable, Field) else variable.name
 
 
 def _indented(statements: Iterable[cst.BaseStatement], footer: Sequence[cst.EmptyLine] = ()) -> str:

@@ -43,10 +43,8 @@ def _in_host(draft: Draft) -> str | None:
         frame = variable.frame
         if draft.kinds.of(variable) is not Kind.ACCELERATOR:
             continue
-        if isinstance(variable, Field):
-            return f"{variable.owner.name}.{variable.name}"
-        if frame is draft.nest.host or frame.is_module:
-            return variable.name
+        if isinstance(variable, Field) or frame is draft.nest.host or frame.is_module:
+            return variable.path
     return None
 
 
@@ -56,8 +54,7 @@ def back_on_device(draft: Draft, handed: Iterable[Variable]) -> tuple[str, ...]:
     reads = usage(after).reads
     saved = any((method_call(node) or ("", ""))[1] in _SAVES for item in after for node in walk(item.node))
     used = sorted((v for v in handed if saved or v in reads), key=lambda v: v.name)
-    owners = (f"{v.owner.name}.{v.name}" if isinstance(v, Field) else v.name for v in used)
-    return tuple(f"{owner}.to({name}.device)" for owner in owners if name is not None)
+    return tuple(f"{one.path}.to({name}.device)" for one in used if name is not None)
 
 
 def backwards_of_others(nest: Nest, kinds: Kinds) -> frozenset[cst.Call]:

@@ -11,7 +11,7 @@ from lightify.plan.draft import Draft
 from lightify.plan.headers import BatchHead
 from lightify.plan.lightning import is_steady, on_lightning
 from lightify.plan.samplers import train_order_changes
-from lightify.query import dotted, method_call, root_name, target_names, walk
+from lightify.query import dotted, method_call, path_node, root_name, target_names, walk
 from lightify.recognisers import kind_of_value
 from lightify.substitute import substitute
 
@@ -86,7 +86,7 @@ def in_host(draft: Draft, node: cst.BaseExpression, frame: Frame) -> cst.BaseExp
             failed |= inner is None
             return inner
         if meaning.frame.is_module or meaning.frame is draft.nest.host or _lexical(meaning.frame, draft.nest.host):
-            return cst.Name(meaning.name) if meaning.name != name and "." not in name else None
+            return path_node(meaning.path) if meaning.path != name else None
         failed = True
         return None
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 import libcst as cst
 
 from lightify.analyze import scope_of
-from lightify.frames import Variable
+from lightify.frames import Field, Variable
 from lightify.names import bound_names, same_scope
 from lightify.parse import Tree
 from lightify.plan.runs import Loop
@@ -17,6 +17,8 @@ from lightify.query import block, children, code, small, target_names
 
 def construction(variable: Variable, tree: Tree, loop: Loop) -> tuple[cst.BaseStatement, cst.Call] | None:
     """The plain `name = call(...)` whose value a variable holds at the run's loop; None when others may have set it."""
+    if isinstance(variable, Field):
+        return None  # a name of the frame may be the same
     only = bound_values(variable, tree)
     if only is not None and len(only) == 1:
         return only[0]
@@ -28,6 +30,8 @@ def construction(variable: Variable, tree: Tree, loop: Loop) -> tuple[cst.BaseSt
 
 def bound_values(variable: Variable, tree: Tree) -> list[tuple[cst.BaseStatement, cst.Call]] | None:
     """The assignments of a variable in its frame; None when some are not plain calls, or there are none."""
+    if isinstance(variable, Field):
+        return None
     calls, bound = _bindings(variable.frame.function or tree.scope)
     found = calls.get(variable.name, [])
     return found if found and bound.get(variable.name) == len(found) else None

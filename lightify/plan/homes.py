@@ -147,13 +147,19 @@ def assign_homes(
             if owner not in homes:
                 homes[owner] = Attribute(_free_name(Variable("owner", owner.frame), taken))
                 taken.add("owner")
-            homes[variable] = Computed(f"self.{homes[owner].name}.{variable.name}")  # type: ignore[union-attr]
-    captured = list(dict.fromkeys(captured))
+            homes[variable] = Computed(f"{_text(homes[owner])}.{variable.name}")
+    captured = [variable for variable in dict.fromkeys(captured) if not isinstance(homes[variable], (Global, Local))]
     _separate_locals(homes, per_hook)
     order = {v: n for n, v in enumerate(sorted(before, key=lambda v: v.name))}
     captured.sort(key=lambda v: (kinds.of(v) is not Kind.MODULE, order.get(v, -1)))
     names = [(v, home.name if isinstance(home := homes[v], Attribute) else v.name) for v in captured]
     return Homes(homes, tuple(names), _unset(captured, around, nest.host), tuple(results), frozenset(written))
+
+
+def _text(home: Home) -> str:
+    if isinstance(home, Computed):
+        return home.text
+    return f"self.{home.name}" if isinstance(home, Attribute) else home.name
 
 
 def _is_asked(field: Field, changed: set[str], kinds: Kinds, around: Surroundings) -> bool:

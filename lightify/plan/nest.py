@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import libcst as cst
 
 from lightify.calls import Opened, called_statement, callee, live, open_call
 from lightify.facts import Analysis
 from lightify.flow import exits_of, own_exits
-from lightify.frames import Frame, Item, Step, live_nodes
+from lightify.frames import Binding, Frame, Item, Step, live_nodes
 from lightify.parse import Tree
 from lightify.plan.epochs import taken_one_by_one
 from lightify.plan.headers import asked_within
@@ -217,7 +217,7 @@ def open_steps(
     result: list[Step] = []
     opened_calls: list[Opened] = []
     for step in steps:
-        opened = _opened(step, sites, tree, module, straight) if isinstance(step, Item) and depth < 4 else None
+        opened = _opened(step, sites, tree, module, straight) if depth < 4 else None
         if isinstance(opened, Opened):
             inner, more = open_steps(opened.steps, sites, tree, module, depth + 1, straight=straight)
             result.extend(inner)
@@ -227,15 +227,28 @@ def open_steps(
     return result, opened_calls
 
 
-def _opened(step: Item, sites: Sequence[cst.Call], tree: Tree, module: Frame, straight: bool) -> Opened | str | None:
+def _opened(step: Step, sites: Sequence[cst.Call], tree: Tree, module: Frame, straight: bool) -> Opened | str | None:
     """The call of a statement that trains, opened; None where there is none."""
+    frame = step.frame if isinstance(step, Item) else step.value_frame
 
     def leads(call: cst.Call) -> bool:
-        resolved = callee(call, step.frame, tree)
+        resolved = callee(call, frame, tree)
         return resolved is not None and contains(resolved[0], sites, tree)
 
+    if isinstance(step, Binding):
+        call = step.value if isinstance(step.value, cst.Call) and leads(step.value) else None
+        return _opened_value(step, call, tree, module) if call is not None else None
     found = called_statement(step.node)
     if found is not None and leads(found[0]):
         return open_call(step, tree, module, straight=straight)
-    call = call_within(step.node, leads) if straight else None
-    return open_within(step, call, tree, module) if call is not None else None
+    within = call_within(step.node, leads) if straight else None
+    return open_within(step, within, tree, module) if within is not None else None
+
+
+def _opened_value(step: Binding, call: cst.Call, tree: Tree, module: Frame) -> Opened | str:
+    """Opens `return self.learn(batch)` of a function that is open itself: what it is bound to gets the result."""
+    opened = open_call(Item(step.origin, step.value_frame), tree, module, within=call)  # type: ignore[arg-type]
+    if isinstance(opened, str):
+        return opened
+    value = opened.result or cst.Name("None")
+    return replace(opened, after=(Binding(step.target, step.target_frame, value, opened.frame, step.origin),))

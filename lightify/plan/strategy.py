@@ -110,7 +110,7 @@ def _before_fit(
         local = f"{rank} % {here}" if launch.several_machines else rank
         lines.append(f'os.environ["LOCAL_RANK"] = str({local})')
     if found.syncs_buffers:
-        names = [_host_name(v) for v, _ in captured if _holds(v, draft, found)]
+        names = [v.path for v, _ in captured if _holds(v, draft, found)]
         lines.extend(f"{name}.register_forward_pre_hook({SYNC})" for name in names)
     if found.condition is None or not lines:
         return tuple(lines)
@@ -213,10 +213,6 @@ def _holder(variable: Variable, draft: Draft) -> Holder:
         owner = class_of(function, draft.tree) if function is not None else None
         return owner, f"self.{variable.name}"
     return function, variable.name
-
-
-def _host_name(variable: Variable) -> str:
-    return f"{variable.owner.name}.{variable.name}" if isinstance(variable, Field) else variable.name
 
 
 def _condition_out_of_sight(draft: Draft, found: Distribution) -> str:

@@ -122,9 +122,8 @@ def modes_after_fit(draft: Draft) -> tuple[str, ...]:
         return ()
     lines = []
     for variable in sorted(found.modules, key=lambda v: v.name):
-        name = f"{variable.owner.name}.{variable.name}" if isinstance(variable, Field) else variable.name
         used_later = variable in usage(draft.around.after).reads or variable.name in draft.around.kept_reads
         of_host = variable.frame is draft.nest.host or variable.frame.is_module or isinstance(variable, Field)
         if used_later and of_host and any(uses_modules(item, draft.kinds) for item in draft.around.after):
-            lines.append(f"{name}.eval()")
+            lines.append(f"{variable.path}.eval()")
     return tuple(lines)

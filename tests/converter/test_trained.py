@@ -77,6 +77,32 @@ class Learner(nn.Module):
 
 learner = Learner().to("cpu")
 """
+AGENT = """
+class Agent:
+    def __init__(self):
+        self.net = nn.Linear(4, 2)
+        self.optimizer = torch.optim.SGD(self.net.parameters(), lr=0.1)
+        self.seen = []
+
+    def look(self, batch):
+        self.seen.append(batch.sum().item())
+
+    def learn(self, x, y):
+        for batch in (x, y):
+            self.look(batch)
+        self.optimizer.zero_grad()
+        loss = F.cross_entropy(self.net(x), y)
+        loss.backward()
+        self.optimizer.step()
+        return loss.item()
+
+    def replay(self, x, y):
+        order = torch.randperm(len(x))
+        return self.learn(x[order], y[order])
+
+
+agent = Agent()
+"""
 ELSEWHERE = {"epochs": "if True:", "batches": "if True:"}
 PHASES = """\
 for phase in ('train', 'val'):
@@ -287,6 +313,9 @@ SCRIPTS = {
     ),
     "one of several trainer classes": script("pass", after=TRAINERS, **ELSEWHERE),
     "a network that trains itself when it is called": script("print(learner(x, y))", before=LEARNER),
+    "a step that another returns, of an object that the script holds": script(
+        "agent.look(x)\nloss = agent.replay(x, y)", before=AGENT, after="print(agent.seen, loss)"
+    ),
     "a function that trains or evaluates": script(
         "pass", define=RUN, start="run(train_loader, optimizer)\nrun(val_loader)", batches="if False:"
     ),
@@ -305,6 +334,12 @@ def test_it_trains_identically(text: str, trains_identically: Callable[[str, str
     done = converted(text)
     assert done.text is not None, done.refusals
     trains_identically(text, done.text)
+
+
+def test_a_step_that_another_returns_is_the_trainers() -> None:
+    done = converted(SCRIPTS["a step that another returns, of an object that the script holds"])
+    assert done.mode == "automatic"
+    assert done.text is not None and "class LitScript" in done.text and "(agent.net, agent.optimizer" in done.text
 
 
 def test_each_is_converted() -> None:
