@@ -229,25 +229,23 @@ def open_steps(
 
 def _opened(step: Step, sites: Sequence[cst.Call], tree: Tree, module: Frame, straight: bool) -> Opened | str | None:
     """The call of a statement that trains, opened; None where there is none."""
-    frame = step.frame if isinstance(step, Item) else step.value_frame
 
-    def leads(call: cst.Call) -> bool:
-        resolved = callee(call, frame, tree)
+    def leads(node: cst.BaseExpression, frame: Frame) -> bool:
+        resolved = callee(node, frame, tree) if isinstance(node, cst.Call) else None
         return resolved is not None and contains(resolved[0], sites, tree)
 
     if isinstance(step, Binding):
-        call = step.value if isinstance(step.value, cst.Call) and leads(step.value) else None
-        return _opened_value(step, call, tree, module) if call is not None else None
+        return _opened_value(step, tree, module) if leads(step.value, step.value_frame) else None
     found = called_statement(step.node)
-    if found is not None and leads(found[0]):
+    if found is not None and leads(found[0], step.frame):
         return open_call(step, tree, module, straight=straight)
-    within = call_within(step.node, leads) if straight else None
-    return open_within(step, within, tree, module) if within is not None else None
+    within = call_within(step.node, lambda call: leads(call, step.frame)) if straight else None
+    return open_within(step, within, tree, module, named=leads) if within is not None else None
 
 
-def _opened_value(step: Binding, call: cst.Call, tree: Tree, module: Frame) -> Opened | str:
+def _opened_value(step: Binding, tree: Tree, module: Frame) -> Opened | str:
     """Opens `return self.learn(batch)` of a function that is open itself: what it is bound to gets the result."""
-    opened = open_call(Item(step.origin, step.value_frame), tree, module, within=call)  # type: ignore[arg-type]
+    opened = open_call(Item(step.origin, step.value_frame), tree, module, within=step.value)  # type: ignore[arg-type]
     if isinstance(opened, str):
         return opened
     value = opened.result or cst.Name("None")

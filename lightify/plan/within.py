@@ -9,7 +9,7 @@ import libcst as cst
 
 from lightify.calls import Opened, open_call
 from lightify.changes import Changes, changes_of
-from lightify.frames import Expression, Frame, Item
+from lightify.frames import Binding, Expression, Frame, Item, Step, Variable
 from lightify.parse import Tree
 from lightify.query import FieldName, children, is_constant, map_children, small, walk
 
@@ -35,8 +35,19 @@ def evaluated_first(statement: cst.CSTNode, wanted: Callable[[cst.CSTNode], bool
     return None
 
 
-def open_within(item: Item, call: cst.Call, tree: Tree, module: Frame, kept: cst.CSTNode | None = None) -> Opened | str:
-    """Opens a call in front of its statement, which then reads the result."""
+def open_within(
+    item: Item,
+    call: cst.Call,
+    tree: Tree,
+    module: Frame,
+    kept: cst.CSTNode | None = None,
+    named: Callable[[cst.BaseExpression, Frame], bool] = lambda result, frame: False,
+) -> Opened | str:
+    """Opens a call in front of its statement, which then reads the result.
+
+    Args:
+        named: which results are bound to a name before the statement, and are opened themselves.
+    """
     opened = open_call(item, tree, module, within=call, straight=True, kept=kept)
     if isinstance(opened, str):
         return opened
@@ -48,14 +59,19 @@ def open_within(item: Item, call: cst.Call, tree: Tree, module: Frame, kept: cst
     result = opened.result or cst.Name("None")
     if _breaks_text(item.node, call, result):
         return "its result does not fit into the text"
-    module.stand_for(name, Expression(result, opened.frame))
+    before: tuple[Step, ...] = ()
+    if named(result, opened.frame):
+        module.stand_for(name, Variable(f"{opened.function.name.value}_result", opened.frame))
+        before = (Binding(FieldName(name), module, result, opened.frame, small(item.node) or item.node),)
+    else:
+        module.stand_for(name, Expression(result, opened.frame))
 
     def put(node: cst.CSTNode) -> cst.CSTNode:
         return FieldName(name) if node is call else map_children(node, put)
 
     new = put(item.node)
     origins = {**opened.origins, small(new) or new: small(item.node) or item.node}
-    return replace(opened, after=(Item(new, item.frame),), origins=origins)  # type: ignore[arg-type]
+    return replace(opened, after=(*before, Item(new, item.frame)), origins=origins)  # type: ignore[arg-type]
 
 
 def _heads(statement: cst.CSTNode) -> tuple[cst.BaseExpression, ...]:
