@@ -105,7 +105,8 @@ def assign_homes(
     taken = {home.name for home in homes.values() if isinstance(home, Attribute)}
     for variable in sorted(mentioned - forced.keys(), key=lambda v: (v.frame.name, v.name)):
         of_module = variable.frame.is_module
-        of_host = variable.frame is nest.host or _encloses(variable.frame, nest.host)
+        around_host = encloses(variable.frame, nest.host)  # `nonlocal` here
+        of_host = variable.frame is nest.host or around_host
         if variable in written:
             if isinstance(variable, Field):
                 captured.append(variable.owner)
@@ -113,13 +114,15 @@ def assign_homes(
             if of_module and (variable.name in around.kept_reads or not nest.host.is_module):
                 homes[variable] = Global(variable.name)
                 continue
-            read_after = (of_host or of_module) and variable in after.exposed
+            read_after = around_host or ((of_host or of_module) and variable in after.exposed)
             if variable not in across and not read_after:
                 homes[variable] = Local(variable.name)
                 continue
             if read_after:
                 results.append(variable)
-            if variable in before and (variable in run.exposed | extra.exposed or variable not in surely):
+            if (variable in before or around_host) and (
+                variable in run.exposed | extra.exposed or variable not in surely
+            ):
                 captured.append(variable)
         elif variable is hyperparameters and (of_host or nest.host.is_module):
             homes[variable] = Computed("self.hparams")
@@ -283,8 +286,9 @@ def _in_batch(hook: Hook) -> bool:
     return hook.name.endswith("_step") or "batch" in hook.parameters or hook.name in ("optimizer_zero_grad", "backward")
 
 
-def _encloses(frame: Frame, host: Frame) -> bool:
-    current: Frame | None = host
+def encloses(frame: Frame, host: Frame) -> bool:
+    """True for the frame of a function that the host is defined in."""
+    current = host.outer
     while current is not None:
         if current is frame:
             return not current.is_module

@@ -16,7 +16,7 @@ from lightify.plan.draft import Draft
 from lightify.plan.epochs import EpochHead
 from lightify.plan.exits import breaks_epochs, may_return
 from lightify.plan.headers import BatchHead
-from lightify.plan.homes import hook_usage
+from lightify.plan.homes import encloses, hook_usage
 from lightify.plan.idiom import with_summaries
 from lightify.plan.mode import Automatic
 from lightify.plan.nest import Nest
@@ -210,8 +210,8 @@ def without_dead_values(draft: Draft, hook: Hook, hooks: Sequence[Hook], tests: 
             ):
                 continue
             variable = step.frame.variable(inner.targets[0].target.value)  # type: ignore[union-attr]
-            if isinstance(variable, Field):
-                continue  # whoever holds the object may read it
+            if isinstance(variable, Field) or encloses(variable.frame, draft.nest.host):
+                continue  # whoever holds the object, or the function around the host, may read it
             rest = hook_usage(replace(hook, steps=tuple(s for s in steps if s is not step)))
             if variable in rest.reads | others.reads | after or (
                 variable.frame.is_module and variable.name in draft.around.kept_reads

@@ -10,7 +10,7 @@ import libcst as cst
 from lightify.changes import bound_by_text, changes_of, may_run
 from lightify.flow import usage
 from lightify.frames import Frame, Item, Step, Variable
-from lightify.names import declared_elsewhere, free_names, local_names, parameters
+from lightify.names import declared_elsewhere, free_names, local_names, parameters, read_names
 from lightify.parse import Tree
 from lightify.plan.headers import asked_within
 from lightify.plan.nest import Nest
@@ -97,6 +97,9 @@ def surroundings(
         reads |= free_names(node)
         if isinstance(node, cst.FunctionDef):
             rebound |= declared_elsewhere(node) | bound_by_text(node)
+    if not nest.host.is_module:  # what the script's top level reads of what the run leaves
+        top = (node for node in tree.module.body if not isinstance(node, (cst.FunctionDef, cst.ClassDef)))
+        reads |= {name for node in top for name in read_names(node)}
     for part in moved:
         for function in may_run(part, tree) if isinstance(part, (cst.Call, cst.Attribute)) else ():
             rebound |= {f".{field}" for field in changes_of(function, tree).fields}

@@ -318,6 +318,16 @@ SCRIPTS = {
         before=f"{AGENT}losses = []\n",
         after="print(agent.seen, losses)",
     ),
+    "names of a function around, and of the top level": script(
+        "pass",
+        define=f"def outer(train_loader, model, criterion, optimizer):\n    seen, last = 0, None\n    def run():\n"
+        f"        global total\n        nonlocal seen, last\n        for epoch in range(2):\n"
+        f"            for x, y in train_loader:\n{indent(STEP, ' ' * 16)}\n                seen += len(x)\n"
+        "                last, total = loss.item() * 2, seen\n    run()\n    return seen, last\n\n",
+        before="total = 7\n",
+        after="print(outer(train_loader, model, criterion, optimizer), total)",
+        **ELSEWHERE,
+    ),
     "a function that trains or evaluates": script(
         "pass", define=RUN, start="run(train_loader, optimizer)\nrun(val_loader)", batches="if False:"
     ),
