@@ -52,7 +52,8 @@ class Script(Index):
             origins: statements that the plan made anew to those of the source.
             others: the script's other runs; what they call is left out.
         """
-        around = {nest.batch_loop, *tree.ancestors(nest.batch_loop)}
+        own = (nest.batch_loop, nest.host_loop)
+        around = {*own, *(ancestor for loop in own for ancestor in tree.ancestors(loop))}
         super().__init__(tree, analysis, [other.host_loop for other in others if other.host_loop not in around])
         self.nest, self._sources = nest, origins or {}
 

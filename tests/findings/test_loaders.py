@@ -64,6 +64,14 @@ FOUND = {
 }
 
 
+def test_set_epoch_is_called_where_the_batches_are_in_a_function() -> None:
+    text = script(loaders=SAMPLED, epoch_start="sampler.set_epoch(epoch)")
+    head, body = text.split("for epoch in range(3):\n")
+    start, batches = body.split("    for i, ")
+    train = "def train():\n    for i, "
+    check(f"{head}{train}{batches.rstrip()}\n\nfor epoch in range(3):\n{start}    train()\n", RULES)
+
+
 @pytest.mark.parametrize("parts", NOOP.values(), ids=NOOP)
 def test_noop(parts: dict[str, str]) -> None:
     check(script(**parts), RULES)
