@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 import libcst as cst
@@ -11,7 +11,18 @@ from lightify.flow import exits_of, expression_usage, usage
 from lightify.frames import Binding, Field, Frame, Item, Step, Variable
 from lightify.ledger import Fate
 from lightify.plan.draft import Draft
-from lightify.plan.metrics import LOGGED, formatted, labels, log_call, log_statement, logs, metrics_of, printed
+from lightify.plan.meters import (
+    Added,
+    added,
+    begun,
+    called_on,
+    label_of,
+    measures_time,
+    meters_begun,
+    shown_begun,
+    shows_numbers,
+)
+from lightify.plan.metrics import LOGGED, slots_in, slots_of, formatted, labels, log_call, log_statement, logs, metrics_of, printed
 from lightify.plan.samples import batch_size, counts_batches, counts_samples, is_number, never_zero
 from lightify.plan.types import FateNote, Local
 from lightify.query import block, children, code, dotted, method_call, module_attribute, small, target_names, walk
@@ -40,11 +51,18 @@ class Pass:
 
 @dataclass(frozen=True, eq=False)
 class _Sum:
-    """`variable += value` once a batch, from 0."""
+    """`variable += value` once a batch, from 0; or what a meter is given.
+
+    Attributes:
+        added: what a meter is given, which knows the size of a batch and its own mean.
+        made: what makes the meter.
+    """
 
     variable: Variable
     step: Item
     value: cst.BaseExpression
+    added: Added | None = None
+    made: cst.Call | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +87,7 @@ class _Ends:
     Attributes:
         means: variables that hold one; names: what each is logged as.
         numbers: sums whose means are shown as one number.
+        each: sums that are shown within the pass, too.
         uses: the statements that only make or show means, and the sums that they need.
     """
 
@@ -76,33 +95,43 @@ class _Ends:
     names: dict[tuple[Variable, str], tuple[str, _Mean]] = field(default_factory=dict)
     uses: dict[Step, set[Variable]] = field(default_factory=dict)
     numbers: set[Variable] = field(default_factory=set)
+    each: set[Variable] = field(default_factory=set)
 
 
 def log_averages(draft: Draft, one: Pass) -> dict[Step, tuple[Step, ...]]:
     """What takes the place of which statements; empty when nothing but the script's own sums will do."""
-    sums = _sums(one)
+    sums = {**_sums(one), **_meters(draft, one)}
     if any(True for step in one.body if isinstance(step, Item) for _ in exits_of(step.node)):
         return {}  # some batches may not be counted
-    shown = [step for step in one.body if _shows_sums(draft, step, sums)]
+    showing = {variable: step for step in one.start for variable in shown_begun(draft, step)}
+    known = sums.keys() | showing.keys()
+    shown = [step for step in one.body if _shows_sums(draft, step, known, showing)]
     ends = _Ends()
     for step in one.after:
         _read(draft, one, sums, ends, step)
+    for step in shown:
+        _read_progress(draft, one, sums, ends, step)
+    for variable, step in showing.items():
+        _read_display(draft, sums, ends, step, variable)
+        ends.uses.update({call: {variable} for call in one.after if _is_call_on(draft, call, variable)})
     quiet = {*shown, *ends.uses, *(total.step for total in sums.values())}
     kept = set(one.outside)
     for step in (*one.start, *one.body, *one.after):
         if step not in quiet:
             kept |= usage([step]).reads
+    timers = {v for v, total in sums.items() if total.added is not None and measures_time(draft, total.added.value)}
     useful = {variable for _, mean in ends.names.values() for variable in mean.involved}
-    gone = useful - kept
+    gone = (useful | timers | showing.keys()) - kept
     for mean in [*ends.means.values(), *(mean for _, mean in ends.names.values())]:
-        if not _is_number(draft, one, ends, mean):
+        if mean.total.variable not in timers and not _is_number(draft, one, ends, mean):
             gone -= mean.involved
     for variable in kept & ends.means.keys():
         gone -= ends.means[variable].involved
     while stuck := [used for used in ends.uses.values() if used - gone and used & gone]:
         gone = gone.difference(*stuck)
-    logged = _named(draft, one, ends, gone)
-    return _replacements(draft, one, sums, ends, gone, logged) if logged else {}
+    if not any(variable in sums for variable in gone):
+        return {}
+    return _replacements(draft, one, sums, ends, gone, _named(draft, one, ends, gone - timers), timers)
 
 
 def _is_number(draft: Draft, one: Pass, ends: _Ends, mean: _Mean) -> bool:
@@ -124,7 +153,8 @@ def _named(draft: Draft, one: Pass, ends: _Ends, gone: set[Variable]) -> list[tu
     found = []
     for (variable, _), (name, mean) in ends.names.items():
         if variable in gone:
-            choices = (name, variable.name, f"epoch_{name}" if one.training else f"val_{name}")
+            own = variable.name if variable.name.rstrip("es") != name.rstrip("es") or one.training else f"val_{name}"
+            choices = (name, own, f"epoch_{name}" if one.training else f"val_{name}")
             chosen = next(choice for choice in (*choices, f"mean_{name}") if choice not in taken)
             taken.add(chosen)
             found.append((chosen, mean))
@@ -151,6 +181,20 @@ def _sums(one: Pass) -> dict[Variable, _Sum]:
     return {v: total for v, total in found.items() if v not in again}
 
 
+def _meters(draft: Draft, one: Pass) -> dict[Variable, _Sum]:
+    """The meters that a pass starts and that each batch adds to once."""
+    known = {v: meter for step in one.start for v, meter in meters_begun(draft, step).items()}
+    made = {v: call for step in one.start for v, call in begun(draft, step).items()}
+    found: dict[Variable, list[_Sum]] = {}
+    for step in one.body:
+        inner = added(draft, step, known)
+        if inner is not None and isinstance(step, Item):
+            total = _Sum(inner.variable, step, inner.weighted, inner, made[inner.variable])
+            found.setdefault(inner.variable, []).append(total)
+    writes = [v for step in one.body for v in usage([step]).writes]
+    return {v: totals[0] for v, totals in found.items() if len(totals) == 1 and v not in writes}
+
+
 def _zeroed(step: Step) -> set[Variable]:
     """The variables that a statement sets to zero, and nothing else."""
     inner = small(step.node) if isinstance(step, Item) else None
@@ -163,25 +207,31 @@ def _zeroed(step: Step) -> set[Variable]:
     return {v for name in names if isinstance(v := step.frame.resolve(name), Variable)}
 
 
-def _shows_sums(draft: Draft, step: Step, sums: dict[Variable, _Sum]) -> bool:
+def _shows_sums(draft: Draft, step: Step, known: Set[Variable], showing: Mapping[Variable, Step]) -> bool:
     """True for progress that is printed from running sums, now and then."""
-    if not isinstance(step, Item) or not usage([step]).reads & sums.keys():
+    if not isinstance(step, Item) or not usage([step]).reads & known:
         return False
     node = step.node
     guarded = isinstance(node, cst.If) and node.orelse is None
     inside = block(node.body) if guarded else [node]  # type: ignore[attr-defined]
-    return all(printed(line, step.frame, draft.kinds) is not None for line in inside)
+    return all(
+        printed(line, step.frame, draft.kinds) is not None or called_on(draft, step, line) in showing for line in inside
+    )
+
+
+def _is_call_on(draft: Draft, step: Step, variable: Variable) -> bool:
+    return isinstance(step, Item) and called_on(draft, step, step.node) is variable
 
 
 # -- what the end of a pass does ----------------------------------------------------------------------------------
 
 
 def _read(draft: Draft, one: Pass, sums: dict[Variable, _Sum], ends: _Ends, step: Step) -> None:
-    """Notes a step that makes a mean or prints some."""
+    """Notes a step that makes means or prints some."""
     if isinstance(step, Binding):
-        target, value, frame, inner = step.target, step.value, step.value_frame, None
+        target, value, place, frame = step.target, step.value, step.target_frame, step.value_frame
     else:
-        inner, frame = small(step.node), step.frame
+        inner, place, frame = small(step.node), step.frame, step.frame
         call = printed(step.node, frame, draft.kinds) or log_call(step.node)
         if call is not None:
             _read_print(draft, one, sums, ends, step, call)
@@ -192,15 +242,52 @@ def _read(draft: Draft, one: Pass, sums: dict[Variable, _Sum], ends: _Ends, step
             target, value = inner.targets[0].target, inner.value
         else:
             return
-    mean = _mean(draft, one, sums, ends, value, frame)
-    if mean is None or not isinstance(target, cst.Name):
-        return
-    place = step.target_frame if isinstance(step, Binding) else frame
-    variable = place.resolve(target.value)
-    if isinstance(variable, Variable) and not isinstance(variable, Field):
-        ends.means[variable] = mean
-        ends.uses[step] = set(mean.involved)
+    made: dict[Variable, _Mean] = {}
+    for name, part in _pairs(target, value):
+        mean = _mean(draft, one, sums, ends, part, frame)
+        variable = place.resolve(name.value) if isinstance(name, cst.Name) else None
+        if mean is None or not isinstance(variable, Variable) or isinstance(variable, Field):
+            return
+        made[variable] = mean
+    ends.means.update(made)
+    ends.uses[step] = {variable for mean in made.values() for variable in mean.involved}
+    for variable, mean in made.items():
         ends.names.setdefault((mean.total.variable, mean.scale), (variable.name, mean))
+
+
+def _pairs(target: cst.CSTNode, value: cst.CSTNode) -> list[tuple[cst.CSTNode, cst.CSTNode]]:
+    """What is assigned to what: `a, b = x, y` are two."""
+    if isinstance(target, cst.Tuple) and isinstance(value, cst.Tuple) and len(target.elements) == len(value.elements):
+        return [(one.value, other.value) for one, other in zip(target.elements, value.elements)]
+    return [(target, value)]
+
+
+def _read_progress(draft: Draft, one: Pass, sums: dict[Variable, _Sum], ends: _Ends, step: Step) -> None:
+    """Notes which means are shown within the pass."""
+    for call in _prints(draft, step) if isinstance(step, Item) else ():
+        known = labels(call)
+        numbers = {m.total.variable for node in formatted(call) if (m := _mean(draft, one, sums, ends, node, step.frame))}
+        ends.numbers |= numbers
+        for node in slots_of(call):
+            mean = _mean(draft, one, sums, ends, node, step.frame)
+            if mean is not None:
+                name = known.get(node) or mean.total.variable.name
+                ends.names.setdefault((mean.total.variable, mean.scale), (name, mean))
+                ends.each.add(mean.total.variable)
+
+
+def _read_display(draft: Draft, sums: dict[Variable, _Sum], ends: _Ends, step: Step, variable: Variable) -> None:
+    """Notes which means an object shows that was made with their meters."""
+    shown = {v for v in usage([step]).reads if v in sums and sums[v].added is not None}
+    ends.uses[step] = shown | {variable}
+    for meter in shown:
+        total = sums[meter]
+        assert total.added is not None and total.made is not None
+        if shows_numbers(total.made):
+            ends.numbers.add(meter)
+        name = label_of(total.made) or meter.name
+        ends.names.setdefault((meter, ""), (name, _Mean(total, total.added.size, "", frozenset({meter}))))
+        ends.each.add(meter)
 
 
 def _read_print(draft: Draft, one: Pass, sums: dict[Variable, _Sum], ends: _Ends, step: Item, call: cst.Call) -> None:
@@ -221,7 +308,7 @@ def _read_print(draft: Draft, one: Pass, sums: dict[Variable, _Sum], ends: _Ends
                 ends.names[key] = (name, mean)  # a callback asks for this one
             ends.names.setdefault(key, (name, mean))
         else:
-            stack.extend(reversed(list(children(node))))
+            stack.extend(reversed([*slots_in(node), *children(node)]))
     used |= usage([step]).reads & sums.keys()
     if used:
         ends.uses[step] = used
@@ -235,6 +322,13 @@ def _mean(
     if isinstance(node, cst.Name):
         variable = draft.kinds.variable(node, frame)
         return ends.means.get(variable) if variable is not None else None
+    if isinstance(node, cst.Attribute) and isinstance(node.value, cst.Name):
+        variable = draft.kinds.variable(node.value, frame)
+        total = sums.get(variable) if variable is not None else None
+        if total is None or total.added is None or node.attr.value not in total.added.meter.means:
+            return None
+        known = total.added.size == "1" or _known_at(one, total, total.added.size)
+        return _Mean(total, total.added.size, "", frozenset({total.variable})) if known else None
     if not isinstance(node, cst.BinaryOperation):
         return None
     if isinstance(node.operator, cst.Multiply):
@@ -304,12 +398,14 @@ def _replacements(
     ends: _Ends,
     gone: set[Variable],
     logged: Sequence[tuple[str, _Mean]],
+    timers: set[Variable],
 ) -> dict[Step, tuple[Step, ...]]:
     new: dict[Step, tuple[Step, ...]] = {}
     names = ", ".join(f'self.log("{name}")' for name, _ in logged)
-    for variable in sorted(gone, key=lambda v: v.name):
-        total = sums[variable]
-        lines = [line for name, mean in logged if mean.total is total for line in _log(draft, name, mean, one.training)]
+    for variable in sorted(gone & sums.keys(), key=lambda v: v.name):
+        total, each = sums[variable], variable in ends.each
+        own = [(name, mean) for name, mean in logged if mean.total is total]
+        lines = [line for name, mean in own for line in _log(draft, name, mean, one.training, each)]
         new[total.step] = tuple(Item(line, total.step.frame) for line in lines)
         _note(draft, total.step, names)
     draft.averaged |= gone | {variable for variable, mean in ends.means.items() if mean.involved <= gone}
@@ -328,13 +424,16 @@ def _replacements(
             )
             _note(draft, step, names)
     for step in one.start:
-        if _zeroed(step) and isinstance(step, Item):
-            rest = [v for v in sorted(_zeroed(step), key=lambda v: v.name) if v not in gone]
-            if len(rest) < len(_zeroed(step)):
-                lines = [cst.parse_statement(f"{v.name} = 0") for v in rest]
+        start = {**dict.fromkeys(_zeroed(step), "0"), **{v: code(made) for v, made in begun(draft, step).items()}}
+        if start and step not in new and isinstance(step, Item):
+            rest = [v for v in sorted(start, key=lambda v: v.name) if v not in gone]
+            if len(rest) < len(start):
+                lines = [cst.parse_statement(f"{v.name} = {start[v]}") for v in rest]
                 new[step] = tuple(Item(line, step.frame) for line in lines)  # type: ignore[arg-type]
                 draft.stripped.origins.update({small(line): small(step.node) for line in lines})  # type: ignore[misc]
                 _note(draft, step, names)
+    if gone & timers:
+        draft.steps_away.append("how long the batches take is no longer shown")
     draft.steps_away.extend(f"the average {name} is kept by self.log, in single precision" for name, _ in logged)
     return new
 
@@ -345,16 +444,18 @@ def _note(draft: Draft, step: Step, target: str) -> None:
         draft.fates[draft.stripped.origins.get(node, node)] = FateNote(Fate.REPLACED, target, "averages over the pass")
 
 
-def _log(draft: Draft, name: str, mean: _Mean, training: bool) -> list[cst.BaseStatement]:
+def _log(draft: Draft, name: str, mean: _Mean, training: bool, each: bool) -> list[cst.BaseStatement]:
     """`self.log("loss", value, on_epoch=True, batch_size=n)`; a long value gets a line of its own."""
     value, size = _plain(mean.total.value), mean.size
-    if size == "1":
+    if mean.total.added is not None:
+        shown = code(_plain(mean.total.added.value))
+    elif size == "1":
         shown = _operand(value) if mean.scale else code(value)
     elif _weighted(value, size):
         shown = code(_plain(value.left))  # type: ignore[attr-defined]
     else:
         shown = f"{_operand(value)} / {size}"
-    options = "on_step=False, on_epoch=True, " if training else ""
+    options = f"on_step={each}, on_epoch=True, " if training else ""
     rest = f"{options}prog_bar=True, batch_size={size}"
     shown = f"{mean.scale}{shown}"
     lines: list[cst.BaseStatement] = []

@@ -9,7 +9,7 @@ from functools import lru_cache
 import libcst as cst
 
 from lightify.frames import Frame, Item, Step, Variable
-from lightify.names import declared_elsewhere, free_names, local_names, same_scope
+from lightify.names import bound_by, declared_elsewhere, free_names, local_names, same_scope
 from lightify.parse import Tree
 from lightify.query import block, dotted, is_constant, method_call, root_name, target_names, walk
 from lightify.recognisers.base import is_module_class
@@ -136,18 +136,35 @@ def _is_small(node: cst.CSTNode, function: cst.FunctionDef, tree: Tree, within: 
         own = isinstance(within[0], cst.ClassDef) and (root_name(node.target) or "").partition(".")[0] == "self"
         return own or (isinstance(node.target, cst.Name) and "." not in node.target.value)
     if isinstance(node, cst.AugAssign):
-        return isinstance(node.target, cst.Name) and _is_number(node.target.value, function)
+        return isinstance(node.target, cst.Name) and _is_own(node.target.value, function)
     return not isinstance(node, cst.Call) or _is_small_call(node, function, tree, within)
 
 
-def _is_number(name: str, function: cst.FunctionDef) -> bool:
-    """True for a local that starts as a constant: `+=` changes nothing else then."""
+#: Tensor methods that give a new tensor, and those that change the one that they are called on.
+_NEW = frozenset(("sum", "mean", "eq", "clone", "norm", "max", "min"))
+_IN_PLACE = frozenset(("mul_", "div_", "add_", "sub_"))
+
+
+def _is_new(name: str, function: cst.FunctionDef) -> bool:
+    """True for a local that only ever holds what a computation gave it anew."""
+    bound = [node for node in same_scope(block(function.body)) if name in bound_by(node)]
+    values = [
+        node.value
+        for node in same_scope(block(function.body))
+        if isinstance(node, cst.Assign) and [target_names(target.target) for target in node.targets] == [[name]]
+    ]
+    used = [method_call(value) for value in values]
+    return 0 < len(values) == len(bound) and all(one is not None and one[1] in _NEW for one in used)
+
+
+def _is_own(name: str, function: cst.FunctionDef) -> bool:
+    """True for a local that starts as a constant or a new list: `+=` changes nothing else then."""
     values = [
         node.value
         for node in same_scope(block(function.body))
         if isinstance(node, cst.Assign) and any(name in target_names(target.target) for target in node.targets)
     ]
-    return bool(values) and all(is_constant(value) and not isinstance(value, cst.List) for value in values)
+    return bool(values) and all(is_constant(value) or isinstance(value, cst.List) for value in values)
 
 
 def _is_small_call(call: cst.Call, function: cst.FunctionDef, tree: Tree, within: tuple[cst.CSTNode, ...]) -> bool:
@@ -156,6 +173,8 @@ def _is_small_call(call: cst.Call, function: cst.FunctionDef, tree: Tree, within
     if not local and (name in _CALM or tree.qualified(call.func) in _CALM):
         return True
     if used is not None and (used[1] in _CALM_METHODS - _ACTS or dotted(getattr(used[0], "func", None)) == "super"):
+        return True
+    if used is not None and used[1] in _IN_PLACE and isinstance(used[0], cst.Name) and _is_new(used[0].value, function):
         return True
     around = next((a for a in tree.ancestors(function) if isinstance(a, cst.ClassDef)), None)
     definition: cst.FunctionDef | cst.ClassDef | None = None

@@ -22,6 +22,7 @@ from lightify.plan.headers import BatchHead
 from lightify.plan.homes import Homes
 from lightify.plan.keepers import keep_best
 from lightify.plan.lightning import makes_own_batches, on_lightning
+from lightify.plan.meters import called_on
 from lightify.plan.metrics import LOGGED, PROGRESS, Metric, log_statement, logs, metrics_of, printed
 from lightify.plan.nest import Nest
 from lightify.plan.options import device_text
@@ -160,6 +161,7 @@ def in_place(
         metrics = metrics_of(call, step.frame, draft.kinds) if call is not None else ()
         metrics = tuple(m for m in metrics if m.variable not in draft.averaged)
         gone = call is not None and bool(expression_usage(call, step.frame).reads & draft.averaged)
+        gone |= called_on(draft, step, node) in draft.averaged  # what showed averages
         plain = call is not None and metrics and shows_only(draft, call, step.frame, metrics, written, index)
         if not gone and not plain:
             new.append(node)
@@ -170,7 +172,8 @@ def in_place(
             ", ".join(f'self.log("{m.name}")' for m in metrics) or "self.log",
             "the progress bar shows it",
         )
-        draft.no_longer_printed(call, step.frame, metrics)  # type: ignore[arg-type]
+        if call is not None:
+            draft.no_longer_printed(call, step.frame, metrics)
         new.extend(in_place_of(node, [log_statement(m) for m in metrics]))
     if not logged:
         return [step.node]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from string import Formatter
 from typing import NamedTuple
 
 import libcst as cst
@@ -15,6 +17,8 @@ from lightify.plan.effects import only_computes
 from lightify.plan.kinds import Kinds
 from lightify.query import (
     MODULE_SELF,
+    Arguments,
+    arguments,
     code,
     dotted,
     expression_of,
@@ -80,6 +84,16 @@ def metrics_of(call: cst.Call, frame: Frame, kinds: Kinds) -> tuple[Metric, ...]
                 if slot.spec[-1:] in _FLOATS:
                     add(slot.value)
     return tuple(found.values())
+
+
+def slots_in(node: cst.CSTNode) -> list[cst.BaseExpression]:
+    """The values that a text shows."""
+    return [slot.value for slot in _slots(node)]
+
+
+def slots_of(call: cst.Call) -> Iterator[cst.BaseExpression]:
+    """The values that the texts in a call show."""
+    yield from (value for part in walk(call) for value in slots_in(part))
 
 
 def unlogged(call: cst.Call, frame: Frame, logged: set[Variable], changing: set[Variable]) -> Iterator[str]:
@@ -161,7 +175,8 @@ class _Slot(NamedTuple):
     before: str
 
 
-def _slots(node: cst.CSTNode) -> list[_Slot]:
+@lru_cache(maxsize=4096)
+def _slots(node: cst.CSTNode) -> tuple[_Slot, ...]:
     """The values of an f-string, of `text.format(...)` and of `text % values`."""
     used = method_call(node)
     if isinstance(node, cst.FormattedString):
@@ -171,21 +186,42 @@ def _slots(node: cst.CSTNode) -> list[_Slot]:
                 slots.append(_Slot(piece.expression, _spec(piece), before))
             elif isinstance(piece, cst.FormattedStringText):
                 before += piece.value
-        return slots
+        return tuple(slots)
     if isinstance(node, cst.Call) and used is not None and used[1] == "format":
-        values = [arg.value for arg in node.args if arg.keyword is None]
-        text, pattern = _text(used[0]).replace("{{", "").replace("}}", ""), r"\{([^{}]*)\}"
-        if any(spec.partition(":")[0] for spec in re.findall(pattern, text)):
-            return []
-    elif isinstance(node, cst.BinaryOperation) and isinstance(node.operator, cst.Modulo):
+        return tuple(_format_slots(_text(used[0]), arguments(node)))
+    if isinstance(node, cst.BinaryOperation) and isinstance(node.operator, cst.Modulo):
         values = [e.value for e in node.right.elements] if isinstance(node.right, cst.Tuple) else [node.right]
         text, pattern = _text(node.left).replace("%%", ""), r"%[-+ #0]*[0-9]*(?:\.[0-9]+)?([a-zA-Z])"
     else:
-        return []
+        return ()
     found = list(re.finditer(pattern, text))
     if len(found) != len(values):
+        return ()
+    return tuple(_Slot(value, match.group(1), text[: match.start()]) for value, match in zip(values, found))
+
+
+def _format_slots(text: str, given: Arguments) -> list[_Slot]:
+    """The values of `text.format(...)`, as the text names them: in order, by number, by keyword, with their fields."""
+    slots: list[_Slot] = []
+    before, unnamed = "", 0
+    try:
+        pieces = list(Formatter().parse(text))
+    except ValueError:
         return []
-    return [_Slot(value, match.group(1), text[: match.start()]) for value, match in zip(values, found)]
+    for literal, name, spec, _ in pieces:
+        before += literal
+        if name is None:
+            continue
+        head, *fields = name.split(".")
+        number = unnamed if not head else int(head) if head.isdigit() else -1
+        unnamed += not head
+        value = given.get(number, head)
+        if value is None or given.starred or not all(field.isidentifier() for field in fields):
+            return []
+        for field in fields:
+            value = cst.Attribute(value, cst.Name(field))
+        slots.append(_Slot(value, spec or "", before))
+    return slots
 
 
 def _spec(piece: cst.FormattedStringExpression) -> str:
