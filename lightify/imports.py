@@ -1,11 +1,13 @@
-"""Drops imports that only code which is gone has used."""
+"""Drops imports and definitions that only code which is gone has used."""
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
 
 import libcst as cst
 
+from lightify.comments import above, section
 from lightify.parse import Tree, syntax_of
 from lightify.query import dotted, small
 
@@ -60,6 +62,59 @@ def drop_unused_imports(
     return text if is_same else script.with_changes(body=body).code, frozenset(dropped)
 
 
+def drop_unused_definitions(
+    script: cst.Module, generated: str, tree: Tree
+) -> tuple[cst.Module, frozenset[cst.CSTNode]]:
+    """Returns the script without the functions and classes that it used before and names no more.
+
+    Args:
+        generated: statements that will be added to the script.
+    """
+    own = {node.name.value: node for node in tree.module.body if _only_defines(node)}  # type: ignore[attr-defined]
+    if not own:
+        return script, frozenset()
+    used_before = _used_by(syntax_of(tree.source.text).body)
+    uses = _used_by([*syntax_of(script.code).body, *syntax_of(generated).body])
+    gone: set[str] = set()
+    while more := {
+        name
+        for name in own.keys() - gone
+        if any(name in names for by, names in used_before.items() if by != name)
+        and not any(name in names for by, names in uses.items() if by not in (gone | {name}))
+    }:
+        gone |= more
+    body: list[cst.BaseStatement] = []
+    heading: list[cst.EmptyLine] = []
+    for statement in script.body:
+        if getattr(getattr(statement, "name", None), "value", None) in gone:
+            heading += section(statement)
+            continue
+        body.append(above(statement, heading) if heading else statement)  # type: ignore[arg-type]
+        heading = []
+    if not gone:
+        return script, frozenset()
+    footer = [*heading, *script.footer]
+    return script.with_changes(body=body, footer=footer), frozenset(own[name] for name in gone)
+
+
+def _only_defines(node: cst.CSTNode) -> bool:
+    """True for a function or class whose definition does nothing else."""
+    if isinstance(node, cst.FunctionDef):
+        return not node.decorators
+    bases = [dotted(base.value) for base in node.bases] if isinstance(node, cst.ClassDef) else [None]
+    plain = isinstance(node, cst.ClassDef) and not node.decorators and not node.keywords
+    return plain and all(base in ("object", "Enum", "enum.Enum") for base in bases)
+
+
+def _used_by(statements: Sequence[ast.stmt]) -> dict[str, set[str]]:
+    """The names that each definition of a script loads; under no name those that its other statements load."""
+    found: dict[str, set[str]] = {}
+    for statement in statements:
+        name = statement.name if isinstance(statement, (ast.FunctionDef, ast.ClassDef)) else ""
+        found.setdefault(name, set()).update(_names_in(statement))
+    return found
+
+
 def _module(statement: cst.CSTNode) -> str:
     """The module that an import names."""
     inner = small(statement)
@@ -71,8 +126,12 @@ def _module(statement: cst.CSTNode) -> str:
 
 
 def _loaded(text: str) -> set[str]:
+    return _names_in(syntax_of(text))
+
+
+def _names_in(root: ast.AST) -> set[str]:
     names = set()
-    for node in ast.walk(syntax_of(text)):
+    for node in ast.walk(root):
         if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Store):
             names.add(node.id)
         elif isinstance(node, (ast.Global, ast.Nonlocal)):

@@ -9,7 +9,7 @@ import libcst as cst
 
 from lightify.comments import own, paragraph, section
 from lightify.elsewhere import with_code_from_elsewhere
-from lightify.imports import drop_unused_imports
+from lightify.imports import drop_unused_definitions, drop_unused_imports
 from lightify.ledger import Fate
 from lightify.parse import Tree
 from lightify.plan.runs import Loop
@@ -32,7 +32,7 @@ def fit_slot(number: int) -> str:
 def script_around(
     tree: Tree, plans: Plans, unbroken: Sequence[str], generated: Sequence[str], trainer: str, settings: Settings
 ) -> tuple[str, frozenset[cst.CSTNode]]:
-    """Returns the text of what stays and the imports that are gone.
+    """Returns the text of what stays, and the imports and definitions that nothing uses any more.
 
     Args:
         unbroken: when the else of each run's loop runs; empty: always.
@@ -101,7 +101,11 @@ def script_around(
     script = substitute(change(module), lambda name: cst.parse_expression(answers[name]) if name in answers else None)
     assert isinstance(script, cst.Module)
     settled = settings.style == "idiomatic"
-    return drop_unused_imports(script, "\n".join(generated), tree, adopted, brought, settled=settled)
+    lines, unused = "\n".join(generated), frozenset[cst.CSTNode]()
+    if settled:
+        script, unused = drop_unused_definitions(script, lines, tree)
+    text, dropped = drop_unused_imports(script, lines, tree, adopted, brought, settled=settled)
+    return text, dropped | unused
 
 
 def _apart(definition: cst.BaseStatement, following: Sequence[cst.BaseStatement]) -> cst.BaseStatement:

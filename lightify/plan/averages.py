@@ -459,7 +459,8 @@ def _log(draft: Draft, name: str, mean: _Mean, training: bool, each: bool) -> li
     rest = f"{options}prog_bar=True, batch_size={size}"
     shown = f"{mean.scale}{shown}"
     lines: list[cst.BaseStatement] = []
-    if len(f'        self.log("{name}", {shown}, {rest})') > draft.settings.line_length:
+    too_long = len(f'        self.log("{name}", {shown}, {rest})') > draft.settings.line_length
+    if too_long and not shown.isidentifier():
         own = mean.total.variable.name
         label = _invented(draft, name) if name.isidentifier() and name not in draft.tree.names else own
         lines, shown = [cst.parse_statement(f"{label} = {shown}")], label  # type: ignore[list-item]
