@@ -14,6 +14,7 @@ from lightify.plan.draft import Draft
 from lightify.plan.meters import (
     Added,
     added,
+    assigned_pairs,
     begun,
     called_on,
     label_of,
@@ -22,7 +23,18 @@ from lightify.plan.meters import (
     shown_begun,
     shows_numbers,
 )
-from lightify.plan.metrics import LOGGED, slots_in, slots_of, formatted, labels, log_call, log_statement, logs, metrics_of, printed
+from lightify.plan.metrics import (
+    LOGGED,
+    formatted,
+    labels,
+    log_call,
+    log_statement,
+    logs,
+    metrics_of,
+    printed,
+    slots_in,
+    slots_of,
+)
 from lightify.plan.samples import batch_size, counts_batches, counts_samples, is_number, never_zero
 from lightify.plan.types import FateNote, Local
 from lightify.query import block, children, code, dotted, method_call, module_attribute, small, target_names, walk
@@ -243,7 +255,7 @@ def _read(draft: Draft, one: Pass, sums: dict[Variable, _Sum], ends: _Ends, step
         else:
             return
     made: dict[Variable, _Mean] = {}
-    for name, part in _pairs(target, value):
+    for name, part in assigned_pairs(target, value):
         mean = _mean(draft, one, sums, ends, part, frame)
         variable = place.resolve(name.value) if isinstance(name, cst.Name) else None
         if mean is None or not isinstance(variable, Variable) or isinstance(variable, Field):
@@ -255,19 +267,13 @@ def _read(draft: Draft, one: Pass, sums: dict[Variable, _Sum], ends: _Ends, step
         ends.names.setdefault((mean.total.variable, mean.scale), (variable.name, mean))
 
 
-def _pairs(target: cst.CSTNode, value: cst.CSTNode) -> list[tuple[cst.CSTNode, cst.CSTNode]]:
-    """What is assigned to what: `a, b = x, y` are two."""
-    if isinstance(target, cst.Tuple) and isinstance(value, cst.Tuple) and len(target.elements) == len(value.elements):
-        return [(one.value, other.value) for one, other in zip(target.elements, value.elements)]
-    return [(target, value)]
-
-
 def _read_progress(draft: Draft, one: Pass, sums: dict[Variable, _Sum], ends: _Ends, step: Step) -> None:
     """Notes which means are shown within the pass."""
     for call in _prints(draft, step) if isinstance(step, Item) else ():
         known = labels(call)
-        numbers = {m.total.variable for node in formatted(call) if (m := _mean(draft, one, sums, ends, node, step.frame))}
-        ends.numbers |= numbers
+        for node in formatted(call):
+            mean = _mean(draft, one, sums, ends, node, step.frame)
+            ends.numbers |= {mean.total.variable} if mean is not None else set()
         for node in slots_of(call):
             mean = _mean(draft, one, sums, ends, node, step.frame)
             if mean is not None:

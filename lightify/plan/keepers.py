@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
 
 import libcst as cst
 
@@ -11,15 +10,18 @@ from lightify.facts import Kind
 from lightify.flow import exits_of, expression_usage, usage
 from lightify.frames import Field, Frame, Item, Step, Variable
 from lightify.ledger import Fate
+from lightify.names import declared_elsewhere
 from lightify.plan.batches import in_host
+from lightify.plan.best_flag import Flagged, flagged
 from lightify.plan.constructions import scope_nodes
 from lightify.plan.draft import Draft
 from lightify.plan.metrics import Metric, log_statement, metrics_of, printed
 from lightify.plan.mode import Automatic, automatic
 from lightify.plan.naming import runtime_alias
 from lightify.plan.nest import Nest
+from lightify.plan.saves import Saved, saving_call
 from lightify.plan.types import FateNote, TrainerOption
-from lightify.query import arguments, block, code, dotted, expression_of, method_call, small, target_names, walk
+from lightify.query import arguments, block, code, dotted, method_call, small, target_names, walk
 
 _INFINITIES = ("float('inf')", "math.inf", "numpy.inf", "numpy.Inf", "torch.inf")
 
@@ -47,15 +49,22 @@ def keep_best(draft: Draft, nest: Nest) -> Nest:
     leaves = any(True for step in nest.body if isinstance(step, Item) for _ in exits_of(step.node))
     if not isinstance(nest.epoch_loop, cst.For) or nest.epoch_loop.orelse is not None or leaves or not exact:
         return nest
+    flag = flagged(draft, nest)
+    new = _kept(draft, flag.nest, flag) if flag is not None else None
+    return new or _kept(draft, nest, None) or nest
+
+
+def _kept(draft: Draft, nest: Nest, flag: Flagged | None) -> Nest | None:
+    """The loops with callbacks for the first comparison that they stand for; None when there is none."""
     for number, step in enumerate(nest.epoch_end):
         found = _best(draft, nest, step)
         if found is not None:
-            new = _replaced(draft, nest, found, number)
+            new = _replaced(draft, nest, found, number, flag)
             if new:
                 return replace(nest, epoch_end=(*nest.epoch_end[:number], *new, *nest.epoch_end[number + 1 :]))
         if isinstance(step, Item) and any(True for _ in exits_of(step.node)):
             break  # what follows may be left out in some epochs
-    return nest
+    return None
 
 
 def _best(draft: Draft, nest: Nest, step: Step) -> _Best | None:
@@ -105,7 +114,7 @@ def _shown(draft: Draft, nest: Nest, name: str) -> bool:
     return False
 
 
-def _replaced(draft: Draft, nest: Nest, found: _Best, number: int) -> list[Step]:
+def _replaced(draft: Draft, nest: Nest, found: _Best, number: int, flag: Flagged | None) -> list[Step]:
     """What takes the place of the comparison; empty when it stays as it is."""
     start = _start(draft, found.best)
     frame, later = found.step.frame, nest.epoch_end[number + 1 :]
@@ -113,12 +122,19 @@ def _replaced(draft: Draft, nest: Nest, found: _Best, number: int) -> list[Step]
     callbacks: list[str] = []
     gone: list[cst.BaseStatement] = []
     monitor = f'monitor="{found.metric.name}", mode="{found.mode}"'
-    saves = [line for line in found.kept if (call := _save_call(draft, line)) is not None and call]
-    where = _place(draft, nest, found, saves[0], later) if len(saves) == 1 else None
-    if where is not None and _starts_below(start, found.mode):
+    call = flag.call if flag is not None else None
+    saves = [line for line in found.kept if saving_call(draft, line) is not None or line is call]
+    saved = flag.saved if flag is not None and saves == [call] else _saved(draft, found, saves[0]) if saves else None
+    where = _place(draft, nest, found, saved, later) if len(saves) == 1 else None
+    if not _starts_below(start, found.mode):
+        where = None
+    if flag is not None and (where is None or small(found.update) not in nest.origins):
+        return []
+    if where is not None:
         callbacks.append(f"{where_from}.ModelCheckpoint({where[0]}{monitor})")
         gone.append(saves[0])
-        draft.steps_away.append(f"the best weights are in a Lightning checkpoint, not in {where[1]}")
+        both = "the best and the last" if saved is not None and saved.last else "the best"
+        draft.steps_away.append(f"{both} weights are in a Lightning checkpoint, not in {where[1]}")
     patience = _patience(draft, nest, found, later) if start in _infinite(found.mode) else None
     if patience is not None:
         limit, reset = patience
@@ -126,6 +142,8 @@ def _replaced(draft: Draft, nest: Nest, found: _Best, number: int) -> list[Step]
         gone.append(reset)
     if not callbacks:
         return []
+    if flag is not None:
+        draft.fates[small(flag.flag) or flag.flag] = FateNote(Fate.REPLACED, "ModelCheckpoint")
     draft.steps_away.append(f"{found.metric.name} is compared with its best in single precision")
     draft.options.append(TrainerOption("callbacks", f"[{', '.join(callbacks)}]"))
     draft.monitored.add(found.metric.name)
@@ -159,7 +177,8 @@ def _statements(node: cst.CSTNode) -> list[cst.CSTNode]:
 def _start(draft: Draft, variable: Variable) -> str:
     """The value that the host gives a variable before the run, as text; empty when that can't be told."""
     repeated = any(isinstance(one, (cst.For, cst.While)) for one in draft.tree.ancestors(draft.nest.host_loop))
-    if variable.frame is not draft.nest.host or repeated:
+    of_host = variable.frame is draft.nest.host or (variable.frame.is_module and _runs_once(draft, variable.name))
+    if not of_host or repeated:
         return ""
     owner = variable.frame.function or draft.tree.scope
     found = [
@@ -171,9 +190,10 @@ def _start(draft: Draft, variable: Variable) -> str:
         and node.targets[0].target.value == variable.name
     ]
     before = [small(item.node) for item in draft.around.before]
-    first = [node for node in found if node in before]
+    own = variable.frame is draft.nest.host
+    first = [node for node in found if node in before or not own]
     written = [one for one in draft.around.before if variable in usage([one]).writes]
-    if len(first) != 1 or len(written) != 1:
+    if len(first) != 1 or len(written) != own:
         return ""
     value = first[0].value
     sign = "-" if isinstance(value, cst.UnaryOperation) and isinstance(value.operator, cst.Minus) else ""
@@ -184,6 +204,26 @@ def _start(draft: Draft, variable: Variable) -> str:
     if draft.tree.qualified(inner) in _INFINITIES:
         return f"{sign}inf"
     return f"{sign}{inner.value}" if isinstance(inner, (cst.Integer, cst.Float, cst.SimpleString)) else ""
+
+
+def _runs_once(draft: Draft, name: str) -> bool:
+    """True when the host's function is called once, and no other function that stays assigns a global."""
+    function, tree = draft.nest.host.function, draft.tree
+    opened = {opened.function for opened in draft.nest.opened}
+    others = [one for one in tree.functions.values() if one is not function and one not in opened]
+    if any(name in declared_elsewhere(one) for one in others):
+        return False
+    while function is not None:
+        named = [
+            node
+            for node in tree.parents
+            if isinstance(node, cst.Name) and node.value == function.name.value and node is not function.name
+        ]
+        around = list(tree.ancestors(named[0])) if len(named) == 1 else None
+        if around is None or any(isinstance(one, (cst.For, cst.While, cst.Lambda)) for one in around):
+            return False
+        function = next((one for one in around if isinstance(one, cst.FunctionDef)), None)
+    return True
 
 
 def _infinite(mode: str) -> tuple[str, ...]:
@@ -202,20 +242,25 @@ def _starts_below(start: str, mode: str) -> bool:
 # -- the save -----------------------------------------------------------------------------------------------------
 
 
-def _save_call(draft: Draft, line: cst.CSTNode) -> cst.Call | None:
-    call = expression_of(line)
-    return call if isinstance(call, cst.Call) and draft.tree.qualified(call.func) == "torch.save" else None
-
-
 def _place(
-    draft: Draft, nest: Nest, found: _Best, line: cst.BaseStatement, later: tuple[Step, ...]
+    draft: Draft, nest: Nest, found: _Best, saved: Saved | None, later: tuple[Step, ...]
 ) -> tuple[str, str] | None:
     """The arguments of ModelCheckpoint for the file's place, and the path; None when the save has to stay."""
-    call, frame = _save_call(draft, line), found.step.frame
+    if saved is None or not _holds_only_weights(draft, nest, found, saved.what):
+        return None
+    if any(isinstance(n, cst.Call) and _loads(n) for n in walk(draft.tree.module)):
+        return None
+    if any(draft.kinds.of(v) is Kind.MODULE for v in usage(later).reads):
+        return None  # the Trainer saves at the very end of the epoch
+    place = saved.place(draft, found.step.frame)
+    return (place, saved.path) if place is not None else None
+
+
+def _saved(draft: Draft, found: _Best, line: cst.BaseStatement) -> Saved | None:
+    """What `torch.save(what, path)` saves, where nothing else knows the path."""
+    call, frame = saving_call(draft, line), found.step.frame
     given = arguments(call) if call is not None else None
     what, path = (given.get(0, "obj"), given.get(1, "f")) if given is not None and len(given) == 2 else (None, None)
-    if what is None or path is None or not _holds_only_weights(draft, nest, found, what):
-        return None
     known = path.raw_value if isinstance(path, cst.SimpleString) else None
     if isinstance(path, cst.Name):
         variable = draft.kinds.variable(path, frame)
@@ -224,15 +269,7 @@ def _place(
         uses = [node for node in walk(draft.tree.module) if isinstance(node, cst.Name) and node.value == path.value]
         if len(uses) != 2:
             return None
-    if not isinstance(known, str) or any(sign in known for sign in '{}\\="') or draft.tree.text.count(known) != 1:
-        return None
-    if any(isinstance(n, cst.Call) and _loads(n) for n in walk(draft.tree.module)):
-        return None
-    if any(draft.kinds.of(v) is Kind.MODULE for v in usage(later).reads):
-        return None  # the Trainer saves at the very end of the epoch
-    place = PurePosixPath(known)
-    folder = f'dirpath="{place.parent}", ' if place.parent.name else ""
-    return f'{folder}filename="{place.stem}", ', known
+    return Saved(what, known) if what is not None and isinstance(known, str) else None
 
 
 def _loads(call: cst.Call) -> bool:
@@ -247,7 +284,7 @@ def _holds_only_weights(draft: Draft, nest: Nest, found: _Best, what: cst.BaseEx
         return plain and all(
             _holds_only_weights(draft, nest, found, e.value)
             or _is_state(draft, e.value, frame, (Kind.OPTIMIZER, Kind.SCHEDULER))
-            or _counts(nest, found, e.value)
+            or _counts(draft, nest, found, e.value)
             for e in what.elements
         )
     if _is_state(draft, what, frame, (Kind.MODULE,)):
@@ -256,10 +293,12 @@ def _holds_only_weights(draft: Draft, nest: Nest, found: _Best, what: cst.BaseEx
     return variable is not None and draft.kinds.of(variable) is Kind.MODULE and variable in usage(nest.body).reads
 
 
-def _counts(nest: Nest, found: _Best, node: cst.BaseExpression) -> bool:
+def _counts(draft: Draft, nest: Nest, found: _Best, node: cst.BaseExpression) -> bool:
     """True for the epoch's number, the metric and its best."""
     reads = expression_usage(node, found.step.frame).reads
     counted = target_names(nest.epoch_loop.target) if isinstance(nest.epoch_loop, cst.For) else []
+    if isinstance(node, cst.Attribute) and draft.kinds.kind(node.value, found.step.frame) is Kind.NAMESPACE:
+        return True  # an option of the script
     known = {found.metric, found.best, *(nest.host.resolve(name) for name in counted)}
     return reads <= known and not any(isinstance(part, cst.Call) for part in walk(node))
 

@@ -46,16 +46,20 @@ def begun(draft: Draft, step: Step) -> dict[Variable, cst.Call]:
     inner = small(step.node) if isinstance(step, Item) else None
     if not isinstance(step, Item) or not isinstance(inner, cst.Assign) or len(inner.targets) != 1:
         return {}
-    target, value = inner.targets[0].target, inner.value
-    both = isinstance(target, cst.Tuple) and isinstance(value, cst.Tuple) and len(target.elements) == len(value.elements)
-    pairs = zip((e.value for e in target.elements), (e.value for e in value.elements)) if both else [(target, value)]  # type: ignore[union-attr]
     found: dict[Variable, cst.Call] = {}
-    for name, made in pairs:
+    for name, made in assigned_pairs(inner.targets[0].target, inner.value):
         variable = step.frame.resolve(name.value) if isinstance(name, cst.Name) else None
         if not isinstance(variable, Variable) or isinstance(variable, Field) or _class_of(made, draft.tree) is None:
             return {}
         found[variable] = made  # type: ignore[assignment]
     return found
+
+
+def assigned_pairs(target: cst.CSTNode, value: cst.CSTNode) -> list[tuple[cst.CSTNode, cst.CSTNode]]:
+    """What is assigned to what: `a, b = x, y` are two."""
+    if isinstance(target, cst.Tuple) and isinstance(value, cst.Tuple) and len(target.elements) == len(value.elements):
+        return [(one.value, other.value) for one, other in zip(target.elements, value.elements)]
+    return [(target, value)]
 
 
 def meters_begun(draft: Draft, step: Step) -> dict[Variable, Meter]:
@@ -145,16 +149,18 @@ def _meter(definition: cst.ClassDef, tree: Tree) -> Meter | None:
             code(target.target) for node in starts if code(node.value) in ("0", "0.0", "0.") for target in node.targets
         }
         ratios = [f"{total} / {count}", f"{total} / max({count}, 1)"]
-        properties = {
-            other.name.value
-            for other in methods
-            if any(dotted(mark.decorator) == "property" for mark in other.decorators)
-            and [code(line.value) for line in map(small, block(other.body)) if isinstance(line, cst.Return) and line.value]
-            in [[ratio] for ratio in ratios]
-        }
+        properties = {other.name.value for other in methods if _returned(other) in ratios}
         meter = Meter(meter.update, meter.value, meter.count, meter.means | properties)
         return meter if {total, count} <= zero and meter.means else None
     return None
+
+
+def _returned(method: cst.FunctionDef) -> str:
+    """What a property computes, as text; empty for other methods."""
+    lines = block(method.body)
+    inner = small(lines[-1])
+    plain = len(lines) == 1 and any(dotted(mark.decorator) == "property" for mark in method.decorators)
+    return code(inner.value) if plain and isinstance(inner, cst.Return) and inner.value is not None else ""
 
 
 def _adding(method: cst.FunctionDef) -> tuple[Meter, str, str] | None:

@@ -65,6 +65,25 @@ def repeated(text: str) -> str:
     return f"{head}\nfor fold in range(2):\n{indent(f'for epoch{run}', '    ')}"
 
 
+FLAG = f"""\
+is_best = val_loss < best
+best = min(val_loss, best)
+if is_best:
+    {SAVE}
+"""
+KEEP = """\
+import os, shutil
+def keep(state, is_best, folder, filename='newest.pth.tar'):
+    path = os.path.join(folder, filename)
+    torch.save(state, path)
+    if is_best:
+        shutil.copyfile(path, os.path.join(folder, 'best.pt'))
+"""
+FUNCTION = """\
+is_best = val_loss < best
+best = min(val_loss, best)
+keep({'epoch': epoch, 'net': model.state_dict(), 'best': best}, is_best, folder='out')
+"""
 CHECKPOINT = "ModelCheckpoint(dirpath='out', filename='best', monitor='val_loss', mode='min')"
 STOPPING = "EarlyStopping(monitor='val_loss', mode='min', patience=2, check_finite=False)"
 
@@ -90,6 +109,11 @@ REPLACED = {
         kept(BEST.replace("val_loss < best", "val_loss > best"), start="best = 0.0"),
         [CHECKPOINT.replace("min", "max")],
     ),
+    "a flag": (lowest(FLAG), [CHECKPOINT]),
+    "a flag that a function asks": (
+        lowest(FUNCTION, define=KEEP),
+        [CHECKPOINT.replace("filename='best'", "filename='best', save_last=True")],
+    ),
     "patience": (lowest(PATIENCE), [STOPPING]),
     "both": (lowest(BOTH), [CHECKPOINT, STOPPING]),
 }
@@ -113,6 +137,11 @@ STAYS = {
     "best is set elsewhere": lowest(f"{BEST}if epoch == 1:\n    best = 5.0"),
     "a count that is read": lowest(PATIENCE, after="print(wait)"),
     "a count from elsewhere": lowest(PATIENCE).replace("\nwait = 0", "\nwait = 1", 1),
+    "a flag that is read": lowest(FLAG, after="print(is_best)"),
+    "a flag that is turned round": lowest(FLAG.replace("min(", "max(")),
+    "a function that does more": lowest(
+        FUNCTION, define=KEEP.replace("    if is_best", "    print(is_best)\n    if state")
+    ),
     "more than the patience": lowest(PATIENCE.replace(">=", ">")),
     "the break skips something": lowest(f"{PATIENCE}print(model)"),
     "a patience from a finite start": kept(PATIENCE, start="best = 1000.0"),
@@ -125,13 +154,13 @@ def test_the_trainer_keeps_it(text: str, callbacks: list[str]) -> None:
     done = converted(text, style="idiomatic")
     assert done.text is not None
     plain = re.sub(r"\s+", " ", done.text).replace('"', "'")
-    plain = re.sub(r",? ?\]", "]", plain.replace("[ ", "["))
+    plain = re.sub(r",? ?([\])])", r"\1", plain.replace("[ ", "[").replace("( ", "("))
     assert f"callbacks=[{', '.join(f'L.callbacks.{one}' for one in callbacks)}]" in plain
     assert "best =" not in done.text and "wait" not in done.text
     assert "torch.save" not in done.text and "should_stop" not in done.text and "PATH" not in done.text
     assert done.text.count("log('val_loss'") + done.text.count('log("val_loss"') == 1
-    saved = "the best weights are in a Lightning checkpoint, not in out/best.pt"
-    assert (saved in done.departures) is (SAVE.partition("(")[0] in text)
+    saved = re.compile("the best( and the last)? weights are in a Lightning checkpoint, not in (out/)?best.pt")
+    assert any(map(saved.fullmatch, done.departures)) is (SAVE.partition("(")[0] in text)
     assert "val_loss is compared with its best in single precision" in done.departures
     fates = {entry.text: entry.target for entry in done.ledger.entries if entry.fate is Fate.REPLACED}
     lines = ("if val_loss", "if best", "best = val_loss", "torch.save", "wait += 1", "if wait", "break")
