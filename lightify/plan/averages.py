@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import libcst as cst
 
@@ -30,12 +30,13 @@ from lightify.plan.metrics import (
     log_call,
     log_statement,
     logs,
+    measures,
     metrics_of,
     printed,
     slots_in,
     slots_of,
 )
-from lightify.plan.samples import batch_size, counts_batches, counts_samples, is_number, never_zero
+from lightify.plan.samples import batch_size, counts_batches, counts_samples, counts_whole_batch, is_number, never_zero
 from lightify.plan.types import FateNote, Local
 from lightify.query import block, children, code, dotted, method_call, module_attribute, small, target_names, walk
 
@@ -82,14 +83,16 @@ class _Mean:
     """`scale * total / count`.
 
     Attributes:
-        size: a batch's share of the count, as text.
+        size: a batch's share of the count, as text; empty for the number of samples that it has.
+        share: the mean of one batch.
         involved: the sums that it is made of.
     """
 
     total: _Sum
     size: str
-    scale: str
+    share: str
     involved: frozenset[Variable]
+    scale: str = ""
 
 
 @dataclass
@@ -124,7 +127,7 @@ def log_averages(draft: Draft, one: Pass) -> dict[Step, tuple[Step, ...]]:
     for step in shown:
         _read_progress(draft, one, sums, ends, step)
     for variable, step in showing.items():
-        _read_display(draft, sums, ends, step, variable)
+        _read_display(draft, one, sums, ends, step, variable)
         ends.uses.update({call: {variable} for call in one.after if _is_call_on(draft, call, variable)})
     quiet = {*shown, *ends.uses, *(total.step for total in sums.values())}
     kept = set(one.outside)
@@ -282,7 +285,9 @@ def _read_progress(draft: Draft, one: Pass, sums: dict[Variable, _Sum], ends: _E
                 ends.each.add(mean.total.variable)
 
 
-def _read_display(draft: Draft, sums: dict[Variable, _Sum], ends: _Ends, step: Step, variable: Variable) -> None:
+def _read_display(
+    draft: Draft, one: Pass, sums: dict[Variable, _Sum], ends: _Ends, step: Step, variable: Variable
+) -> None:
     """Notes which means an object shows that was made with their meters."""
     shown = {v for v in usage([step]).reads if v in sums and sums[v].added is not None}
     ends.uses[step] = shown | {variable}
@@ -292,7 +297,7 @@ def _read_display(draft: Draft, sums: dict[Variable, _Sum], ends: _Ends, step: S
         if shows_numbers(total.made):
             ends.numbers.add(meter)
         name = label_of(total.made) or meter.name
-        ends.names.setdefault((meter, ""), (name, _Mean(total, total.added.size, "", frozenset({meter}))))
+        ends.names.setdefault((meter, ""), (name, _made(draft, one, total, total.added.size, {meter})))
         ends.each.add(meter)
 
 
@@ -334,7 +339,7 @@ def _mean(
         if total is None or total.added is None or node.attr.value not in total.added.meter.means:
             return None
         known = total.added.size == "1" or _known_at(one, total, total.added.size)
-        return _Mean(total, total.added.size, "", frozenset({total.variable})) if known else None
+        return _made(draft, one, total, total.added.size, {total.variable}) if known else None
     if not isinstance(node, cst.BinaryOperation):
         return None
     if isinstance(node.operator, cst.Multiply):
@@ -342,7 +347,7 @@ def _mean(
             if isinstance(factor, (cst.Integer, cst.Float)):
                 mean = _mean(draft, one, sums, ends, rest, frame)
                 if mean is not None and not mean.scale:
-                    return _Mean(mean.total, mean.size, f"{factor.value} * ", mean.involved)
+                    return replace(mean, scale=f"{factor.value} * ")
         return None
     if not isinstance(node.operator, cst.Divide):
         return None
@@ -369,9 +374,31 @@ def _mean(
         return None
     if not size or not _known_at(one, total, size):
         return None
-    if not (_weighted(total.value, size) or never_zero(one.body, cst.parse_expression(size), total.step.frame)):
+    mean = _made(draft, one, total, size, involved)
+    weighted = mean.share == code(_plain(getattr(_plain(total.value), "left", total.value)))
+    if not weighted and not never_zero(one.body, cst.parse_expression(size), total.step.frame):
         return None  # a batch without samples has no mean
-    return _Mean(total, size, scale, frozenset(involved))
+    return replace(mean, scale=scale)
+
+
+def _made(draft: Draft, one: Pass, total: _Sum, size: str, involved: set[Variable]) -> _Mean:
+    """The mean of a sum, with what one batch gives it."""
+
+    def counts_all(node: cst.BaseExpression) -> bool:
+        return counts_whole_batch(draft, one.body, one.batch, one.source, one.frame, node, total.step.frame)
+
+    value = _plain(total.value)
+    whole = size != "1" and counts_all(cst.parse_expression(size))
+    multiplies = isinstance(value, cst.BinaryOperation) and isinstance(value.operator, cst.Multiply)
+    if total.added is not None:
+        share = code(_plain(total.added.value))
+    elif size == "1":
+        share = code(value)
+    elif multiplies and (code(value.right) == size or (whole and counts_all(value.right))):  # type: ignore[attr-defined]
+        share = code(_plain(value.left))  # type: ignore[attr-defined]
+    else:
+        share = f"{_operand(value)} / {size}"
+    return _Mean(total, "" if whole else size, share, frozenset(involved))
 
 
 def _known_at(one: Pass, total: _Sum, size: str) -> bool:
@@ -452,34 +479,20 @@ def _note(draft: Draft, step: Step, target: str) -> None:
 
 def _log(draft: Draft, name: str, mean: _Mean, training: bool, each: bool) -> list[cst.BaseStatement]:
     """`self.log("loss", value, on_epoch=True, batch_size=n)`; a long value gets a line of its own."""
-    value, size = _plain(mean.total.value), mean.size
-    if mean.total.added is not None:
-        shown = code(_plain(mean.total.added.value))
-    elif size == "1":
-        shown = _operand(value) if mean.scale else code(value)
-    elif _weighted(value, size):
-        shown = code(_plain(value.left))  # type: ignore[attr-defined]
-    else:
-        shown = f"{_operand(value)} / {size}"
-    options = f"on_step={each}, on_epoch=True, " if training else ""
-    rest = f"{options}prog_bar=True, batch_size={size}"
-    shown = f"{mean.scale}{shown}"
+    options = [f"on_step={each}", "on_epoch=True"] if training else []
+    rest = ", ".join([*options, "prog_bar=True", *([f"batch_size={mean.size}"] if mean.size else [])])
+    value = cst.parse_expression(mean.share)
+    product = isinstance(value, cst.BinaryOperation) and isinstance(value.operator, (cst.Multiply, cst.Divide))
+    shown = f"{mean.scale}{mean.share if product or not mean.scale else _operand(value)}"
     lines: list[cst.BaseStatement] = []
     too_long = len(f'        self.log("{name}", {shown}, {rest})') > draft.settings.line_length
     if too_long and not shown.isidentifier():
-        own = mean.total.variable.name
-        label = _invented(draft, name) if name.isidentifier() and name not in draft.tree.names else own
+        free = [one for one in (name, *measures(name)) if one.isidentifier() and one not in draft.tree.names]
+        label = _invented(draft, free[0]) if free else mean.total.variable.name
         lines, shown = [cst.parse_statement(f"{label} = {shown}")], label  # type: ignore[list-item]
     call = cst.parse_expression(f'f("{name}", {shown}, {rest})')
     assert isinstance(call, cst.Call)
     return [*lines, cst.SimpleStatementLine([cst.Expr(call.with_changes(func=module_attribute("log")))])]
-
-
-def _weighted(value: cst.CSTNode, size: str) -> bool:
-    """True for `mean * size`."""
-    value = _plain(value)
-    multiplies = isinstance(value, cst.BinaryOperation) and isinstance(value.operator, cst.Multiply)
-    return multiplies and code(value.right) == size  # type: ignore[attr-defined]
 
 
 def _invented(draft: Draft, name: str) -> str:

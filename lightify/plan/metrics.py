@@ -153,14 +153,19 @@ _MEASURES = re.compile(
 )
 
 
+def measures(text: str) -> list[str]:
+    """The words for what scripts measure in a text, the last one first."""
+    return [match.group().lower() for match in _MEASURES.finditer(text)][::-1]
+
+
 def labels(call: cst.Call) -> dict[cst.CSTNode, str]:
     """What a print calls the numbers that it shows, where it uses a word for a measure."""
     found: dict[cst.CSTNode, str] = {}
     for part in walk(call):
         for slot in _slots(part):
-            words = [match.group().lower() for match in _MEASURES.finditer(slot.before)]
+            words = measures(slot.before)
             if words:
-                found[slot.value] = words[-1]
+                found[slot.value] = words[0]
     name = log_name(call)
     if name is not None:
         found[call.args[1].value] = name

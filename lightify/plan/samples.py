@@ -12,6 +12,7 @@ from lightify.flow import usage
 from lightify.frames import Binding, Expression, Frame, Item, Step, Variable
 from lightify.plan.batches import in_host
 from lightify.plan.constructions import construction
+from lightify.plan.devices import Stripped, strip_moves
 from lightify.plan.draft import Draft
 from lightify.query import arguments, code, dotted, expression_of, method_call, small, walk
 
@@ -74,6 +75,37 @@ def batch_size(draft: Draft, body: Sequence[Step], batch: set[Variable], frame: 
                     if isinstance(given, cst.Name) and draft.kinds.variable(given, frame) in batch:
                         return f"len({given.value})"
     return ""
+
+
+def counts_whole_batch(
+    draft: Draft,
+    body: Sequence[Step],
+    batch: set[Variable],
+    source: cst.BaseExpression,
+    place: Frame,
+    node: cst.BaseExpression,
+    frame: Frame,
+) -> bool:
+    """True for the number of samples in a batch, asked of any of its parts as the loader gave it.
+
+    A DataLoader stacks samples along the first dimension, unless the script tells it to do otherwise.
+    """
+    if isinstance(node, cst.Name):
+        meaning = frame.resolve(node.value)
+        values = [(meaning.node, meaning.frame)] if isinstance(meaning, Expression) else _values(body, meaning)
+        known = len(values) == 1 and _size_of(values[0][0]) is not None
+        return known and counts_whole_batch(draft, body, batch, source, place, *values[0])
+    part = draft.kinds.variable(_size_of(node), frame)
+    moved = strip_moves([step for step in body if isinstance(step, Item)], batch, draft.kinds, Stripped())
+    if part is None or part not in batch or part in usage(moved).writes:
+        return False
+    loader = in_host(draft, source, place)
+    variable = draft.kinds.variable(loader, draft.nest.host) if loader is not None else None
+    found = construction(variable, draft.tree, draft.nest.host_loop) if variable is not None else None
+    if found is None or not (draft.tree.qualified(found[1].func) or "").startswith("torch.utils.data."):
+        return False
+    given = arguments(found[1])
+    return not given.starred and not given.keyword.keys() & {"collate_fn"} and len(given.positional) < 7
 
 
 def is_number(draft: Draft, body: Sequence[Step], node: cst.CSTNode, frame: Frame, depth: int = 0) -> bool:
