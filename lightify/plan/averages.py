@@ -100,7 +100,7 @@ class _Ends:
     """What the end of a pass does with its sums.
 
     Attributes:
-        means: variables that hold one; names: what each is logged as.
+        means: variables that hold one; names: what each is logged as; shown: those that are printed.
         numbers: sums whose means are shown as one number.
         each: sums that are shown within the pass, too.
         uses: the statements that only make or show means, and the sums that they need.
@@ -108,6 +108,7 @@ class _Ends:
 
     means: dict[Variable, _Mean] = field(default_factory=dict)
     names: dict[tuple[Variable, str], tuple[str, _Mean]] = field(default_factory=dict)
+    shown: set[tuple[Variable, str]] = field(default_factory=set)
     uses: dict[Step, set[Variable]] = field(default_factory=dict)
     numbers: set[Variable] = field(default_factory=set)
     each: set[Variable] = field(default_factory=set)
@@ -166,8 +167,9 @@ def _named(draft: Draft, one: Pass, ends: _Ends, gone: set[Variable]) -> list[tu
     taken = draft.logged | {m.name for call in calls for m in metrics_of(call, one.frame, draft.kinds)}
     taken -= draft.monitored
     found = []
-    for (variable, _), (name, mean) in ends.names.items():
-        if variable in gone:
+    for (variable, scale), (name, mean) in ends.names.items():
+        otherwise = (variable, scale) not in ends.shown and any(v is variable for v, _ in ends.shown)
+        if variable in gone and not otherwise:
             own = variable.name if variable.name.rstrip("es") != name.rstrip("es") or one.training else f"val_{name}"
             choices = (name, own, f"epoch_{name}" if one.training else f"val_{name}")
             chosen = next(choice for choice in (*choices, f"mean_{name}") if choice not in taken)
@@ -318,6 +320,7 @@ def _read_print(draft: Draft, one: Pass, sums: dict[Variable, _Sum], ends: _Ends
             if name in draft.monitored and log_call(step.node) is not None:
                 ends.names[key] = (name, mean)  # a callback asks for this one
             ends.names.setdefault(key, (name, mean))
+            ends.shown.add(key)
         else:
             stack.extend(reversed([*slots_in(node), *children(node)]))
     used |= usage([step]).reads & sums.keys()
@@ -360,15 +363,15 @@ def _mean(
     variable = draft.kinds.variable(top, frame)
     if variable is None or variable not in sums or variable in ends.means:
         return None
-    total, count = sums[variable], _plain(node.right)
+    total, (count, place) = sums[variable], _meant(draft, one, _plain(node.right), frame)
     counter = draft.kinds.variable(count, frame)
     if counter is not None and counter in sums and counter is not variable:
         size, involved = code(sums[counter].value), {variable, counter}
         if sums[counter].step.frame is not total.step.frame:
             return None
-    elif counts_batches(draft, count, frame, one.source, one.frame, one.index):
+    elif counts_batches(draft, count, place, one.source, one.frame, one.index):
         size, involved = "1", {variable}
-    elif counts_samples(draft, count, frame, one.source, one.frame):
+    elif counts_samples(draft, count, place, one.source, one.frame):
         size, involved = batch_size(draft, one.body, one.batch, total.step.frame), {variable}
     else:
         return None
@@ -379,6 +382,18 @@ def _mean(
     if not weighted and not never_zero(one.body, cst.parse_expression(size), total.step.frame):
         return None  # a batch without samples has no mean
     return replace(mean, scale=scale)
+
+
+def _meant(draft: Draft, one: Pass, node: cst.CSTNode, frame: Frame) -> tuple[cst.CSTNode, Frame]:
+    """A count, or what a name was given for it before the pass: `size = len(loader.dataset)`."""
+    variable = draft.kinds.variable(node, frame) if isinstance(node, cst.Name) else None
+    if variable is None:
+        return node, frame
+    steps = [*draft.around.before, *one.start, *one.body, *one.after]
+    writes = [step for step in steps if variable in usage([step]).writes]
+    inner = small(writes[0].node) if len(writes) == 1 and isinstance(writes[0], Item) else None
+    plain = isinstance(inner, cst.Assign) and isinstance(inner.targets[0].target, cst.Name)
+    return (inner.value, writes[0].frame) if plain and writes[0] not in one.body else (node, frame)  # type: ignore[union-attr]
 
 
 def _made(draft: Draft, one: Pass, total: _Sum, size: str, involved: set[Variable]) -> _Mean:

@@ -41,6 +41,28 @@ def flagged(draft: Draft, nest: Nest) -> Flagged | None:
     return None
 
 
+def with_patience(nest: Nest) -> Nest | None:
+    """The loops with `if wait >= patience: ... break` in the branch that counts, where it follows the comparison."""
+    if len(nest.epoch_end) < 2:
+        return None
+    compares, asks = nest.epoch_end[-2:]
+    if not isinstance(compares, Item) or not isinstance(asks, Item) or compares.frame is not asks.frame:
+        return None
+    node, test = compares.node, asks.node
+    if not isinstance(node, cst.If) or not isinstance(node.orelse, cst.Else) or not isinstance(test, cst.If):
+        return None
+    left = code(test.test.left) if isinstance(test.test, cst.Comparison) else ""
+    grows = [small(line) for line in block(node.orelse.body)]
+    counted = [code(one.target) for one in grows if isinstance(one, cst.AugAssign)]
+    if counted != [left] or test.orelse is not None or not isinstance(small(block(test.body)[-1]), cst.Break):
+        return None
+    body = node.orelse.body.with_changes(body=[*block(node.orelse.body), test])
+    new = node.with_changes(orelse=node.orelse.with_changes(body=body))
+    return replace(
+        nest, epoch_end=(*nest.epoch_end[:-2], Item(new, compares.frame)), origins={**nest.origins, new: node}
+    )
+
+
 def _read(draft: Draft, nest: Nest, number: int, step: Item, sets: cst.Assign, test: cst.Comparison) -> Flagged | None:
     frame, target = step.frame, sets.targets[0].target
     flag = frame.resolve(target.value) if isinstance(target, cst.Name) and len(sets.targets) == 1 else None

@@ -17,6 +17,7 @@ from lightify.plan.averages import Pass, log_averages, replaced
 from lightify.plan.batches import batch_variables, in_host
 from lightify.plan.devices import host_moves, moved_parts, strip_moves
 from lightify.plan.draft import Draft
+from lightify.plan.effects import only_computes
 from lightify.plan.evaluation import uses_modules
 from lightify.plan.headers import BatchHead
 from lightify.plan.homes import Homes
@@ -31,7 +32,7 @@ from lightify.plan.types import (
     Hook,
     TrainerOption,
 )
-from lightify.query import block, children, dotted, method_call, small, walk
+from lightify.query import block, children, dotted, method_call, small, target_names, walk
 
 #: What wants its argument on the CPU.
 _ON_CPU = ("pack_padded_sequence", "from_numpy")
@@ -55,8 +56,29 @@ def idiom(draft: Draft, head: BatchHead) -> Nest:
         draft.batch_mover = "the step moves what has to move"
     elif own:
         draft.batch_mover = "a batch of the script's own making stays the object that it is"
-    body = logged(draft, body, head, nest.batch_frame, batch)
+    later = (*nest.epoch_end, *nest.epoch_start, *nest.body)
+    body = logged(draft, body, head, nest.batch_frame, batch, later)
+    if draft.settings.style == "idiomatic":
+        nest = replace(nest, epoch_start=without_numbers(draft, nest))
     return replace(nest, body=body)
+
+
+def without_numbers(draft: Draft, nest: Nest) -> tuple[Step, ...]:
+    """What starts an epoch without the prints that only tell its number."""
+    counted = target_names(nest.epoch_loop.target) if isinstance(nest.epoch_loop, cst.For) else []
+    known = {nest.host.resolve(name) for name in counted}
+    made = usage((*nest.epoch_start, *nest.body, *nest.epoch_end)).writes
+    kept: list[Step] = []
+    for step in nest.epoch_start:
+        call = printed(step.node, step.frame, draft.kinds) if isinstance(step, Item) else None
+        reads = expression_usage(call, step.frame).reads if call is not None and isinstance(step, Item) else set()
+        computed = call is None or any(part is not call and isinstance(part, cst.Call) for part in walk(call))
+        if not reads & known or reads & made or computed:
+            kept.append(step)
+        elif isinstance(step, Item):
+            draft.steps_away.append(PROGRESS)
+            draft.fates[small(step.node)] = FateNote(Fate.REPLACED, "Trainer: shows the epoch")  # type: ignore[index]
+    return tuple(kept)
 
 
 def averaged(draft: Draft, head: BatchHead, batch: set[Variable]) -> Nest:
@@ -131,19 +153,48 @@ def uses_devices(draft: Draft) -> bool:
     return any(word in text for word in (".cuda", ".to(", "device"))
 
 
-def logged(draft: Draft, body: Sequence[Step], head: BatchHead, frame: Frame, batch: set[Variable]) -> tuple[Step, ...]:
-    """Progress prints become `self.log`, in their place."""
+def logged(
+    draft: Draft, body: Sequence[Step], head: BatchHead, frame: Frame, batch: set[Variable], later: Sequence[Step]
+) -> tuple[Step, ...]:
+    """Progress prints become `self.log`, in their place.
+
+    Args:
+        later: what runs after the body, until it has run again.
+    """
     index = frame.variable(head.index.value) if head.index is not None else None
     written = usage(body).writes - batch
     result: list[Step] = []
-    for step in body:
+    for number, step in enumerate(body):
         if isinstance(step, Item):
             sure = usage(result).must or set()
-            node = in_place(draft, step, index, written, sure)
-            result.extend(Item(new, step.frame) for new in node)
+            nodes = in_place(draft, step, index, written, sure)
+            new = [Item(node, step.frame) for node in nodes]
+            needed = usage((*body[number + 1 :], *later)).exposed | draft.read_elsewhere()
+            result.extend(item for item in new if item.node is step.node or not idle(draft, item, needed))
         else:
             result.append(step)
     return tuple(result)
+
+
+def idle(draft: Draft, item: Item, needed: set[Variable]) -> bool:
+    """True for what is left of `if i % k == 0: shown = loss.item(); print(shown)`: nothing needs what it computes."""
+    if draft.settings.style == "faithful" or not isinstance(item.node, cst.If) or usage([item]).writes & needed:
+        return False
+    lines = [small(line) for line in block(item.node.body)]
+    values = [line.value for line in lines if isinstance(line, cst.Assign) and all(map(_names, line.targets))]
+    plain = len(values) == len(lines) and item.node.orelse is None
+    parts = (*values, item.node.test)
+    gone = plain and all(only_computes(one, item.frame, draft.tree, lambda _: False) for one in parts)
+    if gone:
+        note = FateNote(Fate.REPLACED, "self.log", "the progress bar shows it")
+        draft.fates.update(dict.fromkeys((item.node, *filter(None, lines)), note))
+    return gone
+
+
+def _names(target: cst.AssignTarget) -> bool:
+    """True for a target that is a name, or names."""
+    parts = target.target.elements if isinstance(target.target, cst.Tuple) else [target]
+    return len(target_names(target.target)) == len(parts)
 
 
 def in_place(

@@ -12,7 +12,7 @@ from lightify.frames import Field, Frame, Item, Step, Variable
 from lightify.ledger import Fate
 from lightify.names import declared_elsewhere
 from lightify.plan.batches import in_host
-from lightify.plan.best_flag import Flagged, flagged
+from lightify.plan.best_flag import Flagged, flagged, with_patience
 from lightify.plan.constructions import scope_nodes
 from lightify.plan.draft import Draft
 from lightify.plan.metrics import Metric, log_statement, metrics_of, printed
@@ -51,6 +51,9 @@ def keep_best(draft: Draft, nest: Nest) -> Nest:
         return nest
     flag = flagged(draft, nest)
     new = _kept(draft, flag.nest, flag) if flag is not None else None
+    patient = with_patience(nest)
+    if new is None and patient is not None:
+        new = _kept(draft, patient, None)
     return new or _kept(draft, nest, None) or nest
 
 
@@ -136,6 +139,8 @@ def _replaced(draft: Draft, nest: Nest, found: _Best, number: int, flag: Flagged
         both = "the best and the last" if saved is not None and saved.last else "the best"
         draft.steps_away.append(f"{both} weights are in a Lightning checkpoint, not in {where[1]}")
     patience = _patience(draft, nest, found, later) if start in _infinite(found.mode) else None
+    if number == len(nest.epoch_end) - 1 and found.node in nest.origins and flag is None and patience is None:
+        return []  # the patience asks in the branch that counts only for EarlyStopping
     if patience is not None:
         limit, reset = patience
         callbacks.append(f"{where_from}.EarlyStopping({monitor}, patience={limit}, check_finite=False)")
@@ -332,7 +337,7 @@ def _patience(draft: Draft, nest: Nest, found: _Best, later: tuple[Step, ...]) -
     limit = test.comparisons[0].comparator
     if draft.kinds.variable(test.left, frame) is not wait:
         return None
-    if not isinstance(test.comparisons[0].operator, cst.GreaterThanEqual):
+    if not isinstance(test.comparisons[0].operator, (cst.GreaterThanEqual, cst.Equal)):
         return None
     resets = [line for line in found.kept if wait in usage([Item(line, frame)]).writes]
     reset = small(resets[0]) if len(resets) == 1 else None

@@ -89,10 +89,11 @@ def averaged(draft: Draft, found: Evaluation, batch: set[Variable]) -> Evaluatio
     after = (*found.after, *found.rest)
     one = Pass(found.before, found.body, after, head.source, found.frame, batch, index, outside, training=False)
     new = log_averages(draft, one)
+    later = (*after, *nest.epoch_start, *nest.body, *found.before, *found.body)
     return replace(
         found,
         before=replaced(found.before, new),
-        body=logged(draft, replaced(found.body, new), head, found.frame, batch),
+        body=logged(draft, replaced(found.body, new), head, found.frame, batch, later),
         after=replaced(found.after, new),
         rest=replaced(found.rest, new),
     )

@@ -119,6 +119,14 @@ LOGGED = {
         script(f"{STEP}\ntotal += loss.item()", **SUMS, end="print(f'{total / (i + 1):.4f}')"),
         {"total": "loss"},
     ),
+    "sizes that were named before": (
+        script(
+            f"{STEP}\ntotal += loss.item()\nright += (model(x).argmax(1) == y).sum().item()",
+            start="size = len(train_loader.dataset)\nbatches = len(train_loader)\ntotal, right = 0, 0",
+            end="total /= batches\nright /= size\nprint(f'Accuracy: {(100*right):>0.1f}%, Avg loss: {total:>8f}')",
+        ),
+        {"total": "loss", "accuracy": "100 * (self.model(x).argmax(1) == y).sum() / len(x)"},
+    ),
     "a share in percent": (
         script(
             f"{STEP}\nright += (model(x).argmax(1) == y).sum().item()\nseen += len(y)",

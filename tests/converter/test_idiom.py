@@ -318,3 +318,21 @@ def test_a_member_of_a_class_is_no_device_of_the_script() -> None:
     text = f"{PROLOGUE}class Place:\n    GPU = 'cuda'\ndef main():\n{indent(run, '    ')}\nmain()\n"
     done = converted(text)
     assert done.text is not None and 'accelerator="auto"' in done.text
+
+
+def test_what_only_prints_needed_goes_with_them() -> None:
+    batch = (
+        f"{STEP}\nif i % 2 == 0:\n    loss, seen = loss.item(), (i + 1) * len(x)\n    print(f'{{loss:.3f}} {{seen}}')"
+    )
+    start = "print(f'Epoch {epoch + 1}')"
+    text = script(batch, batches="for i, (x, y) in enumerate(train_loader):", start=start)
+    hooks = methods(converted(text, style="idiomatic").text)
+    assert "on_train_epoch_start" not in hooks and "on_train_batch_end" not in hooks
+    assert "seen" not in hooks["training_step"]
+    assert "seen = " in "".join(methods(converted(text).text).values())
+
+
+def test_definitions_that_only_code_which_is_gone_named_go() -> None:
+    define = "class Unused:\n    pass\ndef shown(value):\n    return f'{value:.3f}'\n"
+    done = converted(script(f"{STEP}\nprint(loss.item(), shown(loss.item()))", define=define), style="idiomatic")
+    assert "shown" not in str(done.text) and "class Unused" in str(done.text)

@@ -41,6 +41,11 @@ else:
         print('enough')
         break
 """
+AFTERWARDS = (
+    PATIENCE.replace("    if wait", "if wait")
+    .replace("        print", "    print")
+    .replace("        break", "    break")
+)
 BOTH = PATIENCE.replace("wait = 0", f"wait = 0\n    {SAVE}")
 
 
@@ -115,6 +120,7 @@ REPLACED = {
         [CHECKPOINT.replace("filename='best'", "filename='best', save_last=True")],
     ),
     "patience": (lowest(PATIENCE), [STOPPING]),
+    "patience in a statement of its own": (lowest(AFTERWARDS), [STOPPING]),
     "both": (lowest(BOTH), [CHECKPOINT, STOPPING]),
 }
 
@@ -143,6 +149,7 @@ STAYS = {
         FUNCTION, define=KEEP.replace("    if is_best", "    print(is_best)\n    if state")
     ),
     "more than the patience": lowest(PATIENCE.replace(">=", ">")),
+    "a patience in a statement of its own that asks more": lowest(AFTERWARDS.replace(">= 2", ">= 2 and epoch > 3")),
     "the break skips something": lowest(f"{PATIENCE}print(model)"),
     "a patience from a finite start": kept(PATIENCE, start="best = 1000.0"),
 }
