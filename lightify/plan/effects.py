@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 import libcst as cst
@@ -103,6 +103,70 @@ def is_calm(definition: cst.FunctionDef | cst.ClassDef, tree: Tree) -> bool:
     It draws nothing, runs no network, assigns no globals and no fields of its arguments.
     """
     return _calm(definition, tree, (definition,))
+
+
+#: Modules that know nothing of networks.
+_APART = frozenset("os shutil json time math csv sys pickle datetime pathlib".split())  # noqa: SIM905
+#: Calls that show something, or ask what time it is.
+_SHOWING = ("print", "sys.stdout.write", "sys.stdout.flush", "time.time", "time.perf_counter")
+
+
+@lru_cache(maxsize=512)
+def only_writes(definition: cst.FunctionDef, tree: Tree) -> bool:
+    """True for a function that computes, prints and writes files: it runs no network, whatever it is given."""
+    return _runs_nothing(definition, tree, lambda full: full.partition(".")[0] in _APART or full == "torch.save")
+
+
+@lru_cache(maxsize=512)
+def only_prints(definition: cst.FunctionDef, tree: Tree) -> bool:
+    """True for a function that does nothing but print; what it remembers for that, it alone reads."""
+    calls = [node for node in same_scope(block(definition.body)) if isinstance(node, cst.Call)]
+    prints = any(dotted(call.func) in ("print", "sys.stdout.write") for call in calls)
+    if not prints or not _runs_nothing(definition, tree, lambda full: full in _SHOWING):
+        return False
+    own = declared_elsewhere(definition)
+    return not any(
+        isinstance(node, cst.Name)
+        and node.value in own
+        and not isinstance(parent, cst.AssignTarget)
+        and isinstance(around := next(_functions_around(node, tree), None), cst.FunctionDef)
+        and around is not definition
+        for node, parent in tree.parents.items()
+    )
+
+
+def _functions_around(node: cst.CSTNode, tree: Tree) -> Iterator[cst.FunctionDef]:
+    return (one for one in tree.ancestors(node) if isinstance(one, cst.FunctionDef))
+
+
+def _runs_nothing(
+    definition: cst.FunctionDef, tree: Tree, known: Callable[[str], bool], within: tuple[cst.FunctionDef, ...] = ()
+) -> bool:
+    """True for a function all of whose calls are known, or compute."""
+    if definition.decorators or definition.asynchronous is not None or len(within) > 6:
+        return False
+    for node in same_scope(block(definition.body)):
+        if isinstance(
+            node, (cst.Yield, cst.Await, cst.Lambda, cst.FunctionDef, cst.ClassDef, cst.Import, cst.ImportFrom)
+        ):
+            return False
+        if isinstance(node, cst.AssignTarget) and isinstance(node.target, (cst.Attribute, cst.Subscript)):
+            return False
+        if not isinstance(node, cst.Call):
+            continue
+        name = dotted(node.func) or ""
+        full, used = tree.qualified(node.func) or name, method_call(node)
+        own = tree.functions.get(name)
+        local = name.partition(".")[0] in local_names(definition)
+        if not local and (full in _CALM or known(full) or full == "str"):
+            continue
+        if used is not None and used[1] in (_CALM_METHODS - _ACTS) | _TELLS and own is None:
+            continue
+        if local or own is None:
+            return False
+        if own not in within and not _runs_nothing(own, tree, known, (*within, definition)):
+            return False
+    return True
 
 
 def _calm(definition: cst.FunctionDef | cst.ClassDef, tree: Tree, within: tuple[cst.CSTNode, ...]) -> bool:

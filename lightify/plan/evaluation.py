@@ -13,7 +13,7 @@ from lightify.flow import exits_of, own_exits, usage
 from lightify.frames import Frame, Item, Step, Variable, live_nodes
 from lightify.ledger import Fate
 from lightify.parse import Tree
-from lightify.plan.effects import may_draw
+from lightify.plan.effects import may_draw, only_writes
 from lightify.plan.headers import BatchHead, batch_head
 from lightify.plan.kinds import Kinds
 from lightify.plan.nest import Nest
@@ -152,7 +152,7 @@ def _checked(
                 again.add(variable)
                 fates[step.node] = FateNote(Fate.REPLACED, EVALUATES[1])
                 continue
-            if modules - again and uses_modules(step, kinds):
+            if modules - again and uses_modules(step, kinds, asking=True):
                 return "what follows the evaluation uses the network in evaluation mode"
             kept_after[number].append(step)
     starts = {v for step in (*nest.epoch_start, *nest.body[:3]) if (v := mode_call(step, kinds, "train")) is not None}
@@ -230,8 +230,12 @@ def mode_call(step: Step, kinds: Kinds, mode: str) -> Variable | None:
     return variable if variable is not None and kinds.of(variable) is Kind.MODULE else None
 
 
-def uses_modules(step: Step, kinds: Kinds) -> bool:
-    """True when a step may run a network or hand it to something that does."""
+def uses_modules(step: Step, kinds: Kinds, *, asking: bool = False) -> bool:
+    """True when a step may run a network or hand it to something that does.
+
+    Args:
+        asking: the script's own functions are asked whether they may, too.
+    """
     if not isinstance(step, Item):
         names = [node for node in walk(step.value) if isinstance(node, cst.Name)]
         return any(kinds.kind(node, step.value_frame) is Kind.MODULE for node in names)
@@ -244,7 +248,9 @@ def uses_modules(step: Step, kinds: Kinds) -> bool:
         if isinstance(node, cst.Name) and node not in saved and kinds.kind(node, step.frame) is Kind.MODULE:
             return True
         if isinstance(node, cst.Call) and calls_out(node, step.frame, kinds.tree) and dotted(node.func) != "torch.save":
-            return True
+            own = kinds.tree.functions.get(dotted(node.func) or "") if asking else None
+            if own is None or not only_writes(own, kinds.tree):
+                return True
     return False
 
 

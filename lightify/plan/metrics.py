@@ -13,7 +13,7 @@ import libcst as cst
 
 from lightify.flow import expression_usage
 from lightify.frames import Frame, Item, Step, Variable
-from lightify.plan.effects import only_computes
+from lightify.plan.effects import only_computes, only_prints
 from lightify.plan.kinds import Kinds
 from lightify.query import (
     MODULE_SELF,
@@ -47,7 +47,13 @@ def printed(node: cst.CSTNode, frame: Frame, kinds: Kinds) -> cst.Call | None:
     """The call of a statement that only prints: what it prints draws, runs and changes nothing."""
     inner = small(node)
     call = inner.value if isinstance(inner, cst.Expr) else None
-    if not isinstance(call, cst.Call) or dotted(call.func) not in ("print", "sys.stdout.write", "tqdm.write"):
+    if not isinstance(call, cst.Call):
+        return None
+    name = dotted(call.func) or ""
+    function = kinds.tree.functions.get(name)
+    own = function is not None and frame.outermost.resolve(name) is frame.resolve(name)
+    own = own and only_prints(function, kinds.tree)  # type: ignore[arg-type]
+    if not own and name not in ("print", "sys.stdout.write", "tqdm.write"):
         return None
     files = [arg.value for arg in call.args if arg.keyword is not None and arg.keyword.value == "file"]
     shows = all(dotted(file) in ("sys.stdout", "sys.stderr") for file in files)
@@ -159,13 +165,17 @@ def measures(text: str) -> list[str]:
 
 
 def labels(call: cst.Call) -> dict[cst.CSTNode, str]:
-    """What a print calls the numbers that it shows, where it uses a word for a measure."""
+    """What a print calls the numbers that it shows, where it uses a word for a measure, and for one thing only."""
     found: dict[cst.CSTNode, str] = {}
     for part in walk(call):
         for slot in _slots(part):
             words = measures(slot.before)
             if words:
                 found[slot.value] = words[0]
+    named: dict[str, set[str]] = {}
+    for value, word in found.items():
+        named.setdefault(word, set()).add(next((n.value for n in walk(value) if isinstance(n, cst.Name)), ""))
+    found = {value: word for value, word in found.items() if len(named[word]) == 1}
     name = log_name(call)
     if name is not None:
         found[call.args[1].value] = name

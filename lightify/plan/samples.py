@@ -105,7 +105,7 @@ def counts_whole_batch(
     if found is None or not (draft.tree.qualified(found[1].func) or "").startswith("torch.utils.data."):
         return False
     given = arguments(found[1])
-    return not given.starred and not given.keyword.keys() & {"collate_fn"} and len(given.positional) < 7
+    return "collate_fn" not in draft.tree.text if given.starred else "collate_fn" not in given.keyword
 
 
 def is_number(draft: Draft, body: Sequence[Step], node: cst.CSTNode, frame: Frame, depth: int = 0) -> bool:
