@@ -17,12 +17,12 @@ from lightify.query import small, walk
 _Statement = (cst.BaseSmallStatement, cst.BaseCompoundStatement)
 
 
-def account(tree: Tree, plans: Plans, dropped_imports: frozenset[cst.CSTNode] = frozenset()) -> Ledger:
+def account(tree: Tree, plans: Plans, dropped: frozenset[cst.CSTNode] = frozenset()) -> Ledger:
     """Reads from the plans what becomes of each statement; what they do not mention is kept."""
     fates: dict[cst.CSTNode, FateNote] = {}
     for plan in plans.runs:
         _account_run(tree, plan, fates)
-    for node in dropped_imports:
+    for node in dropped:
         _note(fates, node, FateNote(Fate.DROPPED, "", "nothing uses it any more"))
     elsewhere = moved_from_elsewhere(plans, tree)
     for function in elsewhere:

@@ -54,3 +54,20 @@ def above(statement: cst.BaseStatement, lines: Sequence[cst.EmptyLine]) -> cst.B
 
 def _lines(statement: cst.CSTNode) -> Sequence[cst.EmptyLine]:
     return getattr(statement, "leading_lines", ())
+
+
+def texts(lines: Sequence[cst.EmptyLine]) -> set[str]:
+    """What the comments among lines say."""
+    return {line.comment.value for line in lines if line.comment is not None}
+
+
+def without_ends(block: cst.IndentedBlock | cst.Module, lost: set[str]) -> cst.IndentedBlock | cst.Module:
+    """A block without the comments that repeat one which is gone with its statement: they ended what it began."""
+    if not lost:
+        return block
+
+    def left(lines: Sequence[cst.EmptyLine]) -> list[cst.EmptyLine]:
+        return [line for line in lines if line.comment is None or line.comment.value not in lost]
+
+    body = [one.with_changes(leading_lines=left(_lines(one))) for one in block.body]
+    return block.with_changes(body=body, footer=left(block.footer))

@@ -15,6 +15,7 @@ from lightify.inventory import Found, inventory
 from lightify.ledger import Ledger
 from lightify.link import link
 from lightify.parse import Tree, parse
+from lightify.pieces import Pieces
 from lightify.plan.adoption import Moved, moved_by_file, starts_itself
 from lightify.plan.make import make_plans
 from lightify.plan.strategy import undistributed
@@ -25,6 +26,7 @@ from lightify.rewrite import rewrite
 from lightify.selfcheck import self_check
 from lightify.settings import Settings
 from lightify.sources import Source
+from lightify.unread import dropped_options
 
 
 @dataclass(frozen=True)
@@ -79,12 +81,19 @@ def _convert(source: Source, settings: Settings) -> Conversion:
         "automatic" if all(plan.mode == "automatic" for plan in plans.runs) else "manual",
         _reasons(tree, plans),
         found=inventory(tree, analysis, plans),
-        ledger=account(tree, plans, pieces.dropped_imports),
+        ledger=account(tree, plans, pieces.dropped),
         findings=(*plans.left, *find(tree, analysis, plans), *problems),
         elsewhere=elsewhere,
         starts=any(starts_itself(plan.nest, tree) for plan in plans.runs),
-        departures=tuple(dict.fromkeys(departure for plan in plans.runs for departure in plan.departures)),
+        departures=_departures(plans, pieces),
     )
+
+
+def _departures(plans: Plans, pieces: Pieces) -> tuple[str, ...]:
+    """The steps away from identity that the style asked for, over all runs."""
+    found = dict.fromkeys(departure for plan in plans.runs for departure in plan.departures)
+    options = dropped_options(pieces.dropped)
+    return (*found, *([f"options that nothing reads any more are gone: {', '.join(options)}"] if options else ()))
 
 
 #: Its sampler shuffles whatever the script's did, and "auto" is one process where there is no accelerator.

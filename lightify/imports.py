@@ -1,15 +1,14 @@
-"""Drops imports and definitions that only code which is gone has used."""
+"""Drops imports that only code which is gone has used."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
 
 import libcst as cst
 
-from lightify.comments import above, section
+from lightify.comments import own, texts, without_ends
 from lightify.parse import Tree, syntax_of
-from lightify.query import dotted, is_constant, map_children, small, walk
+from lightify.query import dotted, small
 
 #: What `__future__` offered to Python 2.
 _PAST = ("print_function", "division", "absolute_import", "unicode_literals", "with_statement", "generators")
@@ -59,88 +58,10 @@ def drop_unused_imports(
         else:
             dropped.add(statement)
     is_same = len(body) == len(script.body) and all(new is old for new, old in zip(body, script.body))
-    return text if is_same else script.with_changes(body=body).code, frozenset(dropped)
-
-
-def drop_unused_definitions(
-    script: cst.Module, generated: str, tree: Tree
-) -> tuple[cst.Module, frozenset[cst.CSTNode]]:
-    """Returns the script without the functions, classes and constants that it used before and names no more.
-
-    Args:
-        generated: statements that will be added to the script.
-    """
-    own = {name: node for node in tree.module.body if (name := _defines(node))}
-    used_before = _used_by(syntax_of(tree.source.text).body)
-    uses = _used_by([*syntax_of(script.code).body, *syntax_of(generated).body])
-    gone: set[str] = set()
-    while more := {
-        name
-        for name in own.keys() - gone
-        if any(name in names for by, names in used_before.items() if by != name)
-        and not any(name in names for by, names in uses.items() if by not in (gone | {name}))
-    }:
-        gone |= more
-    if not gone:
-        return script, frozenset()
-    body: list[cst.BaseStatement] = []
-    heading: list[cst.EmptyLine] = []
-    for statement in script.body:
-        if _defines(statement) in gone:
-            heading += section(statement)
-            continue
-        body.append(above(statement, heading) if heading else statement)  # type: ignore[arg-type]
-        heading = []
-    script = script.with_changes(body=body, footer=[*heading, *script.footer])
-    declared = [node for node in walk(tree.module) if isinstance(node, cst.Global)]
-    lost = {node for node in declared if {item.name.value for item in node.names} <= gone}
-    return _without_declared(script, gone), frozenset({*(own[name] for name in gone), *lost})  # type: ignore[return-value]
-
-
-def _defines(node: cst.CSTNode) -> str:
-    """The name of a function, class or constant whose definition does nothing else."""
-    if isinstance(node, cst.FunctionDef):
-        return "" if node.decorators else node.name.value
-    if isinstance(node, cst.ClassDef):
-        plain = not node.decorators and not node.keywords
-        known = all(dotted(base.value) in ("object", "Enum", "enum.Enum") for base in node.bases)
-        return node.name.value if plain and known else ""
-    inner = small(node)
-    if isinstance(inner, cst.Assign) and is_constant(inner.value) and len(inner.targets) == 1:
-        target = inner.targets[0].target
-        return target.value if isinstance(target, cst.Name) else ""
-    return ""
-
-
-def _used_by(statements: Sequence[ast.stmt]) -> dict[str, set[str]]:
-    """The names that each definition of a script mentions; under no name those of its other statements."""
-    found: dict[str, set[str]] = {}
-    for statement in statements:
-        name = statement.name if isinstance(statement, (ast.FunctionDef, ast.ClassDef)) else ""
-        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
-            name = statement.targets[0].id
-        names = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)} | _exported(statement)
-        found.setdefault(name, set()).update(names)
-    return found
-
-
-def _without_declared(node: cst.CSTNode, gone: set[str]) -> cst.CSTNode:
-    """A node without the names in its `global` statements that are gone."""
-    if not isinstance(node, (cst.Module, cst.BaseCompoundStatement, cst.BaseSuite)):
-        return node
-    changed = map_children(node, lambda child: _without_declared(child, gone))
-    if not isinstance(changed, (cst.IndentedBlock, cst.Module)):
-        return changed
-    body: list[cst.BaseStatement] = []
-    for statement in changed.body:
-        inner = small(statement)
-        names = [item for item in inner.names if item.name.value not in gone] if isinstance(inner, cst.Global) else []
-        if not isinstance(inner, cst.Global) or len(names) == len(inner.names):
-            body.append(statement)  # type: ignore[arg-type]
-        elif names:
-            names[-1] = names[-1].with_changes(comma=cst.MaybeSentinel.DEFAULT)
-            body.append(statement.with_changes(body=[inner.with_changes(names=names)]))
-    return changed.with_changes(body=body or [cst.SimpleStatementLine([cst.Pass()])])
+    if is_same:
+        return text, frozenset()
+    lost = {line for statement in dropped for line in texts(own(statement))}
+    return without_ends(script.with_changes(body=body), lost).code, frozenset(dropped)  # type: ignore[union-attr]
 
 
 def _module(statement: cst.CSTNode) -> str:
@@ -164,10 +85,10 @@ def _names_in(root: ast.AST) -> set[str]:
             names.add(node.id)
         elif isinstance(node, (ast.Global, ast.Nonlocal)):
             names.update(node.names)
-    return names | _exported(root)
+    return names | exported(root)
 
 
-def _exported(root: ast.AST) -> set[str]:
+def exported(root: ast.AST) -> set[str]:
     """The names that `__all__` lists."""
     lists = (node for node in ast.walk(root) if isinstance(node, ast.Assign))
     own = (one.value for one in lists if any(isinstance(t, ast.Name) and t.id == "__all__" for t in one.targets))

@@ -77,4 +77,4 @@ class Pieces:
     runtime: str  # what the script calls the runtime
     runs: tuple[RunPieces, ...]
     imports: tuple[str, ...]  # that the script lacks
-    dropped_imports: frozenset[cst.CSTNode]
+    dropped: frozenset[cst.CSTNode]  # imports, definitions and options that nothing needs any more

@@ -7,9 +7,9 @@ from collections.abc import Collection, Sequence
 
 import libcst as cst
 
-from lightify.comments import own, paragraph, section
+from lightify.comments import own, paragraph, section, texts, without_ends
 from lightify.elsewhere import with_code_from_elsewhere
-from lightify.imports import drop_unused_definitions, drop_unused_imports
+from lightify.imports import drop_unused_imports
 from lightify.ledger import Fate
 from lightify.parse import Tree
 from lightify.plan.runs import Loop
@@ -17,6 +17,7 @@ from lightify.plan.types import Plans
 from lightify.query import block, code, is_docstring, joined, map_children, negated, small
 from lightify.settings import Settings
 from lightify.substitute import substitute
+from lightify.unread import drop_unread_options, drop_unused_definitions
 
 IMPORT_SLOT = "__lightify_import__"
 
@@ -53,6 +54,7 @@ def script_around(
     def change(node: cst.CSTNode) -> cst.CSTNode:
         if isinstance(node, (cst.IndentedBlock, cst.Module)):
             body: list[cst.BaseStatement] = []
+            lost = {line for statement in node.body if statement in plans.removed for line in texts(own(statement))}
             if last_import is None and node is module:
                 body.append(_slot(IMPORT_SLOT))
             heading: list[cst.EmptyLine] = []
@@ -86,7 +88,7 @@ def script_around(
                     body.append(_slot(IMPORT_SLOT))
             if not body and isinstance(node, cst.IndentedBlock):
                 body.append(cst.SimpleStatementLine([cst.Pass()]))
-            return node.with_changes(body=body)
+            return without_ends(node.with_changes(body=body), lost)
         if isinstance(node, (cst.BaseSmallStatement, cst.SimpleStatementLine, cst.BaseExpression)):
             return node
         changed = map_children(node, change)
@@ -103,7 +105,9 @@ def script_around(
     settled = settings.style == "idiomatic"
     lines, unused = "\n".join(generated), frozenset[cst.CSTNode]()
     if settled:
+        script, unread = drop_unread_options(script, lines, tree)
         script, unused = drop_unused_definitions(script, lines, tree)
+        unused |= unread
     text, dropped = drop_unused_imports(script, lines, tree, adopted, brought, settled=settled)
     return text, dropped | unused
 

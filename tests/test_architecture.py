@@ -30,6 +30,7 @@ CONVERTER_LAYERS = [
         "calls",
         "substitute",
         "imports",
+        "unread",
     ),
     ("recognisers",),
     ("factories", "analyze"),

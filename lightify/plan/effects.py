@@ -146,9 +146,7 @@ def _runs_nothing(
     if definition.decorators or definition.asynchronous is not None or len(within) > 6:
         return False
     for node in same_scope(block(definition.body)):
-        if isinstance(
-            node, (cst.Yield, cst.Await, cst.Lambda, cst.FunctionDef, cst.ClassDef, cst.Import, cst.ImportFrom)
-        ):
+        if isinstance(node, (cst.Yield, cst.Await, cst.Lambda, cst.FunctionDef, cst.ClassDef)):
             return False
         if isinstance(node, cst.AssignTarget) and isinstance(node.target, (cst.Attribute, cst.Subscript)):
             return False

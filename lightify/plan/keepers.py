@@ -10,7 +10,7 @@ from lightify.facts import Kind
 from lightify.flow import exits_of, expression_usage, usage
 from lightify.frames import Field, Frame, Item, Step, Variable
 from lightify.ledger import Fate
-from lightify.names import declared_elsewhere
+from lightify.names import declared_elsewhere, parameters
 from lightify.plan.batches import in_host
 from lightify.plan.best_flag import Flagged, flagged, with_patience
 from lightify.plan.constructions import scope_nodes
@@ -302,10 +302,19 @@ def _counts(draft: Draft, nest: Nest, found: _Best, node: cst.BaseExpression) ->
     """True for the epoch's number, the metric and its best."""
     reads = expression_usage(node, found.step.frame).reads
     counted = target_names(nest.epoch_loop.target) if isinstance(nest.epoch_loop, cst.For) else []
-    if isinstance(node, cst.Attribute) and draft.kinds.kind(node.value, found.step.frame) is Kind.NAMESPACE:
+    owner = draft.kinds.variable(node.value, found.step.frame) if isinstance(node, cst.Attribute) else None
+    if owner is not None and draft.kinds.of(owner) in (Kind.NAMESPACE, None) and _is_given(draft, owner):
         return True  # an option of the script
     known = {found.metric, found.best, *(nest.host.resolve(name) for name in counted)}
     return reads <= known and not any(isinstance(part, cst.Call) for part in walk(node))
+
+
+def _is_given(draft: Draft, variable: Variable) -> bool:
+    """True for options: what was parsed, or a parameter of the host's that stays what it is."""
+    function = draft.nest.host.function
+    names = {param.name.value for param in parameters(function)} if function is not None else set()
+    handed = variable.frame is draft.nest.host and variable.name in names
+    return handed or draft.kinds.of(variable) is Kind.NAMESPACE
 
 
 def _is_state(draft: Draft, node: cst.BaseExpression, frame: Frame, kinds: tuple[Kind, ...]) -> bool:

@@ -174,8 +174,10 @@ def labels(call: cst.Call) -> dict[cst.CSTNode, str]:
                 found[slot.value] = words[0]
     named: dict[str, set[str]] = {}
     for value, word in found.items():
+        if isinstance(value, cst.Call) and dotted(value.func) == "len":
+            continue  # out of how many
         named.setdefault(word, set()).add(next((n.value for n in walk(value) if isinstance(n, cst.Name)), ""))
-    found = {value: word for value, word in found.items() if len(named[word]) == 1}
+    found = {value: word for value, word in found.items() if len(named.get(word, ())) == 1}
     name = log_name(call)
     if name is not None:
         found[call.args[1].value] = name
