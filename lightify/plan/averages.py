@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import libcst as cst
 
-from lightify.flow import exits_of, expression_usage, usage
-from lightify.frames import Binding, Field, Frame, Item, Step, Variable
+from lightify.flow import exits_of, usage
+from lightify.frames import Binding, Field, Item, Step, Variable
 from lightify.ledger import Fate
 from lightify.plan.draft import Draft
 from lightify.plan.meters import (
-    Added,
-    added,
     assigned_pairs,
     begun,
     called_on,
     label_of,
     measures_time,
-    meters_begun,
     shown_begun,
     shows_numbers,
 )
@@ -36,63 +33,10 @@ from lightify.plan.metrics import (
     slots_in,
     slots_of,
 )
-from lightify.plan.samples import batch_size, counts_batches, counts_samples, counts_whole_batch, is_number, never_zero
+from lightify.plan.samples import is_number
+from lightify.plan.sums import Mean, Pass, Sum, mean_of, mean_with, meters_of, operand, sums_of, zeroed
 from lightify.plan.types import FateNote, Local
-from lightify.query import block, children, code, dotted, method_call, module_attribute, small, target_names, walk
-
-
-@dataclass(frozen=True, eq=False)
-class Pass:
-    """One pass over data: what starts it, one batch, what ends it.
-
-    Attributes:
-        index: the name that counts its batches.
-        outside: variables that others read.
-        training: the Trainer logs each batch of it, unless it is told otherwise.
-    """
-
-    start: Sequence[Step]
-    body: Sequence[Step]
-    after: Sequence[Step]
-    source: cst.BaseExpression
-    frame: Frame
-    batch: set[Variable]
-    index: Variable | None
-    outside: set[Variable]
-    training: bool
-
-
-@dataclass(frozen=True, eq=False)
-class _Sum:
-    """`variable += value` once a batch, from 0; or what a meter is given.
-
-    Attributes:
-        added: what a meter is given, which knows the size of a batch and its own mean.
-        made: what makes the meter.
-    """
-
-    variable: Variable
-    step: Item
-    value: cst.BaseExpression
-    added: Added | None = None
-    made: cst.Call | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class _Mean:
-    """`scale * total / count`.
-
-    Attributes:
-        size: a batch's share of the count, as text; empty for the number of samples that it has.
-        share: the mean of one batch.
-        involved: the sums that it is made of.
-    """
-
-    total: _Sum
-    size: str
-    share: str
-    involved: frozenset[Variable]
-    scale: str = ""
+from lightify.query import block, children, code, module_attribute, small, walk
 
 
 @dataclass
@@ -106,8 +50,8 @@ class _Ends:
         uses: the statements that only make or show means, and the sums that they need.
     """
 
-    means: dict[Variable, _Mean] = field(default_factory=dict)
-    names: dict[tuple[Variable, str], tuple[str, _Mean]] = field(default_factory=dict)
+    means: dict[Variable, Mean] = field(default_factory=dict)
+    names: dict[tuple[Variable, str], tuple[str, Mean]] = field(default_factory=dict)
     shown: set[tuple[Variable, str]] = field(default_factory=set)
     uses: dict[Step, set[Variable]] = field(default_factory=dict)
     numbers: set[Variable] = field(default_factory=set)
@@ -116,7 +60,7 @@ class _Ends:
 
 def log_averages(draft: Draft, one: Pass) -> dict[Step, tuple[Step, ...]]:
     """What takes the place of which statements; empty when nothing but the script's own sums will do."""
-    sums = {**_sums(one), **_meters(draft, one)}
+    sums = {**sums_of(one), **meters_of(draft, one)}
     if any(True for step in one.body if isinstance(step, Item) for _ in exits_of(step.node)):
         return {}  # some batches may not be counted
     showing = {variable: step for step in one.start for variable in shown_begun(draft, step)}
@@ -150,7 +94,7 @@ def log_averages(draft: Draft, one: Pass) -> dict[Step, tuple[Step, ...]]:
     return _replacements(draft, one, sums, ends, gone, _named(draft, one, ends, gone - timers), timers)
 
 
-def _is_number(draft: Draft, one: Pass, ends: _Ends, mean: _Mean) -> bool:
+def _is_number(draft: Draft, one: Pass, ends: _Ends, mean: Mean) -> bool:
     """True when a mean is one number: what is logged has to be."""
     total = mean.total
     return total.variable in ends.numbers or is_number(draft, one.body, total.value, total.step.frame)
@@ -161,7 +105,7 @@ def replaced(steps: Sequence[Step], new: Mapping[Step, tuple[Step, ...]]) -> tup
     return tuple(one for step in steps for one in new.get(step, (step,)))
 
 
-def _named(draft: Draft, one: Pass, ends: _Ends, gone: set[Variable]) -> list[tuple[str, _Mean]]:
+def _named(draft: Draft, one: Pass, ends: _Ends, gone: set[Variable]) -> list[tuple[str, Mean]]:
     """The means to log, each under a name of its own: the script may print a batch's `loss` beside the epoch's."""
     calls = [call for step in one.body if isinstance(step, Item) for call in _prints(draft, step)]
     taken = draft.logged | {m.name for call in calls for m in metrics_of(call, one.frame, draft.kinds)}
@@ -184,46 +128,6 @@ def _prints(draft: Draft, step: Item) -> list[cst.Call]:
     return [call for line in lines if (call := printed(line, step.frame, draft.kinds)) is not None]
 
 
-def _sums(one: Pass) -> dict[Variable, _Sum]:
-    zeroed = {variable for step in one.start for variable in _zeroed(step)}
-    found: dict[Variable, _Sum] = {}
-    for step in one.body:
-        inner = small(step.node) if isinstance(step, Item) else None
-        if isinstance(step, Item) and isinstance(inner, cst.AugAssign) and isinstance(inner.target, cst.Name):
-            variable = step.frame.resolve(inner.target.value)
-            fits = isinstance(inner.operator, cst.AddAssign) and variable in zeroed and not isinstance(variable, Field)
-            if isinstance(variable, Variable) and fits:
-                found[variable] = _Sum(variable, step, inner.value)
-    again = [v for step in one.body for v in usage([step]).writes if v in found and found[v].step is not step]
-    return {v: total for v, total in found.items() if v not in again}
-
-
-def _meters(draft: Draft, one: Pass) -> dict[Variable, _Sum]:
-    """The meters that a pass starts and that each batch adds to once."""
-    known = {v: meter for step in one.start for v, meter in meters_begun(draft, step).items()}
-    made = {v: call for step in one.start for v, call in begun(draft, step).items()}
-    found: dict[Variable, list[_Sum]] = {}
-    for step in one.body:
-        inner = added(draft, step, known)
-        if inner is not None and isinstance(step, Item):
-            total = _Sum(inner.variable, step, inner.weighted, inner, made[inner.variable])
-            found.setdefault(inner.variable, []).append(total)
-    writes = [v for step in one.body for v in usage([step]).writes]
-    return {v: totals[0] for v, totals in found.items() if len(totals) == 1 and v not in writes}
-
-
-def _zeroed(step: Step) -> set[Variable]:
-    """The variables that a statement sets to zero, and nothing else."""
-    inner = small(step.node) if isinstance(step, Item) else None
-    if not isinstance(step, Item) or not isinstance(inner, cst.Assign):
-        return set()
-    values = [e.value for e in inner.value.elements] if isinstance(inner.value, cst.Tuple) else [inner.value]
-    if not all(isinstance(v, (cst.Integer, cst.Float)) and float(v.value) == 0 for v in values):
-        return set()
-    names = [name for target in inner.targets for name in target_names(target.target)]
-    return {v for name in names if isinstance(v := step.frame.resolve(name), Variable)}
-
-
 def _shows_sums(draft: Draft, step: Step, known: Set[Variable], showing: Mapping[Variable, Step]) -> bool:
     """True for progress that is printed from running sums, now and then."""
     if not isinstance(step, Item) or not usage([step]).reads & known:
@@ -243,7 +147,7 @@ def _is_call_on(draft: Draft, step: Step, variable: Variable) -> bool:
 # -- what the end of a pass does ----------------------------------------------------------------------------------
 
 
-def _read(draft: Draft, one: Pass, sums: dict[Variable, _Sum], ends: _Ends, step: Step) -> None:
+def _read(draft: Draft, one: Pass, sums: dict[Variable, Sum], ends: _Ends, step: Step) -> None:
     """Notes a step that makes means or prints some."""
     if isinstance(step, Binding):
         target, value, place, frame = step.target, step.value, step.target_frame, step.value_frame
@@ -259,9 +163,9 @@ def _read(draft: Draft, one: Pass, sums: dict[Variable, _Sum], ends: _Ends, step
             target, value = inner.targets[0].target, inner.value
         else:
             return
-    made: dict[Variable, _Mean] = {}
+    made: dict[Variable, Mean] = {}
     for name, part in assigned_pairs(target, value):
-        mean = _mean(draft, one, sums, ends, part, frame)
+        mean = mean_of(draft, one, sums, ends.means, part, frame)
         variable = place.resolve(name.value) if isinstance(name, cst.Name) else None
         if mean is None or not isinstance(variable, Variable) or isinstance(variable, Field):
             return
@@ -272,15 +176,17 @@ def _read(draft: Draft, one: Pass, sums: dict[Variable, _Sum], ends: _Ends, step
         ends.names.setdefault((mean.total.variable, mean.scale), (variable.name, mean))
 
 
-def _read_progress(draft: Draft, one: Pass, sums: dict[Variable, _Sum], ends: _Ends, step: Step) -> None:
+def _read_progress(draft: Draft, one: Pass, sums: dict[Variable, Sum], ends: _Ends, step: Step) -> None:
     """Notes which means are shown within the pass."""
-    for call in _prints(draft, step) if isinstance(step, Item) else ():
+    if not isinstance(step, Item):
+        return
+    for call in _prints(draft, step):
         known = labels(call)
         for node in formatted(call):
-            mean = _mean(draft, one, sums, ends, node, step.frame)
+            mean = mean_of(draft, one, sums, ends.means, node, step.frame)
             ends.numbers |= {mean.total.variable} if mean is not None else set()
         for node in slots_of(call):
-            mean = _mean(draft, one, sums, ends, node, step.frame)
+            mean = mean_of(draft, one, sums, ends.means, node, step.frame)
             if mean is not None:
                 name = known.get(node) or mean.total.variable.name
                 ends.names.setdefault((mean.total.variable, mean.scale), (name, mean))
@@ -288,7 +194,7 @@ def _read_progress(draft: Draft, one: Pass, sums: dict[Variable, _Sum], ends: _E
 
 
 def _read_display(
-    draft: Draft, one: Pass, sums: dict[Variable, _Sum], ends: _Ends, step: Step, variable: Variable
+    draft: Draft, one: Pass, sums: dict[Variable, Sum], ends: _Ends, step: Step, variable: Variable
 ) -> None:
     """Notes which means an object shows that was made with their meters."""
     shown = {v for v in usage([step]).reads if v in sums and sums[v].added is not None}
@@ -299,20 +205,20 @@ def _read_display(
         if shows_numbers(total.made):
             ends.numbers.add(meter)
         name = label_of(total.made) or meter.name
-        ends.names.setdefault((meter, ""), (name, _made(draft, one, total, total.added.size, {meter})))
+        ends.names.setdefault((meter, ""), (name, mean_with(draft, one, total, total.added.size, {meter})))
         ends.each.add(meter)
 
 
-def _read_print(draft: Draft, one: Pass, sums: dict[Variable, _Sum], ends: _Ends, step: Item, call: cst.Call) -> None:
+def _read_print(draft: Draft, one: Pass, sums: dict[Variable, Sum], ends: _Ends, step: Item, call: cst.Call) -> None:
     used: set[Variable] = set()
     known = labels(call)
     numbers = [*formatted(call), *(call.args[1].value for _ in filter(None, [log_call(step.node)]))]
-    shown = (_mean(draft, one, sums, ends, node, step.frame) for node in numbers)
+    shown = (mean_of(draft, one, sums, ends.means, node, step.frame) for node in numbers)
     ends.numbers |= {mean.total.variable for mean in shown if mean is not None}
     stack: list[cst.CSTNode] = [call]
     while stack:
         node = stack.pop()
-        mean = _mean(draft, one, sums, ends, node, step.frame) if isinstance(node, cst.BaseExpression) else None
+        mean = mean_of(draft, one, sums, ends.means, node, step.frame) if isinstance(node, cst.BaseExpression) else None
         if mean is not None:
             used |= mean.involved
             name = known.get(node) or mean.total.variable.name
@@ -328,124 +234,16 @@ def _read_print(draft: Draft, one: Pass, sums: dict[Variable, _Sum], ends: _Ends
         ends.uses[step] = used
 
 
-def _mean(
-    draft: Draft, one: Pass, sums: dict[Variable, _Sum], ends: _Ends, node: cst.CSTNode, frame: Frame
-) -> _Mean | None:
-    """Reads `total / count`, `100. * total / count` and names of such."""
-    node = _plain(node)
-    if isinstance(node, cst.Name):
-        variable = draft.kinds.variable(node, frame)
-        return ends.means.get(variable) if variable is not None else None
-    if isinstance(node, cst.Attribute) and isinstance(node.value, cst.Name):
-        variable = draft.kinds.variable(node.value, frame)
-        total = sums.get(variable) if variable is not None else None
-        if total is None or total.added is None or node.attr.value not in total.added.meter.means:
-            return None
-        known = total.added.size == "1" or _known_at(one, total, total.added.size)
-        return _made(draft, one, total, total.added.size, {total.variable}) if known else None
-    if not isinstance(node, cst.BinaryOperation):
-        return None
-    if isinstance(node.operator, cst.Multiply):
-        for factor, rest in ((node.left, node.right), (node.right, node.left)):
-            if isinstance(factor, (cst.Integer, cst.Float)):
-                mean = _mean(draft, one, sums, ends, rest, frame)
-                if mean is not None and not mean.scale:
-                    return replace(mean, scale=f"{factor.value} * ")
-        return None
-    if not isinstance(node.operator, cst.Divide):
-        return None
-    scale, top = "", _plain(node.left)
-    if isinstance(top, cst.BinaryOperation) and isinstance(top.operator, cst.Multiply):
-        for factor, rest in ((top.left, top.right), (top.right, top.left)):
-            if isinstance(factor, (cst.Integer, cst.Float)):
-                scale, top = f"{factor.value} * ", _plain(rest)
-                break
-    variable = draft.kinds.variable(top, frame)
-    if variable is None or variable not in sums or variable in ends.means:
-        return None
-    total, (count, place) = sums[variable], _meant(draft, one, _plain(node.right), frame)
-    counter = draft.kinds.variable(count, frame)
-    if counter is not None and counter in sums and counter is not variable:
-        size, involved = code(sums[counter].value), {variable, counter}
-        if sums[counter].step.frame is not total.step.frame:
-            return None
-    elif counts_batches(draft, count, place, one.source, one.frame, one.index):
-        size, involved = "1", {variable}
-    elif counts_samples(draft, count, place, one.source, one.frame):
-        size, involved = batch_size(draft, one.body, one.batch, total.step.frame), {variable}
-    else:
-        return None
-    if not size or not _known_at(one, total, size):
-        return None
-    mean = _made(draft, one, total, size, involved)
-    weighted = mean.share == code(_plain(getattr(_plain(total.value), "left", total.value)))
-    if not weighted and not never_zero(one.body, cst.parse_expression(size), total.step.frame):
-        return None  # a batch without samples has no mean
-    return replace(mean, scale=scale)
-
-
-def _meant(draft: Draft, one: Pass, node: cst.CSTNode, frame: Frame) -> tuple[cst.CSTNode, Frame]:
-    """A count, or what a name was given for it before the pass: `size = len(loader.dataset)`."""
-    variable = draft.kinds.variable(node, frame) if isinstance(node, cst.Name) else None
-    if variable is None:
-        return node, frame
-    steps = [*draft.around.before, *one.start, *one.body, *one.after]
-    writes = [step for step in steps if variable in usage([step]).writes]
-    inner = small(writes[0].node) if len(writes) == 1 and isinstance(writes[0], Item) else None
-    plain = isinstance(inner, cst.Assign) and isinstance(inner.targets[0].target, cst.Name)
-    return (inner.value, writes[0].frame) if plain and writes[0] not in one.body else (node, frame)  # type: ignore[union-attr]
-
-
-def _made(draft: Draft, one: Pass, total: _Sum, size: str, involved: set[Variable]) -> _Mean:
-    """The mean of a sum, with what one batch gives it."""
-
-    def counts_all(node: cst.BaseExpression) -> bool:
-        return counts_whole_batch(draft, one.body, one.batch, one.source, one.frame, node, total.step.frame)
-
-    value = _plain(total.value)
-    whole = size != "1" and counts_all(cst.parse_expression(size))
-    multiplies = isinstance(value, cst.BinaryOperation) and isinstance(value.operator, cst.Multiply)
-    if total.added is not None:
-        share = code(_plain(total.added.value))
-    elif size == "1":
-        share = code(value)
-    elif multiplies and (code(value.right) == size or (whole and counts_all(value.right))):  # type: ignore[attr-defined]
-        share = code(_plain(value.left))  # type: ignore[attr-defined]
-    else:
-        share = f"{_operand(value)} / {size}"
-    return _Mean(total, "" if whole else size, share, frozenset(involved))
-
-
-def _known_at(one: Pass, total: _Sum, size: str) -> bool:
-    """True when what a batch's size is read from is there when the sum grows."""
-    reads = expression_usage(cst.parse_expression(size), total.step.frame).reads
-    number = next(n for n, step in enumerate(one.body) if step is total.step)
-    return not reads & usage(one.body[number:]).writes - one.batch
-
-
-def _plain(node: cst.CSTNode) -> cst.CSTNode:
-    """`x` for `float(x)` and `x.item()`."""
-    while isinstance(node, cst.Call):
-        used = method_call(node)
-        if dotted(node.func) in ("float", "int") and len(node.args) == 1:
-            node = node.args[0].value
-        elif used is not None and used[1] in ("item", "float", "double", "cpu") and not node.args:
-            node = used[0]
-        else:
-            break
-    return node
-
-
 # -- what comes instead -------------------------------------------------------------------------------------------
 
 
 def _replacements(
     draft: Draft,
     one: Pass,
-    sums: dict[Variable, _Sum],
+    sums: dict[Variable, Sum],
     ends: _Ends,
     gone: set[Variable],
-    logged: Sequence[tuple[str, _Mean]],
+    logged: Sequence[tuple[str, Mean]],
     timers: set[Variable],
 ) -> dict[Step, tuple[Step, ...]]:
     new: dict[Step, tuple[Step, ...]] = {}
@@ -472,7 +270,7 @@ def _replacements(
             )
             _note(draft, step, names)
     for step in one.start:
-        start = {**dict.fromkeys(_zeroed(step), "0"), **{v: code(made) for v, made in begun(draft, step).items()}}
+        start = {**dict.fromkeys(zeroed(step), "0"), **{v: code(made) for v, made in begun(draft, step).items()}}
         if start and step not in new and isinstance(step, Item):
             rest = [v for v in sorted(start, key=lambda v: v.name) if v not in gone]
             if len(rest) < len(start):
@@ -492,13 +290,13 @@ def _note(draft: Draft, step: Step, target: str) -> None:
         draft.fates[draft.stripped.origins.get(node, node)] = FateNote(Fate.REPLACED, target, "averages over the pass")
 
 
-def _log(draft: Draft, name: str, mean: _Mean, training: bool, each: bool) -> list[cst.BaseStatement]:
+def _log(draft: Draft, name: str, mean: Mean, training: bool, each: bool) -> list[cst.BaseStatement]:
     """`self.log("loss", value, on_epoch=True, batch_size=n)`; a long value gets a line of its own."""
     options = [f"on_step={each}", "on_epoch=True"] if training else []
     rest = ", ".join([*options, "prog_bar=True", *([f"batch_size={mean.size}"] if mean.size else [])])
     value = cst.parse_expression(mean.share)
     product = isinstance(value, cst.BinaryOperation) and isinstance(value.operator, (cst.Multiply, cst.Divide))
-    shown = f"{mean.scale}{mean.share if product or not mean.scale else _operand(value)}"
+    shown = f"{mean.scale}{mean.share if product or not mean.scale else operand(value)}"
     lines: list[cst.BaseStatement] = []
     too_long = len(f'        self.log("{name}", {shown}, {rest})') > draft.settings.line_length
     if too_long and not shown.isidentifier():
@@ -516,9 +314,3 @@ def _invented(draft: Draft, name: str) -> str:
     draft.nest.module.stand_for(name, variable)
     draft.forced[variable] = Local(name)
     return name
-
-
-def _operand(value: cst.CSTNode) -> str:
-    """An expression as a factor."""
-    loose = isinstance(value, (cst.BinaryOperation, cst.IfExp, cst.Comparison)) and not value.lpar
-    return f"({code(value)})" if loose else code(value)

@@ -79,7 +79,8 @@ def _read(draft: Draft, nest: Nest, number: int, step: Item, sets: cst.Assign, t
         return None
     if usage(between).writes & usage([asks]).reads or asks.frame is not frame:
         return None
-    saved, body = None, ()
+    saved: Saved | None = None
+    body: tuple[cst.BaseStatement, ...]
     if isinstance(asks.node, cst.If) and code(asks.node.test) == code(target) and asks.node.orelse is None:
         body = block(asks.node.body)
     else:

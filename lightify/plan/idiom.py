@@ -13,7 +13,7 @@ from lightify.flow import expression_usage, usage
 from lightify.frames import Frame, Item, Step, Variable, constant
 from lightify.ledger import Fate
 from lightify.plan import acceleration
-from lightify.plan.averages import Pass, log_averages, replaced
+from lightify.plan.averages import log_averages, replaced
 from lightify.plan.batches import batch_variables, in_host
 from lightify.plan.devices import host_moves, moved_parts, strip_moves
 from lightify.plan.draft import Draft
@@ -27,6 +27,7 @@ from lightify.plan.meters import called_on
 from lightify.plan.metrics import LOGGED, PROGRESS, Metric, log_statement, logs, metrics_of, printed
 from lightify.plan.nest import Nest
 from lightify.plan.options import device_text
+from lightify.plan.sums import Pass
 from lightify.plan.types import (
     FateNote,
     Hook,

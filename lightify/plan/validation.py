@@ -7,7 +7,7 @@ from dataclasses import replace
 from lightify.flow import expression_usage, usage
 from lightify.frames import Field, Item, Variable
 from lightify.ledger import Fate
-from lightify.plan.averages import Pass, log_averages, replaced
+from lightify.plan.averages import log_averages, replaced
 from lightify.plan.batches import batch_variables, in_host, is_loader
 from lightify.plan.counters import batch_names
 from lightify.plan.devices import strip_moves
@@ -18,6 +18,7 @@ from lightify.plan.kinds import Kinds
 from lightify.plan.lightning import is_steady, on_lightning
 from lightify.plan.precision import without_contexts
 from lightify.plan.samplers import evaluation_order_changes
+from lightify.plan.sums import Pass
 from lightify.plan.types import (
     FateNote,
     Hook,
