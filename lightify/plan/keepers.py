@@ -20,6 +20,7 @@ from lightify.plan.mode import Automatic, automatic
 from lightify.plan.naming import runtime_alias
 from lightify.plan.nest import Nest
 from lightify.plan.saves import Saved, saving_call
+from lightify.plan.stoppers import Stopped, stopped
 from lightify.plan.types import FateNote, TrainerOption
 from lightify.query import arguments, block, code, dotted, method_call, small, target_names, walk
 
@@ -49,6 +50,9 @@ def keep_best(draft: Draft, nest: Nest) -> Nest:
     leaves = any(True for step in nest.body if isinstance(step, Item) for _ in exits_of(step.node))
     if not isinstance(nest.epoch_loop, cst.For) or nest.epoch_loop.orelse is not None or leaves or not exact:
         return nest
+    ends = stopped(draft, nest)
+    if ends is not None and not _shown(draft, nest, ends.metric.name):
+        nest = _stops(draft, ends)
     flag = flagged(draft, nest)
     new = _kept(draft, flag.nest, flag) if flag is not None else None
     patient = with_patience(nest)
@@ -57,13 +61,34 @@ def keep_best(draft: Draft, nest: Nest) -> Nest:
     return new or _kept(draft, nest, None) or nest
 
 
+def _stops(draft: Draft, ends: Stopped) -> Nest:
+    """The loops that EarlyStopping ends, with the metric logged that it asks for."""
+    name, mode = ends.metric.name, ends.mode
+    text = f'EarlyStopping(monitor="{name}", mode="{mode}", {ends.arguments}, check_finite=False)'
+    draft.steps_away.append(f"an epoch whose {name} equals the best one counts as no better")
+    log = _monitored(draft, Metric(name, ends.metric), ends.frame, [f"{runtime_alias(draft.tree)}.callbacks.{text}"])
+    return replace(ends.nest, epoch_end=(*ends.nest.epoch_end, *log))
+
+
+def _monitored(draft: Draft, metric: Metric, frame: Frame, callbacks: list[str]) -> list[Step]:
+    """Gives the Trainer callbacks; the log that they ask for, unless it is there already."""
+    draft.steps_away.append(f"{metric.name} is compared with its best in single precision")
+    known = [option for option in draft.options if option.name == "callbacks"]
+    texts = [*(str(option.value)[1:-1] for option in known), *callbacks]
+    draft.options[:] = [option for option in draft.options if option not in known]
+    draft.options.append(TrainerOption("callbacks", f"[{', '.join(texts)}]"))
+    logged = metric.name in draft.monitored
+    draft.monitored.add(metric.name)
+    return [] if logged else [Item(log_statement(metric), frame)]
+
+
 def _kept(draft: Draft, nest: Nest, flag: Flagged | None) -> Nest | None:
     """The loops with callbacks for the first comparison that they stand for; None when there is none."""
     for number, step in enumerate(nest.epoch_end):
         found = _best(draft, nest, step)
         if found is not None:
             new = _replaced(draft, nest, found, number, flag)
-            if new:
+            if new is not None:
                 return replace(nest, epoch_end=(*nest.epoch_end[:number], *new, *nest.epoch_end[number + 1 :]))
         if isinstance(step, Item) and any(True for _ in exits_of(step.node)):
             break  # what follows may be left out in some epochs
@@ -117,8 +142,8 @@ def _shown(draft: Draft, nest: Nest, name: str) -> bool:
     return False
 
 
-def _replaced(draft: Draft, nest: Nest, found: _Best, number: int, flag: Flagged | None) -> list[Step]:
-    """What takes the place of the comparison; empty when it stays as it is."""
+def _replaced(draft: Draft, nest: Nest, found: _Best, number: int, flag: Flagged | None) -> list[Step] | None:
+    """What takes the place of the comparison; None when it stays as it is."""
     start = _start(draft, found.best)
     frame, later = found.step.frame, nest.epoch_end[number + 1 :]
     where_from = f"{runtime_alias(draft.tree)}.callbacks"
@@ -132,7 +157,7 @@ def _replaced(draft: Draft, nest: Nest, found: _Best, number: int, flag: Flagged
     if not _starts_below(start, found.mode):
         where = None
     if flag is not None and (where is None or small(found.update) not in nest.origins):
-        return []
+        return None
     if where is not None:
         callbacks.append(f"{where_from}.ModelCheckpoint({where[0]}{monitor})")
         gone.append(saves[0])
@@ -140,20 +165,17 @@ def _replaced(draft: Draft, nest: Nest, found: _Best, number: int, flag: Flagged
         draft.steps_away.append(f"{both} weights are in a Lightning checkpoint, not in {where[1]}")
     patience = _patience(draft, nest, found, later) if start in _infinite(found.mode) else None
     if number == len(nest.epoch_end) - 1 and found.node in nest.origins and flag is None and patience is None:
-        return []  # the patience asks in the branch that counts only for EarlyStopping
+        return None  # the patience asks in the branch that counts only for EarlyStopping
     if patience is not None:
         limit, reset = patience
         callbacks.append(f"{where_from}.EarlyStopping({monitor}, patience={limit}, check_finite=False)")
         gone.append(reset)
     if not callbacks:
-        return []
+        return None
     if flag is not None:
         draft.fates[small(flag.flag) or flag.flag] = FateNote(Fate.REPLACED, "ModelCheckpoint")
-    draft.steps_away.append(f"{found.metric.name} is compared with its best in single precision")
-    draft.options.append(TrainerOption("callbacks", f"[{', '.join(callbacks)}]"))
-    draft.monitored.add(found.metric.name)
+    log = _monitored(draft, Metric(found.metric.name, found.metric), frame, callbacks)
     target = " and ".join(text.removeprefix(f"{where_from}.").partition("(")[0] for text in callbacks)
-    log: Step = Item(log_statement(Metric(found.metric.name, found.metric)), frame)
     orelse = None if patience is not None else found.node.orelse
     rest = [line for line in found.kept if line not in gone]
     others = usage([one for one in (*nest.epoch_start, *nest.body, *nest.epoch_end) if one is not found.step]).reads
@@ -161,14 +183,14 @@ def _replaced(draft: Draft, nest: Nest, found: _Best, number: int, flag: Flagged
     if not rest and orelse is None and not wanted:
         for line in (found.node, *_statements(found.node)):
             draft.fates[line] = FateNote(Fate.REPLACED, target)
-        return [log]
+        return log
     lost = [*gone, *(_statements(found.node.orelse) if found.node.orelse is not None and orelse is None else ())]
     for line in lost:
         draft.fates[small(line) or line] = FateNote(Fate.REPLACED, target)
     body = [line for line in block(found.node.body) if line not in gone]
     new = found.node.with_changes(body=found.node.body.with_changes(body=body), orelse=orelse)
     draft.stripped.origins[new] = found.node
-    return [log, Item(new, frame)]
+    return [*log, Item(new, frame)]
 
 
 def _statements(node: cst.CSTNode) -> list[cst.CSTNode]:

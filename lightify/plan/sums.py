@@ -70,13 +70,13 @@ class Mean:
 
 
 def sums_of(one: Pass) -> dict[Variable, Sum]:
-    zeroed = {variable for step in one.start for variable in zeroed(step)}
+    started = {variable for step in one.start for variable in zeroed(step)}
     found: dict[Variable, Sum] = {}
     for step in one.body:
         inner = small(step.node) if isinstance(step, Item) else None
         if isinstance(step, Item) and isinstance(inner, cst.AugAssign) and isinstance(inner.target, cst.Name):
             variable = step.frame.resolve(inner.target.value)
-            fits = isinstance(inner.operator, cst.AddAssign) and variable in zeroed and not isinstance(variable, Field)
+            fits = isinstance(inner.operator, cst.AddAssign) and variable in started and not isinstance(variable, Field)
             if isinstance(variable, Variable) and fits:
                 found[variable] = Sum(variable, step, inner.value)
     again = [v for step in one.body for v in usage([step]).writes if v in found and found[v].step is not step]
