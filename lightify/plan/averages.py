@@ -28,6 +28,7 @@ from lightify.plan.metrics import (
     log_statement,
     logs,
     measures,
+    metric_name,
     metrics_of,
     printed,
     slots_in,
@@ -114,7 +115,7 @@ def _named(draft: Draft, one: Pass, ends: _Ends, gone: set[Variable]) -> list[tu
     for (variable, scale), (name, mean) in ends.names.items():
         otherwise = (variable, scale) not in ends.shown and any(v is variable for v, _ in ends.shown)
         if variable in gone and not otherwise:
-            own = variable.name if variable.name.rstrip("es") != name.rstrip("es") or one.training else f"val_{name}"
+            own = variable.name if metric_name(variable) != name or one.training else f"val_{name}"
             choices = (name, own, f"epoch_{name}" if one.training else f"val_{name}")
             chosen = next(choice for choice in (*choices, f"mean_{name}") if choice not in taken)
             taken.add(chosen)
@@ -188,7 +189,7 @@ def _read_progress(draft: Draft, one: Pass, sums: dict[Variable, Sum], ends: _En
         for node in slots_of(call):
             mean = mean_of(draft, one, sums, ends.means, node, step.frame)
             if mean is not None:
-                name = known.get(node) or mean.total.variable.name
+                name = known.get(node) or metric_name(mean.total.variable)
                 ends.names.setdefault((mean.total.variable, mean.scale), (name, mean))
                 ends.each.add(mean.total.variable)
 
@@ -204,7 +205,7 @@ def _read_display(
         assert total.added is not None and total.made is not None
         if shows_numbers(total.made):
             ends.numbers.add(meter)
-        name = label_of(total.made) or meter.name
+        name = label_of(total.made) or metric_name(meter)
         ends.names.setdefault((meter, ""), (name, mean_with(draft, one, total, total.added.size, {meter})))
         ends.each.add(meter)
 
@@ -221,7 +222,7 @@ def _read_print(draft: Draft, one: Pass, sums: dict[Variable, Sum], ends: _Ends,
         mean = mean_of(draft, one, sums, ends.means, node, step.frame) if isinstance(node, cst.BaseExpression) else None
         if mean is not None:
             used |= mean.involved
-            name = known.get(node) or mean.total.variable.name
+            name = known.get(node) or metric_name(mean.total.variable)
             key = (mean.total.variable, mean.scale)
             if name in draft.monitored and log_call(step.node) is not None:
                 ends.names[key] = (name, mean)  # a callback asks for this one

@@ -65,21 +65,26 @@ def idiom(draft: Draft, head: BatchHead) -> Nest:
 
 
 def without_numbers(draft: Draft, nest: Nest) -> tuple[Step, ...]:
-    """What starts an epoch without the prints that only tell its number."""
+    """What starts an epoch without the prints that only tell its number, and lines that they draw."""
     counted = target_names(nest.epoch_loop.target) if isinstance(nest.epoch_loop, cst.For) else []
     known = {nest.host.resolve(name) for name in counted}
     made = usage((*nest.epoch_start, *nest.body, *nest.epoch_end)).writes
-    kept: list[Step] = []
+    gone: list[Item] = []
+    telling = False
     for step in nest.epoch_start:
         call = printed(step.node, step.frame, draft.kinds) if isinstance(step, Item) else None
-        reads = expression_usage(call, step.frame).reads if call is not None and isinstance(step, Item) else set()
-        computed = call is None or any(part is not call and isinstance(part, cst.Call) for part in walk(call))
-        if not reads & known or reads & made or computed:
-            kept.append(step)
-        elif isinstance(step, Item):
-            draft.steps_away.append(PROGRESS)
-            draft.fates[small(step.node)] = FateNote(Fate.REPLACED, "Trainer: shows the epoch")  # type: ignore[index]
-    return tuple(kept)
+        if not isinstance(step, Item) or call is None:
+            continue
+        reads = expression_usage(call, step.frame).reads
+        calls = [part for part in walk(call) if isinstance(part, cst.Call) and part is not call]
+        if not reads & made and all((method_call(part) or ("", ""))[1] == "format" for part in calls):
+            gone.append(step)
+            telling |= bool(reads & known)
+    if not telling:
+        return nest.epoch_start
+    draft.steps_away.append(PROGRESS)
+    draft.fates.update({small(one.node): FateNote(Fate.REPLACED, "Trainer: shows the epoch") for one in gone})  # type: ignore[misc]
+    return tuple(step for step in nest.epoch_start if step not in gone)
 
 
 def averaged(draft: Draft, head: BatchHead, batch: set[Variable]) -> Nest:

@@ -167,21 +167,43 @@ def measures(text: str) -> list[str]:
 def labels(call: cst.Call) -> dict[cst.CSTNode, str]:
     """What a print calls the numbers that it shows, where it uses a word for a measure, and for one thing only."""
     found: dict[cst.CSTNode, str] = {}
+    things: dict[str, set[str]] = {}
     for part in walk(call):
+        word, told, seen = "", False, 0
         for slot in _slots(part):
-            words = measures(slot.before)
+            text, seen = slot.before[seen:], len(slot.before)
+            words, is_number = measures(text), slot.spec[-1:] in _FLOATS
             if words:
-                found[slot.value] = words[0]
-    named: dict[str, set[str]] = {}
-    for value, word in found.items():
-        if isinstance(value, cst.Call) and dotted(value.func) == "len":
-            continue  # out of how many
-        named.setdefault(word, set()).add(next((n.value for n in walk(value) if isinstance(n, cst.Name)), ""))
-    found = {value: word for value, word in found.items() if len(named.get(word, ())) == 1}
+                word, told = words[0], False
+            elif told and any(sign.isalpha() for sign in text):
+                word = ""  # the text goes on with something else
+            told |= is_number
+            if word:
+                found[slot.value] = word
+                if is_number:
+                    things.setdefault(word, set()).add(_thing(slot.value))
+    found = {
+        value: word
+        for value, word in found.items()
+        if len(things.get(word, ())) < 2 and (word not in things or _thing(value) in things[word])
+    }
     name = log_name(call)
     if name is not None:
         found[call.args[1].value] = name
     return found
+
+
+def _thing(value: cst.BaseExpression) -> str:
+    """The first name in an expression."""
+    return next((node.value for node in walk(value) if isinstance(node, cst.Name)), "")
+
+
+def metric_name(variable: Variable) -> str:
+    """The name of what a variable holds: `loss` for `losses`."""
+    name = variable.name
+    word = next(iter(measures(name)), name)
+    plural = next((end for end in ("es", "s") if name.endswith(word + end)), "")
+    return name.removesuffix(plural)
 
 
 class _Slot(NamedTuple):
