@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Sequence
 
 import libcst as cst
@@ -12,8 +13,9 @@ from lightify.imports import exported
 from lightify.parse import Tree, syntax_of
 from lightify.query import arguments, dotted, expression_of, is_constant, map_children, method_call, small, walk
 
-#: Ways to read all options at once.
+#: Ways to read all options at once, and all names.
 _WHOLE = ("vars(", "__dict__", "_get_kwargs", "getattr(", "set_defaults(")
+_NAMES = re.compile(r"(?<![\w.])(eval|exec|globals|locals|vars)\(")
 
 
 def drop_unused_definitions(
@@ -24,6 +26,8 @@ def drop_unused_definitions(
     Args:
         generated: statements that will be added to the script.
     """
+    if _NAMES.search(tree.source.text):
+        return script, frozenset()
     definitions = {name: node for node in tree.module.body if (name := _defines(node))}
     used_before = _used_by(syntax_of(tree.source.text).body)
     uses = _used_by([*syntax_of(script.code).body, *syntax_of(generated).body])
@@ -104,7 +108,7 @@ def drop_unread_options(script: cst.Module, generated: str, tree: Tree) -> tuple
         generated: statements that will be added to the script.
     """
     source = tree.source.text
-    if "add_argument" not in source or any(sign in source for sign in _WHOLE):
+    if "add_argument" not in source or any(sign in source for sign in _WHOLE) or _hands_over(script, tree):
         return script, frozenset()
     before = _fields(syntax_of(source))
     after = _fields(syntax_of(script.code)) | _fields(syntax_of(generated))
@@ -136,6 +140,19 @@ def _adds(statement: cst.CSTNode) -> str:
         return str(dest.raw_value) if isinstance(dest, cst.SimpleString) else ""
     long = next((name for name in names if name.startswith("--")), "")
     return long[2:].replace("-", "_")
+
+
+def _hands_over(script: cst.Module, tree: Tree) -> bool:
+    """True when the script hands all of its options to code that it does not know."""
+    root = syntax_of(script.code)
+    parsed = [
+        node for node in ast.walk(root) if isinstance(node, ast.Assign) and "parse_args" in ast.unparse(node.value)
+    ]
+    names = {target.id for node in parsed for target in node.targets if isinstance(target, ast.Name)}
+    known = {"print", *tree.functions, *tree.classes}
+    calls = (node for node in ast.walk(root) if isinstance(node, ast.Call) and ast.unparse(node.func) not in known)
+    given = (part for call in calls for part in (*call.args, *(keyword.value for keyword in call.keywords)))
+    return any(isinstance(part, ast.Name) and part.id in names for part in given)
 
 
 def _without(node: cst.CSTNode, gone: set[str]) -> cst.CSTNode:

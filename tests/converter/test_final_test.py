@@ -48,7 +48,7 @@ def test_it_becomes_a_test_step(text: str) -> None:
     done = converted(text, style="idiomatic")
     assert done.text is not None
     hooks = methods(done.text)
-    assert "self.log('accuracy', accuracy" in hooks["test_step"] or "self.right" in hooks["test_step"]
+    assert "self.log('accuracy', " in hooks["test_step"] or "self.right" in hooks["test_step"]
     assert done.text.count("trainer.test(module, val_loader)") == 1
     assert "for a, b in" not in done.text and "no_grad" not in done.text and ".eval()" not in done.text
     assert ("on_test_model_eval" in hooks) is ("eval()" not in text)
