@@ -54,7 +54,7 @@ def script_around(
     def change(node: cst.CSTNode) -> cst.CSTNode:
         if isinstance(node, (cst.IndentedBlock, cst.Module)):
             body: list[cst.BaseStatement] = []
-            lost = {line for statement in node.body if statement in plans.removed for line in texts(own(statement))}
+            lost: set[str] = set()
             if last_import is None and node is module:
                 body.append(_slot(IMPORT_SLOT))
             heading: list[cst.EmptyLine] = []
@@ -63,8 +63,10 @@ def script_around(
                 heading = section(statement) or heading
                 if statement in plans.removed:
                     following = node.body[number + 1 : number + 2]
-                    if following and following[0] not in plans.removed and small(statement) in dropped:
-                        heading = paragraph(statement, following[0]) or heading
+                    shared = following and following[0] not in plans.removed and small(statement) in dropped
+                    about = paragraph(statement, following[0]) if shared else []
+                    heading = about or heading
+                    lost |= texts(own(statement)) if not about else set()
                     continue
                 start = len(body)
                 body.extend(cst.parse_statement(f"{name} = None") for name in unset.get(statement, ()))
@@ -106,10 +108,10 @@ def script_around(
     lines, unused = "\n".join(generated), frozenset[cst.CSTNode]()
     if settled:
         script, unread = drop_unread_options(script, lines, tree)
-        script, unused = drop_unused_definitions(script, lines, tree)
-        unused |= unread
-    text, dropped = drop_unused_imports(script, lines, tree, adopted, brought, settled=settled)
-    return text, dropped | unused
+        script, unnamed = drop_unused_definitions(script, lines, tree)
+        unused = unread | unnamed
+    text, gone = drop_unused_imports(script, lines, tree, adopted, brought, settled=settled)
+    return text, gone | unused
 
 
 def _apart(definition: cst.BaseStatement, following: Sequence[cst.BaseStatement]) -> cst.BaseStatement:

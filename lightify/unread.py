@@ -145,9 +145,8 @@ def _adds(statement: cst.CSTNode) -> str:
 def _hands_over(script: cst.Module, tree: Tree) -> bool:
     """True when the script hands all of its options to code that it does not know."""
     root = syntax_of(script.code)
-    parsed = [
-        node for node in ast.walk(root) if isinstance(node, ast.Assign) and "parse_args" in ast.unparse(node.value)
-    ]
+    assigned = (node for node in ast.walk(root) if isinstance(node, ast.Assign))
+    parsed = [node for node in assigned if "parse_args" in ast.unparse(node.value)]
     names = {target.id for node in parsed for target in node.targets if isinstance(target, ast.Name)}
     known = {"print", *tree.functions, *tree.classes}
     calls = (node for node in ast.walk(root) if isinstance(node, ast.Call) and ast.unparse(node.func) not in known)

@@ -193,7 +193,7 @@ def labels(call: cst.Call) -> dict[cst.CSTNode, str]:
     return found
 
 
-def _thing(value: cst.BaseExpression) -> str:
+def _thing(value: cst.CSTNode) -> str:
     """The first name in an expression."""
     return next((node.value for node in walk(value) if isinstance(node, cst.Name)), "")
 
