@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
 
 import libcst as cst
@@ -125,18 +125,12 @@ def only_prints(definition: cst.FunctionDef, tree: Tree) -> bool:
     if not prints or not _runs_nothing(definition, tree, lambda full: full in _SHOWING):
         return False
     own = declared_elsewhere(definition)
-    return not any(
-        isinstance(node, cst.Name)
-        and node.value in own
-        and not isinstance(parent, cst.AssignTarget)
-        and isinstance(around := next(_functions_around(node, tree), None), cst.FunctionDef)
-        and around is not definition
+    read = (
+        node
         for node, parent in tree.parents.items()
+        if isinstance(node, cst.Name) and node.value in own and not isinstance(parent, (cst.AssignTarget, cst.Assign))
     )
-
-
-def _functions_around(node: cst.CSTNode, tree: Tree) -> Iterator[cst.FunctionDef]:
-    return (one for one in tree.ancestors(node) if isinstance(one, cst.FunctionDef))
+    return all(any(around is definition for around in tree.ancestors(node)) for node in read)
 
 
 def _runs_nothing(

@@ -80,9 +80,22 @@ for epoch in range(2):
 """
 
 
+BAR = """\
+shown = 0
+def bar(value):
+    global shown
+    shown += 1
+    print(shown, value)
+"""
+
+
 #: Scripts, with what their steps log.
 LOGGED = {
-    "a meter": (metered(end="print(f'{losses.avg:.4f}')"), {"losses": "loss"}),
+    "a bar of the script's own": (
+        script(f"{STEP}\ntotal += loss.item()\nbar('Loss %.3f' % (total / (i + 1)))", define=BAR, **SUMS),
+        {"loss": "loss"},
+    ),
+    "a meter": (metered(end="print(f'{losses.avg:.4f}')"), {"loss": "loss"}),
     "a meter, shown as it goes": (
         metered(TIMED, "data_time = AverageMeter()\nend = time.time()"),
         {"loss": "loss"},
@@ -193,6 +206,9 @@ KEPT = {
     ),
     "an object that also decides": metered(
         DISPLAYED, "progress = ProgressMeter([losses])", end="if progress.prefix:\n    break"
+    ),
+    "a bar that others ask": script(
+        f"{STEP}\ntotal += loss.item()\nbar('Loss %.3f' % (total / (i + 1)))", define=BAR, **SUMS, after="print(shown)"
     ),
     "only the sum is shown": script(ADD, **SUMS, end="print(total, seen)"),
 }
