@@ -16,10 +16,13 @@ from lightify.recognisers import kind_of_value
 from lightify.substitute import substitute
 
 
+def batch_parts(head: BatchHead, frame: Frame) -> list[Variable]:
+    """The names of a batch's parts, in order."""
+    return [frame.variable(name) for name in target_names(head.element)] if head.element is not None else []
+
+
 def batch_variables(draft: Draft, head: BatchHead, frame: Frame) -> set[Variable]:
-    if head.element is None:
-        return set()
-    return {frame.variable(name) for name in target_names(head.element) if name != "_"}
+    return {variable for variable in batch_parts(head, frame) if variable.name != "_"}
 
 
 def batch_source(draft: Draft, head: BatchHead) -> cst.BaseExpression | None:

@@ -114,7 +114,11 @@ _SHOWING = ("print", "sys.stdout.write", "sys.stdout.flush", "time.time", "time.
 @lru_cache(maxsize=512)
 def only_writes(definition: cst.FunctionDef, tree: Tree) -> bool:
     """True for a function that computes, prints and writes files: it runs no network, whatever it is given."""
-    return _runs_nothing(definition, tree, lambda full: full.partition(".")[0] in _APART or full == "torch.save")
+
+    def writes(full: str) -> bool:
+        return full.partition(".")[0] in _APART or full in ("torch.save", "open")
+
+    return _runs_nothing(definition, tree, writes)
 
 
 @lru_cache(maxsize=512)

@@ -14,7 +14,7 @@ from lightify.frames import Frame, Item, Step, Variable, constant
 from lightify.ledger import Fate
 from lightify.plan import acceleration
 from lightify.plan.averages import log_averages, replaced
-from lightify.plan.batches import batch_variables, in_host
+from lightify.plan.batches import batch_parts, batch_variables, in_host
 from lightify.plan.devices import host_moves, moved_parts, strip_moves
 from lightify.plan.draft import Draft
 from lightify.plan.effects import only_computes
@@ -93,7 +93,16 @@ def averaged(draft: Draft, head: BatchHead, batch: set[Variable]) -> Nest:
     index = nest.batch_frame.variable(head.index.value) if head.index is not None and head.start is None else None
     outside = draft.read_elsewhere()
     one = Pass(
-        nest.epoch_start, nest.body, nest.epoch_end, head.source, nest.batch_frame, batch, index, outside, training=True
+        nest.epoch_start,
+        nest.body,
+        nest.epoch_end,
+        head.source,
+        nest.batch_frame,
+        batch,
+        batch_parts(head, nest.batch_frame),
+        index,
+        outside,
+        training=True,
     )
     new = log_averages(draft, one)
     return replace(

@@ -80,7 +80,7 @@ def batch_size(draft: Draft, body: Sequence[Step], batch: set[Variable], frame: 
 def counts_whole_batch(
     draft: Draft,
     body: Sequence[Step],
-    batch: set[Variable],
+    batch: Sequence[Variable],
     source: cst.BaseExpression,
     place: Frame,
     node: cst.BaseExpression,
@@ -88,7 +88,8 @@ def counts_whole_batch(
 ) -> bool:
     """True for the number of samples in a batch, asked of any of its parts as the loader gave it.
 
-    A DataLoader stacks samples along the first dimension, unless the script tells it to do otherwise.
+    A DataLoader stacks samples along the first dimension, unless the script tells it to do otherwise. The Trainer asks
+    the first tensor in the batch: the part that the script names first has to be one.
     """
     if isinstance(node, cst.Name):
         meaning = frame.resolve(node.value)
@@ -96,8 +97,10 @@ def counts_whole_batch(
         known = len(values) == 1 and _size_of(values[0][0]) is not None
         return known and counts_whole_batch(draft, body, batch, source, place, *values[0])
     part = draft.kinds.variable(_size_of(node), frame)
-    moved = strip_moves([step for step in body if isinstance(step, Item)], batch, draft.kinds, Stripped())
+    moved = strip_moves([step for step in body if isinstance(step, Item)], set(batch), draft.kinds, Stripped())
     if part is None or part not in batch or part in usage(moved).writes:
+        return False
+    if not all(_is_tensor(draft, body, variable) for variable in (part, *batch[:1])):
         return False
     loader = in_host(draft, source, place)
     variable = draft.kinds.variable(loader, draft.nest.host) if loader is not None else None
@@ -106,6 +109,18 @@ def counts_whole_batch(
         return False
     given = arguments(found[1])
     return "collate_fn" not in draft.tree.text if given.starred else "collate_fn" not in given.keyword
+
+
+def _is_tensor(draft: Draft, body: Sequence[Step], variable: Variable) -> bool:
+    """True for what a network is given, and for what is asked what tensors are asked."""
+    for step in body:
+        for node in walk(step.node) if isinstance(step, Item) else ():
+            asked = isinstance(node, cst.Attribute) and node.attr.value in ("size", "shape", "to", "cuda", "view")
+            given = isinstance(node, cst.Call) and draft.kinds.kind(node.func, step.frame) is Kind.MODULE
+            parts = [node.value] if asked else [arg.value for arg in node.args] if given else []  # type: ignore[attr-defined]
+            if any(draft.kinds.variable(part, step.frame) is variable for part in parts):
+                return True
+    return False
 
 
 def is_number(draft: Draft, body: Sequence[Step], node: cst.CSTNode, frame: Frame, depth: int = 0) -> bool:

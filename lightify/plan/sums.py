@@ -20,7 +20,7 @@ class Pass:
     """One pass over data: what starts it, one batch, what ends it.
 
     Attributes:
-        index: the name that counts its batches.
+        parts: the parts of a batch, in order; index: the name that counts its batches.
         outside: variables that others read.
         training: the Trainer logs each batch of it, unless it is told otherwise.
     """
@@ -31,6 +31,7 @@ class Pass:
     source: cst.BaseExpression
     frame: Frame
     batch: set[Variable]
+    parts: Sequence[Variable]
     index: Variable | None
     outside: set[Variable]
     training: bool
@@ -181,7 +182,7 @@ def mean_with(draft: Draft, one: Pass, total: Sum, size: str, involved: set[Vari
     """The mean of a sum, with what one batch gives it."""
 
     def counts_all(node: cst.BaseExpression) -> bool:
-        return counts_whole_batch(draft, one.body, one.batch, one.source, one.frame, node, total.step.frame)
+        return counts_whole_batch(draft, one.body, one.parts, one.source, one.frame, node, total.step.frame)
 
     value = plain(total.value)
     whole = size != "1" and counts_all(cst.parse_expression(size))

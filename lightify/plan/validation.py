@@ -8,7 +8,7 @@ from lightify.flow import expression_usage, usage
 from lightify.frames import Field, Item, Variable
 from lightify.ledger import Fate
 from lightify.plan.averages import log_averages, replaced
-from lightify.plan.batches import batch_variables, in_host, is_loader
+from lightify.plan.batches import batch_parts, batch_variables, in_host, is_loader
 from lightify.plan.counters import batch_names
 from lightify.plan.devices import strip_moves
 from lightify.plan.draft import Draft
@@ -88,7 +88,18 @@ def averaged(draft: Draft, found: Evaluation, batch: set[Variable]) -> Evaluatio
     index = found.frame.variable(head.index.value) if head.index is not None and head.start is None else None
     outside = draft.read_elsewhere() | usage((*nest.epoch_start, *nest.body)).reads
     after = (*found.after, *found.rest)
-    one = Pass(found.before, found.body, after, head.source, found.frame, batch, index, outside, training=False)
+    one = Pass(
+        found.before,
+        found.body,
+        after,
+        head.source,
+        found.frame,
+        batch,
+        batch_parts(head, found.frame),
+        index,
+        outside,
+        training=False,
+    )
     new = log_averages(draft, one)
     later = (*after, *nest.epoch_start, *nest.body, *found.before, *found.body)
     return replace(

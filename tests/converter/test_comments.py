@@ -6,6 +6,7 @@ import pytest
 
 from tests.converter.scripts import SETUP, STEP, converted, script
 
+DEVICE = "device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')\n"
 STARTED = SETUP.replace("optimizer =", "# the optimizer\noptimizer =").replace("0.9)", "0.9)  # as in the paper")
 HEADING = "# -------\n# Train\n# -------\n\n"
 
@@ -61,3 +62,9 @@ def test_comments_move_along(text: str, expected: str) -> None:
 def test_a_comment_of_code_that_is_gone_goes() -> None:
     text = converted(script(STEP.replace("optimizer.zero_grad", "# clear\noptimizer.zero_grad"))).text
     assert text is not None and "# clear" not in text
+
+
+def test_a_comment_that_ended_what_is_gone_goes_with_it() -> None:
+    text = script(before=f"{DEVICE}# moves\nmodel.to(device)\n# moves\n\nprint(criterion)\n# ready\n")
+    done = converted(text)
+    assert "# moves" not in str(done.text) and "# ready" in str(done.text)

@@ -336,3 +336,63 @@ def test_definitions_that_only_code_which_is_gone_named_go() -> None:
     define = "class Unused:\n    pass\ndef shown(value):\n    return f'{value:.3f}'\n"
     done = converted(script(f"{STEP}\nprint(loss.item(), shown(loss.item()))", define=define), style="idiomatic")
     assert "shown" not in str(done.text) and "class Unused" in str(done.text)
+
+
+OPTIONS = """\
+import argparse
+parser = argparse.ArgumentParser()
+parser.add_argument('--rate', type=float, default=0.1)
+parser.add_argument('--print-freq', type=int, default=2)
+parser.add_argument('--unused')
+args = parser.parse_args([])
+"""
+
+
+def test_options_that_nothing_reads_any_more_go() -> None:
+    batch = f"{STEP}\nif epoch % args.print_freq == 0:\n    print(f'{{loss.item():.3f}}')"
+    text = script(batch, define=OPTIONS).replace("lr=0.1", "lr=args.rate")
+    done = converted(text, style="idiomatic")
+    assert "--print-freq" not in str(done.text) and "--rate" in str(done.text) and "--unused" in str(done.text)
+    assert "options that nothing reads any more are gone: --print-freq" in done.departures
+    for more in ("import yaml\nyaml.dump(args)\n", "print(vars(args))\n"):
+        assert "--print-freq" in str(converted(text + more, style="idiomatic").text)
+    assert "--print-freq" in str(converted(text).text)
+
+
+SIZES = {
+    "one of tensors": ("for x, y in train_loader:", STEP, "len(y)", False),
+    "one that begins with text": ("for name, x, y in train_loader:", STEP, "len(y)", True),
+    "one made otherwise": ("for x, y in train_loader:", f"x, y = x[:2], y[:2]\n{STEP}", "len(y)", True),
+    "one that the script collates": ("for x, y in collated:", STEP, "len(y)", True),
+}
+
+
+@pytest.mark.parametrize(("batches", "batch", "size", "said"), SIZES.values(), ids=SIZES)
+def test_a_batch_counts_for_its_samples(batches: str, batch: str, size: str, said: bool) -> None:
+    text = script(
+        f"{batch}\ntotal += loss.item() * {size}\nseen += {size}\nlabels = y.view(-1)",
+        define="collated = DataLoader(data, batch_size=8, collate_fn=list)\n",
+        batches=batches,
+        start="total, seen = 0, 0",
+        end="print(f'loss {total / seen:.3f}')",
+    )
+    assert ("batch_size=" in methods(converted(text, style="idiomatic").text)["training_step"]) is said
+
+
+WRITES = {
+    "print(value)": True,
+    "with open('log', 'a') as file:\n        file.write(str(value))": True,
+    "torch.save(model.state_dict(), 'x.pt')": True,
+    "model(data[0][0])": False,
+    "model.train()": False,
+    "unknown(value)": False,
+}
+
+
+@pytest.mark.parametrize("style", ["faithful", "idiomatic"])
+@pytest.mark.parametrize(("body", "validates"), WRITES.items(), ids=WRITES)
+def test_an_evaluation_may_come_before_what_runs_no_network(body: str, validates: bool, style: str) -> None:
+    loop = "    for a, b in val_loader:\n        hits += (model(a).argmax(1) == b).sum()"
+    end = f"model.eval()\nhits = 0\nwith torch.no_grad():\n{loop}\nnote(hits)"
+    text = script(start="model.train()", define=f"def note(value):\n    {body}\n", end=end)
+    assert ("validation_step" in methods(converted(text, style=style).text)) is validates
