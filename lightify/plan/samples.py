@@ -113,8 +113,8 @@ def counts_whole_batch(
 
 def _is_tensor(draft: Draft, body: Sequence[Step], variable: Variable) -> bool:
     """True for what a network is given, and for what is asked what tensors are asked."""
-    for step in body:
-        for node in walk(step.node) if isinstance(step, Item) else ():
+    for step in (one for one in body if isinstance(one, Item)):
+        for node in walk(step.node):
             asked = isinstance(node, cst.Attribute) and node.attr.value in ("size", "shape", "to", "cuda", "view")
             given = isinstance(node, cst.Call) and draft.kinds.kind(node.func, step.frame) is Kind.MODULE
             parts = [node.value] if asked else [arg.value for arg in node.args] if given else []  # type: ignore[attr-defined]
