@@ -28,7 +28,13 @@ STEMS = {RunningStage.VALIDATING: "validation", RunningStage.TESTING: "test", Ru
 
 
 class EvaluationRun:
-    """The bound parts of one evaluation; made once per trainer call, used for every pass."""
+    """The bound parts of one evaluation; made once per trainer call, used for every pass.
+
+    Attributes:
+        metrics: what each loader's pass came to.
+        seen: batches of each loader, over all passes.
+        iterator: of a step that fetches its batches itself.
+    """
 
     def __init__(self, trainer: Trainer, hooks: Hooks, stage: RunningStage, verbose: bool = True) -> None:
         self.trainer, self.hooks, self.stage, self.verbose = trainer, hooks, stage, verbose
@@ -37,8 +43,14 @@ class EvaluationRun:
         self.results = Results(trainer.run, training=False, device=trainer.strategy.root_device)
         self.loaders: Loaders | None = None
         self.last_reload = -(10**9)
+        self.metrics: list[dict[str, Any]] = []
         self.seen: dict[int, int] = {}
         self.iterator: BatchIterator | None = None
+
+    @property
+    def has_several_loaders(self) -> bool:
+        """Whether hooks get the index of a loader."""
+        return self.loaders is not None and self.loaders.is_sequential and len(self.loaders.given) > 1
 
     @property
     def num_batches(self) -> list[int | float]:
@@ -113,12 +125,13 @@ class EvaluationRun:
             return lambda batch, batch_idx, *index: step(batch, *index)
         return step
 
-    def check_dataloader_idx(self, several: bool) -> None:
+    def check_dataloader_idx(self) -> None:
         """Refuses hooks that do not fit the number of loaders.
 
         Raises:
             RuntimeError: `dataloader_idx` is missing where there are several loaders, or asked for where there is one.
         """
+        several = self.has_several_loaders
         names = [f"{self.stem}_step", f"on_{self.stem}_batch_start", f"on_{self.stem}_batch_end"]
         for name in names:
             if not is_overridden(name, self.module, LightningModule):
@@ -160,6 +173,48 @@ class EvaluationRun:
 
         return to_eval, restore
 
+    # ---------------------------------------------------------------- what is kept of a pass
+
+    def start_pass(self) -> None:
+        self.results.reset()
+        self.metrics = []
+
+    def start_batch(self, batch: Any, batch_idx: int, index: int) -> None:
+        self.results.start_batch(batch, index if self.has_several_loaders else None)
+
+    def end_batch(self, output: Any, index: int) -> None:
+        """Sends what was logged per step; each loader counts its own steps, over all passes."""
+        trainer, results = self.trainer, self.results
+        results.batch = None
+        if trainer.sanity_checking:
+            return
+        step = self.seen.get(index, 0)
+        self.seen[index] = step + 1
+        # Asked of the entries first: a pass that logs nothing per step reads no value.
+        if trainer.loggers and any(entry.on_step for entry in results.entries.values()):
+            write_metrics(trainer, results.read().log, step=step)
+
+    def end_loader(self, index: int) -> None:
+        trainer, results = self.trainer, self.results
+        if not trainer.sanity_checking:
+            trainer._board.fold(results)  # the last batch's values stay visible
+        results.in_batches = False
+        results.dataloader_idx = index if self.has_several_loaders else None
+        self.metrics.append({} if trainer.sanity_checking else trainer._board.fold(results).log)
+        results.dataloader_idx = None
+
+    def end_epoch(self) -> None:
+        """Sends the metrics of all loaders, once the hooks of the epoch's end have logged theirs."""
+        trainer, results = self.trainer, self.results
+        if trainer.sanity_checking:
+            return
+        last = trainer._board.fold(results).log
+        merged = {name: value for metrics in reversed(self.metrics) for name, value in metrics.items()} | last
+        for metrics in self.metrics:
+            metrics.update(last)
+        write_metrics(trainer, merged)
+        trainer.run.validated = trainer.state.fn is TrainerFn.FITTING  # a checkpoint of the next hook is after it
+
 
 def in_context(context: Callable[[], Any], step: Callable[..., Any]) -> Callable[..., Any]:
     """A step that runs within a fresh context each time."""
@@ -181,90 +236,66 @@ def evaluate(run: EvaluationRun) -> list[dict[str, Any]]:
     run.setup_data()
     if run.loaders is None or (run.trainer.sanity_checking and sum(run.num_batches) == 0):
         return []
-    with run.gradients():
-        return _evaluate(run)
+    run_pass(run)
+    if run.verbose and run.trainer.is_global_zero:
+        print_results(run.metrics, run.stage.value)
+    return run.metrics
 
 
-def _evaluate(run: EvaluationRun) -> list[dict[str, Any]]:
-    trainer, hooks, stem, state = run.trainer, run.hooks, run.stem, run.trainer.run
-    results, loaders = run.results, run.loaders
+def run_pass(run: EvaluationRun) -> None:
+    """One pass over the loaders of a stage; what is kept of it is the business of `run`."""
+    trainer, hooks, stem, state, loaders = run.trainer, run.hooks, run.stem, run.trainer.run, run.loaders
     assert loaders is not None
-    results.reset()
-    several = loaders.is_sequential and len(loaders.given) > 1
-    run.check_dataloader_idx(several)
+    several = run.has_several_loaders
+    run.check_dataloader_idx()
+    run.start_pass()
     if trainer.state.fn is TrainerFn.FITTING:
         for loader in loaders.given:
             set_epoch(loader, trainer.current_epoch)
     to_eval, to_train = run.mode_hooks()
-    state.hook = f"on_{stem}_model_eval"
-    to_eval()
-    state.hook = None
-    hooks.call(f"on_{stem}_start")
-    hooks.call(f"on_{stem}_epoch_start")
-    step, step_name = run.bind_step(), f"{stem}_step"
-    start_name, end_name = f"on_{stem}_batch_start", f"on_{stem}_batch_end"
-    start_hooks, end_hooks = hooks[start_name], hooks[end_name]
-    per_loader: list[dict[str, Any]] = []
-    for index, batches in run.passes():
-        to_device = device_mover(trainer, index)
-        for batch_idx, batch in run.batches(batches, index, to_device):
-            place = (run.dataloader_idx(index),) if several else ()
-            results.start_batch(batch, index if several else None)
-            if start_hooks:
-                state.hook = start_name
-                for hook in start_hooks:
-                    hook(batch, batch_idx, *place)
-            state.hook = step_name
-            if run.iterator is None:
-                output = step(batch, batch_idx, *place)
-            else:
-                try:
-                    output = step(run.iterator)
-                except StopIteration:
-                    break
-                batch_idx, batch = run.iterator.batch_idx, run.iterator.batch
-                place = (index,) if several else ()
-            if results.pending:
-                store_pending(run.module, results)
-            if end_hooks:
-                state.hook = end_name
-                for hook in end_hooks:
-                    hook(output, batch, batch_idx, *place)
-            state.hook = results.batch = None
-            _write_step_metrics(run, index)
-            if trainer._signals is not None:
-                trainer._signals.act()
-        if not trainer.sanity_checking:
-            trainer._board.fold(results)  # the last batch's values stay visible
-        results.in_batches = False
-        results.dataloader_idx = index if several else None
-        per_loader.append({} if trainer.sanity_checking else trainer._board.fold(results).log)
-    results.in_batches = False
-    results.dataloader_idx = None
-    hooks.call(f"on_{stem}_epoch_end")
-    last = {} if trainer.sanity_checking else trainer._board.fold(results).log
-    merged = {name: value for metrics in reversed(per_loader) for name, value in metrics.items()} | last
-    for metrics in per_loader:
-        metrics.update(last)
-    if not trainer.sanity_checking:
-        write_metrics(trainer, merged)
-        state.validated = trainer.state.fn is TrainerFn.FITTING  # a checkpoint saved in the next hook is after it
-    hooks.call(f"on_{stem}_end")
-    results.reset()
-    state.hook = f"on_{stem}_model_train"
-    to_train()
-    state.hook = None
-    if run.verbose and trainer.is_global_zero:
-        print_results(per_loader, run.stage.value)
-    return per_loader
-
-
-def _write_step_metrics(run: EvaluationRun, index: int) -> None:
-    trainer, results = run.trainer, run.results
-    if trainer.sanity_checking:
-        return
-    step = run.seen.get(index, 0)
-    run.seen[index] = step + 1
-    # Asked of the entries first: a pass that logs nothing per step reads no value.
-    if trainer.loggers and any(entry.on_step for entry in results.entries.values()):
-        write_metrics(trainer, results.read().log, step=step)
+    with run.gradients():
+        state.hook = f"on_{stem}_model_eval"
+        to_eval()
+        state.hook = None
+        hooks.call(f"on_{stem}_start")
+        hooks.call(f"on_{stem}_epoch_start")
+        step, step_name = run.bind_step(), f"{stem}_step"
+        start_name, end_name = f"on_{stem}_batch_start", f"on_{stem}_batch_end"
+        start_hooks, end_hooks = hooks[start_name], hooks[end_name]
+        for index, batches in run.passes():
+            to_device = device_mover(trainer, index)
+            for batch_idx, batch in run.batches(batches, index, to_device):
+                place = (run.dataloader_idx(index),) if several else ()
+                run.start_batch(batch, batch_idx, index)
+                if start_hooks:
+                    state.hook = start_name
+                    for hook in start_hooks:
+                        hook(batch, batch_idx, *place)
+                state.hook = step_name
+                if run.iterator is None:
+                    output = step(batch, batch_idx, *place)
+                else:
+                    try:
+                        output = step(run.iterator)
+                    except StopIteration:
+                        break
+                    batch_idx, batch = run.iterator.batch_idx, run.iterator.batch
+                    place = (index,) if several else ()
+                if run.results.pending:
+                    store_pending(run.module, run.results)
+                if end_hooks:
+                    state.hook = end_name
+                    for hook in end_hooks:
+                        hook(output, batch, batch_idx, *place)
+                state.hook = None
+                run.end_batch(output, index)
+                if trainer._signals is not None:
+                    trainer._signals.act()
+            run.end_loader(index)
+        hooks.call(f"on_{stem}_epoch_end")
+        run.end_epoch()
+        hooks.call(f"on_{stem}_end")
+        run.results.reset()
+        state.hook = f"on_{stem}_model_train"
+        to_train()
+        state.hook = None

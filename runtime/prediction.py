@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .data import device_mover
 from .errors import MisconfigurationException
-from .evaluation import EvaluationRun
+from .evaluation import EvaluationRun, run_pass
 from .hooks import Hooks
 from .state import RunningStage
 from .strategies.launch import SpawnLauncher
@@ -48,6 +47,25 @@ class PredictionRun(EvaluationRun):
         """The outputs; one list when there is one loader."""
         return self.outputs[0] if len(self.outputs) == 1 else self.outputs
 
+    def start_pass(self) -> None:
+        assert self.loaders is not None
+        self.outputs = [[] for _ in self.loaders.given] if self.loaders.is_sequential else [[]]
+        self.epoch_batch_indices = [[] for _ in self.outputs]
+
+    def start_batch(self, batch: Any, batch_idx: int, index: int) -> None:
+        self.current_batch_indices = self._seen_indices(index, batch_idx)
+        self.epoch_batch_indices[index].append(self.current_batch_indices)
+
+    def end_batch(self, output: Any, index: int) -> None:
+        if self.keeps_outputs:
+            self.outputs[index].append(move_data_to_device(output, torch.device("cpu")))
+
+    def end_loader(self, index: int) -> None:
+        """Nothing: a prediction logs no metrics."""
+
+    def end_epoch(self) -> None:
+        """Nothing, likewise."""
+
     def _seen_indices(self, index: int, batch_idx: int) -> list[int]:
         assert self.loaders is not None
         sampler = getattr(self.loaders.given[index], "batch_sampler", None)
@@ -60,49 +78,5 @@ def predict(run: PredictionRun) -> list[Any] | list[list[Any]] | None:
     run.setup_data()
     if sum(run.num_batches) == 0:
         return []
-    with run.gradients():
-        _predict(run)
+    run_pass(run)
     return run.predictions if run.return_predictions else None
-
-
-def _predict(run: PredictionRun) -> None:
-    trainer, hooks, loaders, state = run.trainer, run.hooks, run.loaders, run.trainer.run
-    assert loaders is not None
-    several = loaders.is_sequential and len(loaders.given) > 1
-    run.check_dataloader_idx(several)
-    modes = [(part, part.training) for part in (trainer.model or run.module).modules()]
-    state.hook = "on_predict_model_eval"
-    run.module.on_predict_model_eval()
-    state.hook = None
-    hooks.call("on_predict_start")
-    hooks.call("on_predict_epoch_start")
-    step = run.bind_step()
-    run.outputs = [[] for _ in loaders.given] if loaders.is_sequential else [[]]
-    run.epoch_batch_indices = [[] for _ in run.outputs]
-    for index, batches in run.passes():
-        to_device = device_mover(trainer, index)
-        for batch_idx, batch in run.batches(batches, index, to_device):
-            place = (run.dataloader_idx(index),) if several else ()
-            run.current_batch_indices = run._seen_indices(index, batch_idx)
-            hooks.call("on_predict_batch_start", batch, batch_idx, *place)
-            state.hook = "predict_step"
-            if run.iterator is None:
-                output = step(batch, batch_idx, *place)
-            else:
-                try:
-                    output = step(run.iterator)
-                except StopIteration:
-                    break
-                batch_idx, batch = run.iterator.batch_idx, run.iterator.batch
-                place = (index,) if several else ()
-            state.hook = None
-            run.epoch_batch_indices[index].append(run.current_batch_indices)
-            hooks.call("on_predict_batch_end", output, batch, batch_idx, *place)
-            if run.keeps_outputs:
-                run.outputs[index].append(move_data_to_device(output, torch.device("cpu")))
-            if trainer._signals is not None:
-                trainer._signals.act()
-    hooks.call("on_predict_epoch_end")
-    hooks.call("on_predict_end")
-    for part, training in modes:
-        part.training = training
