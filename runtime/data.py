@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .datahooks import DataHooks
-from .errors import rank_zero_warn
+from .errors import PossibleUserWarning, rank_zero_warn
 from .hooks import is_overridden, is_redefined
 from .loaders import (
     CombinedLoader,
@@ -142,7 +142,9 @@ def prepare_loaders(trainer: Trainer, stage: RunningStage, source: Any, limit: i
         if overfit:
             loader = without_shuffle(loader, prefix)
         if sampler_kwargs is not None:
-            loader = with_distributed_sampler(loader, sampler_kwargs, mode=stage)
+            whole, loader = loader, with_distributed_sampler(loader, sampler_kwargs, mode=stage)
+            if loader is not whole and trainer.state.fn in (TrainerFn.VALIDATING, TrainerFn.TESTING):
+                _warn_of_repeated_samples(trainer.state.fn)
         if together:
             loader = in_step(loader, strategy)
         loader = strategy.process_dataloader(loader)
@@ -158,6 +160,15 @@ def prepare_loaders(trainer: Trainer, stage: RunningStage, source: Any, limit: i
         counts = counts_of_all(counts, strategy)
     limits = [limited_count(count, limit, prefix) for count in counts]
     return Loaders(combined, limits)
+
+
+def _warn_of_repeated_samples(fn: TrainerFn) -> None:
+    rank_zero_warn(
+        f"Using `DistributedSampler` with the dataloaders. During `trainer.{fn.value}()`, it is"
+        " recommended to use `Trainer(devices=1, num_nodes=1)` to ensure each sample/batch gets evaluated"
+        " exactly once. Otherwise, some samples are repeated to give all processes as many batches.",
+        category=PossibleUserWarning,
+    )
 
 
 def has_len_all_ranks(

@@ -101,7 +101,7 @@ def make_callbacks(config: TrainerConfig) -> list[Callback]:
                 " Skipping setting a default `ModelSummary` callback."
             )
         else:
-            found.append(default_model_summary(found))
+            found.append(default_model_summary())
     return in_order(found)
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import shutil
 import sys
+from importlib.util import find_spec
 from typing import Any
 
 import torch
+
+from .randomness import isolate_rng
 
 
 def print_results(results: list[dict[str, Any]], stage: str) -> None:
@@ -23,7 +26,10 @@ def print_results(results: list[dict[str, Any]], stage: str) -> None:
         part = columns[start : start + per_table]
         title = [f"{stage} metric".capitalize(), *headers[start : start + per_table]]
         rows = [[name, *(_shown(column.get(name)) for column in part)] for name in names]
-        _print_table(title, rows, width, width_of_terminal)
+        if find_spec("rich") is not None:
+            _print_rich_table(title, rows, width)
+        else:
+            _print_table(title, rows, width, width_of_terminal)
 
 
 def _shown(value: Any) -> str:
@@ -32,6 +38,19 @@ def _shown(value: Any) -> str:
     if isinstance(value, torch.Tensor):
         return str(value.item() if value.numel() == 1 else value.tolist())
     return str(value)
+
+
+def _print_rich_table(title: list[str], rows: list[list[str]], width: int) -> None:
+    with isolate_rng(include_cuda=False):  # rich draws from Python's random stream when it is imported
+        from rich import get_console
+        from rich.table import Table
+
+    table = Table()
+    for number, cell in enumerate(title):
+        table.add_column(cell, justify="center", style="magenta" if number else "cyan", width=width)
+    for row in rows:
+        table.add_row(*row)
+    get_console().print(table)
 
 
 def _print_table(title: list[str], rows: list[list[str]], width: int, width_of_terminal: int) -> None:

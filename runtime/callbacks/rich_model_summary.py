@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from importlib.util import find_spec
 from typing import Any
 
 from ..randomness import isolate_rng
 from ..summary import summary_totals
-from .base import Callback
 from .model_summary import ModelSummary
-from .progress import RichProgressBar
 
 _RIGHT = {"Params", "Params per Device", "FLOPs", "In sizes", "Out sizes"}
 
@@ -62,7 +59,6 @@ class RichModelSummary(ModelSummary):
         console.print(grid)
 
 
-def default_model_summary(callbacks: Iterable[Callback]) -> ModelSummary:
-    """Returns the summary a Trainer has when none was given: rich's beside rich's progress bar."""
-    rich = any(isinstance(callback, RichProgressBar) for callback in callbacks)
-    return RichModelSummary() if rich else ModelSummary()
+def default_model_summary() -> ModelSummary:
+    """Returns the summary a Trainer has when none was given: rich's, else lines of text."""
+    return RichModelSummary() if find_spec("rich") is not None else ModelSummary()

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightify.runtime import result_table
 from lightify.runtime.callbacks import PlainProgressBar, RichProgressBar, RichProgressBarTheme, TQDMProgressBar
 from lightify.runtime.callbacks.progress import clock as clocks
 from lightify.runtime.callbacks.progress.clock import DrawClock
@@ -172,3 +173,28 @@ def test_bars_write_to_the_stdout_of_the_moment(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(sys, "stdout", stream)
     trainer(tmp_path, TQDMProgressBar(), enable_progress_bar=True, max_epochs=1).fit(Classifier())
     assert "Epoch 0: 100%" in stream.getvalue()
+
+
+def test_a_bar_that_was_drawn_once_tells_its_speed() -> None:
+    from lightify.runtime.callbacks.progress.rich_columns import ProcessingSpeedColumn
+    from rich.progress import Progress
+
+    now = [0.0]
+    progress = Progress(get_time=lambda: now[0], auto_refresh=False)
+    progress.add_task("Epoch 0", total=9)
+    (task,) = progress.tasks
+    now[0] = 4.0
+    progress.update(task.id, completed=8)
+    assert task.speed is None and ProcessingSpeedColumn("").render(task).plain == "2.00it/s"
+
+
+@pytest.mark.parametrize("has_rich", [True, False])
+def test_the_table_of_results(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], has_rich: bool
+) -> None:
+    monkeypatch.setattr(result_table, "find_spec", lambda name: name if has_rich else None)
+    result_table.print_results([{"acc/dataloader_idx_0": torch.tensor(0.5), "loss": 2.0}, {"loss": 3.0}], "test")
+    title, acc, loss = (line for line in capsys.readouterr().out.splitlines() if any(map(str.isalpha, line)))
+    parts = [line.replace("┃", "│").strip("│ ").replace("│", " ").split() for line in (title, acc, loss)]
+    assert parts == [["Test", "metric", "DataLoader", "0", "DataLoader", "1"], ["acc", "0.5"], ["loss", "2.0", "3.0"]]
+    assert ("┃" in title) is has_rich

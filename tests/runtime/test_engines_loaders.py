@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import random
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
-from lightify.runtime import loaders, randomness
+from lightify.runtime import Trainer, loaders, randomness
 from lightify.runtime.combined import CombinedLoader
-from lightify.runtime.data import Loaders
+from lightify.runtime.data import Loaders, prepare_loaders
 from lightify.runtime.errors import MisconfigurationException
 from lightify.runtime.loaders import (
     batch_count,
@@ -25,6 +26,7 @@ from lightify.runtime.loaders import (
     without_shuffle,
 )
 from lightify.runtime.order import advance, inexact_reason, load_loader_state, loader_state, pass_state, restore_pass
+from lightify.runtime.state import RunningStage, TrainerFn
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -451,3 +453,16 @@ def test_a_loader_that_is_its_own_iterator_is_begun_once() -> None:
     loader = Own()
     assert list(Loaders(CombinedLoader(loader, "max_size_cycle"), [3]).batches()) == [0, 1, 2]
     assert loader.begun == 1
+
+
+@pytest.mark.parametrize(
+    ("fn", "repeats"), [(TrainerFn.FITTING, False), (TrainerFn.VALIDATING, True), (TrainerFn.PREDICTING, False)]
+)
+def test_an_evaluation_that_repeats_samples_says_so(fn: TrainerFn, repeats: bool) -> None:
+    trainer = Trainer(accelerator="cpu", strategy="ddp", devices=2, logger=False)
+    trainer.state.fn = fn
+    stage = RunningStage.PREDICTING if fn is TrainerFn.PREDICTING else RunningStage.VALIDATING
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        prepare_loaders(trainer, stage, DataLoader(range(3)), 1.0, "sequential")  # type: ignore[arg-type]
+    assert any("exactly once" in str(one.message) for one in caught) is repeats

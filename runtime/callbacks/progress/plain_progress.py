@@ -6,31 +6,20 @@ import sys
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from .clock import DrawClock
-from .progress_bar import ProgressBar
+from .clocked_bar import ClockedBar
 
 if TYPE_CHECKING:
     from ...module import LightningModule
     from ...trainer import Trainer
 
 
-class PlainProgressBar(ProgressBar):
+class PlainProgressBar(ClockedBar):
     """Writes ``Epoch 3: 120/500, loss=0.123`` to stdout, ten times a second at most."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._clock = DrawClock()
         self._width = 0
         self._epoch = 0
-        self.is_enabled = True
-
-    def enable(self) -> None:
-        self.is_enabled = True
-        self._clock = DrawClock()
-
-    def disable(self) -> None:
-        self.is_enabled = False
-        self._clock = DrawClock(False)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._epoch = trainer.current_epoch

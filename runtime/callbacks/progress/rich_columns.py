@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -45,7 +46,8 @@ class ProcessingSpeedColumn(ProgressColumn):
         super().__init__()
 
     def render(self, task: Task) -> Text:
-        return Text(f"{task.speed or 0.0:>.2f}it/s", style=self.style)
+        speed = task.speed or task.completed / (task.elapsed or math.inf)  # drawn once, a bar knows no other speed
+        return Text(f"{speed:>.2f}it/s", style=self.style)
 
 
 class MetricsTextColumn(ProgressColumn):

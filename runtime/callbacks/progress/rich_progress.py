@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...randomness import isolate_rng
 from .clock import DrawClock
-from .progress_bar import ProgressBar
+from .clocked_bar import ClockedBar
 
 if TYPE_CHECKING:
     from rich.progress import Progress, Task, TaskID
@@ -50,10 +50,8 @@ class RichProgressBarTheme:
     metrics_format: str = ".3f"
 
 
-class RichProgressBar(ProgressBar):
+class RichProgressBar(ClockedBar):
     """Shows a bar for each of sanity check, training, validation, testing and prediction.
-
-    It is drawn by the run itself, by the clock, so that a step costs almost nothing and no thread gets in its way.
 
     Args:
         refresh_rate: Draws per second, at most; more than ten are never made. 0 draws nothing.
@@ -75,12 +73,10 @@ class RichProgressBar(ProgressBar):
         self._refresh_rate = refresh_rate
         self._leave = leave
         self._console_kwargs = console_kwargs or {}
-        self._enabled = True
         self.theme = theme or RichProgressBarTheme()
         self.progress: Progress | None = None
         self._progress_stopped = False
         self._metric_component: MetricsTextColumn | None = None
-        self._clock = DrawClock()
         self._epoch_end_is_shown = True
         self._reset_progress_bar_ids()
 
@@ -98,16 +94,6 @@ class RichProgressBar(ProgressBar):
     def refresh_rate(self) -> float:
         """Draws per second, at most."""
         return self._refresh_rate
-
-    @property
-    def is_enabled(self) -> bool:
-        """Whether anything is drawn."""
-        return self._enabled and self.refresh_rate > 0
-
-    @property
-    def is_disabled(self) -> bool:
-        """Whether nothing is drawn."""
-        return not self.is_enabled
 
     def _task(self, task_id: TaskID | None) -> Task:
         assert self.progress is not None and task_id is not None
@@ -132,14 +118,6 @@ class RichProgressBar(ProgressBar):
     def test_progress_bar(self) -> Task:
         """The bar of testing."""
         return self._task(self.test_progress_bar_id)
-
-    def enable(self) -> None:
-        self._enabled = True
-        self._clock = self._make_clock()
-
-    def disable(self) -> None:
-        self._enabled = False
-        self._clock = DrawClock(False)
 
     def _make_clock(self) -> DrawClock:
         return DrawClock(self.is_enabled, 1 / self.refresh_rate if self.is_enabled else 0.0)
@@ -222,13 +200,6 @@ class RichProgressBar(ProgressBar):
         """Draws, if it is time or ``hard`` says so."""
         if self.progress is not None and (hard or self._clock.is_due):
             self._draw(monotonic())
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        super().setup(trainer, pl_module, stage)
-        self._clock = self._make_clock()
-        own = ("on_train_batch_end", "on_validation_batch_end", "on_test_batch_end", "on_predict_batch_end")
-        idle = (hook for hook in own if getattr(type(self), hook) is getattr(RichProgressBar, hook))
-        self.idle_hooks = frozenset() if self.is_enabled else frozenset(idle)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._stop_progress()

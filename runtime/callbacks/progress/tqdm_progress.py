@@ -10,8 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from ...errors import rank_zero_debug
-from .clock import DrawClock
-from .progress_bar import ProgressBar
+from .clocked_bar import ClockedBar
 
 if TYPE_CHECKING:
     from ...module import LightningModule
@@ -43,7 +42,7 @@ class _Bar:
         callback._bars[self.name] = bar
 
 
-class TQDMProgressBar(ProgressBar):
+class TQDMProgressBar(ClockedBar):
     """Shows one bar for each of sanity check, training, validation, testing and prediction, on stdout.
 
     It is drawn by the clock, ten times a second at most, so that a step costs almost nothing. Override an
@@ -64,8 +63,6 @@ class TQDMProgressBar(ProgressBar):
         self._refresh_rate = self._resolve_refresh_rate(refresh_rate)
         self._process_position = process_position
         self._leave = leave
-        self._enabled = True
-        self._clock = DrawClock()
         self._bars: dict[str, Tqdm] = {}
         self._epoch_end_is_shown = True
 
@@ -86,24 +83,6 @@ class TQDMProgressBar(ProgressBar):
     def process_position(self) -> int:
         """Lines left free above."""
         return self._process_position
-
-    @property
-    def is_enabled(self) -> bool:
-        """Whether anything is drawn."""
-        return self._enabled and self.refresh_rate > 0
-
-    @property
-    def is_disabled(self) -> bool:
-        """Whether nothing is drawn."""
-        return not self.is_enabled
-
-    def enable(self) -> None:
-        self._enabled = True
-        self._clock = DrawClock(self.is_enabled)
-
-    def disable(self) -> None:
-        self._enabled = False
-        self._clock = DrawClock(False)
 
     # -- the bars -------------------------------------------------------------------------------------------------
 
@@ -142,13 +121,6 @@ class TQDMProgressBar(ProgressBar):
             bar_format=self.BAR_FORMAT,
             delay=1e-9,  # not drawn when it is made, but when the clock says so
         )
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        super().setup(trainer, pl_module, stage)
-        self._clock = DrawClock(self.is_enabled)
-        own = ("on_train_batch_end", "on_validation_batch_end", "on_test_batch_end", "on_predict_batch_end")
-        idle = (hook for hook in own if getattr(type(self), hook) is getattr(TQDMProgressBar, hook))
-        self.idle_hooks = frozenset() if self.is_enabled else frozenset(idle)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._close_all()
