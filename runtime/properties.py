@@ -62,6 +62,11 @@ class TrainerProperties:
         return module
 
     @property
+    def fit_loop(self) -> TrainerProperties:
+        """The trainer itself, so that `trainer.fit_loop.max_epochs = 20` sets a limit between two calls of `fit`."""
+        return self
+
+    @property
     def model(self) -> torch.nn.Module | None:
         """The module as it is run: wrapped, if the strategy wraps it."""
         return self.strategy.model

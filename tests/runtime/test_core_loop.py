@@ -192,6 +192,16 @@ def test_limits(arguments: dict[str, Any], expected: tuple[int, int]) -> None:
     assert (trainer.global_step, trainer.current_epoch) == expected
 
 
+def test_fit_goes_on_when_its_limit_is_raised() -> None:
+    trainer, module = L.Trainer(max_epochs=2, **QUIET), Module()
+    trainer.fit(module, Batches(2))
+    trainer.fit(module, Batches(2))
+    assert trainer.global_step == 4
+    trainer.fit_loop.max_epochs = 3  # Lightning's way to say it
+    trainer.fit(module, Batches(2))
+    assert (trainer.global_step, trainer.max_epochs) == (6, 3)
+
+
 def test_max_steps_counts_the_steps_of_all_optimizers() -> None:
     class TwoSteps(Module):
         def __init__(self) -> None:

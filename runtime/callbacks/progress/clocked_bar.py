@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ...module import LightningModule
     from ...trainer import Trainer
 
-_BATCH_HOOKS = ("on_train_batch_end", "on_validation_batch_end", "on_test_batch_end", "on_predict_batch_end")
+_BATCH_HOOKS = frozenset(f"on_{stage}_batch_end" for stage in ("train", "validation", "test", "predict"))
 
 
 class ClockedBar(ProgressBar):
@@ -51,6 +51,4 @@ class ClockedBar(ProgressBar):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
         self._clock = self._make_clock()
-        ours = next(kind for kind in type(self).__mro__ if kind.__module__.startswith(f"{__package__}."))
-        idle = (hook for hook in _BATCH_HOOKS if getattr(type(self), hook) is getattr(ours, hook))
-        self.idle_hooks = frozenset() if self.is_enabled else frozenset(idle)
+        self.idle_hooks = frozenset() if self.is_enabled else _BATCH_HOOKS
