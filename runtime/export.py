@@ -1,9 +1,9 @@
-"""A module as ONNX or TorchScript: the functions behind the module's methods of these names."""
+"""A module as ONNX, TorchScript or TensorRT: the functions behind the module's methods of these names."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .errors import rank_zero_deprecation
+from .errors import MisconfigurationException, rank_zero_deprecation
 from .filesystem import filesystem
 
 if TYPE_CHECKING:
@@ -47,15 +47,81 @@ def to_onnx(
         raise ModuleNotFoundError(
             f"`{name}(dynamo=True)` requires `onnxscript` and `torch>=2.5.0` to be installed. pip install onnxscript"
         )
-    if input_sample is None:
-        input_sample = module.example_input_array
-    if input_sample is None:
-        raise ValueError(
-            "Could not export to ONNX since neither `input_sample` nor `model.example_input_array` attribute is set."
-        )
+    sample: Any = on_device(module, _sample(module, input_sample, "ONNX"))
     path = str(file_path) if isinstance(file_path, Path) else file_path
     with _same_mode_after(module):
-        return torch.onnx.export(module, on_device(module, input_sample), path, **kwargs)  # type: ignore[arg-type]
+        return torch.onnx.export(module, sample, path, **kwargs)
+
+
+@torch.no_grad()
+def to_tensorrt(
+    module: LightningModule,
+    file_path: str | Path | BytesIO | None = None,
+    input_sample: Any = None,
+    ir: str = "default",
+    output_format: str = "exported_program",
+    retrace: bool = False,
+    default_device: str | torch.device = "cuda",
+    **compile_kwargs: Any,
+) -> Any:
+    """Compiles ``forward`` in eval mode by TensorRT and leaves the module in its mode and on its device.
+
+    Args:
+        module: The module.
+        file_path: Where to save it, if anywhere.
+        input_sample: An input of ``forward``; default: ``example_input_array``.
+        ir: "default", "dynamo" or "ts": what TensorRT reads.
+        output_format: "exported_program" or "torchscript": how it is saved; "ts" knows the latter alone.
+        retrace: Traces it anew to save it.
+        default_device: Where to compile a module that is on no GPU.
+        **compile_kwargs: For ``torch_tensorrt.compile``.
+
+    Raises:
+        MisconfigurationException: There is no GPU.
+        ModuleNotFoundError: torch_tensorrt is not installed.
+        ValueError: There is no input, or ``ir`` and ``output_format`` contradict one another.
+    """
+    name = f"{type(module).__name__}.to_tensorrt"
+    if find_spec("torch_tensorrt") is None:
+        raise ModuleNotFoundError(f"`{name}` requires `torch_tensorrt` to be installed. pip install torch-tensorrt")
+    home = module.device
+    device = home if home.type == "cuda" else torch.device(default_device)
+    if device.type != "cuda" or not torch.cuda.is_available():
+        raise MisconfigurationException(
+            f"TensorRT only supports CUDA devices. The current device is {home}."
+            " Please set the `default_device` argument to a CUDA device."
+        )
+    if ir == "ts" and file_path is not None and output_format != "torchscript":
+        raise ValueError(
+            "TensorRT with IR mode 'ts' only supports output format 'torchscript'."
+            f" The current output format is {output_format}."
+        )
+    sample = _sample(module, input_sample, "TensorRT")
+    import torch_tensorrt  # type: ignore[import-not-found]
+
+    path = str(file_path) if isinstance(file_path, Path) else file_path
+    with _same_mode_after(module), scripting(module) if ir == "ts" else nullcontext():
+        try:
+            module.to(device).eval()
+            inputs = on_device(module, (sample,) if isinstance(sample, torch.Tensor) else sample)
+            compiled = torch_tensorrt.compile(module=module, ir=ir, inputs=inputs, **compile_kwargs)
+        finally:
+            module.to(home)
+    if path is not None and ir == "ts":
+        torch.jit.save(compiled, path)
+    elif path is not None:
+        torch_tensorrt.save(compiled, path, inputs=inputs, output_format=output_format, retrace=retrace)
+    return compiled
+
+
+def _sample(module: LightningModule, given: Any, target: str) -> Any:
+    sample = module.example_input_array if given is None else given
+    if sample is None:
+        raise ValueError(
+            f"Could not export to {target} since neither `input_sample` nor `model.example_input_array` attribute is"
+            " set."
+        )
+    return sample
 
 
 @torch.no_grad()

@@ -377,3 +377,11 @@ class LightningModule(OptimizationHooks, ModelHooks, CheckpointHooks, DataHooks,
         from .export import to_onnx
 
         return to_onnx(self, file_path, input_sample, **kwargs)
+
+    def to_tensorrt(
+        self, file_path: str | Path | BytesIO | None = None, input_sample: Any | None = None, **kwargs: Any
+    ) -> Any:
+        """Compiles the module by TensorRT, and saves it when a path is given; see `export.to_tensorrt`."""
+        from .export import to_tensorrt
+
+        return to_tensorrt(self, file_path, input_sample, **kwargs)

@@ -140,15 +140,13 @@ class BatchSizeFinder(Callback):
                 return _fits_memory(run)
 
             search = power_search if self._mode == "power" else binary_search
-            size = search(fits_memory, lambda size: _fits_data(trainer, size), self._init_val, *self._limits)
+            size = search(
+                fits_memory, lambda size: _fits_data(trainer, size), self._init_val, self._max_trials, self._max_val
+            )
             if self._mode == "binsearch":
                 size = self._with_margin(size)
             lightning_setattr(module, self._batch_arg_name, size)
         return size
-
-    @property
-    def _limits(self) -> tuple[int, int]:
-        return self._max_trials, self._max_val
 
     def _with_margin(self, size: int) -> int:
         reduced = max(1, int(size * (1 - self._margin)))

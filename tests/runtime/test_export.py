@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightify.runtime as L
 import pytest
 import torch
+from lightify.runtime import export
 from lightify.runtime.callbacks import ModelSummary, RichModelSummary
+from lightify.runtime.errors import MisconfigurationException
 from lightify.runtime.summary import get_human_readable_count, summarize
 from torch import nn
 
@@ -57,11 +61,40 @@ def test_onnx_keeps_the_mode_and_needs_an_input(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("missing", ["onnx", "onnxscript"])
 def test_onnx_says_what_to_install(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
-    from lightify.runtime import export
-
     monkeypatch.setattr(export, "find_spec", lambda name: None if name == missing else True)
     with pytest.raises(ModuleNotFoundError, match=f"pip install {missing}"):
         WithDropout().to_onnx(dynamo=True)
+
+
+def test_tensorrt_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ModuleNotFoundError, match="to_tensorrt` requires `torch_tensorrt`"):
+        WithDropout().to_tensorrt()
+    monkeypatch.setattr(export, "find_spec", lambda name: name)
+    with pytest.raises(MisconfigurationException, match="only supports CUDA devices"):
+        WithDropout().to_tensorrt(default_device="cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(ValueError, match="only supports output format 'torchscript'"):
+        WithDropout().to_tensorrt("file", ir="ts")
+
+
+def test_tensorrt_compiles_in_eval_mode_and_leaves_the_module_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+    engine = SimpleNamespace(
+        compile=lambda module, ir, inputs, **options: (
+            calls.append((module.training, ir, len(inputs), options)) or "made"
+        ),
+        save=lambda made, path, inputs, **options: calls.append((made, path, options)),
+    )
+    monkeypatch.setitem(sys.modules, "torch_tensorrt", engine)  # type: ignore[arg-type]
+    monkeypatch.setattr(export, "find_spec", lambda name: name)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    moves: list[Any] = []
+    monkeypatch.setattr(WithDropout, "to", lambda self, device: moves.append(device) or self)
+    model = WithDropout().train()
+    assert model.to_tensorrt(Path("m.ep"), enabled_precisions="half") == "made"
+    options = {"output_format": "exported_program", "retrace": False}
+    assert calls == [(False, "default", 1, {"enabled_precisions": "half"}), ("made", "m.ep", options)]
+    assert model.training and moves == [torch.device("cuda"), torch.device("cpu")]
 
 
 @pytest.mark.filterwarnings("ignore:.*TorchScript:DeprecationWarning")
