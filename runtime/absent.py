@@ -11,13 +11,12 @@ from .checkpoint_io import TorchCheckpointIO
 from .errors import MisconfigurationException
 from .precision import Precision
 from .profilers import PassThroughProfiler
-from .strategies.absent import DeepSpeedStrategy, SingleDeviceXLAStrategy, XLAStrategy
+from .strategies.absent import NO_TPU, SHARDING, DeepSpeedStrategy, SingleDeviceXLAStrategy, XLAStrategy
 from .strategies.environment import LightningEnvironment
 from .summary import ModelSummary
 
 __all__ = [
     "BitsandbytesPrecision",
-    "DeepSpeedPrecision",
     "DeepSpeedStrategy",
     "DeepSpeedSummary",
     "SingleDeviceXLAStrategy",
@@ -30,8 +29,6 @@ __all__ = [
     "convert_zero_checkpoint_to_fp32_state_dict",
 ]
 
-SHARDING = "Use `strategy='fsdp'`, which shards parameters, gradients and optimizer states with torch alone."
-NO_TPU = "There is no TPU engine. Use `accelerator='auto'`, or Lightning itself."
 PLAIN_TYPES = "Use `precision='bf16-mixed'` or `precision='bf16-true'`."
 
 
@@ -48,10 +45,6 @@ class BitsandbytesPrecision(_Absent, Precision):
 
 class TransformerEnginePrecision(_Absent, Precision):
     instead = PLAIN_TYPES
-
-
-class DeepSpeedPrecision(_Absent, Precision):
-    instead = SHARDING
 
 
 class XLAPrecision(_Absent, Precision):

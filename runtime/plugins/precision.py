@@ -1,7 +1,14 @@
 """The types that a run computes in."""
 
-from ..absent import BitsandbytesPrecision, DeepSpeedPrecision, TransformerEnginePrecision, XLAPrecision
-from ..precision import DoublePrecision, FSDPPrecision, HalfPrecision, MixedPrecision, Precision
+from ..absent import BitsandbytesPrecision, TransformerEnginePrecision, XLAPrecision
+from ..precision import (
+    DeepSpeedPrecision,
+    DoublePrecision,
+    FSDPPrecision,
+    HalfPrecision,
+    MixedPrecision,
+    Precision,
+)
 
 __all__ = [
     "BitsandbytesPrecision",

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from ..errors import MisconfigurationException, rank_zero_info, rank_zero_warn
 from .base import Precision
+from .deepspeed import DeepSpeedPrecision
 from .mixed import MixedPrecision
 from .sharded import FSDPPrecision
 from .true import DoublePrecision, HalfPrecision
 
-__all__ = ["DoublePrecision", "FSDPPrecision", "HalfPrecision", "MixedPrecision", "Precision", "resolve_precision"]
+__all__ = [
+    "DeepSpeedPrecision",
+    "DoublePrecision",
+    "FSDPPrecision",
+    "HalfPrecision",
+    "MixedPrecision",
+    "Precision",
+    "resolve_precision",
+]
 
 SPELLINGS: dict[str, str] = {
     "64": "64-true",

@@ -7,6 +7,9 @@ from typing import Any
 from ..errors import MisconfigurationException
 from .single_device import SingleDeviceStrategy
 
+SHARDING = "Use `strategy='fsdp'`, which shards parameters, gradients and optimizer states with torch alone."
+NO_TPU = "There is no TPU engine. Use `accelerator='auto'`, or Lightning itself."
+
 
 class _Absent(SingleDeviceStrategy):
     instead = ""
@@ -16,11 +19,11 @@ class _Absent(SingleDeviceStrategy):
 
 
 class DeepSpeedStrategy(_Absent):
-    instead = "Use `strategy='fsdp'`, which shards parameters, gradients and optimizer states with torch alone."
+    instead = SHARDING
 
 
 class XLAStrategy(_Absent):
-    instead = "There is no TPU engine. Use `accelerator='auto'`, or Lightning itself."
+    instead = NO_TPU
 
 
 class SingleDeviceXLAStrategy(XLAStrategy):

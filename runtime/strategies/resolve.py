@@ -11,8 +11,9 @@ import torch
 from ..accelerators import Accelerator, CPUAccelerator, MPSAccelerator, resolve_accelerator
 from ..checkpoint_io import CheckpointIO
 from ..errors import MisconfigurationException
-from ..precision import Precision, resolve_precision
+from ..precision import DeepSpeedPrecision, Precision, resolve_precision
 from . import environment
+from .absent import SHARDING
 from .base import Strategy
 from .clusters import LSFEnvironment, MPIEnvironment, TorchElasticEnvironment
 from .environment import ClusterEnvironment, LightningEnvironment
@@ -196,6 +197,8 @@ def _refuse_mps_in_parallel(accelerator: Accelerator, name: str | None, strategy
 
 def _check_precision(strategy: Strategy) -> None:
     supported = ("32-true", "bf16-mixed", "bf16-true", "16-true")
+    if isinstance(strategy.precision_plugin, DeepSpeedPrecision):
+        raise MisconfigurationException(f"`DeepSpeedPrecision` needs DeepSpeed's engine. {SHARDING}")
     precision = strategy.precision_plugin.precision
     if type(strategy) is ModelParallelStrategy and precision not in supported:
         raise ValueError(

@@ -9,6 +9,7 @@ import pytest
 import torch
 from lightify.runtime.errors import MisconfigurationException
 from lightify.runtime.precision import (
+    DeepSpeedPrecision,
     DoublePrecision,
     FSDPPrecision,
     HalfPrecision,
@@ -64,6 +65,7 @@ def test_mps_has_no_64_bits() -> None:
         (HalfPrecision("bf16-true"), torch.bfloat16, torch.bfloat16),
         (HalfPrecision("16-true"), torch.float16, torch.float16),
         (DoublePrecision(), torch.float64, torch.float64),
+        (DeepSpeedPrecision("bf16-true"), torch.bfloat16, torch.bfloat16),
     ],
     ids=lambda value: value.precision if isinstance(value, Precision) else str(value),
 )
@@ -175,6 +177,12 @@ def test_an_optimizer_without_gradients_is_not_stepped_by_the_scaler() -> None:
     [
         (lambda: MixedPrecision("16", "cpu"), ValueError, "Precision must be '16-mixed' or 'bf16-mixed'"),
         (lambda: HalfPrecision("16"), ValueError, "'16-true' or 'bf16-true'"),
+        (lambda: DeepSpeedPrecision("64-true"), ValueError, "is not supported. `precision` must be one of"),
+        (
+            lambda: L.Trainer(plugins=DeepSpeedPrecision("16-mixed"), logger=False),
+            MisconfigurationException,
+            "needs DeepSpeed's engine. Use `strategy='fsdp'`",
+        ),
         (lambda: FSDPPrecision("64-true"), ValueError, "not supported in FSDP"),
         (
             lambda: MixedPrecision("bf16-mixed", "cpu", torch.amp.GradScaler("cpu")),

@@ -17,7 +17,16 @@ import pytest
 import torch
 from lightify.runtime import absent, plain_types
 from lightify.runtime.callbacks.spike import SpikeDetection, TrainingSpikeException
-from lightify.runtime.demos import BoringDataModule, BoringModel, DemoModel, LightningTransformer, WikiText2
+from lightify.runtime.demos import (
+    BoringDataModule,
+    BoringModel,
+    DemoModel,
+    LightningLSTM,
+    LightningTransformer,
+    SequenceSampler,
+    SimpleLSTM,
+    WikiText2,
+)
 from lightify.runtime.demos.boring_classes import ManualOptimBoringModel
 from lightify.runtime.loggers import LitLogger, NeptuneLogger, merge_dicts
 from lightify.runtime.optim import LightningOptimizer
@@ -90,6 +99,11 @@ class Offline(LightningTransformer):
         """Downloads nothing."""
 
 
+class Recurrent(LightningLSTM):
+    def prepare_data(self) -> None:
+        """Downloads nothing."""
+
+
 def test_demos_train(tmp_path: Path) -> None:
     quick(max_epochs=1, limit_train_batches=2, limit_val_batches=1).fit(BoringModel(), datamodule=BoringDataModule())
     quick(max_steps=2).fit(DemoModel(), torch.utils.data.DataLoader(torch.ones(4, 32)))
@@ -97,6 +111,11 @@ def test_demos_train(tmp_path: Path) -> None:
     words = WikiText2(tmp_path, block_size=5, download=False)
     assert words.vocab_size == 5 and torch.equal(words[1][0][1:], words[1][1][:-1])
     quick(max_steps=2).fit(Offline(words.vocab_size), torch.utils.data.DataLoader(words, batch_size=2))
+    sampler = SequenceSampler(words, batch_size=2)
+    assert list(sampler) == [[0, 3], [1, 4], [2, 5]][: len(sampler)] and len(sampler) == len(words) // 2
+    lstm = Recurrent(words.vocab_size)
+    lstm.model = SimpleLSTM(words.vocab_size, ninp=4, nhid=4, nlayers=1)
+    quick(max_steps=2).fit(lstm, torch.utils.data.DataLoader(words, batch_sampler=sampler))
 
 
 class Losses(DemoModel):
