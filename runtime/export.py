@@ -48,7 +48,7 @@ def to_onnx(
             f"`{name}(dynamo=True)` requires `onnxscript` and `torch>=2.5.0` to be installed. pip install onnxscript"
         )
     sample: Any = on_device(module, _sample(module, input_sample, "ONNX"))
-    path = str(file_path) if isinstance(file_path, Path) else file_path
+    path: Any = str(file_path) if isinstance(file_path, Path) else file_path
     with _same_mode_after(module):
         return torch.onnx.export(module, sample, path, **kwargs)
 
