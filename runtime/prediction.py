@@ -22,7 +22,8 @@ class PredictionRun(EvaluationRun):
 
     Attributes:
         outputs: what the step returned, for each loader.
-        epoch_batch_indices: indices of the samples of each batch of each loader, where they are known.
+        is_written_at_end: whether a writer needs outputs and indices when all batches are done.
+        epoch_batch_indices: for it: indices of the samples of each batch of each loader, where they are known.
         current_batch_indices: those of the current batch.
     """
 
@@ -35,9 +36,8 @@ class PredictionRun(EvaluationRun):
                 f" {type(trainer.strategy).__name__}. Use a `BasePredictionWriter` callback to keep predictions."
             )
         self.return_predictions = not spawns if return_predictions is None else return_predictions
-        # A writer that writes at the end needs them, too.
         intervals = [getattr(callback, "interval", None) for callback in trainer.callbacks]
-        self.keeps_outputs = self.return_predictions or any(getattr(i, "on_epoch", False) for i in intervals)
+        self.is_written_at_end = any(getattr(interval, "on_epoch", False) for interval in intervals)
         self.outputs: list[list[Any]] = []
         self.epoch_batch_indices: list[list[Any]] = []
         self.current_batch_indices: list[int] = []
@@ -54,10 +54,11 @@ class PredictionRun(EvaluationRun):
 
     def start_batch(self, batch: Any, batch_idx: int, index: int) -> None:
         self.current_batch_indices = self._seen_indices(index, batch_idx)
-        self.epoch_batch_indices[index].append(self.current_batch_indices)
+        if self.is_written_at_end:
+            self.epoch_batch_indices[index].append(self.current_batch_indices)
 
     def end_batch(self, output: Any, index: int) -> None:
-        if self.keeps_outputs:
+        if self.return_predictions or self.is_written_at_end:
             self.outputs[index].append(move_data_to_device(output, torch.device("cpu")))
 
     def end_loader(self, index: int) -> None:
