@@ -23,6 +23,7 @@ from ..hparams import given_hyperparameters
 from ..instantiation import INSTANTIATOR
 from ..module import LightningModule
 from ..randomness import seed_everything
+from ..snapshot import LIGHTNING_VERSION
 from ..trainer import Trainer
 from .parser import AUTOMATIC, ArgsType, Classes, LightningArgumentParser, ReduceLROnPlateau
 from .save_config import SaveConfigCallback
@@ -100,7 +101,9 @@ class LightningCLI:
     # -- the parser -----------------------------------------------------------------------------------------------
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
-        """Makes a parser, with ``--config``."""
+        """Makes a parser, with ``--config``; a configuration that is written says whose names it holds."""
+        runtime = __name__.rpartition(".cli.")[0]
+        kwargs.setdefault("dump_header", [f"{runtime}, with the arguments of lightning.pytorch=={LIGHTNING_VERSION}"])
         parser = self.parser_class(**kwargs)
         parser.add_argument(
             "-c", "--config", action=ActionConfigFile, help="Path to a configuration file in json or yaml format."

@@ -84,6 +84,7 @@ def test_the_saved_configuration_repeats_the_run(tmp_path: Path) -> None:
     )
     saved = Path(first.trainer.log_dir) / "config.yaml"
     config = yaml.safe_load(saved.read_text())
+    assert saved.read_text().startswith("# lightify.runtime, with the arguments of lightning.pytorch==2.")
     assert isinstance(config["seed_everything"], int) and not isinstance(config["seed_everything"], bool)
     again = cli.LightningCLI(Classifier, Data, args=["fit", f"--config={saved}"])
     assert torch.equal(weights(first.model), weights(again.model))
