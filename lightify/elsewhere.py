@@ -58,7 +58,9 @@ def _names_read(plans: Plans) -> set[str]:
             if node is not None:
                 names |= read_names(node)
         for option in plan.options:
-            if option.frame is not None and not isinstance(option.value, str):
+            if isinstance(option.value, str):
+                names |= read_names(cst.parse_expression(option.value))
+            elif option.frame is not None:
                 names |= {v.name for v in expression_usage(option.value, option.frame).reads}
     for definition in plans.adopted:
         names |= read_names(definition)

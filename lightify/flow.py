@@ -55,18 +55,36 @@ def _name_write(total: Usage, name: str, frame: Frame) -> None:
 
 
 def _read(total: Usage, node: cst.CSTNode, frame: Frame) -> None:
-    names, walrus = _expression_names(node)
+    names, walrus, sometimes = _expression_names(node)
     for name in names:
         _name_read(total, name, frame)
     for name in walrus:
         _name_write(total, name, frame)
+    total.writes.update(frame.variable(name) for name in sometimes)
 
 
 @lru_cache(maxsize=16384)
-def _expression_names(node: cst.CSTNode) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names that an expression reads, and those that its `:=` bind."""
-    bound = (target_names(part.target) for part in same_scope([node]) if isinstance(part, cst.NamedExpr))
-    return tuple(sorted(read_names(node) - {"None", "True", "False"})), tuple(name for names in bound for name in names)
+def _expression_names(node: cst.CSTNode) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Names that an expression reads, those that its `:=` bind, and those that they bind on some ways through it."""
+    bound: list[str] = []
+    sometimes: list[str] = []
+    for part in same_scope([node]):
+        if isinstance(part, cst.NamedExpr):
+            bound += target_names(part.target)
+        for inner in _optional(part):
+            found = (target_names(part.target) for part in same_scope([inner]) if isinstance(part, cst.NamedExpr))
+            sometimes += [name for names in found for name in names]
+    names = sorted(read_names(node) - {"None", "True", "False"})
+    return tuple(names), tuple(name for name in bound if name not in sometimes), tuple(sometimes)
+
+
+def _optional(node: cst.CSTNode) -> tuple[cst.CSTNode, ...]:
+    """The parts of an expression that are not always evaluated."""
+    if isinstance(node, cst.BooleanOperation):
+        return (node.right,)
+    if isinstance(node, cst.IfExp):
+        return (node.body, node.orelse)
+    return (node,) if isinstance(node, (cst.CompFor, cst.BaseComp)) else ()
 
 
 def _write_target(total: Usage, target: cst.CSTNode, frame: Frame) -> None:
@@ -193,7 +211,13 @@ def _loop(total: Usage, node: cst.For | cst.While, frame: Frame) -> None:
     endless = isinstance(node, cst.While) and isinstance(node.test, cst.Name) and node.test.value == "True"
     _branches(total, [body])
     total.must = before if not endless or _has_break(node) else None
-    if node.orelse is not None:
+    if node.orelse is not None and _has_break(node):
+        left = Usage()  # what is done when `break` leaves the loop, as far as it is sure
+        if isinstance(node, cst.For) and isinstance(next(walk(block(node.body)[0])), cst.SimpleStatementLine):
+            if any(isinstance(part, cst.Break) for part in children(block(node.body)[0])):
+                _write_target(left, node.target, frame)
+        _branches(total, [left, _block(block(node.orelse.body), frame)])
+    elif node.orelse is not None:
         total += _block(block(node.orelse.body), frame)
 
 
@@ -240,4 +264,7 @@ def _try(total: Usage, node: cst.Try | cst.TryStar, frame: Frame) -> None:
         handlers.append(inner)
     _branches(total, [body, *handlers])
     if node.finalbody is not None:
-        total += _block(block(node.finalbody.body), frame)
+        final = _block(block(node.finalbody.body), frame)
+        if total.must is None:  # it runs on the way out, too
+            total.exposed |= final.exposed
+        total += final

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import libcst as cst
 
-from lightify.comments import own, paragraph, section, texts, without_ends
+from lightify.comments import above, own, paragraph, section, texts, without_ends
 from lightify.elsewhere import with_code_from_elsewhere
 from lightify.imports import drop_unused_imports
 from lightify.ledger import Fate
 from lightify.parse import Tree
 from lightify.plan.runs import Loop
 from lightify.plan.types import Plans
-from lightify.query import block, code, is_docstring, joined, map_children, negated, small
+from lightify.query import block, code, is_docstring, joined, map_children, negated, small, walk
 from lightify.settings import Settings
 from lightify.substitute import substitute
 from lightify.unread import drop_unread_options, drop_unused_definitions
@@ -67,6 +67,7 @@ def script_around(
                     about = paragraph(statement, following[0]) if shared else []
                     heading = about or heading
                     lost |= texts(own(statement)) if not about else set()
+                    body.extend(_freed(statement, change, loops))
                     continue
                 start = len(body)
                 body.extend(cst.parse_statement(f"{name} = None") for name in unset.get(statement, ()))
@@ -112,6 +113,16 @@ def script_around(
         unused = unread | unnamed
     text, gone = drop_unused_imports(script, lines, tree, adopted, brought, settled=settled)
     return text, gone | unused
+
+
+def _freed(
+    statement: cst.CSTNode, change: Callable[[cst.CSTNode], cst.CSTNode], loops: Collection[cst.CSTNode]
+) -> Sequence[cst.BaseStatement]:
+    """What stays of a statement that is gone: the body of a `with` around a run's loop."""
+    if not isinstance(statement, cst.With) or not any(node in loops for node in walk(statement)):
+        return ()
+    first, *rest = change(statement.body).body  # type: ignore[attr-defined]
+    return [above(first, [*statement.leading_lines]), *rest]
 
 
 def _apart(definition: cst.BaseStatement, following: Sequence[cst.BaseStatement]) -> cst.BaseStatement:

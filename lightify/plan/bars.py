@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import libcst as cst
 
-from lightify.flow import usage
+from lightify.flow import expression_usage, usage
 from lightify.frames import Frame, Item, Step, Variable
 from lightify.ledger import Fate
 from lightify.parse import Tree
@@ -92,6 +92,11 @@ def bare_loop(draft: Draft, loop: Loop, frame: Frame) -> Loop:
     return loop.with_changes(iter=substitute(unnamed(loop.iter), put))
 
 
+def goes_over_bar(draft: Draft, loop: Loop | None, frame: Frame) -> bool:
+    """True when a loop's head names a bar that is gone."""
+    return isinstance(loop, cst.For) and not draft.bars.keys().isdisjoint(expression_usage(loop.iter, frame).reads)
+
+
 def _bars(nest: Nest, draft: Draft) -> Iterator[tuple[Variable, Bar]]:
     """Names that hold a bar, made before the epochs, before the batches, or in a loop's head."""
     for step in (*draft.around.before, *nest.epoch_start):
@@ -101,6 +106,8 @@ def _bars(nest: Nest, draft: Draft) -> Iterator[tuple[Variable, Bar]]:
             target = inner.targets[0].target
             if isinstance(target, cst.Name) and _is_bar(call, draft.tree):
                 yield step.frame.variable(target.value), Bar(_iterable(call), step)
+    for variable, outer in _bars_around(nest, draft.tree):
+        yield variable, Bar(_iterable(outer.items[0].item), Item(outer, nest.host))
     for loop, frame in ((nest.epoch_loop, nest.host), (nest.batch_loop, nest.batch_frame)):
         for node in walk(loop.iter) if isinstance(loop, cst.For) else ():
             if (
@@ -109,6 +116,17 @@ def _bars(nest: Nest, draft: Draft) -> Iterator[tuple[Variable, Bar]]:
                 and _is_bar(node.value, draft.tree)
             ):
                 yield frame.variable(node.target.value), Bar(_iterable(node.value), None)
+
+
+def _bars_around(nest: Nest, tree: Tree) -> Iterator[tuple[Variable, cst.With]]:
+    """`with tqdm(...) as bar:` around the host's loop."""
+    for outer in tree.ancestors(nest.host_loop):
+        if isinstance(outer, cst.FunctionDef):
+            return
+        if isinstance(outer, cst.With) and len(outer.items) == 1 and _is_bar(outer.items[0].item, tree):
+            named = outer.items[0].asname
+            if named is not None and isinstance(named.name, cst.Name):
+                yield nest.host.variable(named.name.value), outer
 
 
 def _entered(value: cst.BaseExpression) -> cst.BaseExpression | None:
@@ -148,7 +166,8 @@ def _only_shows(variable: Variable, nest: Nest, draft: Draft) -> bool:
     made = [step for step in (*draft.around.before, *steps) if variable in usage([step]).writes]
     heads = [loop for loop in (nest.epoch_loop, nest.batch_loop) if isinstance(loop, cst.For)]
     named = any(isinstance(node, cst.NamedExpr) for loop in heads for node in walk(loop.iter))
-    if len(made) + named != 1:
+    around = [outer for bar, outer in _bars_around(nest, draft.tree) if bar is variable]
+    if len(made) + named + len(around) != 1:
         return False
     others = [item for item in draft.around.before if item not in made]
     if any(variable in usage([item]).reads for item in others):

@@ -15,7 +15,7 @@ from lightify.frames import Usage
 from lightify.parse import Tree
 from lightify.plan.acceleration import OWNS_STEPS, backwards_of_others
 from lightify.plan.adoption import adopted, unreached
-from lightify.plan.bars import bare_loop, without_bars
+from lightify.plan.bars import bare_loop, goes_over_bar, without_bars
 from lightify.plan.batches import batch_source, in_host, interruptible
 from lightify.plan.closures import read_by_closures
 from lightify.plan.condition import laid_open
@@ -179,7 +179,8 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
     if nest.uncounted:
         epochs = EpochHead(ENDLESS)
     if isinstance(epochs, str):
-        return Flatten(epochs, uncounted=isinstance(outer, cst.For) and not outer.orelse and not draft.bars)
+        by_one = isinstance(outer, cst.For) and not outer.orelse and not goes_over_bar(draft, nest.epoch_loop, nest.host)
+        return Flatten(epochs, uncounted=by_one)
     if epochs is not None and changes(draft, epochs):
         return Flatten("the loops change what the epochs count with")
     problem = unsupported(draft) or asks_for_names(draft) or gradients_off(draft)

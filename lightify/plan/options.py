@@ -163,6 +163,7 @@ def device_variable(draft: Draft) -> Variable | None:
     candidates = [variable for item in draft.around.before for variable in sorted(usage([item]).writes, key=repr)]
     if not draft.nest.host.is_module:
         names = [fact.name for fact in draft.analysis.named if fact.kind is Kind.DEVICE and fact.scope is None]
+        names.sort(key=lambda name: name in draft.tree.links.imports)  # the script's own before other files'
         candidates += [draft.nest.module.variable(name) for name in names if "." not in name]
     for variable in candidates:
         of_host = variable.frame is draft.nest.host or variable.frame.is_module
