@@ -9,7 +9,7 @@ import libcst as cst
 
 from lightify.frames import Binding, Expression, Frame, Step, Usage, Variable, constant
 from lightify.names import bound_names, collect_target_reads, read_names, same_scope
-from lightify.query import block, children, target_names, walk
+from lightify.query import block, children, small, target_names, walk
 
 
 def usage(steps: Sequence[Step]) -> Usage:
@@ -213,9 +213,8 @@ def _loop(total: Usage, node: cst.For | cst.While, frame: Frame) -> None:
     total.must = before if not endless or _has_break(node) else None
     if node.orelse is not None and _has_break(node):
         left = Usage()  # what is done when `break` leaves the loop, as far as it is sure
-        if isinstance(node, cst.For) and isinstance(next(walk(block(node.body)[0])), cst.SimpleStatementLine):
-            if any(isinstance(part, cst.Break) for part in children(block(node.body)[0])):
-                _write_target(left, node.target, frame)
+        if isinstance(node, cst.For) and isinstance(small(block(node.body)[0]), cst.Break):
+            _write_target(left, node.target, frame)
         _branches(total, [left, _block(block(node.orelse.body), frame)])
     elif node.orelse is not None:
         total += _block(block(node.orelse.body), frame)

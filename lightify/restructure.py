@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import libcst as cst
 
 from lightify.frames import Frame, Variable, constant
+from lightify.names import local_names
 from lightify.parse import Tree
-from lightify.plan.types import Global, Hook, Local, Plan
+from lightify.plan.types import Attribute, Computed, Home, Hook, Plan
 from lightify.query import (
     MODULE_SELF,
     FieldName,
@@ -53,7 +54,8 @@ class Restructure:
             line = cst.SimpleStatementLine([cst.Assign([kept], value)])
             return _with_comments(node, [line, *(_own_statement(text) for text in self.hook.on_return)])
         if isinstance(inner, (cst.Global, cst.Nonlocal)):
-            return self._declared(node, inner)
+            # the hook declares its own; what a function in it declares is read once its names have their homes
+            return [node] if any(isinstance(ancestor, cst.FunctionDef) for ancestor in self._around(node)) else []
         if isinstance(node, (cst.For, cst.While)):
             body = self._suite(node.body, False)
             orelse = node.orelse
@@ -83,27 +85,12 @@ class Restructure:
             return [map_children(node, lambda child: self._part(child, own))]
         return [self._calls(node)]
 
-    def _declared(self, node: cst.CSTNode, inner: cst.Global | cst.Nonlocal) -> list[cst.CSTNode]:
-        """`global` and `nonlocal` of a function inside the moved code, for names that did not become attributes."""
-        if not any(isinstance(ancestor, cst.FunctionDef) for ancestor in self._around(node)):
-            return []  # the hook declares its own
-        kind = Global if isinstance(inner, cst.Global) else Local
-        names = [item for item in inner.names if isinstance(self._home(item.name.value), kind)]
-        if not names:
-            return []
-        names[-1] = names[-1].with_changes(comma=cst.MaybeSentinel.DEFAULT)
-        return [node.with_changes(body=[inner.with_changes(names=names)])]
-
     def _around(self, node: cst.CSTNode) -> Iterable[cst.CSTNode]:
         """The nodes around a statement, up to the function that its frame runs."""
         for ancestor in self.tree.ancestors(node):
             if ancestor is self.frame.function:
                 return
             yield ancestor
-
-    def _home(self, name: str) -> object:
-        meaning = self.frame.resolve(name)
-        return self.plan.homes.get(meaning) if isinstance(meaning, Variable) else None
 
     def _part(self, node: cst.CSTNode, own: bool) -> cst.CSTNode:
         if isinstance(node, cst.IndentedBlock):
@@ -142,6 +129,38 @@ class Restructure:
             return map_children(child, change)
 
         return map_children(node, change)
+
+
+def declared_at_home(node: cst.CSTNode, frame: Frame, homes: Mapping[Variable, Home]) -> cst.CSTNode:
+    """`global` and `nonlocal` of functions inside the moved code, for the names that did not become attributes."""
+
+    def line(part: cst.SimpleStatementLine, own: frozenset[str]) -> cst.CSTNode | cst.RemovalSentinel:
+        declared = small(part)
+        if not isinstance(declared, (cst.Global, cst.Nonlocal)):
+            return part
+        meant = frame.outermost if isinstance(declared, cst.Global) else frame
+        names = []
+        for item in declared.names:
+            meaning = None if item.name.value in own else meant.resolve(item.name.value)
+            home = homes.get(meaning) if isinstance(meaning, Variable) else None
+            if not isinstance(home, (Attribute, Computed)):
+                names.append(cst.NameItem(cst.Name(home.name if home is not None else item.name.value)))
+        return part.with_changes(body=[declared.with_changes(names=names)]) if names else cst.RemovalSentinel.REMOVE
+
+    def visit(part: cst.CSTNode, own: frozenset[str]) -> cst.CSTNode | cst.RemovalSentinel:
+        if isinstance(part, cst.SimpleStatementLine):
+            return line(part, own)
+        if isinstance(part, cst.FunctionDef):
+            inner = part.body
+            own = own | local_names(part)
+            new = map_children(inner, lambda child: visit(child, own))  # type: ignore[arg-type,return-value]
+            return part if new is inner else part.with_changes(body=_filled(new))  # type: ignore[arg-type]
+        if isinstance(part, (cst.BaseCompoundStatement, cst.BaseSuite, cst.Else, cst.Finally, cst.ExceptHandler)):
+            return map_children(part, lambda child: visit(child, own))  # type: ignore[arg-type,return-value]
+        return part
+
+    compound = isinstance(node, cst.BaseCompoundStatement)
+    return visit(node, frozenset()) if compound else node  # type: ignore[return-value]
 
 
 def _has_keywords(call: cst.Call) -> bool:

@@ -25,7 +25,7 @@ from lightify.query import (
     small,
 )
 from lightify.remainder import script_around
-from lightify.restructure import Restructure
+from lightify.restructure import Restructure, declared_at_home
 from lightify.settings import Settings
 from lightify.substitute import substitute
 
@@ -249,6 +249,7 @@ class _Rewriter:
         result = []
         for node in Restructure(self.tree, self.plan, step.frame, hook).statement(step.node):
             new = substitute(node, lambda name: self._replacement(name, step.frame, fetched))
+            new = declared_at_home(new, step.frame, self.plan.homes)
             result.append(self._rebound_within(new, step.frame))
             result.extend(self._rebind(node, step.frame))
         return result  # type: ignore[return-value]

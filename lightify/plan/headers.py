@@ -30,7 +30,8 @@ def without_progress(node: cst.BaseExpression) -> cst.BaseExpression:
     while isinstance(node, cst.Call):
         name = (dotted(node.func) or "").rpartition(".")[2]
         if name == "trange":
-            return cst.Call(cst.Name("range"), [cst.Arg(arg.value, star=arg.star) for arg in node.args if arg.keyword is None])
+            bounds = [cst.Arg(arg.value, star=arg.star) for arg in node.args if arg.keyword is None]
+            return cst.Call(cst.Name("range"), bounds)
         inner = arguments(node).get(0, "iterable")
         if name not in _PROGRESS or inner is None:
             break

@@ -179,8 +179,8 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
     if nest.uncounted:
         epochs = EpochHead(ENDLESS)
     if isinstance(epochs, str):
-        by_one = isinstance(outer, cst.For) and not outer.orelse and not goes_over_bar(draft, nest.epoch_loop, nest.host)
-        return Flatten(epochs, uncounted=by_one)
+        whole = isinstance(outer, cst.For) and not outer.orelse
+        return Flatten(epochs, uncounted=whole and not goes_over_bar(draft, nest.epoch_loop, nest.host))
     if epochs is not None and changes(draft, epochs):
         return Flatten("the loops change what the epochs count with")
     problem = unsupported(draft) or asks_for_names(draft) or gradients_off(draft)

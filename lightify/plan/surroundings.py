@@ -84,7 +84,7 @@ def surroundings(
             after.extend(Item(node, nest.host) for node in block(outer.body))
         inner = outer
     removed = removed_functions((nest,), tree, methods=methods)
-    kept = [node for node in tree.parents if isinstance(node, (cst.FunctionDef, cst.ClassDef)) and node not in removed]
+    kept = [node for node in tree.parents if _runs_later(node, tree) and node not in removed]
     run = (*nest.epoch_start, *nest.body, *nest.epoch_end, *more)
     moved = {node for step in run if isinstance(step, Item) for node in walk(step.node)}
     reads: set[str] = set()
@@ -94,7 +94,7 @@ def surroundings(
             continue
         if any(a in removed or (a is nest.host_loop) for a in tree.ancestors(node)):
             continue
-        reads |= free_names(node)
+        reads |= free_names(node)  # type: ignore[arg-type]
         if isinstance(node, cst.FunctionDef):
             rebound |= declared_elsewhere(node) | bound_by_text(node)
     if not nest.host.is_module:  # what the script's top level reads of what the run leaves
@@ -113,6 +113,13 @@ def surroundings(
         and item.node not in gone
     ]
     return Surroundings(tuple(plain), tuple(after), removed, frozenset(reads), frozenset(rebound), repeated)
+
+
+def _runs_later(node: cst.CSTNode, tree: Tree) -> bool:
+    """True for what reads names of the scope around it when it is called: a function's own lambdas are part of it."""
+    if isinstance(node, cst.Lambda):
+        return not any(isinstance(a, (cst.FunctionDef, cst.ClassDef, cst.Lambda)) for a in tree.ancestors(node))
+    return isinstance(node, (cst.FunctionDef, cst.ClassDef))
 
 
 def removed_functions(nests: Sequence[Nest], tree: Tree, *, methods: bool) -> frozenset[cst.FunctionDef]:

@@ -54,7 +54,11 @@ def test_a_bar_that_only_shows_is_the_trainers(text: str) -> None:
 
 
 AROUND = {
-    "which go over it": ("with trange(3, leave=True) as bar:", "for epoch in bar:", "bar.set_postfix(loss=loss.item())"),
+    "which go over it": (
+        "with trange(3, leave=True) as bar:",
+        "for epoch in bar:",
+        "bar.set_postfix(loss=loss.item())",
+    ),
     "which it counts": ("with tqdm(total=3) as bar:", "for epoch in range(3):", "bar.update(1)"),
 }
 
@@ -64,7 +68,9 @@ def test_a_bar_that_holds_the_epochs_is_the_trainers(around: str, epochs: str, e
     inner = barred("with tqdm(train_loader) as pbar:", "for x, y in pbar:", end=indent(end, "    "))
     text = inner.replace("for epoch in range(3):", epochs).replace("if True:\n    if True:\n        pass\n", "")
     head, _, loop = text.partition(epochs)
-    done = converted(f"from tqdm import trange\n{head}{around}\n{indent(epochs + loop, '    ')}\n    print('trained')\n")
+    done = converted(
+        f"from tqdm import trange\n{head}{around}\n{indent(epochs + loop, '    ')}\n    print('trained')\n"
+    )
     assert done.mode == "automatic" and done.text is not None, (done.reasons, done.refusals)
     assert "tqdm(" not in done.text and "trange(" not in done.text and "max_epochs=3" in done.text
     assert "\nprint('trained')" in done.text

@@ -21,7 +21,11 @@ CASES = {
     "carried round a loop": ("for i in n:\n    a += i", "a n", ""),
     "a loop's else that leaves": ("for i in n:\n    if i:\n        break\nelse:\n    raise E\nb = a", "E a n", "b"),
     "the next value, or the end": ("for i in n:\n    break\nelse:\n    raise E\nb = i + a", "E a n", "b i"),
-    "a loop's else that a break leaves out": ("for i in n:\n    if i:\n        break\nelse:\n    a = 1\nb = a", "a n", "b"),
+    "a loop's else that a break leaves out": (
+        "for i in n:\n    if i:\n        break\nelse:\n    a = 1\nb = a",
+        "a n",
+        "b",
+    ),
     "a loop's else that always runs": ("for i in n:\n    pass\nelse:\n    a = 1\nb = a", "n", "a b"),
     "a while loop": ("while c:\n    a = 1", "c", ""),
     "with binds": ("with f as a:\n    b = a", "f", "a b"),
