@@ -67,7 +67,7 @@ from lightify.plan.types import (
     Plan,
     Plans,
 )
-from lightify.plan.unbound import asks_for_names, catches_unbound
+from lightify.plan.unbound import asks_for_names, catches_unbound, seen_by_functions
 from lightify.plan.validation import evaluation_of, modes_after_fit
 from lightify.plan.walrus import with_assignments
 from lightify.plan.windows import accumulated
@@ -227,7 +227,12 @@ def _plan(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: 
     extra += tests
     extra.exposed |= {v for v in draft.kept_alive if v.frame is nest.host or v.frame.is_module}
     homes = assign_homes(nest, hooks, draft.forced, draft.around, draft.kinds, tree, extra)
-    problem = assigned_in_expressions(draft, homes) or hidden_module(draft, homes) or catches_unbound(draft, homes)
+    problem = (
+        assigned_in_expressions(draft, homes)
+        or hidden_module(draft, homes)
+        or catches_unbound(draft, homes)
+        or seen_by_functions(draft, homes)
+    )
     if problem is not None:
         return problem
     again, host_edits = take_host_moves(draft, homes)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 
 import libcst as cst
 
 from lightify.flow import usage
 from lightify.frames import Frame, Item, Step, Variable
+from lightify.names import declared_elsewhere, free_names, local_names
 from lightify.plan.draft import Draft, Flatten
 from lightify.plan.homes import Homes
 from lightify.plan.types import Attribute
@@ -43,6 +45,55 @@ def catches_unbound(draft: Draft, homes: Homes) -> Flatten | None:
         for variable in usage([Item(node, frame) for node in block(caught.body)]).reads & set(homes.results):
             return _refused(draft, caught, variable)
     return None
+
+
+def seen_by_functions(draft: Draft, homes: Homes) -> Flatten | None:
+    """Says so where a function that stays in the host shares a name of the host with the loops, which keep their own.
+
+    A name that a function of the module shares stays a global one.
+    """
+    host = draft.nest.host
+    if host.function is None:
+        return None
+    mentioned, sets = homes.of.keys(), usage([Item(draft.nest.host_loop, host)]).writes
+    for function in _staying(draft):
+        names = free_names(function)
+        for name in sorted(names & local_names(host.function)):
+            variable = host.resolve(name)
+            binds = isinstance(function, cst.FunctionDef) and name in declared_elsewhere(function)
+            if variable in sets or (binds and variable in mentioned):
+                kind = "a lambda" if isinstance(function, cst.Lambda) else f"{function.name.value}()"
+                return Flatten(
+                    f"{kind} of {host.name}() {'sets' if binds else 'reads'} {name}, which the loop "
+                    f"{'uses' if binds else 'sets'}, too",
+                    draft.tree.span(function),
+                    f"hand {name} to it, or keep {name} in an object that both hold",
+                )
+    return None
+
+
+def _staying(draft: Draft) -> Iterator[cst.FunctionDef | cst.ClassDef | cst.Lambda]:
+    """Functions made in the host, outside of the loop, which the loop or what follows it may call."""
+    host = draft.nest.host
+    function = host.function
+    assert function is not None
+    read = usage(draft.whole()).reads | usage(draft.around.after).reads
+    for node in walk(function.body):
+        if not isinstance(node, (cst.FunctionDef, cst.ClassDef, cst.Lambda)) or node in draft.around.removed:
+            continue
+        around = list(takewhile(lambda outer: outer is not function, draft.tree.ancestors(node)))
+        if draft.nest.host_loop in around or any(isinstance(a, (cst.FunctionDef, cst.Lambda)) for a in around):
+            continue
+        if isinstance(node, cst.Lambda) or host.resolve(node.name.value) in read or _is_handed_on(node, function):
+            yield node
+
+
+def _is_handed_on(definition: cst.FunctionDef | cst.ClassDef, host: cst.FunctionDef) -> bool:
+    """True when anything but a call names a definition."""
+    name = definition.name.value
+    called = {call.func for call in walk(host.body) if isinstance(call, cst.Call)}
+    named = (node for node in walk(host.body) if isinstance(node, cst.Name) and node.value == name)
+    return any(node is not definition.name and node not in called for node in named)
 
 
 def _catching(steps: Sequence[Step]) -> Iterator[tuple[Frame, cst.Try]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import indent
+
 import pytest
 
 from tests.converter.scripts import STEP, converted, script
@@ -43,3 +45,28 @@ def test_what_asks_for_names_is_refused(batch: str, after: str, message: str) ->
 @pytest.mark.parametrize("batch", KEPT.values(), ids=KEPT)
 def test_what_asks_for_none_is_converted(batch: str) -> None:
     assert converted(script(batch)).text is not None
+
+
+LOOP = f"for epoch in range(2):\n    for x, y in train_loader:\n{indent(STEP, '        ')}\n        count = count + 1"
+SHARED = {
+    "reads what the loop sets": ("def save():\n    print(count)", "save()", "save() of main() reads count"),
+    "reads the epoch": ("scale = lambda: 1 / (epoch + 1)", "scale()", "a lambda of main() reads epoch"),
+    "sets what the loop reads": (
+        "def more():\n    nonlocal count\n    count += 1",
+        "more()",
+        "more() of main() sets count",
+    ),
+    "is handed on": ("def rate(_):\n    return 1 / count\natexit.register(rate)", "pass", "rate() of main() reads count"),
+}
+
+
+@pytest.mark.parametrize(("function", "use", "message"), SHARED.values(), ids=SHARED)
+def test_a_function_beside_the_loop_that_shares_its_names_is_refused(function: str, use: str, message: str) -> None:
+    main = f"count = 0\nepoch = 0\n{function}\n{LOOP}\n        {use}"
+    text = script("pass", before=f"def main():\n{indent(main, '    ')}\n", epochs="if 0:", batches="if 0:", after="main()")
+    done = converted(text.replace("if 0:\n\n    if 0:\n        pass\n", ""))
+    assert done.text is None and done.refusals[0].message.startswith(message), done.refusals
+    # at the module's level the name stays one that all share
+    flat = main.replace("nonlocal", "global")
+    everywhere = converted(script("pass", before=f"{flat}\n", epochs="if 0:", batches="if 0:")).text
+    assert everywhere is not None and "global" in everywhere
