@@ -102,8 +102,8 @@ class Draft:
 
     def read_elsewhere(self) -> set[Variable]:
         """What the host reads after the run, or the functions that stay."""
-        names = (name for name in self.around.kept_reads if "." not in name)
-        meanings = (self.nest.module.resolve(name) for name in names)
+        meanings = [self.nest.module.resolve(name) for name in self.around.kept_reads if "." not in name]
+        meanings += [self.nest.host.resolve(name) for name in self.around.within_reads if "." not in name]
         return usage(self.around.after).reads | {m for m in meanings if isinstance(m, Variable)}
 
     def no_longer_printed(self, call: cst.Call, frame: Frame, metrics: Iterable[Metric]) -> None:

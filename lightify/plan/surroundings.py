@@ -25,6 +25,7 @@ class Surroundings:
         before, after: statements of the host that run before and after the loop; in an outer loop, both.
         removed: functions whose body moved and that nothing else calls.
         kept_reads: names that the functions and classes which stay read from outside.
+        within_reads: those of them that definitions in the host read.
         rebound: names that they bind outside of themselves; with a dot, fields that functions which the run calls bind.
         repeated: the run stands in an outer loop.
     """
@@ -33,6 +34,7 @@ class Surroundings:
     after: tuple[Item, ...]
     removed: frozenset[cst.FunctionDef]
     kept_reads: frozenset[str]
+    within_reads: frozenset[str]
     rebound: frozenset[str]
     repeated: bool
 
@@ -88,13 +90,17 @@ def surroundings(
     run = (*nest.epoch_start, *nest.body, *nest.epoch_end, *more)
     moved = {node for step in run if isinstance(step, Item) for node in walk(step.node)}
     reads: set[str] = set()
+    within: set[str] = set()
     rebound: set[str] = set()
     for node in kept:
         if node in moved or node in gone or node is nest.host.function:
             continue
-        if any(a in removed or (a is nest.host_loop) for a in tree.ancestors(node)):
+        around = set(tree.ancestors(node))
+        if nest.host_loop in around or not removed.isdisjoint(around):
             continue
         reads |= free_names(node)  # type: ignore[arg-type]
+        if nest.host.function in around:
+            within |= free_names(node)  # type: ignore[arg-type]
         if isinstance(node, cst.FunctionDef):
             rebound |= declared_elsewhere(node) | bound_by_text(node)
     if not nest.host.is_module:  # what the script's top level reads of what the run leaves
@@ -112,7 +118,8 @@ def surroundings(
         and item.node is not nest.host_loop
         and item.node not in gone
     ]
-    return Surroundings(tuple(plain), tuple(after), removed, frozenset(reads), frozenset(rebound), repeated)
+    shared = frozenset(reads), frozenset(within), frozenset(rebound)
+    return Surroundings(tuple(plain), tuple(after), removed, *shared, repeated)
 
 
 def _runs_later(node: cst.CSTNode, tree: Tree) -> bool:
