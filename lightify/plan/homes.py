@@ -94,6 +94,9 @@ def assign_homes(
     mentioned = {v for use in per_hook for v in use.reads | use.writes} | extra.reads
     across = {v for use in per_hook for v in use.exposed} | extra.exposed
     surely = {v for use in per_hook for v in use.must or ()}
+    inner = {v: v.owner for v in mentioned if isinstance(v, Field) and v.owner in written}  # of objects made anew
+    mentioned |= set(inner.values())
+    across |= {owner for field, owner in inner.items() if field in across}
     hidden = {v for hook, use in zip(hooks, per_hook) for v in use.reads if v.name in hook.parameters}
     after = usage(around.after)
     before = around.set_before(nest.host)
@@ -109,7 +112,7 @@ def assign_homes(
         of_host = variable.frame is nest.host or around_host
         if variable in written:
             if isinstance(variable, Field):
-                captured.append(variable.owner)
+                captured.extend([] if variable in inner else [variable.owner])
                 continue
             if of_module and (variable.name in around.kept_reads or not nest.host.is_module):
                 homes[variable] = Global(variable.name)
@@ -120,9 +123,8 @@ def assign_homes(
                 continue
             if read_after:
                 results.append(variable)
-            if (variable in before or around_host) and (
-                variable in run.exposed | extra.exposed or variable not in surely
-            ):
+            first = variable in run.exposed | extra.exposed or variable in inner.values()
+            if (variable in before or around_host) and (first or variable not in surely):
                 captured.append(variable)
         elif variable is hyperparameters and (of_host or nest.host.is_module):
             homes[variable] = Computed("self.hparams")
@@ -133,8 +135,8 @@ def assign_homes(
                 homes[variable] = Global(variable.name)
                 continue
             captured.append(variable)
-        elif isinstance(variable, Field) and _is_asked(variable, changed, kinds, around):
-            captured.append(variable.owner)
+        elif isinstance(variable, Field) and (variable in inner or _is_asked(variable, changed, kinds, around)):
+            captured.extend([] if variable in inner else [variable.owner])
             owned.add(variable)
             continue
         elif of_host or isinstance(variable, Field):

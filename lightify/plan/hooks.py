@@ -244,7 +244,7 @@ def notices_step(draft: Draft, step: Step, made_before: set[Variable], auto: Aut
         return True
     if usage([step]).writes & expression_usage(auto.loss, auto.loss_frame).reads:
         return True
-    if any(v.frame.is_module and v.name in draft.around.kept_reads for v in usage([step]).writes):
+    if any(v.frame.is_module and v.name in draft.around.unseen_reads for v in usage([step]).writes):
         return True  # backward and step run functions, too: hooks, schedules
     for node in nodes:
         for part in remaining(draft, node):

@@ -84,6 +84,12 @@ def automatic(
     return "the optimizer is made anew by a function that the loop calls" if is_rebound(read, rebound) else read
 
 
+def is_made_anew(optimizer: Variable | None, nest: Nest) -> bool:
+    """True when the loops bind the optimizer's name, or that of the object which holds it."""
+    anew = usage(nest.body + nest.epoch_start + nest.epoch_end).writes | nest.taken
+    return optimizer in anew or (isinstance(optimizer, Field) and optimizer.owner in anew)
+
+
 def is_rebound(read: Automatic, rebound: frozenset[str]) -> bool:
     """True when functions which stay bind the optimizer's name anew."""
     optimizer = read.optimizer
@@ -145,7 +151,7 @@ def _automatic(nest: Nest, kinds: Kinds, tree: Tree, analysis: Analysis) -> Auto
         return "what steps is not known to be an optimizer"
     if step_call.args:
         return "the optimizer steps with a closure or an argument"
-    if optimizer in usage(nest.body + nest.epoch_start + nest.epoch_end).writes | nest.taken:
+    if is_made_anew(optimizer, nest):
         return "the optimizer is made anew in the loop"
     if not is_zeroed_by(steps[zero], optimizer, kinds, tree):
         return "gradients are zeroed on something else than the optimizer"

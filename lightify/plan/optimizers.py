@@ -36,6 +36,7 @@ def make_optimizers(
         used.add(auto.optimizer)
     used -= cycle.writes | {v for v in used if v.frame.is_module and v.name in draft.around.rebound}
     used -= {v for v in used if isinstance(v, Field) and f".{v.name}" in draft.around.rebound}
+    used -= {v for v in used if isinstance(v, Field) and v.owner in cycle.writes}
     if draft.analysis.accelerated:
         used.clear()  # what accelerate prepared counts and skips its own steps
     host_reads = usage(draft.around.after).exposed

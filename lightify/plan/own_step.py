@@ -15,7 +15,7 @@ from lightify.parse import Tree
 from lightify.plan.gradients import call_of, is_zeroed_by, reads_gradients, takes_gradients
 from lightify.plan.kinds import Kinds
 from lightify.plan.metrics import log_name
-from lightify.plan.mode import Automatic
+from lightify.plan.mode import Automatic, is_made_anew
 from lightify.plan.nest import Nest
 from lightify.plan.types import FateNote
 from lightify.plan.weights import may_come_early
@@ -134,12 +134,11 @@ def _problem(
     tree: Tree,
 ) -> str:
     """Why hooks would not do the same."""
-    whole = (*nest.epoch_start, *nest.body, *nest.epoch_end)
     if any(True for step in until if isinstance(step, Item) for _ in exits_of(step.node)):
         return "the body may be left before the optimizer steps"
     if any(isinstance(e, cst.Continue) for step in after if isinstance(step, Item) for e in exits_of(step.node)):
         return "the body may be left before its end"
-    if optimizer in usage(whole).writes:
+    if is_made_anew(optimizer, nest):
         return "the optimizer is made anew in the loop"
     if reads_gradients(nest.epoch_end, tree):
         return "gradients are read or written by the script itself"

@@ -25,6 +25,7 @@ class Surroundings:
         before, after: statements of the host that run before and after the loop; in an outer loop, both.
         removed: functions whose body moved and that nothing else calls.
         kept_reads: names that the functions and classes which stay read from outside.
+        unseen_reads: those of them that what others may call reads: a lambda, a class, a function that is handed on.
         within_reads: those of them that definitions in the host read.
         rebound: names that they bind outside of themselves; with a dot, fields that functions which the run calls bind.
         repeated: the run stands in an outer loop.
@@ -34,6 +35,7 @@ class Surroundings:
     after: tuple[Item, ...]
     removed: frozenset[cst.FunctionDef]
     kept_reads: frozenset[str]
+    unseen_reads: frozenset[str]
     within_reads: frozenset[str]
     rebound: frozenset[str]
     repeated: bool
@@ -90,7 +92,9 @@ def surroundings(
     run = (*nest.epoch_start, *nest.body, *nest.epoch_end, *more)
     moved = {node for step in run if isinstance(step, Item) for node in walk(step.node)}
     reads: set[str] = set()
+    unseen: set[str] = set()
     within: set[str] = set()
+    handed_on = _handed_on(tree)
     rebound: set[str] = set()
     for node in kept:
         if node in moved or node in gone or node is nest.host.function:
@@ -99,6 +103,8 @@ def surroundings(
         if nest.host_loop in around or not removed.isdisjoint(around):
             continue
         reads |= free_names(node)  # type: ignore[arg-type]
+        if not isinstance(node, cst.FunctionDef) or node.name.value in handed_on:
+            unseen |= free_names(node)  # type: ignore[arg-type]
         if nest.host.function in around:
             within |= free_names(node)  # type: ignore[arg-type]
         if isinstance(node, cst.FunctionDef):
@@ -118,8 +124,19 @@ def surroundings(
         and item.node is not nest.host_loop
         and item.node not in gone
     ]
-    shared = frozenset(reads), frozenset(within), frozenset(rebound)
+    shared = frozenset(reads), frozenset(unseen), frozenset(within), frozenset(rebound)
     return Surroundings(tuple(plain), tuple(after), removed, *shared, repeated)
+
+
+def _handed_on(tree: Tree) -> set[str]:
+    """Names that stand for a value, which is not called on the spot."""
+    return {
+        node.value
+        for node, parent in tree.parents.items()
+        if isinstance(node, cst.Name)
+        and not isinstance(parent, (cst.FunctionDef, cst.AssignTarget))
+        and not (isinstance(parent, cst.Call) and parent.func is node)
+    }
 
 
 def _runs_later(node: cst.CSTNode, tree: Tree) -> bool:

@@ -6,7 +6,7 @@ from textwrap import indent
 
 import pytest
 
-from tests.converter.scripts import PROLOGUE, SETUP, STEP, converted, methods, script
+from tests.converter.scripts import FORWARD, PROLOGUE, SETUP, STEP, converted, methods, script
 
 LOCALS = {
     "set and read in one batch": script(f"{STEP}\nn = len(x)\nprint(n)"),
@@ -249,3 +249,61 @@ def test_an_optimizer_keeps_its_state_from_run_to_run(inside: bool) -> None:
     text = script("pass", epochs="if True:", batches="if True:", after=outer, setup=SETUP.replace(build, ""))
     made = methods(converted(text).text)["configure_optimizers"]
     assert ("SGD" in made) == inside
+
+
+TRAINER = """\
+class Learner:
+    def __init__(self, rate):
+        self.net = nn.Linear(4, 2)
+        self.rate = rate
+        self.optimizer = torch.optim.SGD(self.net.parameters(), lr=rate)
+
+    def learn(self, x, y):
+        self.optimizer.zero_grad()
+        loss = F.cross_entropy(self.net(x), y) * self.rate
+        loss.backward()
+        self.optimizer.step()
+"""
+
+
+@pytest.mark.parametrize("where", ["start", "end"])
+def test_fields_of_an_object_made_anew_are_asked_of_the_one_that_is_on(where: str) -> None:
+    before = "learner = Learner(0.1)\n"
+    text = script("learner.learn(x, y)", define=TRAINER, before=before, **{where: "learner = Learner(0.2)"})
+    done = converted(text)
+    assert done.mode == "manual" and done.reasons == ("the optimizer is made anew in the loop",)
+    step = methods(done.text)["training_step"]
+    assert "self.learner.optimizer.step()" in step and "* self.learner.rate" in step
+
+
+def test_lambdas_of_the_module_share_the_names_of_the_loop() -> None:
+    rate = "torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1 / (1 + count))"
+    batch = f"{STEP}\nscheduler.step()\ncount += 1"
+    text = script(batch, before=f"count = 0\nscheduler = {rate}\n")
+    parts = methods(converted(text).text)
+    assert "count" not in parts["training_step"] and "global count" in parts["on_train_batch_end"]
+
+
+def test_what_a_definition_of_the_host_reads_stays() -> None:
+    loop = f"for x, y in train_loader:\n{indent(STEP, '    ')}"
+    main = f"scale = 2\nclass Data:\n    def __len__(self):\n        return scale\nprint(len(Data()))\n{loop}"
+    text = script(
+        "pass", before=f"def main():\n{indent(main, '    ')}\n", epochs="if 0:", batches="if 0:", after="main()"
+    )
+    assert "scale = 2" in (converted(text).text or "")
+
+
+_LOOP = f"for x, y in train_loader:\n{indent(STEP, '    ')}\n    scale = 2 * scale if False else scale"
+
+
+def test_a_function_in_the_loop_that_reads_what_it_binds_means_the_attribute() -> None:
+    function = (
+        "first = True\ndef once(loss):\n    nonlocal first\n    if first:\n        first = False\n    return loss"
+    )
+    batch = f"{function}\n{STEP.replace(FORWARD, 'loss = once(criterion(model(x), y))')}\nassert not first"
+    main = f"for x, y in train_loader:\n{indent(batch, '    ')}"
+    text = script(
+        "pass", before=f"def main():\n{indent(main, '    ')}\n", epochs="if 0:", batches="if 0:", after="main()"
+    )
+    done = converted(text).text or ""
+    assert "if self.first:\n                self.first = False" in done and "nonlocal" not in done

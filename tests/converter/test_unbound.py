@@ -56,14 +56,20 @@ SHARED = {
         "more()",
         "more() of main() sets count",
     ),
-    "is handed on": ("def rate(_):\n    return 1 / count\natexit.register(rate)", "pass", "rate() of main() reads count"),
+    "is handed on": (
+        "def rate(_):\n    return 1 / count\natexit.register(rate)",
+        "pass",
+        "rate() of main() reads count",
+    ),
 }
 
 
 @pytest.mark.parametrize(("function", "use", "message"), SHARED.values(), ids=SHARED)
 def test_a_function_beside_the_loop_that_shares_its_names_is_refused(function: str, use: str, message: str) -> None:
     main = f"count = 0\nepoch = 0\n{function}\n{LOOP}\n        {use}"
-    text = script("pass", before=f"def main():\n{indent(main, '    ')}\n", epochs="if 0:", batches="if 0:", after="main()")
+    text = script(
+        "pass", before=f"def main():\n{indent(main, '    ')}\n", epochs="if 0:", batches="if 0:", after="main()"
+    )
     done = converted(text.replace("if 0:\n\n    if 0:\n        pass\n", ""))
     assert done.text is None and done.refusals[0].message.startswith(message), done.refusals
     # at the module's level the name stays one that all share
