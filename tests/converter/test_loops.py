@@ -228,3 +228,27 @@ def test_the_test_of_a_while_loop_reads_what_the_body_wrote(epochs: str, batches
     hooks = methods(converted(text).text)
     assert hooks[name] == test
     assert "self.done = True" in hooks["on_train_batch_end"] + hooks["training_step"]
+
+
+AGENT = """\
+class Agent:
+    def __init__(self, passes):
+        self.passes = passes
+        self.net = nn.Linear(4, 2)
+        self.optimizer = torch.optim.SGD(self.net.parameters(), lr=0.1)
+
+    def update(self, x):
+        for _ in range(self.passes):
+            self.optimizer.zero_grad()
+            loss = self.net(x).pow(2).mean()
+            loss.backward()
+            self.optimizer.step()
+"""
+
+
+@pytest.mark.parametrize("test", ["True", "epoch % 2 == 0"])
+def test_batches_that_a_field_counts_are_those_of_its_object(test: str) -> None:
+    start = f"x = torch.randn(2, 4)\nif {test}:\n    agent.update(x)"
+    done = converted(script("pass", define=AGENT, before="agent = Agent(3)\n", start=start, batches="if False:"))
+    assert done.mode == "automatic" and done.text is not None, (done.reasons, done.refusals)
+    assert "range(agent.passes)" in done.text
