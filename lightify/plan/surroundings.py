@@ -26,7 +26,7 @@ class Surroundings:
         removed: functions whose body moved and that nothing else calls.
         kept_reads: names that the functions and classes which stay read from outside.
         unseen_reads: those of them that what others may call reads: a lambda, a class, a function that is handed on.
-        within_reads: those of them that definitions in the host read.
+        within_reads: what definitions in the host read, and what making them does.
         rebound: names that they bind outside of themselves; with a dot, fields that functions which the run calls bind.
         repeated: the run stands in an outer loop.
     """
@@ -105,8 +105,8 @@ def surroundings(
         reads |= free_names(node)  # type: ignore[arg-type]
         if not isinstance(node, cst.FunctionDef) or node.name.value in handed_on:
             unseen |= free_names(node)  # type: ignore[arg-type]
-        if nest.host.function in around:
-            within |= free_names(node)  # type: ignore[arg-type]
+        if nest.host.is_module or nest.host.function in around:
+            within |= read_names(node)  # defaults and decorators, too
         if isinstance(node, cst.FunctionDef):
             rebound |= declared_elsewhere(node) | bound_by_text(node)
     if not nest.host.is_module:  # what the script's top level reads of what the run leaves

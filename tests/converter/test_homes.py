@@ -296,6 +296,13 @@ def test_what_a_definition_of_the_host_reads_stays() -> None:
 _LOOP = f"for x, y in train_loader:\n{indent(STEP, '    ')}\n    scale = 2 * scale if False else scale"
 
 
+def test_what_the_default_of_a_function_reads_stays() -> None:
+    done = converted(
+        script(before="scale = 2\n\ndef show(times=scale):\n    print(times)\n", end="show()"), style="idiomatic"
+    )
+    assert "scale = 2" in (done.text or "")
+
+
 def test_a_function_in_the_loop_that_reads_what_it_binds_means_the_attribute() -> None:
     function = (
         "first = True\ndef once(loss):\n    nonlocal first\n    if first:\n        first = False\n    return loss"
