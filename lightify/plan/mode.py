@@ -31,6 +31,7 @@ from lightify.query import (
     arguments,
     block,
     dotted,
+    literal,
     method_call,
     small,
     walk,
@@ -370,4 +371,6 @@ def _clip(step: Step, optimizer: Variable, kinds: Kinds, tree: Tree) -> Clip | N
     if module is None or not owns_all(optimizer, module, kinds, tree):
         return None
     value = given.get(1, "max_norm") or given.get(1, "clip_value")
-    return (value, step.frame, "value" if "value" in name else "norm") if value is not None else None
+    if value is None or (literal(value) or "1").strip("0.") == "":  # a Trainer clips nothing at 0
+        return None
+    return value, step.frame, "value" if "value" in name else "norm"

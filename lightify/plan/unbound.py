@@ -48,43 +48,44 @@ def catches_unbound(draft: Draft, homes: Homes) -> Flatten | None:
 
 
 def seen_by_functions(draft: Draft, homes: Homes) -> Flatten | None:
-    """Says so where a function that stays in the host shares a name of the host with the loops, which keep their own.
+    """Says so where a function that stays shares a name with the loops, which keep their own.
 
-    A name that a function of the module shares stays a global one.
+    The name is one of the host, or of a function around it; one of the module stays a global.
     """
-    host = draft.nest.host
-    if host.function is None:
-        return None
-    mentioned, sets = homes.of.keys(), usage([Item(draft.nest.host_loop, host)]).writes
-    for function in _staying(draft):
-        names = free_names(function)
-        for name in sorted(names & local_names(host.function)):
-            variable = host.resolve(name)
-            binds = isinstance(function, cst.FunctionDef) and name in declared_elsewhere(function)
-            if variable in sets or (binds and variable in mentioned):
-                kind = "a lambda" if isinstance(function, cst.Lambda) else f"{function.name.value}()"
-                return Flatten(
-                    f"{kind} of {host.name}() {'sets' if binds else 'reads'} {name}, which the loop "
-                    f"{'uses' if binds else 'sets'}, too",
-                    draft.tree.span(function),
-                    f"hand {name} to it, or keep {name} in an object that both hold",
-                )
+    frame: Frame | None = draft.nest.host
+    mentioned, sets = homes.of.keys(), usage([Item(draft.nest.host_loop, draft.nest.host)]).writes
+    while frame is not None and frame.function is not None:
+        for function in _staying(draft, frame):
+            for name in sorted(free_names(function) & local_names(frame.function)):
+                variable = frame.resolve(name)
+                binds = isinstance(function, cst.FunctionDef) and name in declared_elsewhere(function)
+                if variable in sets or (binds and variable in mentioned):
+                    kind = "a lambda" if isinstance(function, cst.Lambda) else f"{function.name.value}()"
+                    return Flatten(
+                        f"{kind} of {frame.name}() {'sets' if binds else 'reads'} {name}, which the loop "
+                        f"{'uses' if binds else 'sets'}, too",
+                        draft.tree.span(function),
+                        f"hand {name} to it, or keep {name} in an object that both hold",
+                    )
+        frame = frame.outer
     return None
 
 
-def _staying(draft: Draft) -> Iterator[cst.FunctionDef | cst.ClassDef | cst.Lambda]:
-    """Functions made in the host, outside of the loop, which the loop or what follows it may call."""
-    host = draft.nest.host
-    function = host.function
+def _staying(draft: Draft, frame: Frame) -> Iterator[cst.FunctionDef | cst.ClassDef | cst.Lambda]:
+    """Functions made in a frame, outside of the loop, which the loop or what follows it may call."""
+    function = frame.function
     assert function is not None
     read = usage(draft.whole()).reads | usage(draft.around.after).reads
+    inside = list(takewhile(lambda outer: outer is not function, draft.tree.ancestors(draft.nest.host_loop)))
     for node in walk(function.body):
         if not isinstance(node, (cst.FunctionDef, cst.ClassDef, cst.Lambda)) or node in draft.around.removed:
             continue
         around = list(takewhile(lambda outer: outer is not function, draft.tree.ancestors(node)))
-        if draft.nest.host_loop in around or any(isinstance(a, (cst.FunctionDef, cst.Lambda)) for a in around):
+        if node in inside or draft.nest.host_loop in around:
             continue
-        if isinstance(node, cst.Lambda) or host.resolve(node.name.value) in read or _is_handed_on(node, function):
+        if any(isinstance(a, (cst.FunctionDef, cst.Lambda)) for a in around):
+            continue
+        if isinstance(node, cst.Lambda) or frame.resolve(node.name.value) in read or _is_handed_on(node, function):
             yield node
 
 

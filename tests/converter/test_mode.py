@@ -282,6 +282,13 @@ def test_clipping_of_all_weights_is_an_option() -> None:
     assert "gradient_clip_val=0.5" in text and "clip_grad_norm_" not in text
 
 
+def test_clipping_to_nothing_stays_before_the_step() -> None:
+    batch = STEP.replace("optimizer.step()", "nn.utils.clip_grad_norm_(model.parameters(), 0.0)\noptimizer.step()")
+    done = converted(script(batch))
+    assert "clip_grad_norm_" in methods(done.text)["on_before_optimizer_step"]
+    assert "gradient_clip_val" not in (done.text or "")
+
+
 def test_clipping_of_some_weights_stays_before_the_step() -> None:
     batch = STEP.replace("optimizer.step()", "nn.utils.clip_grad_norm_(model[0].parameters(), 0.5)\noptimizer.step()")
     hooks = methods(converted(script(batch)).text)

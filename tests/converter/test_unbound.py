@@ -76,3 +76,13 @@ def test_a_function_beside_the_loop_that_shares_its_names_is_refused(function: s
     flat = main.replace("nonlocal", "global")
     everywhere = converted(script("pass", before=f"{flat}\n", epochs="if 0:", batches="if 0:")).text
     assert everywhere is not None and "global" in everywhere
+
+
+def test_a_function_around_the_host_counts_too() -> None:
+    run = f"def run():\n    nonlocal count\n{indent(LOOP, '    ')}\n        show()"
+    main = f"count = epoch = 0\ndef show():\n    print(count)\n{run}\nrun()"
+    text = script(
+        "pass", before=f"def main():\n{indent(main, '    ')}\n", epochs="if 0:", batches="if 0:", after="main()"
+    )
+    refusals = converted(text).refusals
+    assert [one.message.startswith("show() of main() reads count, which the loop sets") for one in refusals] == [True]
