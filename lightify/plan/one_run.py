@@ -1,0 +1,279 @@
+"""One run of the loops -> Plan: which statement goes to which hook."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import libcst as cst
+
+from lightify.distribution import Distribution
+from lightify.facts import Analysis
+from lightify.flow import expression_usage, usage
+from lightify.frames import Usage
+from lightify.parse import Tree
+from lightify.plan.acceleration import OWNS_STEPS, backwards_of_others
+from lightify.plan.bars import bare_loop, goes_over_bar, without_bars
+from lightify.plan.batches import batch_source, in_host, interruptible
+from lightify.plan.closures import read_by_closures
+from lightify.plan.counters import changes, set_once
+from lightify.plan.draft import Draft, Flatten
+from lightify.plan.epochs import ENDLESS, EpochHead, epoch_head
+from lightify.plan.exits import (
+    assigned_in_expressions,
+    breaks_epochs,
+    ends_early,
+    hidden_module,
+    may_return,
+    unsupported,
+)
+from lightify.plan.final_test import FinalTest, final_test
+from lightify.plan.gradient_mode import gradients_off
+from lightify.plan.headers import BatchHead, asking_within, batch_head
+from lightify.plan.homes import assign_homes
+from lightify.plan.hooks import make_hooks, without_dead_values
+from lightify.plan.idiom import idiom, take_host_moves, with_summaries
+from lightify.plan.initial import incomparable, initial_values
+from lightify.plan.kinds import Kinds
+from lightify.plan.leftovers import drop_unread_values, read_by_run
+from lightify.plan.lightning import (
+    finds_gradients,
+    leaves_gradients,
+    on_lightning,
+    own_way_of_stepping,
+    starts_late,
+)
+from lightify.plan.loader_options import inline_options
+from lightify.plan.missing import without_missing
+from lightify.plan.mode import Automatic, automatic, is_rebound
+from lightify.plan.nest import Nest
+from lightify.plan.optimizers import drop_scheduler_steps, make_optimizers
+from lightify.plan.options import departures, device_variable, trainer_options
+from lightify.plan.own_optimizers import steps_without_closure, works_before_closure
+from lightify.plan.own_step import own_step
+from lightify.plan.precision import mixed_precision
+from lightify.plan.processes import ask_trainer, without_gone
+from lightify.plan.strategy import distributed, note_fates, unwrapped
+from lightify.plan.surroundings import surroundings
+from lightify.plan.training_mode import without_training_calls
+from lightify.plan.types import (
+    Computed,
+    Hook,
+    Plan,
+)
+from lightify.plan.unbound import asks_for_names, catches_unbound, seen_by_functions
+from lightify.plan.validation import evaluation_of, modes_after_fit
+from lightify.plan.windows import accumulated
+from lightify.settings import Settings
+
+
+def plan_run(
+    tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: Distribution | None
+) -> Plan | Flatten:
+    """Decides everything about one run whose loops are open, or says why they can't be taken apart like that."""
+    draft = _draft(tree, analysis, settings, nest, bare)
+    heads = _heads(draft)
+    if isinstance(heads, Flatten):
+        return heads
+    head, epochs = heads
+    head = without_missing(draft, head)
+    mixed_precision(draft)
+    draft.nest = idiom(draft, head)
+    read = _step_of(draft, head)
+    auto = read if isinstance(read, Automatic) else None
+    endable = ends_early(draft, head)
+    draft.kept_alive = read_by_closures(draft.whole(), tree)
+    nest = draft.nest
+    if nest.batch_frame is not nest.host and any(v.frame is nest.batch_frame for v in draft.kept_alive):
+        return Flatten("a function made in the batch loop outlives the epoch, and sees its own epoch's names")
+    source = batch_source(draft, head)
+    counted = epochs is None or (isinstance(epochs.count, cst.Integer) and epochs.count.value != "0")
+    plain = source is not None and not draft.lazy and not endable and not nest.skips
+    _take_evaluation(draft, auto, plain)
+    tested = final_test(draft)
+    nest = draft.nest
+    tests = _tests(head, epochs, nest)
+    given = source is not None or head.while_test is not None
+    batches = None if given else Hook("train_batches", (), (), result=(head.source, nest.batch_frame))
+    hooks = _hooks(draft, make_hooks(draft, head, epochs, auto, endable), tested, batches, tests)
+    optimizers, schedulers, extra = make_optimizers(draft, hooks, auto, plain)
+    hooks = drop_scheduler_steps(draft, hooks, schedulers)
+    device = None if draft.analysis.accelerated else device_variable(draft)
+    if device is not None and device not in usage([step for hook in hooks for step in hook.steps]).writes:
+        draft.forced[device] = Computed("self.device")
+    ask_trainer(draft, head)
+    extra += tests
+    extra.exposed |= {v for v in draft.kept_alive if v.frame is nest.host or v.frame.is_module}
+    homes = assign_homes(nest, hooks, draft.forced, draft.around, draft.kinds, tree, extra)
+    problem = (
+        assigned_in_expressions(draft, homes)
+        or hidden_module(draft, homes)
+        or catches_unbound(draft, homes)
+        or seen_by_functions(draft, homes)
+    )
+    if problem is not None:
+        return problem
+    again, host_edits = take_host_moves(draft, homes)
+    captured, initial = initial_values(draft, homes)
+    trainer_options(draft, epochs, auto)
+    validation = in_host(draft, draft.evaluation.head.source, draft.evaluation.frame) if draft.evaluation else None
+    after_fit = (*again, *modes_after_fit(draft))
+    options = inline_options(draft, host_edits)
+    edits = {
+        **host_edits,
+        **options,
+        **(tested.edits if tested is not None else {}),
+        **(bare.merged if bare is not None else {}),
+    }
+    in_run = [source, validation, *(edits[node] for node in (tested.edits if tested is not None else ()))]
+    drop_unread_values(draft, edits, read_by_run(draft, homes, captured, [*filter(None, in_run)], after_fit))
+    shared = plain + (validation is not None) + (tested is not None)
+    spread = distributed(draft, captured, shared)
+    keeps_gradients = auto is None or auto.zero is not None
+    return Plan(
+        nest=nest,
+        mode="automatic" if auto is not None else "manual",
+        keeps_gradients=keeps_gradients or (on_lightning(draft) and leaves_gradients(draft)),
+        finds_gradients=on_lightning(draft) and keeps_gradients and finds_gradients(draft),
+        steps_raw=on_lightning(draft) and any(steps_without_closure(draft, one.variable) for one in optimizers),
+        reasons=(*nest.notes, read) if isinstance(read, str) else nest.notes,
+        hooks=tuple(hook for hook in hooks if hook.steps or hook.first or hook.last or hook.result),
+        homes=homes.of,
+        captured=captured,
+        initial=initial,
+        unset=homes.unset,
+        results=homes.results,
+        optimizers=tuple(optimizers),
+        schedulers=tuple(schedulers),
+        options=tuple(draft.options),
+        train_source=source,
+        fates=draft.fates,
+        removed=frozenset(draft.removed | draft.around.removed),
+        class_name="",
+        endable=endable,
+        steps_while=head.while_test,
+        lazy=draft.lazy,
+        sized_lazily=plain and on_lightning(draft) and starts_late(draft, head.source, nest.batch_frame, counted),
+        interruptible=interruptible(draft),
+        validation_source=validation,
+        after_fit=after_fit,
+        batch_mover=draft.batch_mover,
+        backwards_of_others=backwards_of_others(nest, draft.kinds),
+        host_edits=edits,
+        origins={**nest.origins, **draft.stripped.origins},
+        departures=departures(draft, hooks),
+        epochs_while=epochs.test if epochs is not None else None,
+        returns=may_return((*nest.epoch_start, *nest.body, *nest.epoch_end)),
+        unbroken=_unbroken(draft, endable),
+        distributed=spread,
+        prints_everywhere=analysis.accelerated or (spread is not None and bool(spread.group)),
+        incomparable=incomparable(draft, captured),
+    )
+
+
+def _draft(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: Distribution | None) -> Draft:
+    if analysis.accelerated:
+        settings = replace(settings, style="faithful")  # what it logs and saves, it does once for all processes
+    gone = unwrapped(bare)
+    nest = without_gone(nest, gone)
+    around = surroundings(nest, tree, gone=gone, methods=settings.style == "idiomatic")
+    draft = Draft(tree, analysis, settings, nest, Kinds(nest, analysis, tree), around, bare, gone=gone)
+    note_fates(draft)
+    without_bars(draft)
+    return draft
+
+
+def _heads(draft: Draft) -> tuple[BatchHead, EpochHead | None] | Flatten:
+    """What the loops' heads say, where the loops hold nothing that a hook can't."""
+    nest = draft.nest
+    head = batch_head(asking_within(bare_loop(draft, nest.batch_loop, nest.batch_frame)))
+    if isinstance(head, str):
+        return Flatten(head)
+    outer = bare_loop(draft, nest.epoch_loop, nest.host) if nest.epoch_loop is not None else None
+    epochs = epoch_head(asking_within(outer), set_once(draft)) if outer is not None else None
+    if nest.uncounted:
+        epochs = EpochHead(ENDLESS)
+    if isinstance(epochs, str):
+        whole = isinstance(outer, cst.For) and not outer.orelse
+        return Flatten(epochs, uncounted=whole and not goes_over_bar(draft, nest.epoch_loop, nest.host))
+    if epochs is not None and changes(draft, epochs):
+        return Flatten("the loops change what the epochs count with")
+    return unsupported(draft) or asks_for_names(draft) or gradients_off(draft) or (head, epochs)
+
+
+def _take_evaluation(draft: Draft, auto: Automatic | None, plain: bool) -> None:
+    """Leaves the evaluation that ends each epoch to the Trainer, where that changes nothing."""
+    draft.evaluation = evaluation_of(draft, plain, auto.optimizer if auto is not None and auto.zero is None else None)
+    if draft.evaluation is not None:
+        # what the evaluation needs from its own function is opened, too
+        draft.nest = replace(
+            draft.nest,
+            opened=(*draft.nest.opened, *draft.evaluation.opened),
+            epoch_end=draft.evaluation.rest,
+        )
+        draft.kinds = Kinds(draft.nest, draft.analysis, draft.tree)
+        draft.look_around()
+
+
+def _hooks(draft: Draft, hooks: list[Hook], tested: FinalTest | None, batches: Hook | None, tests: Usage) -> list[Hook]:
+    """All hooks, without what only code that is gone has needed.
+
+    Args:
+        hooks: those of the loops.
+        batches: gives the batches, where the host can't.
+        tests: what the conditions of the loops use.
+    """
+    if tested is not None:
+        hooks = [*hooks, *(with_summaries(draft, hook) for hook in tested.hooks)]
+    hooks = without_training_calls(draft, hooks)
+    if batches is not None:
+        hooks.insert(1, batches)
+    return [without_dead_values(draft, hook, hooks, tests) for hook in hooks]
+
+
+def _step_of(draft: Draft, head: BatchHead) -> Automatic | str:
+    """How the Trainer takes the body's step without another number; a text says why it can't."""
+    read = _read_step(draft, head)
+    if isinstance(read, Automatic) and on_lightning(draft):
+        return own_way_of_stepping(draft, read.optimizer) or read
+    if isinstance(read, Automatic) and works_before_closure(draft, read.optimizer):
+        return "the script's own optimizer works before it evaluates the closure that a Trainer hands it"
+    return read
+
+
+def _read_step(draft: Draft, head: BatchHead) -> Automatic | str:
+    if draft.analysis.accelerated:
+        return OWNS_STEPS
+    rebound = draft.around.rebound
+    read = automatic(draft.nest, draft.kinds, draft.tree, draft.analysis, rebound)
+    if isinstance(read, Automatic) and read.leaves and draft.distribution is not None:
+        return "the body may be left before the optimizer steps, which processes that train together can't"
+    if isinstance(read, Automatic) or draft.nest.conditional:
+        return read
+    window = accumulated(draft, head)
+    if window is not None:
+        within = automatic(window.nest, draft.kinds, draft.tree, draft.analysis, rebound)
+        if isinstance(within, Automatic) and within.scheduler is None and not within.leaves:
+            draft.take(window.nest, window.option, window.fates, window.departures)
+            return replace(within, loss=window.loss)
+    own = own_step(draft.nest, draft.kinds, draft.tree)
+    return own if isinstance(own, Automatic) and not is_rebound(own, rebound) else read
+
+
+def _tests(head: BatchHead, epochs: EpochHead | None, nest: Nest) -> Usage:
+    """What the conditions of `while` loops use."""
+    found = Usage()
+    if head.while_test is not None:
+        found += expression_usage(head.while_test, nest.batch_frame)
+    if epochs is not None and epochs.test is not None:
+        found += expression_usage(epochs.test, nest.host)
+    return found
+
+
+def _unbroken(draft: Draft, endable: bool) -> str:
+    """The flag that tells whether a break has ended the host's loop, where its else needs to know."""
+    nest = draft.nest
+    if nest.host_loop.orelse is None:
+        return ""
+    if nest.epoch_loop is None:
+        return "pass_ended" if endable else ""
+    return "epochs_ended" if breaks_epochs(draft) else ""
