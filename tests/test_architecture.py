@@ -28,6 +28,7 @@ CONVERTER_LAYERS = [
         "passing",
         "returns",
         "calls",
+        "opening",
         "substitute",
         "imports",
         "unread",

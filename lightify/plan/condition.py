@@ -11,9 +11,9 @@ from dataclasses import replace
 
 import libcst as cst
 
-from lightify.calls import Opened, live
 from lightify.flow import exits_of
 from lightify.frames import Frame, Item, Step, Variable
+from lightify.opening import Opened, live
 from lightify.parse import Tree
 from lightify.passing import named_in_all
 from lightify.plan.nest import Nest, open_steps, trains

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import libcst as cst
 
-from lightify.calls import class_of_object, gradients
+from lightify.calls import class_of_object
 from lightify.flow import exits_of
 from lightify.frames import Item, Step
+from lightify.opening import gradients
 from lightify.parse import Tree
 from lightify.query import block, module_attribute, walk
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import libcst as cst
 
-from lightify.calls import Opened, called_statement, callee, gradients, live, open_call
+from lightify.calls import called_statement, callee
 from lightify.facts import Analysis, Kind
 from lightify.flow import exits_of, own_exits, usage
 from lightify.frames import Frame, Item, Step, Variable, live_nodes
 from lightify.ledger import Fate
+from lightify.opening import Opened, gradients, live, open_call
 from lightify.parse import Tree
 from lightify.plan.effects import may_draw, only_writes
 from lightify.plan.headers import BatchHead, batch_head

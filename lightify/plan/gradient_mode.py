@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import libcst as cst
 
-from lightify.calls import gradients
 from lightify.frames import Item
+from lightify.opening import gradients
 from lightify.plan.draft import Draft, Flatten
 from lightify.query import call_name, dotted, expression_of, walk
 

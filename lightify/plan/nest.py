@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 
 import libcst as cst
 
-from lightify.calls import Opened, called_statement, callee, live, open_call
+from lightify.calls import called_statement, callee
 from lightify.facts import Analysis
 from lightify.flow import exits_of, own_exits
 from lightify.frames import Binding, Frame, Item, Step, live_nodes
+from lightify.opening import Opened, live, open_call
 from lightify.parse import Tree
 from lightify.plan.epochs import taken_one_by_one
 from lightify.plan.headers import asked_within

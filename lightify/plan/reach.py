@@ -8,10 +8,11 @@ from typing import Literal
 
 import libcst as cst
 
-from lightify.calls import Opened, called_statement, callee, gradients, live, open_call
+from lightify.calls import called_statement, callee
 from lightify.flow import own_exits
 from lightify.frames import Frame, Item, Step, fixed_value
 from lightify.names import bound_names
+from lightify.opening import Opened, gradients, live, open_call
 from lightify.parse import Tree
 from lightify.plan.contexts import entered
 from lightify.plan.reachable import contains

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import libcst as cst
 
-from lightify.calls import Opened, open_call
 from lightify.changes import Changes, changes_of
 from lightify.frames import Binding, Expression, Frame, Item, Step, Variable
+from lightify.opening import Opened, open_call
 from lightify.parse import Tree
 from lightify.query import FieldName, children, is_constant, map_children, small, walk
 
