@@ -5,28 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from lightify.accounts import account
-from lightify.analyze import analyze
+from lightify.analysis.analyze import analyze
 from lightify.distribution import Distribution, distribution
 from lightify.errors import Diagnostic, LightifyError, Refusal
 from lightify.facts import Analysis
 from lightify.findings import find, find_refused
-from lightify.inventory import Found, inventory
 from lightify.ledger import Ledger
-from lightify.link import link
-from lightify.parse import Tree, parse
-from lightify.pieces import Pieces
+from lightify.output.accounts import account
+from lightify.output.inventory import Found, inventory
+from lightify.output.pieces import Pieces
+from lightify.output.render import render
+from lightify.output.rewrite import rewrite
+from lightify.output.selfcheck import self_check
+from lightify.output.unread import dropped_options
 from lightify.plan.adoption import Moved, moved_by_file, starts_itself
 from lightify.plan.make import make_plans
-from lightify.plan.strategy import undistributed
+from lightify.plan.trainer.strategy import undistributed
 from lightify.plan.types import Plans
 from lightify.recognisers.foreign import framework
-from lightify.render import render
-from lightify.rewrite import rewrite
-from lightify.selfcheck import self_check
+from lightify.repository.link import link
 from lightify.settings import Settings
 from lightify.sources import Source
-from lightify.unread import dropped_options
+from lightify.syntax.parse import Tree, parse
 
 
 @dataclass(frozen=True)

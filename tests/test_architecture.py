@@ -16,41 +16,16 @@ CONVERTER, RUNTIME = Path("lightify"), Path("runtime")
 # Each row may import itself and the rows above it.
 CONVERTER_LAYERS = [
     ("__init__", "errors", "settings", "facts", "ledger"),
-    ("sources", "notebooks", "configfile", "ignore", "parse", "query", "comments"),
-    (
-        "project",
-        "link",
-        "names",
-        "computed",
-        "frames",
-        "flow",
-        "changes",
-        "passing",
-        "returns",
-        "calls",
-        "opening",
-        "substitute",
-        "imports",
-        "unread",
-    ),
+    ("sources", "notebooks", "configfile", "ignore"),
+    ("syntax",),
+    ("repository",),
     ("recognisers",),
-    ("factories", "analyze"),
+    ("analysis",),
     ("distribution",),
+    ("loops",),
     ("plan",),
     ("findings",),
-    (
-        "accounts",
-        "inventory",
-        "elsewhere",
-        "remainder",
-        "pieces",
-        "restructure",
-        "rewrite",
-        "render",
-        "formatting",
-        "scopes",
-        "selfcheck",
-    ),
+    ("output",),
     ("convert", "files", "upgraded", "upgrade"),
     ("jobs",),
     ("report",),
@@ -186,8 +161,8 @@ def test_one_file_renders_and_one_parses() -> None:
             if any(target.partition(".")[0] == library for target, _ in imports(path, "lightify", name))
         }
 
-    assert users("jinja2") <= {"lightify/render.py"}
-    assert users("black") <= {"lightify/formatting.py"}
+    assert users("jinja2") <= {"lightify/output/render.py"}
+    assert users("black") <= {"lightify/output/formatting.py"}
     assert users("click") <= {"lightify/cli.py", "lightify/printing.py"}
 
 

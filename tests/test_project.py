@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from lightify.cli import cli
 from lightify.convert import Conversion, convert
 from lightify.ledger import missing_and_double
-from lightify.link import link
-from lightify.parse import parse
-from lightify.project import Definition, Module, Project
+from lightify.repository.link import link
+from lightify.repository.project import Definition, Module, Project
 from lightify.settings import Settings
 from lightify.sources import read_source
+from lightify.syntax.parse import parse
 from tests.converter.scripts import PROLOGUE, SETUP, converted, methods, script
 
 Files = Mapping[str, str]

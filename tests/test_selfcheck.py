@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lightify.selfcheck import self_check
+from lightify.output.selfcheck import self_check
 
 FINE = {
     "builtins and module names": "print(__name__, __file__, range(3))",

@@ -13,8 +13,8 @@ from lightify.distribution.launch import Launch, launch_of
 from lightify.distribution.own_processes import Processes, own_processes
 from lightify.distribution.wrapping import Wrapping, enclosing_function, find_wrapping, is_repeatable
 from lightify.errors import SourceSpan
-from lightify.parse import Tree, edited
-from lightify.query import block, code, small, walk
+from lightify.syntax.parse import Tree, edited
+from lightify.syntax.query import block, code, small, walk
 
 
 @dataclass(frozen=True, eq=False)

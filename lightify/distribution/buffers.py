@@ -6,8 +6,8 @@ import libcst as cst
 
 from lightify.distribution.holders import Holders
 from lightify.distribution.wrapping import enclosing_function
-from lightify.parse import Tree
-from lightify.query import dotted, walk
+from lightify.syntax.parse import Tree
+from lightify.syntax.query import dotted, walk
 
 _WITHOUT = ("no_grad", "inference_mode", "set_grad_enabled")
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Sequence
 
 import libcst as cst
 
-from lightify.parse import Tree
-from lightify.query import arguments, code, walk
+from lightify.syntax.parse import Tree
+from lightify.syntax.query import arguments, code, walk
 
 Edit = Callable[[cst.CSTNode], cst.CSTNode]
 

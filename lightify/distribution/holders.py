@@ -8,15 +8,15 @@ from functools import partial
 
 import libcst as cst
 
-from lightify.calls import callers, class_of_object
+from lightify.analysis.calls import callers, class_of_object
 from lightify.distribution.edits import Edit, free_quote, merged, module_argument, stripping_prefix, with_argument
 from lightify.distribution.order import Order, Place
 from lightify.distribution.presence import asks_for_wrapper, decides_on_network_alone, known_wrapped, under_question
 from lightify.distribution.renaming import renamed
 from lightify.distribution.wrapping import Wrapping, enclosing_function, names_of
-from lightify.names import local_names, parameters
-from lightify.parse import Tree
-from lightify.query import code, dotted, method_call, walk
+from lightify.syntax.names import local_names, parameters
+from lightify.syntax.parse import Tree
+from lightify.syntax.query import code, dotted, method_call, walk
 
 Holder = tuple[cst.FunctionDef | cst.ClassDef | None, str]
 

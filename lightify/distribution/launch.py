@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import libcst as cst
 
-from lightify.names import parameters
-from lightify.parse import Tree
-from lightify.query import arguments, code, dotted
+from lightify.syntax.names import parameters
+from lightify.syntax.parse import Tree
+from lightify.syntax.query import arguments, code, dotted
 
 SPAWNS = ("torch.multiprocessing.spawn", "torch.multiprocessing.start_processes", "torch.multiprocessing.spawn.spawn")
 _MACHINES = {"nodes", "nnodes", "num_nodes", "n_nodes", "node_rank", "nr"}

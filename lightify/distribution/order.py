@@ -9,7 +9,7 @@ from itertools import pairwise
 import libcst as cst
 
 from lightify.distribution.wrapping import enclosing_function
-from lightify.parse import Tree
+from lightify.syntax.parse import Tree
 
 Place = tuple[int, int]
 

@@ -8,7 +8,7 @@ from functools import partial
 
 import libcst as cst
 
-from lightify.calls import callers
+from lightify.analysis.calls import callers
 from lightify.distribution.edits import (
     Edit,
     called_here,
@@ -31,9 +31,9 @@ from lightify.distribution.questions import (
 )
 from lightify.distribution.samplers import Samplers
 from lightify.distribution.wrapping import Wrapping, is_repeatable
-from lightify.names import local_names, parameters
-from lightify.parse import Tree
-from lightify.query import (
+from lightify.syntax.names import local_names, parameters
+from lightify.syntax.parse import Tree
+from lightify.syntax.query import (
     arguments,
     block,
     code,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import libcst as cst
 
 from lightify.distribution.wrapping import Wrapping
-from lightify.parse import Tree
-from lightify.query import block, code, dotted, negated, walk
+from lightify.syntax.parse import Tree
+from lightify.syntax.query import block, code, dotted, negated, walk
 
 
 def known_wrapped(node: cst.CSTNode, wrapping: Wrapping, tree: Tree) -> bool | None:

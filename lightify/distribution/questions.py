@@ -6,8 +6,8 @@ import libcst as cst
 
 from lightify.distribution.edits import module_argument
 from lightify.distribution.wrapping import Wrapping
-from lightify.parse import Tree
-from lightify.query import code, literal, method_call, walk
+from lightify.syntax.parse import Tree
+from lightify.syntax.query import code, literal, method_call, walk
 
 #: What a launcher tells each process.
 VARIABLES = {

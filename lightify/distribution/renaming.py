@@ -8,8 +8,8 @@ import libcst as cst
 
 from lightify.distribution.edits import Edit, module_argument
 from lightify.distribution.wrapping import Wrapping
-from lightify.names import local_names
-from lightify.parse import Tree
+from lightify.syntax.names import local_names
+from lightify.syntax.parse import Tree
 
 
 def renamed(wrapping: Wrapping, mentions: Sequence[cst.CSTNode], tree: Tree) -> dict[cst.CSTNode, Edit]:

@@ -10,8 +10,8 @@ import libcst as cst
 from lightify.distribution.edits import Edit, as_before
 from lightify.distribution.holders import Unclear
 from lightify.distribution.wrapping import Wrapping, enclosing_function
-from lightify.parse import Tree
-from lightify.query import arguments, code, dotted, literal, method_call, target_names
+from lightify.syntax.parse import Tree
+from lightify.syntax.query import arguments, code, dotted, literal, method_call, target_names
 
 
 def is_sampler(node: cst.CSTNode, tree: Tree) -> bool:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import libcst as cst
 
-from lightify.parse import Tree
-from lightify.query import arguments, code, dotted, is_constant, joined, negated, walk
+from lightify.syntax.parse import Tree
+from lightify.syntax.query import arguments, code, dotted, is_constant, joined, negated, walk
 
 #: Arguments that a strategy decides itself.
 _PLACES = ("device_ids", "output_device", "dim", "check_reduction")

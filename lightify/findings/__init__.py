@@ -26,12 +26,12 @@ from lightify.findings import (
 from lightify.findings.base import Finding, Rule
 from lightify.findings.script import Script
 from lightify.ignore import unknown_codes, without_ignored
-from lightify.parse import Tree
+from lightify.loops.nest import open_nest
+from lightify.loops.runs import find_runs
 from lightify.plan.adoption import concerned, moved_from_elsewhere
-from lightify.plan.nest import open_nest
-from lightify.plan.runs import find_runs
 from lightify.plan.types import Plans
 from lightify.sources import Source
+from lightify.syntax.parse import Tree
 
 _FAMILIES = (
     gradients,

@@ -10,7 +10,7 @@ from lightify.errors import Diagnostic
 from lightify.facts import Kind
 from lightify.findings.base import Rule
 from lightify.findings.script import Script
-from lightify.query import arguments, call_name, dotted, literal, method_call
+from lightify.syntax.query import arguments, call_name, dotted, literal, method_call
 
 OF_AVERAGES = Rule(
     "LF421",

@@ -10,7 +10,7 @@ from lightify.errors import Diagnostic
 from lightify.facts import Kind
 from lightify.findings.base import Rule
 from lightify.findings.script import CLIPS, Script
-from lightify.query import arguments, dotted, method_call
+from lightify.syntax.query import arguments, dotted, method_call
 
 SCALED = Rule(
     "LF405",

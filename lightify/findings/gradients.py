@@ -11,7 +11,7 @@ from lightify.facts import Kind
 from lightify.findings.base import Rule
 from lightify.findings.index import Key
 from lightify.findings.script import Script
-from lightify.query import arguments, dotted, method_call, walk
+from lightify.syntax.query import arguments, dotted, method_call, walk
 
 NEVER = Rule(
     "LF401",

@@ -11,8 +11,8 @@ from lightify.facts import Kind
 from lightify.findings.base import Rule
 from lightify.findings.index import Key
 from lightify.findings.script import Script
-from lightify.names import bound_names
-from lightify.query import arguments, block, call_name, children, method_call, target_names, walk
+from lightify.syntax.names import bound_names
+from lightify.syntax.query import arguments, block, call_name, children, method_call, target_names, walk
 
 CHANGED = Rule(
     "LF482",

@@ -9,7 +9,7 @@ import libcst as cst
 from lightify.errors import Diagnostic
 from lightify.findings.base import Rule
 from lightify.findings.script import Script
-from lightify.query import arguments, method_call
+from lightify.syntax.query import arguments, method_call
 
 NO_SEED = Rule(
     "LF490",

@@ -11,11 +11,11 @@ from typing import TypeVar
 
 import libcst as cst
 
-from lightify.analyze import class_of
+from lightify.analysis.analyze import class_of
 from lightify.facts import Analysis, Kind, Scope
-from lightify.names import bound_names, local_names, parameters
-from lightify.parse import Tree
-from lightify.query import arguments, block, call_name, dotted, method_call
+from lightify.syntax.names import bound_names, local_names, parameters
+from lightify.syntax.parse import Tree
+from lightify.syntax.query import arguments, block, call_name, dotted, method_call
 
 Node = TypeVar("Node", bound=cst.CSTNode)
 Key = tuple[Scope, str]

@@ -11,7 +11,7 @@ from lightify.facts import Kind
 from lightify.findings.base import Rule
 from lightify.findings.index import Key
 from lightify.findings.script import Script, unwrapped
-from lightify.query import arguments, call_name, dotted, literal, words
+from lightify.syntax.query import arguments, call_name, dotted, literal, words
 
 SHUFFLED = Rule(
     "LF440",

@@ -9,8 +9,8 @@ import libcst as cst
 from lightify.errors import Diagnostic
 from lightify.findings.base import Rule
 from lightify.findings.script import Script
-from lightify.names import read_names
-from lightify.query import call_name, dotted, method_call, target_names, walk, words
+from lightify.syntax.names import read_names
+from lightify.syntax.query import call_name, dotted, method_call, target_names, walk, words
 
 KEEPS_GRAPH = Rule(
     "LF420",

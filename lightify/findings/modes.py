@@ -10,7 +10,7 @@ from lightify.errors import Diagnostic
 from lightify.facts import Kind
 from lightify.findings.base import Rule
 from lightify.findings.script import Loop, Script
-from lightify.query import arguments, call_name, dotted, literal, method_call, walk
+from lightify.syntax.query import arguments, call_name, dotted, literal, method_call, walk
 
 IN_TRAINING_MODE = Rule(
     "LF410",

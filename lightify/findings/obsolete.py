@@ -11,8 +11,8 @@ from lightify.errors import Diagnostic
 from lightify.facts import Kind
 from lightify.findings.base import Rule
 from lightify.findings.script import Script
-from lightify.names import parameters
-from lightify.query import arguments, call_name, code, dotted, literal, method_call, target_names, words
+from lightify.syntax.names import parameters
+from lightify.syntax.query import arguments, call_name, code, dotted, literal, method_call, target_names, words
 
 UNBOUND = Rule(
     "LF480",

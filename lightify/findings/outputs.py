@@ -9,7 +9,7 @@ import libcst as cst
 from lightify.errors import Diagnostic
 from lightify.findings.base import Rule
 from lightify.findings.script import Script
-from lightify.query import arguments, block, dotted, is_constant, method_call, walk
+from lightify.syntax.query import arguments, block, dotted, is_constant, method_call, walk
 
 SOFTMAX_TWICE = Rule(
     "LF430",

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 import libcst as cst
 
-from lightify.analyze import class_of
+from lightify.analysis.analyze import class_of
 from lightify.errors import Diagnostic
 from lightify.facts import Kind
 from lightify.findings.base import Rule
 from lightify.findings.script import Script
-from lightify.query import call_name, dotted, method_call, walk
 from lightify.recognisers.base import is_module_class
 from lightify.recognisers.modules import builds_module
+from lightify.syntax.query import call_name, dotted, method_call, walk
 
 IN_LIST = Rule(
     "LF460",

@@ -10,7 +10,17 @@ from lightify.errors import Diagnostic
 from lightify.facts import Kind
 from lightify.findings.base import Rule
 from lightify.findings.script import Script, unwrapped
-from lightify.query import FieldName, arguments, call_name, code, dotted, expression_of, literal, method_call, words
+from lightify.syntax.query import (
+    FieldName,
+    arguments,
+    call_name,
+    code,
+    dotted,
+    expression_of,
+    literal,
+    method_call,
+    words,
+)
 
 TOO_EARLY = Rule(
     "LF450",

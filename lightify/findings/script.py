@@ -11,10 +11,10 @@ import libcst as cst
 
 from lightify.facts import Analysis, Kind
 from lightify.findings.index import Function, Index, Key
-from lightify.frames import Item
-from lightify.parse import Tree
-from lightify.plan.nest import Nest
-from lightify.query import arguments, block, call_name, dotted, method_call, small
+from lightify.loops.nest import Nest
+from lightify.syntax.frames import Item
+from lightify.syntax.parse import Tree
+from lightify.syntax.query import arguments, block, call_name, dotted, method_call, small
 
 Loop = cst.For | cst.While
 

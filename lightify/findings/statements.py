@@ -10,7 +10,7 @@ from lightify.errors import Diagnostic
 from lightify.facts import Kind
 from lightify.findings.base import Rule
 from lightify.findings.script import Script
-from lightify.query import arguments, code, dotted, is_constant, method_call, target_names
+from lightify.syntax.query import arguments, code, dotted, is_constant, method_call, target_names
 
 NOT_CALLED = Rule(
     "LF470",

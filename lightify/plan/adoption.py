@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 import libcst as cst
 
-from lightify.analyze import scope_of
-from lightify.calls import callers
+from lightify.analysis.analyze import scope_of
+from lightify.analysis.calls import callers
 from lightify.errors import Refusal
-from lightify.frames import Item
-from lightify.names import read_names
-from lightify.parse import Tree
-from lightify.plan.nest import Nest
-from lightify.plan.runs import Loop
+from lightify.loops.nest import Nest
+from lightify.loops.runs import Loop
 from lightify.plan.types import Plans
-from lightify.query import walk
+from lightify.syntax.frames import Item
+from lightify.syntax.names import read_names
+from lightify.syntax.parse import Tree
+from lightify.syntax.query import walk
 
 
 def adopted(nest: Nest, tree: Tree) -> tuple[cst.BaseStatement, ...] | Refusal:

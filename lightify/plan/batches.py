@@ -5,15 +5,15 @@ from __future__ import annotations
 import libcst as cst
 
 from lightify.facts import Kind
-from lightify.flow import expression_usage, usage
-from lightify.frames import Expression, Frame, Variable
+from lightify.loops.headers import BatchHead
 from lightify.plan.draft import Draft
-from lightify.plan.headers import BatchHead
-from lightify.plan.lightning import is_steady, on_lightning
-from lightify.plan.samplers import train_order_changes
-from lightify.query import dotted, method_call, path_node, root_name, target_names, walk
+from lightify.plan.trainer.lightning import is_steady, on_lightning
+from lightify.plan.trainer.samplers import train_order_changes
 from lightify.recognisers import kind_of_value
-from lightify.substitute import substitute
+from lightify.syntax.flow import expression_usage, usage
+from lightify.syntax.frames import Expression, Frame, Variable
+from lightify.syntax.query import dotted, method_call, path_node, root_name, target_names, walk
+from lightify.syntax.substitute import substitute
 
 
 def batch_parts(head: BatchHead, frame: Frame) -> list[Variable]:

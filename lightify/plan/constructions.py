@@ -7,12 +7,12 @@ from functools import lru_cache
 
 import libcst as cst
 
-from lightify.analyze import scope_of
-from lightify.frames import Field, Variable
-from lightify.names import bound_names, same_scope
-from lightify.parse import Tree
-from lightify.plan.runs import Loop
-from lightify.query import block, children, code, small, target_names
+from lightify.analysis.analyze import scope_of
+from lightify.loops.runs import Loop
+from lightify.syntax.frames import Field, Variable
+from lightify.syntax.names import bound_names, same_scope
+from lightify.syntax.parse import Tree
+from lightify.syntax.query import block, children, code, small, target_names
 
 
 def construction(variable: Variable, tree: Tree, loop: Loop) -> tuple[cst.BaseStatement, cst.Call] | None:

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 
 import libcst as cst
 
-from lightify.flow import expression_usage, usage
-from lightify.frames import Binding, Expression, Field, Frame, Step, Variable
+from lightify.loops.epochs import EpochHead, Value
+from lightify.loops.headers import BatchHead
 from lightify.plan.draft import Draft
-from lightify.plan.epochs import EpochHead, Value
-from lightify.plan.headers import BatchHead
 from lightify.plan.steady import may_change
 from lightify.plan.types import (
     Computed,
 )
-from lightify.query import MODULE_SELF, code, dotted, is_constant, small, target_names, walk
+from lightify.syntax.flow import expression_usage, usage
+from lightify.syntax.frames import Binding, Expression, Field, Frame, Step, Variable
+from lightify.syntax.query import MODULE_SELF, code, dotted, is_constant, small, target_names, walk
 
 
 def batch_names(

@@ -10,17 +10,17 @@ import libcst as cst
 from lightify.distribution import Distribution
 from lightify.errors import SourceSpan
 from lightify.facts import Analysis
-from lightify.flow import usage
-from lightify.frames import Frame, Step, Variable
-from lightify.parse import Tree
-from lightify.plan.devices import Stripped
-from lightify.plan.evaluation import Evaluation
+from lightify.loops.nest import Nest
+from lightify.loops.surroundings import Surroundings, surroundings
+from lightify.plan.evaluation.ending import Evaluation
+from lightify.plan.idiom.devices import Stripped
+from lightify.plan.idiom.metrics import Metric, unlogged
 from lightify.plan.kinds import Kinds
-from lightify.plan.metrics import Metric, unlogged
-from lightify.plan.nest import Nest
-from lightify.plan.surroundings import Surroundings, surroundings
 from lightify.plan.types import FateNote, Home, Mixed, TrainerOption
 from lightify.settings import Settings
+from lightify.syntax.flow import usage
+from lightify.syntax.frames import Frame, Step, Variable
+from lightify.syntax.parse import Tree
 
 
 @dataclass(frozen=True)

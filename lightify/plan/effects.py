@@ -8,11 +8,11 @@ from functools import lru_cache
 
 import libcst as cst
 
-from lightify.frames import Frame, Item, Step, Variable
-from lightify.names import bound_by, declared_elsewhere, free_names, local_names, same_scope
-from lightify.parse import Tree
-from lightify.query import block, dotted, is_constant, method_call, root_name, target_names, walk
 from lightify.recognisers.base import is_module_class
+from lightify.syntax.frames import Frame, Item, Step, Variable
+from lightify.syntax.names import bound_by, declared_elsewhere, free_names, local_names, same_scope
+from lightify.syntax.parse import Tree
+from lightify.syntax.query import block, dotted, is_constant, method_call, root_name, target_names, walk
 
 _CALM = frozenset(
     """print len float int range list dict str enumerate zip sum max min round abs time time.time time.perf_counter

@@ -6,23 +6,23 @@ from collections.abc import Iterable, Sequence
 
 import libcst as cst
 
-from lightify.flow import exits_of, expression_usage
-from lightify.frames import Item, Step, Variable
 from lightify.ledger import Fate
-from lightify.names import bound_by, bound_names, free_names, local_names
+from lightify.loops.headers import BatchHead
 from lightify.plan.batches import in_host
 from lightify.plan.draft import Draft, Flatten
-from lightify.plan.headers import BatchHead
 from lightify.plan.homes import Homes
-from lightify.plan.lightning import catches_end, on_lightning
 from lightify.plan.steady import may_change
+from lightify.plan.trainer.lightning import catches_end, on_lightning
 from lightify.plan.types import (
     Attribute,
     Computed,
     FateNote,
     TrainerOption,
 )
-from lightify.query import block, code, small, walk
+from lightify.syntax.flow import exits_of, expression_usage
+from lightify.syntax.frames import Item, Step, Variable
+from lightify.syntax.names import bound_by, bound_names, free_names, local_names
+from lightify.syntax.query import block, code, small, walk
 
 
 def unsupported(draft: Draft) -> Flatten | None:

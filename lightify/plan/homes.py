@@ -8,17 +8,17 @@ from itertools import groupby
 
 import libcst as cst
 
-from lightify.computed import is_computed
+from lightify.analysis.computed import is_computed
 from lightify.facts import Kind
-from lightify.flow import expression_usage, usage
-from lightify.frames import Binding, Field, Frame, Item, Usage, Variable
-from lightify.names import bound_names, local_names
-from lightify.parse import Tree
+from lightify.loops.nest import Nest
+from lightify.loops.surroundings import Surroundings
 from lightify.plan.kinds import Kinds
-from lightify.plan.nest import Nest
-from lightify.plan.surroundings import Surroundings
 from lightify.plan.types import Attribute, Computed, Global, Home, Hook, Local
-from lightify.query import block, children, dotted
+from lightify.syntax.flow import expression_usage, usage
+from lightify.syntax.frames import Binding, Field, Frame, Item, Usage, Variable
+from lightify.syntax.names import bound_names, local_names
+from lightify.syntax.parse import Tree
+from lightify.syntax.query import block, children, dotted
 
 #: Names of `nn.Module`, LightningModule and its hooks, those of 1.x too, that an attribute must not hide.
 RESERVED = frozenset(

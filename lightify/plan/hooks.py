@@ -7,27 +7,27 @@ from dataclasses import replace
 
 import libcst as cst
 
-from lightify.flow import expression_usage, usage
-from lightify.frames import Binding, Field, Item, Step, Usage, Variable
 from lightify.ledger import Fate
-from lightify.plan.condition import guarded
+from lightify.loops.condition import guarded
+from lightify.loops.epochs import EpochHead
+from lightify.loops.headers import BatchHead
+from lightify.loops.nest import Nest
 from lightify.plan.counters import batch_names, epoch_names
 from lightify.plan.draft import Draft
-from lightify.plan.epochs import EpochHead
+from lightify.plan.evaluation.validation import validation_hooks
 from lightify.plan.exits import breaks_epochs, may_return
-from lightify.plan.headers import BatchHead
 from lightify.plan.homes import encloses, hook_usage
-from lightify.plan.idiom import with_summaries
-from lightify.plan.mode import Automatic
-from lightify.plan.nest import Nest
+from lightify.plan.idiom.simplify import with_summaries
+from lightify.plan.optimization.mode import Automatic
+from lightify.plan.optimization.weights import LEAVING, calls_out, holds_weights
 from lightify.plan.types import (
     FateNote,
     Hook,
     Local,
 )
-from lightify.plan.validation import validation_hooks
-from lightify.plan.weights import LEAVING, calls_out, holds_weights
-from lightify.query import children, dotted, method_call, small, walk
+from lightify.syntax.flow import expression_usage, usage
+from lightify.syntax.frames import Binding, Field, Item, Step, Usage, Variable
+from lightify.syntax.query import children, dotted, method_call, small, walk
 
 
 def make_hooks(

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 import libcst as cst
 
-from lightify.flow import usage
-from lightify.frames import Variable
 from lightify.ledger import Fate
 from lightify.plan.constructions import construction
 from lightify.plan.draft import Draft
@@ -17,7 +15,9 @@ from lightify.plan.types import (
     FateNote,
     Initial,
 )
-from lightify.query import is_constant, small
+from lightify.syntax.flow import usage
+from lightify.syntax.frames import Variable
+from lightify.syntax.query import is_constant, small
 
 
 def initial_values(draft: Draft, homes: Homes) -> tuple[tuple[tuple[Variable, str], ...], tuple[Initial, ...]]:

@@ -6,14 +6,14 @@ from functools import cached_property
 
 import libcst as cst
 
-from lightify.analyze import class_of
-from lightify.calls import class_of_object, family_of
+from lightify.analysis.analyze import class_of
+from lightify.analysis.calls import class_of_object, family_of
 from lightify.facts import Analysis, Kind, Scope
-from lightify.flow import usage
-from lightify.frames import Expression, Field, Frame, Variable
-from lightify.parse import Tree
-from lightify.plan.nest import Nest
-from lightify.query import dotted
+from lightify.loops.nest import Nest
+from lightify.syntax.flow import usage
+from lightify.syntax.frames import Expression, Field, Frame, Variable
+from lightify.syntax.parse import Tree
+from lightify.syntax.query import dotted
 
 
 class Kinds:

@@ -6,16 +6,16 @@ from collections.abc import Iterable, Mapping
 
 import libcst as cst
 
-from lightify.flow import expression_usage, usage
-from lightify.frames import Item, Variable
 from lightify.ledger import Fate
-from lightify.names import read_names
-from lightify.parse import Tree
 from lightify.plan.batches import in_host
 from lightify.plan.draft import Draft
 from lightify.plan.homes import Homes
 from lightify.plan.types import FateNote, Global
-from lightify.query import children, dotted, method_call, small, walk
+from lightify.syntax.flow import expression_usage, usage
+from lightify.syntax.frames import Item, Variable
+from lightify.syntax.names import read_names
+from lightify.syntax.parse import Tree
+from lightify.syntax.query import children, dotted, method_call, small, walk
 
 _PURE = {
     "len",

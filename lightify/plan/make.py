@@ -6,26 +6,26 @@ from dataclasses import replace
 
 import libcst as cst
 
-from lightify.analyze import scope_of
+from lightify.analysis.analyze import scope_of
 from lightify.distribution import Distribution
 from lightify.errors import Diagnostic, Refusal
 from lightify.facts import Analysis
-from lightify.parse import Tree
+from lightify.loops.condition import laid_open
+from lightify.loops.nest import Nest, open_nest
+from lightify.loops.runs import Loop, Run, find_runs
+from lightify.loops.surroundings import removed_functions
+from lightify.loops.walrus import with_assignments
 from lightify.plan.adoption import adopted, unreached
-from lightify.plan.condition import laid_open
 from lightify.plan.draft import Flatten
 from lightify.plan.naming import class_names
-from lightify.plan.nest import Nest, open_nest
 from lightify.plan.one_run import plan_run
-from lightify.plan.runs import Loop, Run, find_runs
-from lightify.plan.strategy import unwrapped
-from lightify.plan.surroundings import removed_functions
+from lightify.plan.trainer.strategy import unwrapped
 from lightify.plan.types import (
     Plan,
     Plans,
 )
-from lightify.plan.walrus import with_assignments
 from lightify.settings import Settings
+from lightify.syntax.parse import Tree
 
 
 def make_plans(tree: Tree, analysis: Analysis, settings: Settings, bare: Distribution | None = None) -> Plans | Refusal:

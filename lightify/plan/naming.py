@@ -8,16 +8,16 @@ from pathlib import PurePath
 
 import libcst as cst
 
-from lightify.analyze import class_of
+from lightify.analysis.analyze import class_of
 from lightify.facts import Analysis, Kind
-from lightify.frames import Variable
-from lightify.names import bound_names, declared_elsewhere, local_names
-from lightify.parse import Tree
+from lightify.loops.runs import Loop
 from lightify.plan.constructions import construction
-from lightify.plan.runs import Loop
 from lightify.plan.types import Plan
-from lightify.query import block, dotted, walk
 from lightify.recognisers.base import is_module_class
+from lightify.syntax.frames import Variable
+from lightify.syntax.names import bound_names, declared_elsewhere, local_names
+from lightify.syntax.parse import Tree
+from lightify.syntax.query import block, dotted, walk
 
 _COMMON = ("main", "train", "training", "fit", "run", "train_model", "training_loop")
 

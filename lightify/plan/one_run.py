@@ -8,16 +8,17 @@ import libcst as cst
 
 from lightify.distribution import Distribution
 from lightify.facts import Analysis
-from lightify.flow import expression_usage, usage
-from lightify.frames import Usage
-from lightify.parse import Tree
-from lightify.plan.acceleration import OWNS_STEPS, backwards_of_others
-from lightify.plan.bars import bare_loop, goes_over_bar, without_bars
+from lightify.loops.epochs import ENDLESS, EpochHead, epoch_head
+from lightify.loops.headers import BatchHead, asking_within, batch_head
+from lightify.loops.nest import Nest
+from lightify.loops.surroundings import surroundings
 from lightify.plan.batches import batch_source, in_host, interruptible
-from lightify.plan.closures import read_by_closures
 from lightify.plan.counters import changes, set_once
 from lightify.plan.draft import Draft, Flatten
-from lightify.plan.epochs import ENDLESS, EpochHead, epoch_head
+from lightify.plan.evaluation.final_test import FinalTest, final_test
+from lightify.plan.evaluation.gradient_mode import gradients_off
+from lightify.plan.evaluation.training_mode import without_training_calls
+from lightify.plan.evaluation.validation import evaluation_of, modes_after_fit
 from lightify.plan.exits import (
     assigned_in_expressions,
     breaks_epochs,
@@ -26,44 +27,43 @@ from lightify.plan.exits import (
     may_return,
     unsupported,
 )
-from lightify.plan.final_test import FinalTest, final_test
-from lightify.plan.gradient_mode import gradients_off
-from lightify.plan.headers import BatchHead, asking_within, batch_head
 from lightify.plan.homes import assign_homes
 from lightify.plan.hooks import make_hooks, without_dead_values
-from lightify.plan.idiom import idiom, take_host_moves, with_summaries
+from lightify.plan.idiom.bars import bare_loop, goes_over_bar, without_bars
+from lightify.plan.idiom.loader_options import inline_options
+from lightify.plan.idiom.precision import mixed_precision
+from lightify.plan.idiom.simplify import idiom, take_host_moves, with_summaries
 from lightify.plan.initial import incomparable, initial_values
 from lightify.plan.kinds import Kinds
 from lightify.plan.leftovers import drop_unread_values, read_by_run
-from lightify.plan.lightning import (
+from lightify.plan.optimization.closures import read_by_closures
+from lightify.plan.optimization.missing import without_missing
+from lightify.plan.optimization.mode import Automatic, automatic, is_rebound
+from lightify.plan.optimization.optimizers import drop_scheduler_steps, make_optimizers
+from lightify.plan.optimization.own_optimizers import steps_without_closure, works_before_closure
+from lightify.plan.optimization.own_step import own_step
+from lightify.plan.optimization.windows import accumulated
+from lightify.plan.trainer.acceleration import OWNS_STEPS, backwards_of_others
+from lightify.plan.trainer.lightning import (
     finds_gradients,
     leaves_gradients,
     on_lightning,
     own_way_of_stepping,
     starts_late,
 )
-from lightify.plan.loader_options import inline_options
-from lightify.plan.missing import without_missing
-from lightify.plan.mode import Automatic, automatic, is_rebound
-from lightify.plan.nest import Nest
-from lightify.plan.optimizers import drop_scheduler_steps, make_optimizers
-from lightify.plan.options import departures, device_variable, trainer_options
-from lightify.plan.own_optimizers import steps_without_closure, works_before_closure
-from lightify.plan.own_step import own_step
-from lightify.plan.precision import mixed_precision
-from lightify.plan.processes import ask_trainer, without_gone
-from lightify.plan.strategy import distributed, note_fates, unwrapped
-from lightify.plan.surroundings import surroundings
-from lightify.plan.training_mode import without_training_calls
+from lightify.plan.trainer.options import departures, device_variable, trainer_options
+from lightify.plan.trainer.processes import ask_trainer, without_gone
+from lightify.plan.trainer.strategy import distributed, note_fates, unwrapped
 from lightify.plan.types import (
     Computed,
     Hook,
     Plan,
 )
 from lightify.plan.unbound import asks_for_names, catches_unbound, seen_by_functions
-from lightify.plan.validation import evaluation_of, modes_after_fit
-from lightify.plan.windows import accumulated
 from lightify.settings import Settings
+from lightify.syntax.flow import expression_usage, usage
+from lightify.syntax.frames import Usage
+from lightify.syntax.parse import Tree
 
 
 def plan_run(

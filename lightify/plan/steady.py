@@ -6,11 +6,11 @@ import builtins
 
 import libcst as cst
 
-from lightify.changes import changes_of, may_run
-from lightify.flow import expression_usage, usage
-from lightify.frames import Expression, Frame, Item, Step, Variable
+from lightify.analysis.changes import changes_of, may_run
 from lightify.plan.draft import Draft
-from lightify.query import MODULE_SELF, dotted, method_call, root_name, target_names, walk
+from lightify.syntax.flow import expression_usage, usage
+from lightify.syntax.frames import Expression, Frame, Item, Step, Variable
+from lightify.syntax.query import MODULE_SELF, dotted, method_call, root_name, target_names, walk
 
 _BUILTINS = frozenset(dir(builtins))
 

@@ -9,9 +9,9 @@ from typing import Literal
 import libcst as cst
 
 from lightify.errors import Diagnostic
-from lightify.frames import Frame, Step, Variable
 from lightify.ledger import Fate
-from lightify.plan.nest import Nest
+from lightify.loops.nest import Nest
+from lightify.syntax.frames import Frame, Step, Variable
 
 Mode = Literal["automatic", "manual"]
 

@@ -7,13 +7,13 @@ from itertools import takewhile
 
 import libcst as cst
 
-from lightify.flow import usage
-from lightify.frames import Frame, Item, Step, Variable
-from lightify.names import declared_elsewhere, free_names, local_names
 from lightify.plan.draft import Draft, Flatten
 from lightify.plan.homes import Homes
 from lightify.plan.types import Attribute
-from lightify.query import block, dotted, walk
+from lightify.syntax.flow import usage
+from lightify.syntax.frames import Frame, Item, Step, Variable
+from lightify.syntax.names import declared_elsewhere, free_names, local_names
+from lightify.syntax.query import block, dotted, walk
 
 _UNBOUND = frozenset(("NameError", "UnboundLocalError"))
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import libcst as cst
 
 from lightify.facts import Kind
-from lightify.parse import Tree
 from lightify.recognisers import accelerators, data, foreign, modules, optimizers, steps
 from lightify.recognisers.base import Recogniser
+from lightify.syntax.parse import Tree
 
 #: Which nodes go to which recogniser, in order.
 REGISTRY: tuple[tuple[Recogniser, tuple[type[cst.CSTNode], ...]], ...] = (

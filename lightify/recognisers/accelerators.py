@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import libcst as cst
 
 from lightify.facts import Fact, Foreign, Kind, Named, Scope
-from lightify.parse import Tree
-from lightify.query import arguments, dotted, method_call
 from lightify.recognisers.base import assigned_value, named
+from lightify.syntax.parse import Tree
+from lightify.syntax.query import arguments, dotted, method_call
 
 _CLASSES = ("accelerate.Accelerator", "accelerate.accelerator.Accelerator")
 #: Methods that nothing else has.

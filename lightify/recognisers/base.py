@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 import libcst as cst
 
 from lightify.facts import Fact, Kind, Named, Scope
-from lightify.parse import Tree
-from lightify.query import dotted, target_names
+from lightify.syntax.parse import Tree
+from lightify.syntax.query import dotted, target_names
 
 #: Gets every node of the node types it asks for, its scope and the tree; yields what it recognises.
 Recogniser = Callable[[cst.CSTNode, Scope, Tree], Iterable[Fact]]

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 import libcst as cst
 
 from lightify.facts import Fact, Kind, Scope
-from lightify.names import parameters
-from lightify.parse import Tree
-from lightify.query import method_call
 from lightify.recognisers.base import assigned_value, named
+from lightify.syntax.names import parameters
+from lightify.syntax.parse import Tree
+from lightify.syntax.query import method_call
 
 _DISPLAYS = (cst.List, cst.Tuple, cst.Set, cst.Dict, cst.ListComp, cst.SetComp, cst.DictComp)
 #: What gives lists, tuples and dicts, or may give them, of whatever it may be.

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import libcst as cst
 
 from lightify.facts import Fact, Foreign, Scope
-from lightify.parse import Tree
-from lightify.query import method_call
+from lightify.syntax.parse import Tree
+from lightify.syntax.query import method_call
 
 _FRAMEWORKS = {
     "torch.distributed.rpc": ("LF211", "training runs over torch.distributed.rpc; a Trainer has no such processes"),

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import libcst as cst
 
 from lightify.facts import Fact, Kind, Named, Scope
-from lightify.parse import Tree
-from lightify.query import IN_PLACE, arguments, dotted, method_call
 from lightify.recognisers.base import assigned_value, is_module_class, named
+from lightify.syntax.parse import Tree
+from lightify.syntax.query import IN_PLACE, arguments, dotted, method_call
 
 _USED_AS_MODULE = {
     "parameters",

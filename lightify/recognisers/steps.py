@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import libcst as cst
 
 from lightify.facts import Backward, Fact, Scope, Update
-from lightify.parse import Tree
-from lightify.query import method_call
+from lightify.syntax.parse import Tree
+from lightify.syntax.query import method_call
 
 
 def recognise(node: cst.CSTNode, scope: Scope, tree: Tree) -> Iterable[Fact]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from lightify.errors import LightifyError
-from lightify.parse import read_module
-from lightify.selfcheck import self_check
+from lightify.output.selfcheck import self_check
 from lightify.settings import Settings
 from lightify.sources import Source
+from lightify.syntax.parse import read_module
 from lightify.upgrade import (
     attributes,
     epoch_ends,

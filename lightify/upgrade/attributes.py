@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import libcst as cst
 
-from lightify.query import code, dotted
+from lightify.syntax.query import code, dotted
 from lightify.upgrade.base import Log
 from lightify.upgrade.edit import Change, become, edit, expression, own_nodes
 from lightify.upgrade.script import Script, methods

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from lightify.errors import Diagnostic, Refusal, SourceSpan
-from lightify.query import children
+from lightify.syntax.query import children
 from lightify.upgraded import Rewrite
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TypeVar, cast
 
 import libcst as cst
 
-from lightify.query import Changed, children, code, is_docstring, map_children, small, target_names
+from lightify.syntax.query import Changed, children, code, is_docstring, map_children, small, target_names
 
 Node = cst.CSTNode
 Line = cst.BaseStatement

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import libcst as cst
 
-from lightify.query import arguments, code, method_call
+from lightify.syntax.query import arguments, code, method_call
 from lightify.upgrade.base import Log
 from lightify.upgrade.edit import (
     Change,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import libcst as cst
 
-from lightify.query import method_call
+from lightify.syntax.query import method_call
 from lightify.upgrade.base import Log
 from lightify.upgrade.edit import (
     Change,

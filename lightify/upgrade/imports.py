@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import libcst as cst
 
-from lightify.query import arguments, dotted, walk
+from lightify.syntax.query import arguments, dotted, walk
 from lightify.upgrade.base import Log
 from lightify.upgrade.edit import Change, become, edit, expression, into, lines
 from lightify.upgrade.names import METRICS, PACKAGES, locate

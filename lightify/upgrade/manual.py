@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import libcst as cst
 
-from lightify.query import arguments, code, dotted, method_call
+from lightify.syntax.query import arguments, code, dotted, method_call
 from lightify.upgrade.base import Log
 from lightify.upgrade.edit import after_super_init, assignments, body_of, method, returns, with_body
 from lightify.upgrade.script import Script, methods

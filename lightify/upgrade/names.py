@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import libcst as cst
 
-from lightify.query import dotted, is_docstring
+from lightify.syntax.query import dotted, is_docstring
 from lightify.upgrade.edit import lines, separator
 from lightify.upgrade.script import Script
 

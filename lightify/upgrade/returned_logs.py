@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import libcst as cst
 
-from lightify.query import Changed, code, dotted, method_call
+from lightify.syntax.query import Changed, code, dotted, method_call
 from lightify.upgrade.base import Log
 from lightify.upgrade.edit import (
     Change,

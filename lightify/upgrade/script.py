@@ -7,8 +7,8 @@ from functools import cached_property
 
 import libcst as cst
 
-from lightify.parse import imported_names
-from lightify.query import dotted, target_names, walk
+from lightify.syntax.parse import imported_names
+from lightify.syntax.query import dotted, target_names, walk
 
 LIBRARIES = ("pytorch_lightning", "lightning.pytorch", "lightning", "lightify.runtime", "lightify_runtime")
 STAGES = ("training", "validation", "test")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import libcst as cst
 
-from lightify.query import Changed, arguments, code, dotted, method_call, walk
+from lightify.syntax.query import Changed, arguments, code, dotted, method_call, walk
 from lightify.upgrade.base import Log
 from lightify.upgrade.edit import (
     Change,

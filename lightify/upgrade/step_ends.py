@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import libcst as cst
 
-from lightify.query import Changed, method_call
+from lightify.syntax.query import Changed, method_call
 from lightify.upgrade.base import Log
 from lightify.upgrade.edit import Change, append, become, body_of, edit, parameters, renamed, returns
 from lightify.upgrade.script import STAGES, Script, methods

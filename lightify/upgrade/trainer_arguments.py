@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import libcst as cst
 
-from lightify.query import code, dotted
+from lightify.syntax.query import code, dotted
 from lightify.upgrade.base import Log
 from lightify.upgrade.edit import Change, argument, become, edit, expression, with_arguments
 from lightify.upgrade.names import with_imports

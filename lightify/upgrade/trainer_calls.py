@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import libcst as cst
 
-from lightify.query import Changed, arguments, code, dotted, method_call
+from lightify.syntax.query import Changed, arguments, code, dotted, method_call
 from lightify.upgrade.base import Log
 from lightify.upgrade.edit import Change, argument, become, edit, expression, with_arguments
 from lightify.upgrade.names import with_imports

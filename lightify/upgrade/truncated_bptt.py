@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import libcst as cst
 
-from lightify.query import arguments, code, dotted, method_call, target_names
+from lightify.syntax.query import arguments, code, dotted, method_call, target_names
 from lightify.upgrade.base import Log
 from lightify.upgrade.edit import Change, become, body_of, edit, method, own_nodes, parameters, renamed, with_body
 from lightify.upgrade.manual import Unreadable, forbidden, loss_of, read_optimizers, scheduler_lines, switched

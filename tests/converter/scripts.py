@@ -6,14 +6,14 @@ import ast
 from functools import cache
 from textwrap import indent
 
-from lightify.analyze import analyze
+from lightify.analysis.analyze import analyze
 from lightify.convert import Conversion, convert
 from lightify.errors import Refusal
-from lightify.parse import Tree, parse
 from lightify.plan.make import make_plans
 from lightify.plan.types import Plan
 from lightify.settings import Settings
 from lightify.sources import Source
+from lightify.syntax.parse import Tree, parse
 
 PROLOGUE = """\
 import copy

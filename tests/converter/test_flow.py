@@ -5,8 +5,8 @@ from __future__ import annotations
 import libcst as cst
 import pytest
 
-from lightify.flow import usage
-from lightify.frames import Frame, Item
+from lightify.syntax.flow import usage
+from lightify.syntax.frames import Frame, Item
 
 # statements: (exposed, surely assigned); None: the end is never reached
 CASES = {

@@ -11,7 +11,7 @@ from textwrap import indent
 import pytest
 
 from lightify.ledger import Fate, missing_and_double
-from lightify.parse import parse
+from lightify.syntax.parse import parse
 from tests.converter.scripts import STEP, converted, script
 
 EVALUATE = """\

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from lightify.ledger import Fate, missing_and_double
-from lightify.parse import parse
 from lightify.sources import Source
+from lightify.syntax.parse import parse
 from tests.converter.scripts import converted, methods, script
 
 SCALER = "scaler = torch.cuda.amp.GradScaler()\n"

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from lightify.convert import Conversion
 from lightify.ledger import missing_and_double
-from lightify.parse import parse
 from lightify.sources import Source
+from lightify.syntax.parse import parse
 from tests.converter.scripts import PROLOGUE, STEP, converted, methods, script
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"

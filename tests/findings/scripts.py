@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from textwrap import dedent, indent
 
-from lightify.analyze import analyze
+from lightify.analysis.analyze import analyze
 from lightify.errors import Diagnostic, Refusal
 from lightify.findings import find
-from lightify.parse import parse
 from lightify.plan.make import make_plans
 from lightify.settings import Settings
 from lightify.sources import Source
+from lightify.syntax.parse import parse
 
 TEMPLATE = """\
 import torch

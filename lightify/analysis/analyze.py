@@ -1,0 +1,136 @@
+"""One batched walk over the recognisers; joins their facts into an Analysis; never edits."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import libcst as cst
+
+from lightify.analysis.computed import is_computed
+from lightify.analysis.factories import Factories
+from lightify.facts import Analysis, Backward, Fact, Foreign, Kind, Named, Scope, Update
+from lightify.recognisers import REGISTRY
+from lightify.syntax.names import local_names
+from lightify.syntax.parse import Tree
+from lightify.syntax.query import children, dotted
+
+#: A name that is used as several things is the first of these.
+_PRECEDENCE = (
+    Kind.ACCELERATOR,
+    Kind.SCALER,
+    Kind.SCHEDULER,
+    Kind.OPTIMIZER,
+    Kind.MODULE,
+    Kind.COLLECTION,
+    Kind.LOADER,
+    Kind.NAMESPACE,
+    Kind.DEVICE,
+    Kind.TENSOR_TYPE,
+    Kind.OBJECT,
+)
+
+#: How often a function may return what another one made.
+_MOST_FACTORIES = 4
+
+
+def analyze(tree: Tree) -> Analysis:
+    """Reads all facts of a script."""
+    facts = _collect(tree)
+    seen: dict[tuple[Scope, str], list[Named]] = defaultdict(list)
+    for fact in facts:
+        if isinstance(fact, Named):
+            seen[(_owner(fact, tree), fact.name)].append(fact)
+    kinds = _kinds(seen)
+    for _ in range(_MOST_FACTORIES):
+        made = [
+            fact for fact in Factories(kinds, tree).made() if kinds.get((_owner(fact, tree), fact.name)) != fact.kind
+        ]
+        for fact in made:
+            seen[(_owner(fact, tree), fact.name)].append(fact)
+        facts.extend(made)
+        before, kinds = kinds, _kinds(seen)
+        if kinds == before:
+            break
+    kinds = {key: kind for key, kind in kinds.items() if not _is_computed(key[1], tree)}
+    updates = tuple(fact for fact in facts if isinstance(fact, Update) and _may_update(fact, kinds, tree))
+    return Analysis(
+        kinds=kinds,
+        sure=frozenset(key for key, found in seen.items() if any(fact.sure for fact in found)),
+        backwards=tuple(fact for fact in facts if isinstance(fact, Backward)),
+        updates=updates,
+        foreign=tuple(fact for fact in facts if isinstance(fact, Foreign)),
+        named=tuple(fact for fact in facts if isinstance(fact, Named) and fact.sure),
+    )
+
+
+def _kinds(seen: Mapping[tuple[Scope, str], Sequence[Named]]) -> dict[tuple[Scope, str], Kind]:
+    kinds: dict[tuple[Scope, str], Kind] = {}
+    for key, found in seen.items():
+        sure = [fact.kind for fact in found if fact.sure]
+        kinds[key] = min(sure or [fact.kind for fact in found], key=_PRECEDENCE.index)
+    return kinds
+
+
+def _is_computed(name: str, tree: Tree) -> bool:
+    """True for `self.optimizer` that is made, or may be, each time it is read."""
+    path, _, attribute = name.rpartition(".")
+    return bool(path) and is_computed(attribute, tree)
+
+
+def scope_of(node: cst.CSTNode, tree: Tree) -> Scope:
+    """The function around a node, or None for the module."""
+    for ancestor in tree.ancestors(node):
+        if isinstance(ancestor, cst.FunctionDef):
+            return ancestor
+    return None
+
+
+def class_of(node: cst.CSTNode, tree: Tree) -> cst.ClassDef | None:
+    """The class whose method a node stands in."""
+    for ancestor in tree.ancestors(node):
+        if isinstance(ancestor, cst.ClassDef):
+            return ancestor
+    return None
+
+
+def _collect(tree: Tree) -> list[Fact]:
+    readers: dict[type, list] = defaultdict(list)
+    for recognise, kinds in REGISTRY:
+        for kind in kinds:
+            readers[kind].append(recognise)
+    facts: list[Fact] = []
+    stack: list[tuple[cst.CSTNode, Scope]] = [(tree.scope, None)]
+    while stack:
+        node, scope = stack.pop()
+        for recognise in readers.get(type(node), ()):
+            facts.extend(recognise(node, scope, tree))
+        inner = node if isinstance(node, (cst.FunctionDef, cst.ClassDef)) else scope
+        stack.extend((child, inner) for child in reversed(list(children(node))))
+    return facts
+
+
+def _owner(fact: Named, tree: Tree) -> Scope:
+    """Where a name lives: attributes of self in the class, free names of a function in the module."""
+    if fact.name.startswith("self."):
+        return class_of(fact.node, tree)
+    scope = fact.scope
+    head = fact.name.partition(".")[0]
+    while isinstance(scope, cst.FunctionDef) and head not in local_names(scope):
+        scope = scope_of(scope, tree)
+    return scope
+
+
+def _may_update(fact: Update, kinds: dict[tuple[Scope, str], Kind], tree: Tree) -> bool:
+    name = dotted(fact.receiver)
+    if name is None:
+        return not fact.call.args
+    found = kinds.get((_owner(Named(scope_of(fact.call, tree), name, Kind.OPTIMIZER, fact.call), tree), name))
+    if found is Kind.SCHEDULER:
+        return False
+    if found in (Kind.OPTIMIZER, Kind.SCALER):
+        return True
+    lowered = name.lower()
+    if "sched" in lowered or "env" in lowered or lowered.startswith("prof"):
+        return False
+    return "opt" in lowered or "solver" in lowered

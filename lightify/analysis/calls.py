@@ -1,0 +1,229 @@
+"""Which function a call runs, as far as names tell, and which class an object is of."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from itertools import chain
+
+import libcst as cst
+
+from lightify.syntax.frames import Frame, Variable
+from lightify.syntax.names import local_names
+from lightify.syntax.parse import Tree
+from lightify.syntax.query import (
+    MODULE_SELF,
+    block,
+    dotted,
+    expression_of,
+    made_by,
+    method_call,
+    small,
+    walk,
+)
+
+
+def callers(tree: Tree) -> Mapping[cst.FunctionDef, list[cst.Call]]:
+    """The calls of each function and method that the file defines, as far as names tell."""
+    methods = tree.methods
+    found: dict[cst.FunctionDef, list[cst.Call]] = defaultdict(list)
+    nested: dict[str, list[cst.FunctionDef]] = defaultdict(list)
+    for node in tree.parents:
+        if isinstance(node, cst.FunctionDef) and any(isinstance(a, cst.FunctionDef) for a in tree.ancestors(node)):
+            nested[node.name.value].append(node)
+    for node in tree.parents:
+        if not isinstance(node, cst.Call):
+            continue
+        if isinstance(node.func, cst.Name) and node.func.value.startswith("self."):
+            definition = _class_of(node, tree)
+            family = family_of(definition, tree) if definition is not None else ()
+            for function in methods.get(node.func.value[5:], ()):
+                if definition is None or _class_around(function, tree) in family:
+                    found[function].append(node)
+        elif isinstance(node.func, cst.Name):
+            named = _nested_function(node, nested[node.func.value], tree) or tree.functions.get(node.func.value)
+            if named is None:
+                for made in classes_of_object(node.func, tree):
+                    if (called := _called(made, tree)) is not None:
+                        found[called].append(node)
+            if named is not None:
+                found[named].append(node)
+        elif (used := method_call(node)) is not None:
+            for function in methods.get(used[1], ()):
+                if _may_be_receiver(used[0], function, tree):
+                    found[function].append(node)
+    return found
+
+
+def _nested_function(call: cst.Call, candidates: Sequence[cst.FunctionDef], tree: Tree) -> cst.FunctionDef | None:
+    """The function defined inside one of those around a call."""
+    around = set(tree.ancestors(call)) if candidates else set()
+    return next(
+        (f for f in candidates if next(a for a in tree.ancestors(f) if isinstance(a, cst.FunctionDef)) in around), None
+    )
+
+
+def _may_be_receiver(receiver: cst.BaseExpression, method: cst.FunctionDef, tree: Tree) -> bool:
+    definition = _class_around(method, tree)
+    known = classes_of_object(receiver, tree)
+    if known:
+        return any(definition in family_of(one, tree) for one in known)
+    return not method.name.value.startswith("__") and method.name.value not in _TENSOR_METHODS
+
+
+#: Methods that torch objects have too: a call on an unknown object says nothing about the file's own classes.
+_TENSOR_METHODS = {"train", "eval", "step", "forward", "to", "cuda", "backward", "zero_grad", "update", "reset", "add"}
+
+
+def _class_around(node: cst.CSTNode, tree: Tree) -> cst.ClassDef | None:
+    for ancestor in tree.ancestors(node):
+        if isinstance(ancestor, cst.ClassDef):
+            return ancestor
+        if isinstance(ancestor, cst.FunctionDef):
+            return None
+    return None
+
+
+def class_of_object(
+    receiver: cst.BaseExpression, tree: Tree, scope: cst.FunctionDef | None = None
+) -> cst.ClassDef | None:
+    """The file's class that an object is of, where only one comes into question."""
+    found = classes_of_object(receiver, tree, scope)
+    return found[0] if len(found) == 1 else None
+
+
+def classes_of_object(
+    receiver: cst.BaseExpression, tree: Tree, scope: cst.FunctionDef | None = None
+) -> Sequence[cst.ClassDef]:
+    """The file's classes that an object may be of: that of `self`, or those whose `Class(...)` its name is bound to.
+
+    Args:
+        scope: the function that the name belongs to, where the receiver itself stands nowhere in the tree.
+    """
+    if isinstance(receiver, cst.Call):
+        made = tree.classes.get(dotted(receiver.func) or "")
+        return (made,) if made is not None else ()
+    if not isinstance(receiver, cst.Name):
+        return ()
+    name = receiver.value
+    if name == "self":
+        around = _class_of(receiver, tree)
+        return (around,) if around is not None else ()
+    bound = _classes_of_names(tree).get(name, {})
+    own = bound.get(scope or _scope_of_name(receiver, tree))
+    return tuple(dict.fromkeys(own or chain.from_iterable(bound.values())))
+
+
+def _scope_of_name(name: cst.Name, tree: Tree) -> cst.FunctionDef | None:
+    functions = (a for a in tree.ancestors(name) if isinstance(a, cst.FunctionDef))
+    return next((function for function in functions if name.value in local_names(function)), None)
+
+
+@lru_cache(maxsize=4)
+def _classes_of_names(tree: Tree) -> Mapping[str, Mapping[cst.FunctionDef | None, list[cst.ClassDef]]]:
+    """Names that are bound to `Class(...)` of the file, by the function that they belong to."""
+    found: dict[str, dict[cst.FunctionDef | None, list[cst.ClassDef]]] = defaultdict(lambda: defaultdict(list))
+    for node in tree.spans:
+        made = made_by(node.value) if isinstance(node, cst.Assign) else None
+        definition = tree.classes.get(dotted(made.func) or "") if made is not None else None
+        for target in node.targets if isinstance(node, cst.Assign) and definition is not None else ():
+            if isinstance(target.target, cst.Name) and definition is not None:
+                found[target.target.value][_scope_of_name(target.target, tree)].append(definition)
+    return found
+
+
+def _with_bases(definition: cst.ClassDef, tree: Tree) -> list[cst.ClassDef]:
+    found, todo = [], [definition]
+    while todo:
+        current = todo.pop()
+        if current in found:
+            continue
+        found.append(current)
+        todo.extend(tree.classes[name] for base in current.bases if (name := dotted(base.value) or "") in tree.classes)
+    return found
+
+
+@lru_cache(maxsize=256)
+def family_of(definition: cst.ClassDef, tree: Tree) -> tuple[cst.ClassDef, ...]:
+    """The class that an object seen as `definition` is of, then its bases: its only heir where it is never made."""
+    heirs = [heir for heir in tree.classes.values() if heir is not definition and definition in _with_bases(heir, tree)]
+    leaves = [heir for heir in heirs if not any(heir in _with_bases(other, tree)[1:] for other in heirs)]
+    if len(leaves) == 1 and not _is_made(definition, tree):
+        definition = leaves[0]
+    return tuple(_with_bases(definition, tree))
+
+
+def _is_made(definition: cst.ClassDef, tree: Tree) -> bool:
+    calls = (node for node in tree.parents if isinstance(node, cst.Call))
+    return any(isinstance(call.func, cst.Name) and tree.classes.get(call.func.value) is definition for call in calls)
+
+
+def _called(definition: cst.ClassDef, tree: Tree) -> cst.FunctionDef | None:
+    """The method that runs when an object is called: `__call__`, or `forward` of a network."""
+    methods = (_method_of(definition, name, cst.Name("self"), tree) for name in ("__call__", "forward"))
+    return next((found[0] for found in methods if found is not None), None)
+
+
+def callee(call: cst.Call, frame: Frame, tree: Tree) -> tuple[cst.FunctionDef, cst.BaseExpression | None] | None:
+    """The function that a call runs and, for a method, the expression of its object."""
+    if isinstance(call.func, cst.Name) and call.func.value.startswith("self."):
+        return _method_of(_class_of(call, tree), call.func.value[5:], cst.Name("self"), tree)
+    if isinstance(call.func, cst.Name):
+        meaning = frame.resolve(call.func.value)
+        if not isinstance(meaning, Variable):
+            return None
+        if meaning.frame.is_module:
+            function = tree.functions.get(meaning.name)
+            return (function, None) if function is not None else _called_object(meaning, call, tree)
+        owner = meaning.frame.function
+        assert owner is not None
+        for node in walk(owner):
+            if isinstance(node, cst.FunctionDef) and node.name.value == meaning.name and node is not owner:
+                return node, None
+        return _called_object(meaning, call, tree)
+    used = method_call(call)
+    if used is None:
+        return None
+    receiver = used[0]
+    if isinstance(receiver, cst.Name) and receiver.value != MODULE_SELF:
+        meaning = frame.resolve(receiver.value)
+        if isinstance(meaning, Variable) and meaning.frame.function is not None and meaning.name == "self":
+            definition = _class_around(meaning.frame.function, tree)
+        else:
+            name = cst.Name(meaning.name) if isinstance(meaning, Variable) else receiver
+            scope = meaning.frame.function if isinstance(meaning, Variable) else None
+            definition = class_of_object(name, tree, scope)
+        return _method_of(definition, used[1], receiver, tree)
+    return None
+
+
+def _called_object(meaning: Variable, call: cst.Call, tree: Tree) -> tuple[cst.FunctionDef, cst.BaseExpression] | None:
+    """`__call__` of an object of the script's own class."""
+    definition = class_of_object(cst.Name(meaning.name), tree, meaning.frame.function)
+    return _method_of(definition, "__call__", call.func, tree)
+
+
+def _method_of(
+    definition: cst.ClassDef | None, name: str, receiver: cst.BaseExpression, tree: Tree
+) -> tuple[cst.FunctionDef, cst.BaseExpression] | None:
+    for candidate in family_of(definition, tree) if definition is not None else ():
+        for statement in block(candidate.body):
+            if isinstance(statement, cst.FunctionDef) and statement.name.value == name:
+                return statement, receiver
+    return None
+
+
+def _class_of(node: cst.CSTNode, tree: Tree) -> cst.ClassDef | None:
+    return next((a for a in tree.ancestors(node) if isinstance(a, cst.ClassDef)), None)
+
+
+def called_statement(node: cst.BaseStatement) -> tuple[cst.Call, cst.BaseExpression | None] | None:
+    """(call, target) of the statements `f(...)` and `target = f(...)`."""
+    value = expression_of(node)
+    if isinstance(value, cst.Call):
+        return value, None
+    inner = small(node)
+    if isinstance(inner, cst.Assign) and isinstance(inner.value, cst.Call) and len(inner.targets) == 1:
+        return inner.value, inner.targets[0].target
+    return None

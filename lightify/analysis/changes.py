@@ -1,0 +1,68 @@
+"""What a function, or what it calls, may change outside of itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import libcst as cst
+
+from lightify.analysis.computed import runs_code
+from lightify.syntax.names import declared_elsewhere
+from lightify.syntax.parse import Tree
+from lightify.syntax.query import code, dotted, literal, walk
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Names of other scopes and fields of objects that are bound anew; whether items are stored in anything."""
+
+    names: frozenset[str]
+    fields: frozenset[str]
+    items: bool
+
+
+def may_run(node: cst.Call | cst.Attribute, tree: Tree) -> list[cst.FunctionDef]:
+    """The script's functions and methods that a call, or the reading of a field, may run, as far as its name tells."""
+    if isinstance(node, cst.Attribute):
+        return runs_code(node, tree)
+    called = (dotted(node.func) or "").rpartition(".")[2]
+    return [*tree.methods.get(called, ()), *filter(None, [tree.functions.get(called)])]
+
+
+@lru_cache(maxsize=256)
+def changes_of(function: cst.FunctionDef, tree: Tree) -> Changes:
+    """Reads a function and all that it may call, as far as names tell."""
+    names: set[str] = set()
+    fields: set[str] = set()
+    items = False
+    seen: set[cst.FunctionDef] = set()
+    waiting = [function]
+    while waiting:
+        current = waiting.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        names |= declared_elsewhere(current) | bound_by_text(current)
+        for node in walk(current.body):
+            if isinstance(node, (cst.Call, cst.Attribute)):
+                waiting += may_run(node, tree)
+            elif isinstance(node, (cst.AssignTarget, cst.AugAssign, cst.AnnAssign, cst.For)):
+                for part in walk(node.target):
+                    items |= isinstance(part, cst.Subscript)
+                    path, _, field = (dotted(part) or "").rpartition(".")
+                    fields |= {field} if path else set()
+    return Changes(frozenset(names), frozenset(fields), items)
+
+
+def bound_by_text(function: cst.FunctionDef) -> frozenset[str]:
+    """The globals that `globals()["name"] = ...` and `globals().update(name=...)` bind."""
+    names: set[str | None] = set()
+    for node in walk(function.body):
+        if isinstance(node, cst.AssignTarget) and isinstance(node.target, cst.Subscript):
+            keys = [part.slice.value for part in node.target.slice if isinstance(part.slice, cst.Index)]
+            if code(node.target.value) == "globals()":
+                names |= {literal(key) for key in keys if isinstance(key, cst.SimpleString)}
+        elif isinstance(node, cst.Call) and code(node.func) == "globals().update":
+            names |= {arg.keyword.value for arg in node.args if arg.keyword is not None}
+    return frozenset(filter(None, names))

@@ -1,0 +1,200 @@
+"""Opens a call: the body of the function that it runs takes its place, with its arguments bound."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import libcst as cst
+
+from lightify.analysis.calls import called_statement, callee
+from lightify.analysis.passing import bind, named_in_all, without_flags
+from lightify.analysis.returns import Stuck, WithoutReturns, returns
+from lightify.syntax.frames import Binding, Frame, Item, Step, Variable, constant, fixed_value
+from lightify.syntax.parse import Tree
+from lightify.syntax.query import (
+    FieldName,
+    block,
+    children,
+    dotted,
+    is_docstring,
+    method_call,
+    module_attribute,
+    small,
+    walk,
+)
+
+
+def live(steps: Sequence[Step], tree: Tree) -> list[Step]:
+    """Steps with `if flag:` replaced by the branch that runs, where the call fixes the flag."""
+    result: list[Step] = []
+    for step in steps:
+        if not isinstance(step, Item):
+            result.append(step)
+            continue
+        node = step.node
+        truth = constant(node.test, step.frame) if isinstance(node, cst.If) else None
+        if isinstance(node, cst.With) and gradients(node, step.frame, tree) is True:
+            result.extend(live([Item(inner, step.frame) for inner in block(node.body)], tree))
+        elif truth is None or not isinstance(node, cst.If):
+            result.append(step)
+        elif truth:
+            result.extend(live([Item(inner, step.frame) for inner in block(node.body)], tree))
+        elif isinstance(node.orelse, cst.If):
+            result.extend(live([Item(node.orelse, step.frame)], tree))
+        elif node.orelse is not None:
+            result.extend(live([Item(inner, step.frame) for inner in block(node.orelse.body)], tree))
+    return result
+
+
+def gradients(node: cst.With, frame: Frame, tree: Tree) -> bool | None:
+    """What `no_grad`, `enable_grad` and `set_grad_enabled(flag)` set, where the flag is fixed; else None."""
+    call = node.items[0].item if len(node.items) == 1 else None
+    if not isinstance(call, cst.Call):
+        return None
+    name = tree.qualified(call.func)
+    if name in ("torch.no_grad", "torch.inference_mode"):
+        return False
+    if name == "torch.enable_grad":
+        return True
+    if name in ("torch.set_grad_enabled", "torch.autograd.set_grad_enabled") and len(call.args) == 1:
+        value = fixed_value(call.args[0].value, frame)
+        return value if isinstance(value, bool) else None
+    return None
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A call replaced by the body of its function: `before` binds parameters, `after` the result.
+
+    Attributes:
+        straight: tells the body without its returns, where it has some in its middle.
+        origins: statements made anew, to those of the source.
+    """
+
+    call: cst.Call
+    function: cst.FunctionDef
+    frame: Frame
+    before: tuple[Step, ...]
+    body: tuple[Step, ...]
+    after: tuple[Step, ...]
+    result: cst.BaseExpression | None = None
+    straight: WithoutReturns | None = None
+    origins: Mapping[cst.CSTNode, cst.CSTNode] = field(default_factory=dict)
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        return (*self.before, *self.body, *self.after)
+
+
+def open_call(
+    item: Item,
+    tree: Tree,
+    module: Frame,
+    *,
+    evaluating: bool = False,
+    within: cst.Call | None = None,
+    straight: bool = False,
+    kept: cst.CSTNode | None = None,
+) -> Opened | str:
+    """Opens a statement that calls one of the file's functions; a text says why it can't be opened.
+
+    Args:
+        evaluating: the body runs where gradients are off, so a decorator that turns them off is no obstacle.
+        within: the call, where the statement does more than call; what becomes of its result is left open.
+        straight: a body with returns in its middle is told without them; else it is not opened.
+        kept: the loop of the body whose statements move to the hooks.
+    """
+    found = (within, None) if within is not None else called_statement(item.node)
+    if found is None:
+        return "it is not a plain call"
+    call, target = found
+    resolved = callee(call, item.frame, tree)
+    if resolved is None:
+        return "the called function is not known"
+    function, receiver = resolved
+    fixed = tree.links.fixed.get(tree.linked(function) or function)
+    if fixed is not None:
+        return fixed
+    if function.asynchronous is not None or any(
+        isinstance(node, (cst.Yield, cst.Await)) for node in walk(function.body)
+    ):
+        return f"{function.name.value} is a generator or coroutine"
+    without = ("torch.no_grad", "torch.inference_mode")
+    if any(
+        not evaluating or tree.qualified(getattr(d.decorator, "func", d.decorator)) not in without
+        for d in function.decorators
+    ):
+        return f"{function.name.value} is decorated"
+    body = list(block(function.body))
+    if body and is_docstring(body[0]):
+        body = body[1:]
+    result: cst.BaseExpression | None = None
+    origin: cst.CSTNode = item.node
+    middle = any(isinstance(node, cst.Return) for statement in body[:-1] for node in _own_nodes(statement))
+    middle |= bool(body) and small(body[-1]) is None and returns(body[-1])
+    if middle and not straight:
+        return f"{function.name.value} returns from its middle"
+    if not middle and body and isinstance(last := small(body[-1]), cst.Return):
+        result, origin = last.value, last
+        body = body[:-1]
+    outer = item.frame if _is_nested_in(function, item.frame, tree) else module
+    frame = Frame(function.name.value, function, outer)
+    before = bind(call, function, receiver, item, frame, tree)
+    if isinstance(before, str):
+        return before
+    body = without_flags(body, frame, tree)
+    told = None
+    if middle:
+        if within is not None:
+            target = result = FieldName(f"<result {len(module.aliases)}>")
+            module.stand_for(target.value, Variable(f"{function.name.value}_result", frame))
+        elif target is not None:
+            target = named_in_all(target, item.frame, module)
+        told = WithoutReturns(partial(_leave, target), kept, _UNBROKEN)
+        try:
+            body = told.body(body)
+        except Stuck:
+            return f"{function.name.value} returns from its middle"
+        target = None
+    after: list[Step] = []
+    if target is not None:
+        value = result if result is not None else cst.Name("None")
+        after.append(Binding(target, item.frame, value, frame, origin))
+    elif within is None and result is not None and any(_acts(node) for node in walk(result)):
+        after.append(Item(cst.SimpleStatementLine([cst.Expr(result)]), frame))
+    inside = live([Item(node, frame) for node in body], tree)
+    return Opened(
+        call, function, frame, tuple(before), tuple(inside), tuple(after), result, told, told.origins if told else {}
+    )
+
+
+_UNBROKEN = cst.UnaryOperation(cst.Not(), module_attribute("pass_ended"))
+
+
+def _leave(target: cst.BaseExpression | None, value: cst.BaseExpression | None) -> list[cst.BaseStatement]:
+    """What becomes of `return value`."""
+    if target is not None:
+        assign = cst.Assign([cst.AssignTarget(target)], value or cst.Name("None"))  # type: ignore[arg-type]
+        return [cst.SimpleStatementLine([assign])]
+    acts = value is not None and any(_acts(node) for node in walk(value))
+    return [cst.SimpleStatementLine([cst.Expr(value)])] if acts else []  # type: ignore[arg-type]
+
+
+def _acts(node: cst.CSTNode) -> bool:
+    """True for a call that may do more than give its value."""
+    return isinstance(node, cst.Call) and (method_call(node) or ("", ""))[1] != "item" and dotted(node.func) != "len"
+
+
+def _own_nodes(statement: cst.CSTNode) -> Iterator[cst.CSTNode]:
+    stack = [statement]
+    while stack:
+        node = stack.pop()
+        yield node
+        if not isinstance(node, (cst.FunctionDef, cst.ClassDef, cst.Lambda)):
+            stack.extend(children(node))
+
+
+def _is_nested_in(function: cst.FunctionDef, frame: Frame, tree: Tree) -> bool:
+    return any(ancestor is frame.function for ancestor in tree.ancestors(function)) and frame.function is not None

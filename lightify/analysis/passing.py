@@ -1,0 +1,171 @@
+"""What a call hands to the function that it runs: an alias where that is safe, else a binding."""
+
+from __future__ import annotations
+
+import libcst as cst
+
+from lightify.analysis.changes import Changes, changes_of
+from lightify.syntax.frames import Binding, Expression, Frame, Item, Step, Variable, fixed_value
+from lightify.syntax.names import bound_names, declared_elsewhere, parameters, same_scope
+from lightify.syntax.parse import Tree
+from lightify.syntax.query import (
+    FieldName,
+    arguments,
+    block,
+    dotted,
+    is_constant,
+    method_call,
+    small,
+    target_names,
+    walk,
+)
+from lightify.syntax.substitute import substitute
+
+
+def bind(
+    call: cst.Call,
+    function: cst.FunctionDef,
+    receiver: cst.BaseExpression | None,
+    item: Item,
+    frame: Frame,
+    tree: Tree,
+) -> list[Step] | str:
+    """Lets parameters stand for what the call gives, or binds them; a text says why the call can't be opened."""
+    given = arguments(call)
+    if receiver is None and (spread := _spread(call, function)) is not None:
+        return [Binding(_parameters_of(function), frame, spread, item.frame, item.node)]
+    if given.starred:
+        return f"the call of {function.name.value} hides arguments behind a star"
+    if any(isinstance(p, cst.Param) for p in (function.params.star_arg, function.params.star_kwarg)):
+        return f"{function.name.value} takes a variable number of arguments"
+    positional = [receiver, *given.positional] if receiver is not None else list(given.positional)
+    names = parameters(function)
+    if len(positional) > len(names):
+        return f"the call of {function.name.value} gives too many arguments"
+    written = bound_names(block(function.body)) - declared_elsewhere(function)
+    changed = changes_of(function, tree)
+    bindings: list[Step] = []
+    for number, param in enumerate(names):
+        name = param.name.value
+        if number < len(positional):
+            value, source = positional[number], item.frame
+        elif name in given.keyword:
+            value, source = given.keyword[name], item.frame
+        elif param.default is not None:
+            if _collects(param, function):
+                return f"{function.name.value} keeps what it collects in the default of {name}"
+            value, source = param.default, frame.outer or item.frame
+        else:
+            return f"the call of {function.name.value} gives no {name}"
+        alias = _alias(value, source, changed) if name not in written else None
+        if alias is not None:
+            frame.stand_for(name, alias)
+        else:
+            bindings.append(Binding(cst.Name(name), frame, value, source, item.node))
+    return bindings
+
+
+def _spread(call: cst.Call, function: cst.FunctionDef) -> cst.BaseExpression | None:
+    """What `f(*values)` spreads over all parameters of a function."""
+    if len(call.args) != 1 or call.args[0].star != "*":
+        return None
+    params = function.params
+    plain = not (params.kwonly_params or isinstance(params.star_arg, cst.Param) or params.star_kwarg)
+    return call.args[0].value if plain and all(param.default is None for param in parameters(function)) else None
+
+
+def _parameters_of(function: cst.FunctionDef) -> cst.Tuple:
+    names = [cst.Name(param.name.value) for param in parameters(function)]
+    return cst.Tuple([cst.Element(name, cst.Comma()) if len(names) == 1 else cst.Element(name) for name in names])
+
+
+def named_in_all(node: cst.BaseExpression, frame: Frame, module: Frame) -> cst.BaseExpression:
+    """An expression of one frame with names that mean the same in all frames."""
+
+    def put(name: str) -> cst.BaseExpression:
+        key = f"<{name.rpartition('.')[2]} {len(module.aliases)}>"
+        module.stand_for(key, frame.resolve(name))
+        return FieldName(key)
+
+    return substitute(node, put)  # type: ignore[return-value]
+
+
+def _collects(param: cst.Param, function: cst.FunctionDef) -> bool:
+    """True for `log=[]` that the function fills: the one default outlives each call."""
+    if not isinstance(param.default, (cst.List, cst.Dict, cst.Set, cst.Call, cst.ListComp, cst.DictComp, cst.SetComp)):
+        return False
+    if isinstance(param.default, (cst.List, cst.Dict)) and not param.default.elements:
+        return True
+    return any(dotted(_changed(node)) == param.name.value for node in walk(function.body))
+
+
+def _changed(node: cst.CSTNode) -> cst.CSTNode | None:
+    """What a node may change in place."""
+    used = method_call(node)
+    if used is not None:
+        return used[0]
+    if isinstance(node, (cst.AssignTarget, cst.AugAssign, cst.Del)):
+        target = node.target
+        return target.value if isinstance(target, (cst.Subscript, cst.Attribute)) else target
+    return None
+
+
+def _alias(value: cst.BaseExpression, frame: Frame, changed: Changes) -> Variable | Expression | None:
+    """What a parameter stands for, where that stays the same while the function runs."""
+    if (dotted(value) or "").rpartition(".")[2] in changed.names | changed.fields:
+        return None
+    if isinstance(value, cst.Name) and not is_constant(value):
+        return frame.resolve(value.value)
+    if is_constant(value) and not isinstance(value, (cst.List, cst.Dict, cst.Set, cst.Call)):
+        return Expression(value, frame)
+    if isinstance(value, cst.Attribute) and dotted(value) is not None:
+        return Expression(value, frame)
+    if isinstance(value, cst.Subscript) and dotted(value.value) is not None and _fixed_index(value):
+        return Expression(value, frame)
+    return None
+
+
+def _fixed_index(node: cst.Subscript) -> bool:
+    """True for `loaders["train"]`."""
+    index = node.slice[0].slice if len(node.slice) == 1 else None
+    return isinstance(index, cst.Index) and isinstance(index.value, cst.SimpleString)
+
+
+def without_flags(body: list[cst.BaseStatement], frame: Frame, tree: Tree) -> list[cst.BaseStatement]:
+    """Lets `train = optimizer is not None` stand for what the call fixes."""
+    frame.given.update(
+        name
+        for name, meaning in frame.aliases.items()
+        if isinstance(meaning, Variable) and _is_optimizer(meaning, tree)
+    )
+    assert frame.function is not None
+    bound = [
+        name
+        for node in same_scope(block(frame.function.body))
+        if isinstance(node, (cst.AssignTarget, cst.AugAssign, cst.AnnAssign, cst.For, cst.NamedExpr, cst.AsName))
+        for name in target_names(getattr(node, "target", None) or node.name)  # type: ignore[union-attr]
+    ]
+    rest: list[cst.BaseStatement] = []
+    for statement in body:
+        inner = small(statement)
+        target = inner.targets[0].target if isinstance(inner, cst.Assign) and len(inner.targets) == 1 else None
+        value = fixed_value(inner.value, frame) if isinstance(inner, cst.Assign) else None
+        once = isinstance(target, cst.Name) and bound.count(target.value) == 1 and target.value not in frame.aliases
+        tests = isinstance(inner, cst.Assign) and isinstance(inner.value, (cst.Comparison, cst.UnaryOperation))
+        if once and tests and isinstance(value, bool) and isinstance(target, cst.Name):
+            frame.stand_for(target.value, Expression(cst.Name(str(value)), frame))
+        else:
+            rest.append(statement)
+    return rest
+
+
+def _is_optimizer(variable: Variable, tree: Tree) -> bool:
+    """True for a name that only the making of an optimizer of torch binds: it is never None."""
+    function = variable.frame.function
+    nodes = same_scope(block(function.body)) if function is not None else same_scope(tree.module.body)
+    values = []
+    for node in nodes:
+        if isinstance(node, cst.Assign) and any(variable.name in target_names(one.target) for one in node.targets):
+            values.append(node.value)
+    made = [tree.qualified(value.func) or "" for value in values if isinstance(value, cst.Call)]
+    return bool(made) and len(made) == len(values) and all(name.startswith("torch.optim.") for name in made)

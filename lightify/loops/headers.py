@@ -1,0 +1,120 @@
+"""Reads the head of a batch loop: what a batch is, and what its number is called."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import libcst as cst
+
+from lightify.loops.runs import Loop
+from lightify.syntax.query import arguments, code, dotted, opposite, walk
+
+
+@dataclass(frozen=True, eq=False)
+class BatchHead:
+    """`for number, element in enumerate(source, start)`."""
+
+    element: cst.BaseExpression | None
+    source: cst.BaseExpression
+    index: cst.Name | None = None
+    start: cst.BaseExpression | None = None
+    while_test: cst.BaseExpression | None = None
+
+
+_PROGRESS = ("tqdm", "track", "progress_bar", "trange", "notebook")
+
+
+def without_progress(node: cst.BaseExpression) -> cst.BaseExpression:
+    """Takes `tqdm(...)` and `trange(n)` off an iterable."""
+    while isinstance(node, cst.Call):
+        name = (dotted(node.func) or "").rpartition(".")[2]
+        if name == "trange":
+            bounds = [cst.Arg(arg.value, star=arg.star) for arg in node.args if arg.keyword is None]
+            return cst.Call(cst.Name("range"), bounds)
+        inner = arguments(node).get(0, "iterable")
+        if name not in _PROGRESS or inner is None:
+            break
+        node = inner
+    return node
+
+
+class _Enumerated(NamedTuple):
+    iterable: cst.BaseExpression
+    element: cst.BaseExpression
+    number: cst.Name | None = None
+    start: cst.BaseExpression | None = None
+
+
+def _enumerated(iterable: cst.BaseExpression, target: cst.BaseExpression) -> _Enumerated:
+    """What a loop goes over, without `enumerate`."""
+    iterable = without_progress(iterable)
+    if isinstance(iterable, cst.Call) and dotted(iterable.func) == "enumerate":
+        given = arguments(iterable)
+        inner = given.get(0, "iterable")
+        if inner is not None and isinstance(target, cst.Tuple) and len(target.elements) == 2:
+            index, element = target.elements[0].value, target.elements[1].value
+            if isinstance(index, cst.Name):
+                start = given.get(1, "start")
+                if isinstance(start, cst.Integer) and start.value == "0":
+                    start = None
+                return _Enumerated(without_progress(inner), element, index, start)
+    return _Enumerated(iterable, target)
+
+
+def _is_zero(node: cst.BaseExpression) -> bool:
+    return isinstance(node, cst.Integer) and node.value == "0"
+
+
+def difference(stop: cst.BaseExpression, start: cst.BaseExpression) -> cst.BaseExpression:
+    """`stop - start`, with `n + 1 - 1` and `n - 0` made simple."""
+    if _is_zero(start):
+        return stop
+    if isinstance(stop, cst.Integer) and isinstance(start, cst.Integer):
+        return cst.Integer(str(int(stop.value) - int(start.value)))
+    if (
+        isinstance(stop, cst.BinaryOperation)
+        and isinstance(stop.operator, cst.Add)
+        and not isinstance(start, cst.BinaryOperation)
+    ):
+        if code(stop.right) == code(start):
+            return stop.left
+        if code(stop.left) == code(start):
+            return stop.right
+    left = operand(stop)
+    return cst.BinaryOperation(left, cst.Subtract(), operand(start))
+
+
+def operand(node: cst.BaseExpression) -> cst.BaseExpression:
+    """An expression as it stands beside an operator."""
+    simple = (cst.Name, cst.Attribute, cst.Integer, cst.Call, cst.Subscript)
+    if isinstance(node, simple) or node.lpar:
+        return node
+    return node.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
+
+
+def asked_within(loop: Loop) -> cst.If | None:
+    """`if not test: break`, where a while loop's test assigns names, as its body can; None for other loops."""
+    if not isinstance(loop, cst.While) or loop.orelse is not None:
+        return None
+    if not any(isinstance(node, cst.NamedExpr) for node in walk(loop.test)):
+        return None
+    return cst.If(opposite(loop.test), cst.IndentedBlock([cst.SimpleStatementLine([cst.Break()])]))
+
+
+def asking_within(loop: Loop) -> Loop:
+    """A loop whose test assigns no names: its body asks instead."""
+    return loop if asked_within(loop) is None else loop.with_changes(test=cst.Name("True"))
+
+
+def batch_head(loop: Loop) -> BatchHead | str:
+    """Reads a batch loop; a text says why not."""
+    head = loop.test if isinstance(loop, cst.While) else loop.iter
+    if any(isinstance(node, cst.NamedExpr) for node in walk(head)):
+        return "the loop's head assigns a name"
+    if isinstance(loop, cst.While):
+        return BatchHead(None, cst.Name("None"), while_test=loop.test)
+    if loop.asynchronous is not None:
+        return "the batch loop is asynchronous"
+    iterable, target, index, start = _enumerated(loop.iter, loop.target)
+    return BatchHead(target, iterable, index, start)

@@ -1,0 +1,172 @@
+"""Finds the loops that train, from the parameter updates outwards, through calls; one run for each nest of loops."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import NamedTuple
+
+import libcst as cst
+
+from lightify.analysis.analyze import scope_of
+from lightify.analysis.calls import callers
+from lightify.errors import Refusal
+from lightify.facts import Analysis, Kind, Named
+from lightify.syntax.parse import Tree
+from lightify.syntax.query import arguments, dotted, root_name, walk
+
+Loop = cst.For | cst.While
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One training run: the loops around its updates, outermost first, and the calls that update."""
+
+    loops: tuple[Loop, ...]
+    sites: tuple[cst.Call, ...]
+
+
+class _Chain(NamedTuple):
+    """A call that updates, and the loops around it on one way down to it."""
+
+    site: cst.Call
+    loops: list[Loop]
+
+
+def find_runs(tree: Tree, analysis: Analysis) -> tuple[Run, ...] | Refusal:
+    """Finds the runs that the script trains in, in source order, or says why there is none to convert."""
+    backwards = [fact.call for fact in analysis.backwards]
+    if not backwards:
+        return Refusal("LF201", "no training loop found: nothing calls backward()", tree.span(tree.module))
+    sites = [*backwards, *(fact.call for fact in analysis.updates)]
+    calls = callers(tree)
+    ways = [(site, way) for site in sites for way in _ways(site, tree, calls) if not _starts_elsewhere(way, site, tree)]
+    here = [site for site in sites if tree.linked(site) is None]
+    if not ways and here:  # a library of those files: as if it stood alone
+        calls = {function: [call for call in found if tree.linked(call) is None] for function, found in calls.items()}
+        ways = [(site, way) for site in here for way in _ways(site, tree, calls)]
+    if not ways and not any(isinstance(node, cst.Call) and tree.linked(node) is None for node in tree.parents):
+        return Refusal("LF201", "no training loop found: nothing is called", tree.span(tree.module))
+    if not ways:
+        message = f"the training code stands in {tree.span(sites[0]).path}, and how the script calls it is not known"
+        return Refusal("LF231", message, tree.span(sites[0]), "call it by its name, or convert that file")
+    chains = [_Chain(site, loops) for site, way in ways if (loops := [node for node in way if isinstance(node, Loop)])]
+    if not chains:
+        return Refusal(
+            "LF203",
+            "backward() is called once, in no loop",
+            tree.span(sites[0]),
+            hint="a Trainer repeats a step; a single step needs none",
+        )
+    groups = _split(chains, tree, analysis)
+    if len(groups) > 1:
+        groups = [group for group in groups if any(chain.site in backwards for chain in group)] or groups
+    runs = []
+    for group in groups:
+        held = {chain.site for chain in group}
+        own = tuple(site for site in sites if site in held or len(groups) == 1)
+        runs.append(Run(_without_sweeps(_common(group), tree, analysis), own))
+    return tuple(sorted(runs, key=lambda run: tree.span(run.loops[0])))
+
+
+def _without_sweeps(loops: Sequence[Loop], tree: Tree, analysis: Analysis) -> tuple[Loop, ...]:
+    """The loops within those that repeat whole runs."""
+    starts = [
+        number for number in range(1, len(loops)) if _makes_anew(loops[number - 1], loops[number], tree, analysis)
+    ]
+    return tuple(loops[max(starts, default=0) :])
+
+
+def _ways(
+    node: cst.CSTNode, tree: Tree, calls: Mapping[cst.FunctionDef, list[cst.Call]], depth: int = 0
+) -> list[list[cst.CSTNode]]:
+    """Ways from the outermost loop or call down to a node: loops and calls, outermost first."""
+    path: list[cst.CSTNode] = []
+    below = node
+    for ancestor in tree.ancestors(node):
+        if isinstance(ancestor, Loop) and below is not getattr(ancestor, "iter", None):
+            path.append(ancestor)
+        elif isinstance(ancestor, cst.FunctionDef):
+            sites = [call for call in calls.get(ancestor, ()) if not _inside(call, ancestor, tree)]
+            if sites and depth < 6:
+                inner = list(reversed(path))
+                return [[*outer, call, *inner] for call in sites for outer in _ways(call, tree, calls, depth + 1)]
+            if not any(isinstance(a, (cst.FunctionDef, Loop)) for a in tree.ancestors(ancestor)):
+                break
+        below = ancestor
+    return [list(reversed(path))]
+
+
+def _starts_elsewhere(way: Sequence[cst.CSTNode], site: cst.Call, tree: Tree) -> bool:
+    """True for a way that starts in another file: the script itself never goes it."""
+    return tree.linked(way[0] if way else site) is not None
+
+
+def _inside(node: cst.CSTNode, outer: cst.CSTNode, tree: Tree) -> bool:
+    return any(ancestor is outer for ancestor in tree.ancestors(node))
+
+
+def _split(chains: Sequence[_Chain], tree: Tree, analysis: Analysis) -> list[list[_Chain]]:
+    """Takes apart what several runs do: separate loops, also side by side in a loop over folds or settings."""
+    common = _common(chains)
+    groups: dict[Loop | None, list[_Chain]] = {}
+    for chain in chains:
+        groups.setdefault(chain.loops[len(common)] if len(chain.loops) > len(common) else None, []).append(chain)
+    if None in groups or len(groups) == 1:
+        return [list(chains)]
+    if common and not all(
+        len(_common(group)) >= len(common) + 2 or (loop is not None and _makes_anew(common[-1], loop, tree, analysis))
+        for loop, group in groups.items()
+    ):
+        return [list(chains)]
+    return [part for group in groups.values() for part in _split(group, tree, analysis)]
+
+
+def _common(chains: Sequence[_Chain]) -> list[Loop]:
+    """The loops around all of them."""
+    levels = zip(*(chain.loops for chain in chains))
+    return [loops[0] for loops in takewhile(lambda loops: all(loop is loops[0] for loop in loops), levels)]
+
+
+def _makes_anew(outer: Loop, inner: Loop, tree: Tree, analysis: Analysis) -> bool:
+    """True when each pass of the outer loop makes its own network and optimizer: it repeats whole runs."""
+    function = scope_of(inner, tree)
+    within = outer if scope_of(outer, tree) is function else function
+    made = {
+        fact.kind
+        for fact in analysis.named
+        if within is not None
+        and _inside(fact.node, within, tree)
+        and not _inside(fact.node, inner, tree)
+        and not (fact.kind is Kind.MODULE and _is_loss(fact, tree))
+    }
+    return {Kind.MODULE, Kind.OPTIMIZER} <= made
+
+
+def _is_loss(fact: Named, tree: Tree) -> bool:
+    calls = (part for part in walk(fact.node) if isinstance(part, cst.Call))
+    return any((tree.qualified(call.func) or "").endswith("Loss") for call in calls)
+
+
+def is_over_data(loop: Loop, analysis: Analysis) -> bool:
+    """True when a loop goes over a loader, as far as names and constructions tell."""
+    if not isinstance(loop, cst.For):
+        return False
+    iterable = _unwrapped(loop.iter)
+    name = dotted(iterable) or root_name(iterable) or ""
+    loaders = {key[1] for key, kind in analysis.kinds.items() if kind is Kind.LOADER}
+    return name in loaders or "load" in name.lower() or (isinstance(iterable, cst.Call) and name == "zip")
+
+
+def _unwrapped(iterable: cst.BaseExpression) -> cst.BaseExpression:
+    """The iterable inside `enumerate(...)` and progress bars."""
+    while isinstance(iterable, cst.Call) and iterable.args:
+        name = (dotted(iterable.func) or "").rpartition(".")[2]
+        if name not in ("enumerate", "tqdm", "track", "notebook", "progress_bar", "ProgressBar"):
+            break
+        inner = arguments(iterable).get(0, "iterable")
+        if inner is None:
+            break
+        iterable = inner
+    return iterable

@@ -1,0 +1,215 @@
+"""What stands around the run: before and after it in the host, and the functions that stay."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import libcst as cst
+
+from lightify.analysis.changes import bound_by_text, changes_of, may_run
+from lightify.loops.headers import asked_within
+from lightify.loops.nest import Nest
+from lightify.syntax.flow import usage
+from lightify.syntax.frames import Frame, Item, Step, Variable
+from lightify.syntax.names import declared_elsewhere, free_names, local_names, parameters, read_names
+from lightify.syntax.parse import Tree
+from lightify.syntax.query import block, walk
+
+
+@dataclass(frozen=True, eq=False)
+class Surroundings:
+    """The host without its loop.
+
+    Attributes:
+        before, after: statements of the host that run before and after the loop; in an outer loop, both.
+        removed: functions whose body moved and that nothing else calls.
+        kept_reads: names that the functions and classes which stay read from outside.
+        unseen_reads: those of them that what others may call reads: a lambda, a class, a function that is handed on.
+        within_reads: what definitions in the host read, and what making them does.
+        rebound: names that they bind outside of themselves; with a dot, fields that functions which the run calls bind.
+        repeated: the run stands in an outer loop.
+    """
+
+    before: tuple[Item, ...]
+    after: tuple[Item, ...]
+    removed: frozenset[cst.FunctionDef]
+    kept_reads: frozenset[str]
+    unseen_reads: frozenset[str]
+    within_reads: frozenset[str]
+    rebound: frozenset[str]
+    repeated: bool
+
+    def set_before(self, host: Frame) -> set[Variable]:
+        """Variables that the host may have set when the loop is reached."""
+        return usage(self.before).writes | _given(host)
+
+    def surely_set(self, host: Frame) -> set[Variable]:
+        """Variables that the host has set on every path to the loop."""
+        return (usage(self.before).must or set()) | _given(host)
+
+
+def _given(host: Frame) -> set[Variable]:
+    return {host.variable(p.name.value) for p in parameters(host.function)} if host.function is not None else set()
+
+
+def surroundings(
+    nest: Nest, tree: Tree, more: tuple[Step, ...] = (), gone: frozenset[cst.CSTNode] = frozenset(), *, methods: bool
+) -> Surroundings:
+    """Reads the host around the run's loop.
+
+    Args:
+        more: steps of the run that stand in none of the nest's parts.
+        gone: statements that the result does without.
+        methods: those that nothing calls any more go, too.
+    """
+    before: list[Item] = []
+    after: list[Item] = []
+    repeated = False
+    inner: cst.CSTNode = nest.host_loop
+    if isinstance(nest.epoch_loop, cst.While) and asked_within(nest.epoch_loop) is None:
+        before.append(Item(cst.SimpleStatementLine([cst.Expr(nest.epoch_loop.test)]), nest.host))
+    if nest.host_loop.orelse is not None:  # runs unless a break ends the loop
+        after.append(Item(cst.If(cst.Integer("1"), nest.host_loop.orelse.body), nest.host))
+    for outer in tree.ancestors(inner):
+        if isinstance(outer, (cst.IndentedBlock, cst.Module)):
+            body = block(outer)
+            index = next(i for i, node in enumerate(body) if node is inner)
+            before[:0] = [Item(node, nest.host) for node in body[:index]]
+            after.extend(Item(node, nest.host) for node in body[index + 1 :])
+        elif isinstance(outer, (cst.Try, cst.TryStar)):
+            for part in (*outer.handlers, outer.orelse, outer.finalbody):
+                if part is not None:
+                    after.extend(Item(node, nest.host) for node in block(part.body))
+        if isinstance(outer, cst.FunctionDef):
+            break
+        if isinstance(outer, (cst.For, cst.While)):
+            repeated = True
+            after.extend(Item(node, nest.host) for node in block(outer.body))
+        inner = outer
+    removed = removed_functions((nest,), tree, methods=methods)
+    kept = [node for node in tree.parents if _runs_later(node, tree) and node not in removed]
+    run = (*nest.epoch_start, *nest.body, *nest.epoch_end, *more)
+    moved = {node for step in run if isinstance(step, Item) for node in walk(step.node)}
+    reads: set[str] = set()
+    unseen: set[str] = set()
+    within: set[str] = set()
+    handed_on = _handed_on(tree)
+    rebound: set[str] = set()
+    for node in kept:
+        if node in moved or node in gone or node is nest.host.function:
+            continue
+        around = set(tree.ancestors(node))
+        if nest.host_loop in around or not removed.isdisjoint(around):
+            continue
+        reads |= free_names(node)  # type: ignore[arg-type]
+        if not isinstance(node, cst.FunctionDef) or node.name.value in handed_on:
+            unseen |= free_names(node)  # type: ignore[arg-type]
+        if nest.host.is_module or nest.host.function in around:
+            within |= read_names(node)  # defaults and decorators, too
+        if isinstance(node, cst.FunctionDef):
+            rebound |= declared_elsewhere(node) | bound_by_text(node)
+    if not nest.host.is_module:  # what the script's top level reads of what the run leaves
+        top = (node for node in tree.module.body if not isinstance(node, (cst.FunctionDef, cst.ClassDef)))
+        reads |= {name for node in top for name in read_names(node)}
+    for part in moved:
+        for function in may_run(part, tree) if isinstance(part, (cst.Call, cst.Attribute)) else ():
+            rebound |= {f".{field}" for field in changes_of(function, tree).fields}
+    plain = [item for item in before if not isinstance(item.node, (cst.FunctionDef, cst.ClassDef))]
+    plain = [item for item in plain if item.node not in gone]
+    after = [
+        item
+        for item in after
+        if not isinstance(item.node, (cst.FunctionDef, cst.ClassDef))
+        and item.node is not nest.host_loop
+        and item.node not in gone
+    ]
+    shared = frozenset(reads), frozenset(unseen), frozenset(within), frozenset(rebound)
+    return Surroundings(tuple(plain), tuple(after), removed, *shared, repeated)
+
+
+def _handed_on(tree: Tree) -> set[str]:
+    """Names that stand for a value, which is not called on the spot."""
+    return {
+        node.value
+        for node, parent in tree.parents.items()
+        if isinstance(node, cst.Name)
+        and not isinstance(parent, (cst.FunctionDef, cst.AssignTarget))
+        and not (isinstance(parent, cst.Call) and parent.func is node)
+    }
+
+
+def _runs_later(node: cst.CSTNode, tree: Tree) -> bool:
+    """True for what reads names of the scope around it when it is called: a function's own lambdas are part of it."""
+    if isinstance(node, cst.Lambda):
+        return not any(isinstance(a, (cst.FunctionDef, cst.ClassDef, cst.Lambda)) for a in tree.ancestors(node))
+    return isinstance(node, (cst.FunctionDef, cst.ClassDef))
+
+
+def removed_functions(nests: Sequence[Nest], tree: Tree, *, methods: bool) -> frozenset[cst.FunctionDef]:
+    """Opened functions that are named nowhere else any more.
+
+    Args:
+        methods: of classes that derive from nothing, too; else they stay with their class.
+    """
+    opened = {call.function for nest in nests for call in nest.opened}
+    candidates = {f for f in opened if _may_go(f, tree, methods)}
+    gone: set[cst.FunctionDef] = set()
+    changed = True
+    while changed:
+        changed = False
+        for function in candidates - gone:
+            method = isinstance(_holder(function, tree), cst.ClassDef)
+            named = _asked_for if method else _named_elsewhere
+            if not named(function, nests, gone, tree):
+                gone.add(function)
+                changed = True
+    return frozenset(gone)
+
+
+def _may_go(function: cst.FunctionDef, tree: Tree, methods: bool) -> bool:
+    holder = _holder(function, tree)
+    if not isinstance(holder, cst.ClassDef):
+        return True
+    return methods and not holder.bases and not function.decorators and tree.linked(function) is None
+
+
+def _asked_for(method: cst.FunctionDef, nests: Sequence[Nest], gone: set[cst.FunctionDef], tree: Tree) -> bool:
+    """True when anything but the calls that were opened names a method, of whatever object."""
+    name = method.name.value
+    calls = {opened.call for nest in nests for opened in nest.opened}
+    for node, parent in tree.parents.items():
+        if isinstance(node, cst.SimpleString):
+            named = node.raw_value == name
+        else:
+            named = isinstance(node, cst.Name) and node is not method.name and node.value.rpartition(".")[2] == name
+        if named and not any(a is method or a in gone for a in tree.ancestors(node)):
+            call = tree.parents[parent] if isinstance(parent, cst.Attribute) else parent
+            if call not in calls:
+                return True
+    return False
+
+
+def _holder(function: cst.FunctionDef, tree: Tree) -> cst.CSTNode | None:
+    return next((a for a in tree.ancestors(function) if isinstance(a, (cst.FunctionDef, cst.ClassDef))), None)
+
+
+def _named_elsewhere(function: cst.FunctionDef, nests: Sequence[Nest], gone: set[cst.FunctionDef], tree: Tree) -> bool:
+    name = function.name.value
+    opened = [one for nest in nests for one in nest.opened]
+    for node in tree.parents:
+        if not (isinstance(node, cst.Name) and node.value == name) or node is function.name:
+            continue
+        parent = tree.parents[node]
+        if isinstance(parent, (cst.Attribute, cst.Arg)) and node is not getattr(parent, "value", None):
+            continue
+        around = list(tree.ancestors(node))
+        if any(a is function or a in gone for a in around):
+            continue
+        inside = [a for a in around if isinstance(a, cst.FunctionDef)]
+        if any(name in local_names(a) and a is not _holder(function, tree) for a in inside):
+            continue
+        if isinstance(parent, cst.Call) and node is parent.func and any(o.call is parent for o in opened):
+            continue
+        return True
+    return False

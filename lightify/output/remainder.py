@@ -1,0 +1,181 @@
+"""The script around the runs: what stays, with a line where each class, each run and the import go."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
+
+import libcst as cst
+
+from lightify.ledger import Fate
+from lightify.loops.runs import Loop
+from lightify.output.elsewhere import with_code_from_elsewhere
+from lightify.output.imports import drop_unused_imports
+from lightify.output.unread import drop_unread_options, drop_unused_definitions
+from lightify.plan.types import Plans
+from lightify.settings import Settings
+from lightify.syntax.comments import above, own, paragraph, section, texts, without_ends
+from lightify.syntax.parse import Tree
+from lightify.syntax.query import block, code, is_docstring, joined, map_children, negated, small, walk
+from lightify.syntax.substitute import substitute
+
+IMPORT_SLOT = "__lightify_import__"
+
+
+def class_slot(number: int) -> str:
+    return f"__lightify_class_{number}__"
+
+
+def fit_slot(number: int) -> str:
+    return f"__lightify_fit_{number}__"
+
+
+def script_around(
+    tree: Tree, plans: Plans, unbroken: Sequence[str], generated: Sequence[str], trainer: str, settings: Settings
+) -> tuple[str, frozenset[cst.CSTNode]]:
+    """Returns the text of what stays, and the imports and definitions that nothing uses any more.
+
+    Args:
+        unbroken: when the else of each run's loop runs; empty: always.
+        generated: the code of the classes and runs, which uses imports, too.
+        trainer: its name.
+    """
+    module, brought = with_code_from_elsewhere(tree, plans)
+    loops: dict[cst.CSTNode, int] = {plan.nest.host_loop: n for n, plan in enumerate(plans.runs)}
+    edits = {node: new for plan in plans.runs for node, new in plan.host_edits.items()}
+    dropped = {node for plan in plans.runs for node, note in plan.fates.items() if note.fate is Fate.DROPPED}
+    unset: dict[cst.CSTNode, dict[str, None]] = defaultdict(dict)
+    for plan in plans.runs:
+        for node, names in plan.unset.items():
+            unset[node].update(dict.fromkeys(names))
+    tops = [_class_place(plan.nest.host_loop, module, tree) for plan in plans.runs]
+    last_import = _last_import(module)
+
+    def change(node: cst.CSTNode) -> cst.CSTNode:
+        if isinstance(node, (cst.IndentedBlock, cst.Module)):
+            body: list[cst.BaseStatement] = []
+            lost: set[str] = set()
+            if last_import is None and node is module:
+                body.append(_slot(IMPORT_SLOT))
+            heading: list[cst.EmptyLine] = []
+            for number, statement in enumerate(node.body):
+                body.extend(_slot(class_slot(n)) for n, top in enumerate(tops) if statement is top)
+                heading = section(statement) or heading
+                if statement in plans.removed:
+                    following = node.body[number + 1 : number + 2]
+                    shared = following and following[0] not in plans.removed and small(statement) in dropped
+                    about = paragraph(statement, following[0]) if shared else []
+                    heading = about or heading
+                    lost |= texts(own(statement)) if not about else set()
+                    body.extend(_freed(statement, change, loops))
+                    continue
+                start = len(body)
+                body.extend(cst.parse_statement(f"{name} = None") for name in unset.get(statement, ()))
+                statement = edits.get(statement, statement)  # type: ignore[assignment]
+                if statement in loops:
+                    leading = list(statement.leading_lines)  # type: ignore[attr-defined]
+                    body.append(_slot(fit_slot(loops[statement])).with_changes(leading_lines=leading))
+                    if statement.orelse is not None:  # type: ignore[attr-defined]
+                        suite = change(statement.orelse.body)  # type: ignore[attr-defined]
+                        test = unbroken[loops[statement]]
+                        body.extend([cst.If(cst.parse_expression(test), suite)] if test else suite.body)  # type: ignore
+                else:
+                    body.append(change(statement))  # type: ignore[arg-type]
+                if heading and not section(statement):  # of a statement that is gone
+                    leading = [*heading, *own(body[start])]
+                    body[start] = body[start].with_changes(leading_lines=leading)
+                heading = []
+                if statement in plans.adopted:
+                    body[-1] = _apart(body[-1], node.body[number + 1 : number + 2])
+                if statement is last_import:
+                    body.append(_slot(IMPORT_SLOT))
+            if not body and isinstance(node, cst.IndentedBlock):
+                body.append(cst.SimpleStatementLine([cst.Pass()]))
+            return without_ends(node.with_changes(body=body), lost)
+        if isinstance(node, (cst.BaseSmallStatement, cst.SimpleStatementLine, cst.BaseExpression)):
+            return node
+        changed = map_children(node, change)
+        if isinstance(node, cst.If) and isinstance(changed, cst.If):
+            changed = _without_removed(node, changed, plans.removed)
+        return changed
+
+    adopted = frozenset(definition.name.value for definition in plans.adopted)  # type: ignore[attr-defined]
+    spread = [plan.distributed for plan in plans.runs if plan.distributed is not None]
+    answers = {name: f"{trainer}.{attribute}" for one in spread for attribute, name in one.asked.items()}
+    answers |= {name: name for name in adopted}
+    script = substitute(change(module), lambda name: cst.parse_expression(answers[name]) if name in answers else None)
+    assert isinstance(script, cst.Module)
+    settled = settings.style == "idiomatic"
+    lines, unused = "\n".join(generated), frozenset[cst.CSTNode]()
+    if settled:
+        script, unread = drop_unread_options(script, lines, tree)
+        script, unnamed = drop_unused_definitions(script, lines, tree)
+        unused = unread | unnamed
+    text, gone = drop_unused_imports(script, lines, tree, adopted, brought, settled=settled)
+    return text, gone | unused
+
+
+def _freed(
+    statement: cst.CSTNode, change: Callable[[cst.CSTNode], cst.CSTNode], loops: Collection[cst.CSTNode]
+) -> Sequence[cst.BaseStatement]:
+    """What stays of a statement that is gone: the body of a `with` around a run's loop."""
+    if not isinstance(statement, cst.With) or not any(node in loops for node in walk(statement)):
+        return ()
+    first, *rest = change(statement.body).body  # type: ignore[attr-defined]
+    return [above(first, [*statement.leading_lines]), *rest]
+
+
+def _apart(definition: cst.BaseStatement, following: Sequence[cst.BaseStatement]) -> cst.BaseStatement:
+    """A definition with two blank lines after it."""
+    lines = len(following[0].leading_lines) if following else 2  # type: ignore[attr-defined]
+    body = definition.body  # type: ignore[attr-defined]
+    blank = [cst.EmptyLine(indent=False)] * max(2 - lines, 0)
+    return definition.with_changes(body=body.with_changes(footer=[*body.footer, *blank]))
+
+
+def _without_removed(node: cst.If, changed: cst.If, removed: Collection[cst.CSTNode]) -> cst.If:
+    """`if not a: ...` for `if a: pass else: ...`, once what stood under `a` is gone."""
+    if node.orelse is not None and node.orelse in removed:
+        changed = changed.with_changes(orelse=None)
+    rest = changed.orelse
+    if rest is None or not block(node.body) or not all(statement in removed for statement in block(node.body)):
+        return changed
+    if isinstance(rest, cst.Else):
+        return changed.with_changes(test=cst.parse_expression(negated(node.test)), body=rest.body, orelse=None)
+    if rest.orelse is not None:
+        return changed
+    test = joined([negated(node.test), code(rest.test)])
+    return changed.with_changes(test=cst.parse_expression(test), body=rest.body, orelse=None)
+
+
+def _last_import(module: cst.Module) -> cst.CSTNode | None:
+    """The last import of the file's first group of imports."""
+    last = None
+    for node in module.body:
+        if _is_import(node):
+            last = node
+        elif not is_docstring(node):
+            break
+    return last
+
+
+def _class_place(loop: Loop, module: cst.Module, tree: Tree) -> cst.CSTNode:
+    """The top-level statement that the class goes before: the run's, or the first after the last definition."""
+    body = list(module.body)
+    around = [loop, *tree.ancestors(loop)]
+    end = next(i for i, node in enumerate(body) if any(node is a for a in around))
+    place = end
+    for number in range(end):
+        if isinstance(body[number], (cst.FunctionDef, cst.ClassDef)) or _is_import(body[number]):
+            place = number + 1
+    while place < end and is_docstring(body[place]):
+        place += 1
+    return body[place] if place < len(body) else body[end]
+
+
+def _is_import(node: cst.CSTNode) -> bool:
+    return isinstance(small(node), (cst.Import, cst.ImportFrom))
+
+
+def _slot(name: str) -> cst.SimpleStatementLine:
+    return cst.SimpleStatementLine([cst.Expr(cst.Name(name))])

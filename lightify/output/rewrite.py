@@ -1,0 +1,397 @@
+"""Tree + Plan -> Pieces: the user's code by template slot; decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import PurePath
+
+import libcst as cst
+
+from lightify.loops.contexts import STACK
+from lightify.output.pieces import Method, Pieces, RunPieces
+from lightify.output.remainder import script_around
+from lightify.output.restructure import Restructure, declared_at_home
+from lightify.plan.homes import hook_usage
+from lightify.plan.naming import runtime_alias
+from lightify.plan.types import Attribute, Computed, Global, Hook, Initial, Local, Made, Plan, Plans, TrainerOption
+from lightify.settings import Settings
+from lightify.syntax.comments import above, below, own
+from lightify.syntax.frames import Binding, Expression, Frame, Item, Step, Variable, live_nodes
+from lightify.syntax.names import bound_names
+from lightify.syntax.parse import Tree
+from lightify.syntax.query import (
+    MODULE_SELF,
+    atom,
+    code,
+    map_children,
+    path_node,
+    small,
+)
+from lightify.syntax.substitute import substitute
+
+_NOTHING = "        pass\n"
+#: What may catch Ctrl-C.
+_INTERRUPTS = ("KeyboardInterrupt", "BaseException")
+
+
+def rewrite(tree: Tree, plans: Plans, settings: Settings) -> Pieces:
+    """Cuts the script into the pieces of its conversion."""
+    runs = tuple(_Rewriter(tree, plan, plans, settings).pieces() for plan in plans.runs)
+    generated = [text for run in runs for text in run.code]
+    script, dropped = script_around(
+        tree, plans, [run.unbroken for run in runs], generated, runs[0].trainer_name, settings
+    )
+    lacking = [line for plan in plans.runs if plan.distributed is not None for line in plan.distributed.imports]
+    if any(plan.nest.contexts for plan in plans.runs) and "contextlib" not in tree.imports:
+        lacking.append("import contextlib")
+    return Pieces(script, runtime_alias(tree), runs, tuple(dict.fromkeys(lacking)), dropped)
+
+
+class _Rewriter:
+    def __init__(self, tree: Tree, plan: Plan, plans: Plans, settings: Settings) -> None:
+        self.on_lightning = settings.runtime == "lightning"
+        self.data_module = settings.data_module
+        self.tree = tree
+        self.plan = plan
+        self.plans = plans
+        self.adopted = frozenset(definition.name.value for definition in plans.adopted)  # type: ignore[attr-defined]
+
+    def pieces(self) -> RunPieces:
+        plan = self.plan
+        module_name, trainer_name = self.tree.fresh("module", "lit_module"), self.tree.fresh("trainer", "lit_trainer")
+        methods = [self._method(hook) for hook in plan.hooks]
+        methods = [method for method in methods if method.body != _NOTHING or method.name.endswith("_step")]
+        if plan.steps_while is not None:
+            test = self._expression(plan.steps_while, plan.nest.batch_frame, {})
+            methods.append(Method("goes_on", (), _indented([_statement(f"return {_truth(code(test))}")])))
+        if plan.epochs_while is not None:
+            again = self._expression(plan.epochs_while, plan.nest.host, {})
+            methods.append(Method("another_epoch", (), _indented([cst.SimpleStatementLine([cst.Return(again)])])))
+        methods.append(self._configure_optimizers())
+        init = [
+            f"self.{name} = {name}" for variable, name in plan.captured if isinstance(plan.homes[variable], Attribute)
+        ]
+        init += [_initial(one) for one in plan.initial]
+        passes = plan.endable or bool(plan.nest.skips) or plan.lazy or plan.train_source is None or plan.sized_lazily
+        if plan.endable:
+            init.append("self.pass_ended = False")
+        if any(one.nest.skips for one in self.plans.runs):
+            init.append("self.pass_skipped = False")
+        if plan.nest.contexts:
+            init.append(f"self.{STACK} = contextlib.ExitStack()")
+        if plan.unbroken == "epochs_ended":
+            init.append("self.epochs_ended = False")
+        if plan.returns:
+            init.append("self.returned = ()")  # of the result, once there is one
+        if plan.train_source is not None:
+            source = code(plan.train_source)
+        elif plan.steps_while is not None:
+            source = f"iter({module_name}.goes_on, False)"
+        else:
+            source = f"{module_name}.train_batches()"
+        arguments = tuple(variable.path for variable, _ in plan.captured)
+        options = tuple(self._option(option) for option in plan.options)
+        validation = code(plan.validation_source) if plan.validation_source is not None else ""
+        spread = plan.distributed
+        return RunPieces(
+            class_name=plan.class_name,
+            parameters=tuple(name for _, name in plan.captured),
+            init=tuple(init),
+            methods=tuple(methods),
+            hyperparameters=tuple(name for v, name in plan.captured if isinstance(plan.homes[v], Computed)),
+            incomparable=plan.incomparable if self.on_lightning else (),
+            batch_mover=plan.batch_mover,
+            manual=plan.mode == "manual",
+            module_name=module_name,
+            trainer_name=trainer_name,
+            arguments=arguments,
+            options=options,
+            source=source,
+            passes=passes,
+            ends=plan.endable,
+            skips=bool(plan.nest.skips),
+            contexts=f"{module_name}.{STACK}" if plan.nest.contexts else "",
+            data_module=self.data_module,
+            size=(f"len({source})" if plan.sized_lazily else "10**9") if self.on_lightning and passes else "",
+            guarded=plan.interruptible,
+            keeps_gradients=self.on_lightning and plan.keeps_gradients and plan.validation_source is not None,
+            finds_gradients=plan.finds_gradients,
+            undoes_exit=self.on_lightning and any(word in self.tree.text for word in _INTERRUPTS),
+            about=self._about(),
+            validation=validation,
+            after_fit=plan.after_fit,
+            returns=plan.returns,
+            unbroken=f"not {module_name}.{plan.unbroken}" if plan.unbroken else "",
+            before_fit=spread.before_fit if spread is not None else (),
+            buffer_group=spread.group if spread is not None and spread.syncs_buffers else "",
+            results=tuple(line for variable in plan.results for line in self._read_back(variable, module_name)),
+        )
+
+    def _about(self) -> str:
+        """What the module is made of, for its docstring."""
+        nest = self.plan.nest
+        span = self.tree.span(nest.host_loop)
+        place = f"{nest.host.name}(){self._of_file(nest.host_loop)}" if nest.host.name else PurePath(span.path).name
+        calls = list(dict.fromkeys(f"{o.function.name.value}(){self._of_file(o.function)}" for o in nest.opened))
+        with_calls = f", with {', '.join(calls)}" if calls else ""
+        return f"The training loop of {place}, {self.tree.source.in_cell(span).where}{with_calls}."
+
+    def _of_file(self, node: cst.CSTNode) -> str:
+        return f" of {PurePath(self.tree.span(node).path).name}" if self.tree.linked(node) is not None else ""
+
+    def _read_back(self, variable: Variable, module_name: str) -> Iterable[str]:
+        home = self.plan.homes[variable]
+        if not isinstance(home, Attribute):
+            return ()
+        line = f"{variable.name} = {module_name}.{home.name}"
+        given = {name for _, name in self.plan.captured} | {one.name for one in self.plan.initial}
+        if not self.plan.interruptible or home.name in given:
+            return (line,)
+        return f'if hasattr({module_name}, "{home.name}"):', f"    {line}"  # an exception may come first
+
+    # -- methods ------------------------------------------------------------------------------------------------
+
+    def _method(self, hook: Hook) -> Method:
+        uses = hook_usage(hook)
+        fetched, first = self._fetched(hook, uses.reads | uses.writes)
+        names = sorted({home.name for v in uses.writes if isinstance(home := self.plan.homes.get(v), Global)})
+        lines: list[cst.BaseStatement] = []
+        if names:
+            lines.append(_statement(f"global {', '.join(names)}"))
+        parameters = list(hook.parameters)
+        body: list[cst.BaseStatement] = []
+        ended: list[cst.EmptyLine] = []  # the comments at the end of a block
+        for step in hook.steps:
+            renamed = self._renames_batch(step, hook)
+            if renamed is not None:
+                parameters[parameters.index("batch")] = renamed
+                continue
+            moved = self._step(step, hook, fetched)
+            if moved and ended:
+                moved[0], ended = above(moved[0], ended), []
+            body.extend(moved)
+            if isinstance(step, Item):
+                ended += below(step.node, self.tree)
+        lines.extend(_statement(text) for text in (*first, *hook.first))
+        lines.extend(body)
+        last = [_statement(text) for text in hook.last]
+        if hook.result is not None:
+            node, frame = hook.result
+            last.insert(0, cst.SimpleStatementLine([cst.Return(self._expression(node, frame, fetched))]))
+        if last and ended:
+            last[0], ended = above(last[0], ended), []
+        lines.extend(last)
+        return Method(hook.name, tuple(parameters), _indented(lines, ended))
+
+    def _renames_batch(self, step: Step, hook: Hook) -> str | None:
+        """The parameter's name when a step only names the batch."""
+        if not (
+            isinstance(step, Binding)
+            and isinstance(step.value, cst.Name)
+            and step.value.value == "batch"
+            and step.value_frame.name == "hook"
+            and isinstance(step.target, cst.Name)
+        ):
+            return None
+        if step.target.value == "_":
+            return "batch"
+        home = self.plan.homes.get(step.target_frame.variable(step.target.value))
+        if isinstance(home, Local) and home.name not in hook.parameters[1:]:
+            return home.name
+        return None
+
+    def _fetched(self, hook: Hook, mentioned: set[Variable]) -> tuple[dict[Variable, str], list[str]]:
+        """Optimizers that a hook takes from the Trainer: their local names and the lines that fetch them."""
+        made = self.plan.optimizers
+        if "optimizer" in hook.parameters:  # handed over
+            return {one.variable: "optimizer" for one in made if one.variable in mentioned}, []
+        wanted = []
+        for number, one in enumerate(made):
+            if one.variable not in mentioned:
+                continue
+            plain = self._only_stepped(one.variable, hook)
+            if one.moved or (plain and hook.name == "training_step"):
+                wanted.append((number, one, plain))
+        if not wanted:
+            return {}, []
+        names = {one.variable: one.variable.name for _, one, _ in wanted}
+        raw = "" if all(plain for _, _, plain in wanted) and not self.plan.steps_raw else "use_pl_optimizer=False"
+        if len(wanted) == len(made):
+            return names, [f"{', '.join(names.values())} = self.optimizers({raw})"]
+        return names, [f"{names[one.variable]} = self.optimizers({raw})[{number}]" for number, one, _ in wanted]
+
+    def _only_stepped(self, variable: Variable, hook: Hook) -> bool:
+        for step in hook.steps:
+            if not isinstance(step, Item):
+                continue
+            for node in live_nodes(step.node, step.frame):
+                if not (isinstance(node, cst.Name) and self._meaning(node.value, step.frame) is variable):
+                    continue
+                parent = self.tree.parents.get(node)
+                stepped = ("step", "zero_grad", "param_groups")
+                if not (isinstance(parent, cst.Attribute) and parent.attr.value in stepped):
+                    return False
+        return True
+
+    def _meaning(self, name: str, frame: Frame) -> Variable | None:
+        meaning = frame.resolve(name)
+        while isinstance(meaning, Expression) and isinstance(meaning.node, cst.Name):
+            meaning = meaning.frame.resolve(meaning.node.value)
+        return meaning if isinstance(meaning, Variable) else None
+
+    def _step(self, step: Step, hook: Hook, fetched: dict[Variable, str]) -> list[cst.BaseStatement]:
+        if isinstance(step, Binding):
+            target = self._expression(step.target, step.target_frame, fetched)
+            if isinstance(target, cst.Tuple):
+                target = target.with_changes(lpar=[], rpar=[])
+            value = self._expression(step.value, step.value_frame, fetched)
+            return [cst.SimpleStatementLine([cst.Assign([cst.AssignTarget(target)], value)])]  # type: ignore[arg-type]
+        result = []
+        for node in Restructure(self.tree, self.plan, step.frame, hook).statement(step.node):
+            new = substitute(node, lambda name: self._replacement(name, step.frame, fetched))
+            new = declared_at_home(new, step.frame, self.plan.homes)
+            result.append(self._rebound_within(new, step.frame))
+            result.extend(self._rebind(node, step.frame))
+        return result  # type: ignore[return-value]
+
+    def _rebound_within(self, node: cst.CSTNode, frame: Frame) -> cst.CSTNode:
+        """The same after definitions and imports in a statement's blocks."""
+        if not isinstance(node, cst.BaseCompoundStatement) or isinstance(node, (cst.FunctionDef, cst.ClassDef)):
+            return node
+
+        def rebound(part: cst.CSTNode) -> cst.CSTNode:
+            if isinstance(part, (cst.FunctionDef, cst.ClassDef, cst.BaseExpression)):
+                return part
+            new = map_children(part, rebound)
+            if isinstance(new, cst.IndentedBlock):
+                body = [line for inner in new.body for line in (inner, *self._rebind(inner, frame))]
+                return new.with_changes(body=body) if len(body) > len(new.body) else new
+            return new
+
+        return rebound(node)
+
+    def _rebind(self, node: cst.CSTNode, frame: Frame) -> list[cst.BaseStatement]:
+        """`self.f = f` after a definition or import whose name is an attribute."""
+        inner = small(node)
+        imported = isinstance(inner, (cst.Import, cst.ImportFrom))
+        if not imported and not isinstance(node, (cst.FunctionDef, cst.ClassDef)):
+            return []
+        lines = []
+        for name in sorted(bound_names([node])):
+            home = self.plan.homes.get(frame.variable(name))
+            if isinstance(home, Attribute):
+                lines.append(_statement(f"self.{home.name} = {name}"))
+        return lines
+
+    # -- expressions --------------------------------------------------------------------------------------------
+
+    def _expression(self, node: cst.CSTNode, frame: Frame, fetched: dict[Variable, str]) -> cst.BaseExpression:
+        return substitute(node, lambda name: self._replacement(name, frame, fetched))  # type: ignore[return-value]
+
+    def _replacement(self, name: str, frame: Frame, fetched: dict[Variable, str]) -> cst.BaseExpression | None:
+        if name == MODULE_SELF:
+            return cst.Name("self")
+        if name in self.adopted:
+            return cst.Name(name)
+        meaning = frame.resolve(name)
+        if isinstance(meaning, Expression):
+            inner = self._expression(meaning.node, meaning.frame, fetched)
+            return atom(inner)
+        if meaning in fetched:
+            return cst.Name(fetched[meaning])
+        home = self.plan.homes.get(meaning)
+        if isinstance(home, Attribute):
+            return cst.Attribute(cst.Name("self"), cst.Name(home.name))
+        if isinstance(home, Computed):
+            return atom(cst.parse_expression(home.text))
+        if isinstance(home, (Local, Global)) and home.name != name:
+            return cst.Name(home.name)
+        return None
+
+    def _option(self, option: TrainerOption) -> tuple[str, str]:
+        if isinstance(option.value, str):
+            return option.name, option.value
+        assert option.frame is not None
+        return option.name, code(self._in_host(option.value, option.frame))
+
+    def _in_host(self, node: cst.BaseExpression, frame: Frame) -> cst.BaseExpression:
+        def replace(name: str) -> cst.BaseExpression | None:
+            meaning = frame.resolve(name)
+            if isinstance(meaning, Expression):
+                return atom(self._in_host(meaning.node, meaning.frame))
+            return path_node(meaning.path) if meaning.path != name else None
+
+        return substitute(node, replace)  # type: ignore[return-value]
+
+    # -- optimizers ---------------------------------------------------------------------------------------------
+
+    def _configure_optimizers(self) -> Method:
+        plan = self.plan
+        host = plan.nest.host
+        lines: list[cst.BaseStatement] = []
+        if not plan.optimizers:
+            lines.append(_statement("return None"))
+        elif len(plan.optimizers) == 1 and not plan.schedulers:
+            made = plan.optimizers[0]
+            if made.moved:
+                value = self._expression(made.value, host, {})  # type: ignore[arg-type]
+            else:
+                value = cst.parse_expression(self._made_text(made))
+            lines.append(_moved(made, cst.Return(value)))
+        else:
+            for made in (*plan.optimizers, *(scheduler for scheduler, _ in plan.schedulers)):
+                if made.moved:
+                    target = cst.AssignTarget(cst.Name(made.variable.name))
+                    value = self._expression(made.value, host, {})  # type: ignore[arg-type]
+                    lines.append(_moved(made, cst.Assign([target], value)))
+            optimizers = ", ".join(self._made_text(made) for made in plan.optimizers)
+            entries = ((made.variable.name, interval) for made, interval in plan.schedulers)
+            schedulers = ", ".join(
+                name if interval == "epoch" else f'{{"scheduler": {name}, "interval": "step"}}'
+                for name, interval in entries
+            )
+            result = f"[{optimizers}], [{schedulers}]" if schedulers else f"[{optimizers}]"
+            lines.append(_statement(f"return {result}"))
+        return Method("configure_optimizers", (), _indented(lines))
+
+    def _made_text(self, made: Made) -> str:
+        if made.moved:
+            return made.variable.name
+        home = self.plan.homes[made.variable]
+        return f"self.{home.name}" if isinstance(home, Attribute) else made.variable.name
+
+
+def _moved(made: Made, statement: cst.BaseSmallStatement) -> cst.SimpleStatementLine:
+    """A statement of configure_optimizers with the comments of the one that it stands for."""
+    if not made.moved or made.statement is None:
+        return cst.SimpleStatementLine([statement])
+    return made.statement.with_changes(body=[statement], leading_lines=own(made.statement))  # type: ignore[return-value]
+
+
+def _initial(one: Initial) -> str:
+    target = cst.AssignTarget(cst.Attribute(cst.Name("self"), cst.Name(one.name)))
+    line = one.statement.with_changes(body=[cst.Assign([target], one.value)], leading_lines=own(one.statement))
+    return code(line).rstrip("\n")
+
+
+def _truth(test: str) -> str:
+    return test if test == "True" else f"bool({test})"
+
+
+def _statement(text: str) -> cst.BaseStatement:
+    return cst.parse_statement(text)
+
+
+def _indented(statements: Iterable[cst.BaseStatement], footer: Sequence[cst.EmptyLine] = ()) -> str:
+    """The text of statements as they stand in a method; strings over several lines stay as they are."""
+    body = list(statements)
+    if not body:
+        return _NOTHING
+    leading = list(body[0].leading_lines)  # type: ignore[attr-defined]
+    while leading and leading[0].comment is None:
+        del leading[0]
+    body[0] = body[0].with_changes(leading_lines=leading)
+    suite = cst.IndentedBlock(body, indent="    ", footer=footer)
+    wrapped = cst.If(cst.Name("a"), cst.IndentedBlock([cst.If(cst.Name("b"), suite)], indent="    "))
+    text = cst.Module([wrapped]).code
+    return text.split("\n", 2)[2]

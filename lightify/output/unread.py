@@ -1,0 +1,169 @@
+"""Drops definitions and options that only code which is gone has used, in the idiomatic style."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Sequence
+
+import libcst as cst
+
+from lightify.output.imports import exported
+from lightify.syntax.comments import above, section
+from lightify.syntax.parse import Tree, syntax_of
+from lightify.syntax.query import arguments, dotted, expression_of, is_constant, map_children, method_call, small, walk
+
+#: Ways to read all options at once, and all names.
+_WHOLE = ("vars(", "__dict__", "_get_kwargs", "getattr(", "set_defaults(")
+_NAMES = re.compile(r"(?<![\w.])(eval|exec|globals|locals|vars)\(")
+
+
+def drop_unused_definitions(
+    script: cst.Module, generated: str, tree: Tree
+) -> tuple[cst.Module, frozenset[cst.CSTNode]]:
+    """Returns the script without the functions, classes and constants that it used before and names no more.
+
+    Args:
+        generated: statements that will be added to the script.
+    """
+    if _NAMES.search(tree.source.text):
+        return script, frozenset()
+    definitions = {name: node for node in tree.module.body if (name := _defines(node))}
+    used_before = _used_by(syntax_of(tree.source.text).body)
+    uses = _used_by([*syntax_of(script.code).body, *syntax_of(generated).body])
+    gone: set[str] = set()
+    while more := {
+        name
+        for name in definitions.keys() - gone
+        if any(name in names for by, names in used_before.items() if by != name)
+        and not any(name in names for by, names in uses.items() if by not in (gone | {name}))
+    }:
+        gone |= more
+    if not gone:
+        return script, frozenset()
+    body: list[cst.BaseStatement] = []
+    heading: list[cst.EmptyLine] = []
+    for statement in script.body:
+        if _defines(statement) in gone:
+            heading += section(statement)
+            continue
+        body.append(above(statement, heading) if heading else statement)  # type: ignore[arg-type]
+        heading = []
+    script = script.with_changes(body=body, footer=[*heading, *script.footer])
+    declared = [node for node in walk(tree.module) if isinstance(node, cst.Global)]
+    lost = {node for node in declared if {item.name.value for item in node.names} <= gone}
+    return _without_declared(script, gone), frozenset({*(definitions[name] for name in gone), *lost})  # type: ignore[return-value]
+
+
+def _defines(node: cst.CSTNode) -> str:
+    """The name of a function, class or constant whose definition does nothing else."""
+    if isinstance(node, cst.FunctionDef):
+        return "" if node.decorators else node.name.value
+    if isinstance(node, cst.ClassDef):
+        plain = not node.decorators and not node.keywords
+        known = all(dotted(base.value) in ("object", "Enum", "enum.Enum") for base in node.bases)
+        return node.name.value if plain and known else ""
+    inner = small(node)
+    if isinstance(inner, cst.Assign) and is_constant(inner.value) and len(inner.targets) == 1:
+        target = inner.targets[0].target
+        return target.value if isinstance(target, cst.Name) else ""
+    return ""
+
+
+def _used_by(statements: Sequence[ast.stmt]) -> dict[str, set[str]]:
+    """The names that each definition of a script mentions; under no name those of its other statements."""
+    found: dict[str, set[str]] = {}
+    for statement in statements:
+        name = statement.name if isinstance(statement, (ast.FunctionDef, ast.ClassDef)) else ""
+        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+            name = statement.targets[0].id
+        names = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)} | exported(statement)
+        found.setdefault(name, set()).update(names)
+    return found
+
+
+def _without_declared(node: cst.CSTNode, gone: set[str]) -> cst.CSTNode:
+    """A node without the names in its `global` statements that are gone."""
+    if not isinstance(node, (cst.Module, cst.BaseCompoundStatement, cst.BaseSuite)):
+        return node
+    changed = map_children(node, lambda child: _without_declared(child, gone))
+    if not isinstance(changed, (cst.IndentedBlock, cst.Module)):
+        return changed
+    body: list[cst.BaseStatement] = []
+    for statement in changed.body:
+        inner = small(statement)
+        names = [item for item in inner.names if item.name.value not in gone] if isinstance(inner, cst.Global) else []
+        if not isinstance(inner, cst.Global) or len(names) == len(inner.names):
+            body.append(statement)  # type: ignore[arg-type]
+        elif names:
+            names[-1] = names[-1].with_changes(comma=cst.MaybeSentinel.DEFAULT)
+            body.append(statement.with_changes(body=[inner.with_changes(names=names)]))
+    return changed.with_changes(body=body or [cst.SimpleStatementLine([cst.Pass()])])
+
+
+def drop_unread_options(script: cst.Module, generated: str, tree: Tree) -> tuple[cst.Module, frozenset[cst.CSTNode]]:
+    """Returns the script without the `add_argument(...)` of options that it read before and reads no more.
+
+    Args:
+        generated: statements that will be added to the script.
+    """
+    source = tree.source.text
+    if "add_argument" not in source or any(sign in source for sign in _WHOLE) or _hands_over(script, tree):
+        return script, frozenset()
+    before = _fields(syntax_of(source))
+    after = _fields(syntax_of(script.code)) | _fields(syntax_of(generated))
+    inside = set(walk(tree.module))
+    elsewhere = {n.attr.value for n in tree.parents if isinstance(n, cst.Attribute) and n not in inside}
+    gone = before - after - elsewhere
+    dropped = frozenset(node for node in inside if isinstance(node, cst.SimpleStatementLine) and _adds(node) in gone)
+    if not dropped:
+        return script, frozenset()
+    return _without(script, gone), frozenset(filter(None, map(small, dropped)))  # type: ignore[return-value]
+
+
+def dropped_options(dropped: Iterable[cst.CSTNode]) -> list[str]:
+    """The names of the options among statements that are gone."""
+    lines = (cst.SimpleStatementLine([node]) for node in dropped if isinstance(node, cst.Expr))
+    return sorted(f"--{name.replace('_', '-')}" for line in lines if (name := _adds(line)))
+
+
+def _adds(statement: cst.CSTNode) -> str:
+    """The field that `parser.add_argument("--name", ...)` gives the options; empty for anything else."""
+    call = expression_of(statement)
+    used = method_call(call)
+    if not isinstance(call, cst.Call) or used is None or used[1] != "add_argument":
+        return ""
+    given = arguments(call)
+    names = [str(one.raw_value) for one in given.positional if isinstance(one, cst.SimpleString)]
+    if given.starred or "dest" in given.keyword:
+        dest = given.keyword.get("dest")
+        return str(dest.raw_value) if isinstance(dest, cst.SimpleString) else ""
+    long = next((name for name in names if name.startswith("--")), "")
+    return long[2:].replace("-", "_")
+
+
+def _hands_over(script: cst.Module, tree: Tree) -> bool:
+    """True when the script hands all of its options to code that it does not know."""
+    root = syntax_of(script.code)
+    assigned = (node for node in ast.walk(root) if isinstance(node, ast.Assign))
+    parsed = [node for node in assigned if "parse_args" in ast.unparse(node.value)]
+    names = {target.id for node in parsed for target in node.targets if isinstance(target, ast.Name)}
+    known = {"print", *tree.functions, *tree.classes}
+    calls = (node for node in ast.walk(root) if isinstance(node, ast.Call) and ast.unparse(node.func) not in known)
+    given = (part for call in calls for part in (*call.args, *(keyword.value for keyword in call.keywords)))
+    return any(isinstance(part, ast.Name) and part.id in names for part in given)
+
+
+def _without(node: cst.CSTNode, gone: set[str]) -> cst.CSTNode:
+    if not isinstance(node, (cst.Module, cst.BaseCompoundStatement, cst.BaseSuite)):
+        return node
+    changed = map_children(node, lambda child: _without(child, gone))
+    if not isinstance(changed, (cst.IndentedBlock, cst.Module)):
+        return changed
+    body = [line for line in changed.body if _adds(line) not in gone]
+    return changed.with_changes(body=body or [cst.SimpleStatementLine([cst.Pass()])])
+
+
+def _fields(root: ast.AST) -> set[str]:
+    """The names of all fields that are asked for."""
+    return {node.attr for node in ast.walk(root) if isinstance(node, ast.Attribute)}

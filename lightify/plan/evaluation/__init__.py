@@ -1,0 +1,1 @@
+"""Evaluation inside and after the training, and the modes that it leaves behind."""

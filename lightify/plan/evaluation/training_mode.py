@@ -1,0 +1,110 @@
+"""Drops `net.train()` at an epoch's start where the network cannot be in another mode there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import libcst as cst
+
+from lightify.analysis.analyze import scope_of
+from lightify.facts import Kind
+from lightify.ledger import Fate
+from lightify.plan.constructions import bound_values
+from lightify.plan.draft import Draft
+from lightify.plan.evaluation.ending import EVALUATES, mode_call
+from lightify.plan.types import FateNote, Hook
+from lightify.recognisers.modules import builds_module
+from lightify.syntax.frames import Field, Item, Step, Variable
+from lightify.syntax.query import arguments, dotted, method_call
+
+_STARTS = ("on_train_epoch_start", "training_step")
+_WRAPPERS = ("DataParallel", "DistributedDataParallel", "compile")
+_KEEP_MODE = {"to", "cuda", "cpu", "double", "half", "float", "bfloat16", "train"}
+#: Functions of Python that leave a network as it is.
+_LOOK_ONLY = {"print", "len", "isinstance", "hasattr", "getattr", "id", "type", "str", "repr", "list", "sum", "super"}
+
+
+def without_training_calls(draft: Draft, hooks: Sequence[Hook]) -> list[Hook]:
+    """Drops the calls when networks are built in training mode and only the Trainer ever changes that."""
+    found = {
+        step: variable
+        for hook in hooks
+        if hook.name in _STARTS
+        for step in hook.steps
+        if (variable := mode_call(step, draft.kinds, "train")) is not None
+    }
+    sure = {variable for variable in found.values() if _built_in_training_mode(draft, variable)}
+    dropped = {step for step, variable in found.items() if variable in sure}
+    if not dropped or not _mode_is_left_alone(draft, dropped):
+        return list(hooks)
+    for step in dropped:
+        assert isinstance(step, Item)
+        draft.fates[step.node] = FateNote(Fate.DROPPED, "", "the network is in training mode here already")
+    return [replace(hook, steps=tuple(step for step in hook.steps if step not in dropped)) for hook in hooks]
+
+
+def _built_in_training_mode(draft: Draft, variable: Variable) -> bool:
+    if isinstance(variable, Field):
+        return False
+    values = bound_values(variable, draft.tree)
+    if values is None or not all(_in_training_mode(draft, value, variable) for _, value in values):
+        return False
+    # an outer loop that keeps the network starts its next run in the mode that the last one ended in
+    home = draft.tree.parents[draft.nest.host_loop]
+    return not draft.around.repeated or all(draft.tree.parents[statement] is home for statement, _ in values)
+
+
+def _in_training_mode(draft: Draft, value: cst.Call, variable: Variable) -> bool:
+    used = method_call(value)
+    if used is not None and used[1] in _KEEP_MODE:
+        if isinstance(used[0], cst.Call):
+            return _in_training_mode(draft, used[0], variable)
+        return dotted(used[0]) == variable.name
+    if (draft.tree.qualified(value.func) or "").rpartition(".")[2] in _WRAPPERS:
+        inner = arguments(value).get(0, "module")
+        return dotted(inner) == variable.name or (
+            isinstance(inner, cst.Call) and _in_training_mode(draft, inner, variable)
+        )
+    return builds_module(value, draft.tree) and used != (used and used[0], "eval")
+
+
+def _mode_is_left_alone(draft: Draft, dropped: set[Step]) -> bool:
+    """True when nothing in the script but the dropped calls and the Trainer's evaluation changes a mode."""
+    replaced = {id(step.node) for step in dropped if isinstance(step, Item)}
+    replaced |= {id(node) for node, note in draft.fates.items() if note.target in EVALUATES}
+    if not draft.around.repeated:
+        replaced |= {id(item.node) for item in draft.around.after}
+    gone = (*draft.around.removed, draft.nest.host.function)
+    for node in _mode_changes(draft):
+        around = list(draft.tree.ancestors(node))
+        stays = any(isinstance(outer, cst.FunctionDef) and outer not in gone for outer in around)
+        if stays or not any(id(outer) in replaced for outer in around):
+            return False  # a function that stays may run at any time
+    return True
+
+
+def _mode_changes(draft: Draft) -> Iterator[cst.CSTNode]:
+    """What changes a network's mode, or hands one to code that is not in sight."""
+    tree = draft.tree
+    for node in tree.parents:
+        if isinstance(node, cst.AssignTarget) and isinstance(node.target, cst.Attribute):
+            if node.target.attr.value == "training":
+                yield node
+        elif isinstance(node, cst.Call):
+            used = method_call(node)
+            if used is not None and (used[1] == "eval" or (used[1] == "train" and len(node.args) < 2)):
+                yield node
+            elif used is None or tree.qualified(node.func):
+                full = tree.qualified(node.func) or ""
+                known = full.startswith("torch.") and not full.startswith(("torch.onnx.", "torch.ao.", "torch.quant"))
+                if not (known or full in _LOOK_ONLY or full in tree.functions or full in tree.classes):
+                    scope = scope_of(node, tree)
+                    given = (dotted(arg.value) for arg in node.args)
+                    if any(
+                        draft.analysis.kinds.get((place, name)) is Kind.MODULE
+                        for name in given
+                        if name is not None
+                        for place in (scope, None)
+                    ):
+                        yield node

@@ -1,0 +1,1 @@
+"""What a Trainer's user would no longer write by hand."""

@@ -1,0 +1,317 @@
+"""Averages that a script keeps by hand become `self.log(..., on_epoch=True)`, in the idiomatic style."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
+
+import libcst as cst
+
+from lightify.ledger import Fate
+from lightify.plan.draft import Draft
+from lightify.plan.idiom.meters import (
+    assigned_pairs,
+    begun,
+    called_on,
+    label_of,
+    measures_time,
+    shown_begun,
+    shows_numbers,
+)
+from lightify.plan.idiom.metrics import (
+    LOGGED,
+    formatted,
+    labels,
+    log_call,
+    log_statement,
+    logs,
+    measures,
+    metric_name,
+    metrics_of,
+    printed,
+    slots_in,
+    slots_of,
+)
+from lightify.plan.idiom.samples import is_number
+from lightify.plan.idiom.sums import Mean, Pass, Sum, mean_of, mean_with, meters_of, operand, sums_of, zeroed
+from lightify.plan.types import FateNote, Local
+from lightify.syntax.flow import exits_of, usage
+from lightify.syntax.frames import Binding, Field, Item, Step, Variable
+from lightify.syntax.query import block, children, code, module_attribute, small, walk
+
+
+@dataclass
+class _Ends:
+    """What the end of a pass does with its sums.
+
+    Attributes:
+        means: variables that hold one; names: what each is logged as; shown: those that are printed.
+        numbers: sums whose means are shown as one number.
+        each: sums that are shown within the pass, too.
+        uses: the statements that only make or show means, and the sums that they need.
+    """
+
+    means: dict[Variable, Mean] = field(default_factory=dict)
+    names: dict[tuple[Variable, str], tuple[str, Mean]] = field(default_factory=dict)
+    shown: set[tuple[Variable, str]] = field(default_factory=set)
+    uses: dict[Step, set[Variable]] = field(default_factory=dict)
+    numbers: set[Variable] = field(default_factory=set)
+    each: set[Variable] = field(default_factory=set)
+
+
+def log_averages(draft: Draft, one: Pass) -> dict[Step, tuple[Step, ...]]:
+    """What takes the place of which statements; empty when nothing but the script's own sums will do."""
+    sums = {**sums_of(one), **meters_of(draft, one)}
+    if any(True for step in one.body if isinstance(step, Item) for _ in exits_of(step.node)):
+        return {}  # some batches may not be counted
+    showing = {variable: step for step in one.start for variable in shown_begun(draft, step)}
+    known = sums.keys() | showing.keys()
+    shown = [step for step in one.body if _shows_sums(draft, step, known, showing)]
+    ends = _Ends()
+    for step in one.after:
+        _read(draft, one, sums, ends, step)
+    for step in shown:
+        _read_progress(draft, one, sums, ends, step)
+    for variable, step in showing.items():
+        _read_display(draft, one, sums, ends, step, variable)
+        ends.uses.update({call: {variable} for call in one.after if _is_call_on(draft, call, variable)})
+    quiet = {*shown, *ends.uses, *(total.step for total in sums.values())}
+    kept = set(one.outside)
+    for step in (*one.start, *one.body, *one.after):
+        if step not in quiet:
+            kept |= usage([step]).reads
+    timers = {v for v, total in sums.items() if total.added is not None and measures_time(draft, total.added.value)}
+    useful = {variable for _, mean in ends.names.values() for variable in mean.involved}
+    gone = (useful | timers | showing.keys()) - kept
+    for mean in [*ends.means.values(), *(mean for _, mean in ends.names.values())]:
+        if mean.total.variable not in timers and not _is_number(draft, one, ends, mean):
+            gone -= mean.involved
+    for variable in kept & ends.means.keys():
+        gone -= ends.means[variable].involved
+    while stuck := [used for used in ends.uses.values() if used - gone and used & gone]:
+        gone = gone.difference(*stuck)
+    if not any(variable in sums for variable in gone):
+        return {}
+    return _replacements(draft, one, sums, ends, gone, _named(draft, one, ends, gone - timers), timers)
+
+
+def _is_number(draft: Draft, one: Pass, ends: _Ends, mean: Mean) -> bool:
+    """True when a mean is one number: what is logged has to be."""
+    total = mean.total
+    return total.variable in ends.numbers or is_number(draft, one.body, total.value, total.step.frame)
+
+
+def replaced(steps: Sequence[Step], new: Mapping[Step, tuple[Step, ...]]) -> tuple[Step, ...]:
+    """Steps with what takes their place."""
+    return tuple(one for step in steps for one in new.get(step, (step,)))
+
+
+def _named(draft: Draft, one: Pass, ends: _Ends, gone: set[Variable]) -> list[tuple[str, Mean]]:
+    """The means to log, each under a name of its own: the script may print a batch's `loss` beside the epoch's."""
+    calls = [call for step in one.body if isinstance(step, Item) for call in _prints(draft, step)]
+    taken = draft.logged | {m.name for call in calls for m in metrics_of(call, one.frame, draft.kinds)}
+    taken -= draft.monitored
+    found = []
+    for (variable, scale), (name, mean) in ends.names.items():
+        otherwise = (variable, scale) not in ends.shown and any(v is variable for v, _ in ends.shown)
+        if variable in gone and not otherwise:
+            own = variable.name if metric_name(variable) != name or one.training else f"val_{name}"
+            choices = (name, own, f"epoch_{name}" if one.training else f"val_{name}")
+            chosen = next(choice for choice in (*choices, f"mean_{name}") if choice not in taken)
+            taken.add(chosen)
+            found.append((chosen, mean))
+    draft.logged |= taken
+    return found
+
+
+def _prints(draft: Draft, step: Item) -> list[cst.Call]:
+    lines = [node for node in walk(step.node) if isinstance(node, cst.SimpleStatementLine)]
+    return [call for line in lines if (call := printed(line, step.frame, draft.kinds)) is not None]
+
+
+def _shows_sums(draft: Draft, step: Step, known: Set[Variable], showing: Mapping[Variable, Step]) -> bool:
+    """True for progress that is printed from running sums, now and then."""
+    if not isinstance(step, Item) or not usage([step]).reads & known:
+        return False
+    node = step.node
+    guarded = isinstance(node, cst.If) and node.orelse is None
+    inside = block(node.body) if guarded else [node]  # type: ignore[attr-defined]
+    return all(
+        printed(line, step.frame, draft.kinds) is not None or called_on(draft, step, line) in showing for line in inside
+    )
+
+
+def _is_call_on(draft: Draft, step: Step, variable: Variable) -> bool:
+    return isinstance(step, Item) and called_on(draft, step, step.node) is variable
+
+
+# -- what the end of a pass does ----------------------------------------------------------------------------------
+
+
+def _read(draft: Draft, one: Pass, sums: dict[Variable, Sum], ends: _Ends, step: Step) -> None:
+    """Notes a step that makes means or prints some."""
+    if isinstance(step, Binding):
+        target, value, place, frame = step.target, step.value, step.target_frame, step.value_frame
+    else:
+        inner, place, frame = small(step.node), step.frame, step.frame
+        call = printed(step.node, frame, draft.kinds) or log_call(step.node)
+        if call is not None:
+            _read_print(draft, one, sums, ends, step, call)
+            return
+        if isinstance(inner, cst.AugAssign) and isinstance(inner.operator, cst.DivideAssign):
+            target, value = inner.target, cst.BinaryOperation(inner.target, cst.Divide(), inner.value)  # type: ignore[arg-type]
+        elif isinstance(inner, cst.Assign) and len(inner.targets) == 1:
+            target, value = inner.targets[0].target, inner.value
+        else:
+            return
+    made: dict[Variable, Mean] = {}
+    for name, part in assigned_pairs(target, value):
+        mean = mean_of(draft, one, sums, ends.means, part, frame)
+        variable = place.resolve(name.value) if isinstance(name, cst.Name) else None
+        if mean is None or not isinstance(variable, Variable) or isinstance(variable, Field):
+            return
+        made[variable] = mean
+    ends.means.update(made)
+    ends.uses[step] = {variable for mean in made.values() for variable in mean.involved}
+    for variable, mean in made.items():
+        ends.names.setdefault((mean.total.variable, mean.scale), (variable.name, mean))
+
+
+def _read_progress(draft: Draft, one: Pass, sums: dict[Variable, Sum], ends: _Ends, step: Step) -> None:
+    """Notes which means are shown within the pass."""
+    if not isinstance(step, Item):
+        return
+    for call in _prints(draft, step):
+        known = labels(call)
+        for node in formatted(call):
+            mean = mean_of(draft, one, sums, ends.means, node, step.frame)
+            ends.numbers |= {mean.total.variable} if mean is not None else set()
+        for node in slots_of(call):
+            mean = mean_of(draft, one, sums, ends.means, node, step.frame)
+            if mean is not None:
+                name = known.get(node) or metric_name(mean.total.variable)
+                ends.names.setdefault((mean.total.variable, mean.scale), (name, mean))
+                ends.each.add(mean.total.variable)
+
+
+def _read_display(
+    draft: Draft, one: Pass, sums: dict[Variable, Sum], ends: _Ends, step: Step, variable: Variable
+) -> None:
+    """Notes which means an object shows that was made with their meters."""
+    shown = {v for v in usage([step]).reads if v in sums and sums[v].added is not None}
+    ends.uses[step] = shown | {variable}
+    for meter in shown:
+        total = sums[meter]
+        assert total.added is not None and total.made is not None
+        if shows_numbers(total.made):
+            ends.numbers.add(meter)
+        name = label_of(total.made) or metric_name(meter)
+        ends.names.setdefault((meter, ""), (name, mean_with(draft, one, total, total.added.size, {meter})))
+        ends.each.add(meter)
+
+
+def _read_print(draft: Draft, one: Pass, sums: dict[Variable, Sum], ends: _Ends, step: Item, call: cst.Call) -> None:
+    used: set[Variable] = set()
+    known = labels(call)
+    numbers = [*formatted(call), *(call.args[1].value for _ in filter(None, [log_call(step.node)]))]
+    shown = (mean_of(draft, one, sums, ends.means, node, step.frame) for node in numbers)
+    ends.numbers |= {mean.total.variable for mean in shown if mean is not None}
+    stack: list[cst.CSTNode] = [call]
+    while stack:
+        node = stack.pop()
+        mean = mean_of(draft, one, sums, ends.means, node, step.frame) if isinstance(node, cst.BaseExpression) else None
+        if mean is not None:
+            used |= mean.involved
+            name = known.get(node) or metric_name(mean.total.variable)
+            key = (mean.total.variable, mean.scale)
+            if name in draft.monitored and log_call(step.node) is not None:
+                ends.names[key] = (name, mean)  # a callback asks for this one
+            ends.names.setdefault(key, (name, mean))
+            ends.shown.add(key)
+        else:
+            stack.extend(reversed([*slots_in(node), *children(node)]))
+    used |= usage([step]).reads & sums.keys()
+    if used:
+        ends.uses[step] = used
+
+
+# -- what comes instead -------------------------------------------------------------------------------------------
+
+
+def _replacements(
+    draft: Draft,
+    one: Pass,
+    sums: dict[Variable, Sum],
+    ends: _Ends,
+    gone: set[Variable],
+    logged: Sequence[tuple[str, Mean]],
+    timers: set[Variable],
+) -> dict[Step, tuple[Step, ...]]:
+    new: dict[Step, tuple[Step, ...]] = {}
+    names = ", ".join(f'self.log("{name}")' for name, _ in logged)
+    for variable in sorted(gone & sums.keys(), key=lambda v: v.name):
+        total, each = sums[variable], variable in ends.each
+        own = [(name, mean) for name, mean in logged if mean.total is total]
+        lines = [line for name, mean in own for line in _log(draft, name, mean, one.training, each)]
+        new[total.step] = tuple(Item(line, total.step.frame) for line in lines)
+        _note(draft, total.step, names)
+    draft.averaged |= gone | {variable for variable, mean in ends.means.items() if mean.involved <= gone}
+    monitored = draft.monitored & set(logs(one.after))
+    for step, used in ends.uses.items():
+        if used <= gone:
+            call = printed(step.node, step.frame, draft.kinds) if isinstance(step, Item) else None
+            if call is not None and isinstance(step, Item):
+                draft.steps_away.append(LOGGED)
+                draft.no_longer_printed(call, step.frame, metrics_of(call, step.frame, draft.kinds))
+            others = metrics_of(call, step.frame, draft.kinds) if call is not None and isinstance(step, Item) else ()
+            new[step] = tuple(
+                Item(log_statement(m), m.variable.frame)
+                for m in others
+                if m.variable not in draft.averaged and m.name not in monitored
+            )
+            _note(draft, step, names)
+    for step in one.start:
+        start = {**dict.fromkeys(zeroed(step), "0"), **{v: code(made) for v, made in begun(draft, step).items()}}
+        if start and step not in new and isinstance(step, Item):
+            rest = [v for v in sorted(start, key=lambda v: v.name) if v not in gone]
+            if len(rest) < len(start):
+                lines = [cst.parse_statement(f"{v.name} = {start[v]}") for v in rest]
+                new[step] = tuple(Item(line, step.frame) for line in lines)  # type: ignore[arg-type]
+                draft.stripped.origins.update({small(line): small(step.node) for line in lines})  # type: ignore[misc]
+                _note(draft, step, names)
+    if gone & timers:
+        draft.steps_away.append("how long the batches take is no longer shown")
+    draft.steps_away.extend(f"the average {name} is kept by self.log, in single precision" for name, _ in logged)
+    return new
+
+
+def _note(draft: Draft, step: Step, target: str) -> None:
+    if isinstance(step, Item):
+        node = small(step.node) or step.node
+        draft.fates[draft.stripped.origins.get(node, node)] = FateNote(Fate.REPLACED, target, "averages over the pass")
+
+
+def _log(draft: Draft, name: str, mean: Mean, training: bool, each: bool) -> list[cst.BaseStatement]:
+    """`self.log("loss", value, on_epoch=True, batch_size=n)`; a long value gets a line of its own."""
+    options = [f"on_step={each}", "on_epoch=True"] if training else []
+    rest = ", ".join([*options, "prog_bar=True", *([f"batch_size={mean.size}"] if mean.size else [])])
+    value = cst.parse_expression(mean.share)
+    product = isinstance(value, cst.BinaryOperation) and isinstance(value.operator, (cst.Multiply, cst.Divide))
+    shown = f"{mean.scale}{mean.share if product or not mean.scale else operand(value)}"
+    lines: list[cst.BaseStatement] = []
+    too_long = len(f'        self.log("{name}", {shown}, {rest})') > draft.settings.line_length
+    if too_long and not shown.isidentifier():
+        free = [one for one in (name, *measures(name)) if one.isidentifier() and one not in draft.tree.names]
+        label = _invented(draft, free[0]) if free else mean.total.variable.name
+        lines, shown = [cst.parse_statement(f"{label} = {shown}")], label  # type: ignore[list-item]
+    call = cst.parse_expression(f'f("{name}", {shown}, {rest})')
+    assert isinstance(call, cst.Call)
+    return [*lines, cst.SimpleStatementLine([cst.Expr(call.with_changes(func=module_attribute("log")))])]
+
+
+def _invented(draft: Draft, name: str) -> str:
+    """A name that the script does not know, as a local of the hooks."""
+    variable = draft.generated.variable(name)
+    draft.nest.module.stand_for(name, variable)
+    draft.forced[variable] = Local(name)
+    return name

@@ -1,0 +1,235 @@
+"""Progress bars of the script's own: the Trainer shows one, and the numbers that they showed are logged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import libcst as cst
+
+from lightify.ledger import Fate
+from lightify.loops.contexts import STACK
+from lightify.loops.nest import Nest
+from lightify.loops.runs import Loop
+from lightify.plan.draft import Draft
+from lightify.plan.effects import may_draw
+from lightify.plan.idiom.metrics import log_statement, metrics_of
+from lightify.plan.types import FateNote
+from lightify.syntax.flow import expression_usage, usage
+from lightify.syntax.frames import Frame, Item, Step, Variable
+from lightify.syntax.parse import Tree
+from lightify.syntax.query import (
+    MODULE_SELF,
+    arguments,
+    block,
+    dotted,
+    expression_of,
+    map_children,
+    method_call,
+    small,
+    walk,
+)
+from lightify.syntax.substitute import substitute
+
+_SHOWS = frozenset(
+    """update set_postfix set_postfix_str set_description set_description_str close refresh clear reset
+    display""".split()  # noqa: SIM905, a list of words
+)
+_SHOWN = FateNote(Fate.REPLACED, "Trainer: progress bar")
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A bar that only shows: what it goes over, and the statement that makes it."""
+
+    iterable: cst.BaseExpression | None
+    made: Item | None
+
+
+def without_bars(draft: Draft) -> None:
+    """Takes the bars out of the loops, and out of the host before them."""
+    nest = draft.nest
+    bars = {variable: bar for variable, bar in _bars(nest, draft) if _only_shows(variable, nest, draft)}
+    if not bars:
+        return
+    gone = {bar.made for bar in bars.values()}
+    steps = {
+        "epoch_start": [step for step in nest.epoch_start if step not in gone],
+        "body": nest.body,
+        "epoch_end": nest.epoch_end,
+    }
+    shown = _Shown(draft, bars)
+    new = {name: tuple(shown.without(part, logs=name != "epoch_start")) for name, part in steps.items()}
+    whole = replace(nest, **new)  # type: ignore[arg-type]
+    if nest.contexts and not any(_enters(step) for step in whole.epoch_start):
+        end = tuple(step for step in whole.epoch_end if not _leaves(step))
+        whole = replace(whole, epoch_end=end, contexts=False)
+    for made in filter(None, gone):
+        draft.fates[nest.origins.get(small(made.node) or made.node, small(made.node) or made.node)] = _SHOWN
+        if made not in nest.epoch_start:
+            draft.removed.add(made.node)
+    draft.nest = whole
+    draft.bars = {variable: bar.iterable for variable, bar in bars.items()}
+    draft.around = replace(
+        draft.around, before=tuple(item for item in draft.around.before if item.node not in draft.removed)
+    )
+
+
+def bare_loop(draft: Draft, loop: Loop, frame: Frame) -> Loop:
+    """A loop whose head is without the bars that show how far it is."""
+    if not draft.bars or isinstance(loop, cst.While):
+        return loop
+
+    def put(name: str) -> cst.BaseExpression | None:
+        meaning = frame.resolve(name)
+        return draft.bars.get(meaning) if isinstance(meaning, Variable) else None
+
+    def unnamed(node: cst.CSTNode) -> cst.CSTNode:
+        if isinstance(node, cst.NamedExpr) and frame.resolve(dotted(node.target) or "_") in draft.bars:
+            return node.value.with_changes(lpar=[], rpar=[])
+        return map_children(node, unnamed)
+
+    return loop.with_changes(iter=substitute(unnamed(loop.iter), put))
+
+
+def goes_over_bar(draft: Draft, loop: Loop | None, frame: Frame) -> bool:
+    """True when a loop's head names a bar that is gone."""
+    return isinstance(loop, cst.For) and not draft.bars.keys().isdisjoint(expression_usage(loop.iter, frame).reads)
+
+
+def _bars(nest: Nest, draft: Draft) -> Iterator[tuple[Variable, Bar]]:
+    """Names that hold a bar, made before the epochs, before the batches, or in a loop's head."""
+    for step in (*draft.around.before, *nest.epoch_start):
+        inner = small(step.node) if isinstance(step, Item) else None
+        if isinstance(step, Item) and isinstance(inner, cst.Assign) and len(inner.targets) == 1:
+            call = _entered(inner.value) or inner.value
+            target = inner.targets[0].target
+            if isinstance(target, cst.Name) and _is_bar(call, draft.tree):
+                yield step.frame.variable(target.value), Bar(_iterable(call), step)
+    for variable, outer in _bars_around(nest, draft.tree):
+        yield variable, Bar(_iterable(outer.items[0].item), Item(outer, nest.host))
+    for loop, frame in ((nest.epoch_loop, nest.host), (nest.batch_loop, nest.batch_frame)):
+        for node in walk(loop.iter) if isinstance(loop, cst.For) else ():
+            if (
+                isinstance(node, cst.NamedExpr)
+                and isinstance(node.target, cst.Name)
+                and _is_bar(node.value, draft.tree)
+            ):
+                yield frame.variable(node.target.value), Bar(_iterable(node.value), None)
+
+
+def _bars_around(nest: Nest, tree: Tree) -> Iterator[tuple[Variable, cst.With]]:
+    """`with tqdm(...) as bar:` around the host's loop."""
+    for outer in tree.ancestors(nest.host_loop):
+        if isinstance(outer, cst.FunctionDef):
+            return
+        if isinstance(outer, cst.With) and len(outer.items) == 1 and _is_bar(outer.items[0].item, tree):
+            named = outer.items[0].asname
+            if named is not None and isinstance(named.name, cst.Name):
+                yield nest.host.variable(named.name.value), outer
+
+
+def _entered(value: cst.BaseExpression) -> cst.BaseExpression | None:
+    """What `self.contexts.enter_context(...)` enters."""
+    if isinstance(value, cst.Call) and dotted(value.func) == f"{MODULE_SELF}.{STACK}.enter_context":
+        return value.args[0].value
+    return None
+
+
+def _enters(step: Step) -> bool:
+    inner = small(step.node) if isinstance(step, Item) else None
+    return isinstance(inner, (cst.Assign, cst.Expr)) and _entered(inner.value) is not None
+
+
+def _leaves(step: Step) -> bool:
+    call = expression_of(step.node) if isinstance(step, Item) else None
+    return isinstance(call, cst.Call) and dotted(call.func) == f"{MODULE_SELF}.{STACK}.close"
+
+
+def _is_bar(value: cst.BaseExpression, tree: Tree) -> bool:
+    name = (tree.qualified(value.func) or dotted(value.func) or "") if isinstance(value, cst.Call) else ""
+    return name.partition(".")[0] == "tqdm" and name.rpartition(".")[2] in ("tqdm", "trange", "notebook", "auto")
+
+
+def _iterable(value: cst.BaseExpression) -> cst.BaseExpression | None:
+    """The bar itself, whose name the loop's head takes off, where it goes over something."""
+    assert isinstance(value, cst.Call)
+    ranged = (dotted(value.func) or "").endswith("trange")
+    return value if ranged or arguments(value).get(0, "iterable") is not None else None
+
+
+def _only_shows(variable: Variable, nest: Nest, draft: Draft) -> bool:
+    """True when a bar's name stands in heads and in statements that show something, and nowhere else."""
+    if variable in draft.read_elsewhere():
+        return False
+    steps = (*nest.epoch_start, *nest.body, *nest.epoch_end)
+    made = [step for step in (*draft.around.before, *steps) if variable in usage([step]).writes]
+    heads = [loop for loop in (nest.epoch_loop, nest.batch_loop) if isinstance(loop, cst.For)]
+    named = any(isinstance(node, cst.NamedExpr) for loop in heads for node in walk(loop.iter))
+    around = [outer for bar, outer in _bars_around(nest, draft.tree) if bar is variable]
+    if len(made) + named + len(around) != 1:
+        return False
+    others = [item for item in draft.around.before if item not in made]
+    if any(variable in usage([item]).reads for item in others):
+        return False
+    return all(_shows(step, variable, draft.tree) for step in steps if variable in usage([step]).reads)
+
+
+def _shows(step: Step, variable: Variable, tree: Tree) -> bool:
+    if not isinstance(step, Item):
+        return False
+    uses = sum(isinstance(node, cst.Name) and step.frame.resolve(node.value) is variable for node in walk(step.node))
+    showing = [node for node in walk(step.node) if _is_showing(node, {variable}, step.frame)]
+    plain = [node for node in showing if not may_draw(Item(node, step.frame), tree)]  # type: ignore[arg-type]
+    return uses == len(plain)
+
+
+def _is_showing(node: cst.CSTNode, bars: set[Variable], frame: Frame) -> bool:
+    """True for the statement `bar.update(n)` and its like."""
+    used = method_call(expression_of(node)) if isinstance(node, cst.SimpleStatementLine) else None
+    if used is None or used[1] not in _SHOWS or not isinstance(used[0], cst.Name):
+        return False
+    return frame.resolve(used[0].value) in bars
+
+
+class _Shown:
+    """Puts logs in the place of what a bar showed."""
+
+    def __init__(self, draft: Draft, bars: dict[Variable, Bar]) -> None:
+        self.draft = draft
+        self.bars = set(bars)
+
+    def without(self, steps: Sequence[Step], *, logs: bool) -> Iterator[Step]:
+        for step in steps:
+            if not (isinstance(step, Item) and usage([step]).reads & self.bars):
+                yield step
+                continue
+            yield from (Item(node, step.frame) for node in self._statements(step.node, step.frame, logs))
+
+    def _statements(self, node: cst.CSTNode, frame: Frame, logs: bool) -> list[cst.BaseStatement]:
+        if _is_showing(node, self.bars, frame):
+            call = expression_of(node)
+            assert isinstance(call, cst.Call)
+            metrics = metrics_of(call, frame, self.draft.kinds) if logs else ()
+            names = ", ".join(f'self.log("{metric.name}")' for metric in metrics)
+            self.draft.fates[small(node)] = replace(_SHOWN, target=names or _SHOWN.target)  # type: ignore[index]
+            return [log_statement(metric) for metric in metrics]
+        if not isinstance(node, cst.BaseCompoundStatement):
+            return [node]  # type: ignore[list-item]
+        new = map_children(node, lambda child: self._part(child, frame, logs))
+        if new is node:
+            return [node]
+        if isinstance(new, cst.If) and not block(new.body) and new.orelse is None:
+            self.draft.fates[node] = _SHOWN
+            return []
+        self.draft.stripped.origins[new] = node
+        return [new]  # type: ignore[list-item]
+
+    def _part(self, node: cst.CSTNode, frame: Frame, logs: bool) -> cst.CSTNode:
+        if isinstance(node, cst.IndentedBlock):
+            body = [new for part in block(node) for new in self._statements(part, frame, logs)]
+            same = len(body) == len(node.body) and all(new is old for new, old in zip(body, node.body))
+            return node if same else node.with_changes(body=body)
+        if isinstance(node, (cst.Else, cst.ExceptHandler, cst.Finally, cst.If)):
+            return map_children(node, lambda child: self._part(child, frame, logs))
+        return node

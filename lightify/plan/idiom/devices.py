@@ -1,0 +1,263 @@
+"""Takes out what moves batches and networks between devices: the Trainer does that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+import libcst as cst
+
+from lightify.facts import Kind
+from lightify.ledger import Fate
+from lightify.plan.kinds import Kinds
+from lightify.plan.types import FateNote
+from lightify.syntax.flow import usage
+from lightify.syntax.frames import Binding, Expression, Frame, Item, Step, Variable
+from lightify.syntax.parse import Tree
+from lightify.syntax.query import (
+    block,
+    code,
+    dotted,
+    map_children,
+    method_call,
+    root_name,
+    small,
+    target_names,
+    walk,
+    words,
+)
+
+
+@dataclass
+class Stripped:
+    """What taking moves out changed: fates of statements that are gone, and originals of those made anew."""
+
+    fates: dict[cst.CSTNode, FateNote] = field(default_factory=dict)
+    origins: dict[cst.CSTNode, cst.CSTNode] = field(default_factory=dict)
+
+
+def is_device(node: cst.BaseExpression, frame: Frame, kinds: Kinds) -> bool:
+    """True for what names the device that the script trains on."""
+    if isinstance(node, cst.SimpleString):
+        return str(node.raw_value).startswith("cuda")
+    if isinstance(node, cst.Name):
+        meaning = frame.resolve(node.value)
+        if isinstance(meaning, Expression):
+            return is_device(meaning.node, meaning.frame, kinds)
+        return kinds.of(meaning) is Kind.DEVICE or _names_device(meaning.name)
+    return _names_device(dotted(node) or "")
+
+
+def _names_device(name: str) -> bool:
+    """True for `device`, `self.gpu_id` and `local_rank`."""
+    return name.lower().endswith("device") or bool(words(name) & {"gpu", "rank"})
+
+
+def moved(node: cst.CSTNode, frame: Frame, kinds: Kinds) -> cst.BaseExpression | None:
+    """`x` for `x.to(device)` and `x.cuda()`, else None."""
+    used = method_call(node)
+    if used is None or not isinstance(node, cst.Call):
+        return None
+    if used[1] == "cuda":
+        return used[0]
+    plain = [arg.value for arg in node.args if arg.keyword is None and not arg.star]
+    named = {arg.keyword.value: arg.value for arg in node.args if arg.keyword is not None}
+    targets = [*plain, *([named["device"]] if "device" in named else [])]
+    if used[1] == "to" and len(targets) == 1 and len(named.keys() - {"non_blocking", "device"}) == 0:
+        return used[0] if is_device(targets[0], frame, kinds) else None
+    return None
+
+
+def moved_parts(steps: Sequence[Step], batch: set[Variable], kinds: Kinds) -> set[Variable]:
+    """The names of a batch that the script moves to its device."""
+    found: set[Variable] = set()
+    for step in steps:
+        if isinstance(step, Binding):
+            handed = _moved_argument(step, batch, kinds)
+            found |= {handed} if handed is not None else set()
+        else:
+            for node in walk(step.node):
+                value = moved(node, step.frame, kinds)
+                if value is not None and (name := root_name(value)) is not None:
+                    variable = kinds.variable(cst.Name(name), step.frame) if "." not in name else None
+                    if variable in batch:
+                        found.add(variable)
+                if isinstance(node, (cst.DictComp, cst.ListComp)) and (source := _moved_whole(node, step.frame, kinds)):
+                    variable = kinds.variable(cst.Name(source), step.frame)
+                    if variable in batch:
+                        found.add(variable)
+    return found
+
+
+def strip_moves(steps: Sequence[Step], batch: set[Variable], kinds: Kinds, out: Stripped) -> tuple[Step, ...]:
+    """Steps without the moves of the batch's names."""
+    result: list[Step] = []
+    for step in steps:
+        if isinstance(step, Item):
+            result.extend(Item(node, step.frame) for node in _strip(step.node, step.frame, batch, kinds, out))
+            continue
+        handed = _moved_argument(step, batch, kinds)
+        if handed is None:
+            result.append(step)
+        elif _is_only_read(step, handed, steps):
+            step.target_frame.stand_for(step.target.value, handed)  # type: ignore[attr-defined]
+        else:
+            value = moved(step.value, step.value_frame, kinds)
+            assert value is not None
+            result.append(replace(step, value=value))
+    return tuple(result)
+
+
+def _moved_argument(step: Binding, batch: set[Variable], kinds: Kinds) -> Variable | None:
+    """The part of the batch that a function gets on the device: `run(x.to(device))`."""
+    value = moved(step.value, step.value_frame, kinds)
+    variable = kinds.variable(value, step.value_frame) if isinstance(value, cst.Name) else None
+    return variable if variable in batch and isinstance(step.target, cst.Name) else None
+
+
+def _is_only_read(step: Binding, handed: Variable, steps: Sequence[Step]) -> bool:
+    """True when neither the parameter nor what it gets changes: they are one, once nothing moves."""
+    written = usage([one for one in steps if one is not step]).writes
+    return not {handed, step.target_frame.resolve(step.target.value)} & written  # type: ignore[attr-defined]
+
+
+def _strip(
+    node: cst.BaseStatement, frame: Frame, batch: set[Variable], kinds: Kinds, out: Stripped
+) -> list[cst.BaseStatement]:
+    inner = small(node)
+    if inner is not None:
+        new = _values(inner, frame, batch, kinds)
+        if new is inner:
+            return [node]
+        if isinstance(new, cst.Assign) and len(new.targets) == 1 and _same(new.targets[0].target, new.value):
+            out.fates[inner] = FateNote(Fate.REPLACED, "Trainer: moves the batch")
+            return []
+        out.origins[new] = inner
+        return [node.with_changes(body=[new])]
+    if isinstance(node, (cst.FunctionDef, cst.ClassDef)):
+        return [node]
+    new_node = _compound(node, frame, batch, kinds, out)
+    if isinstance(new_node, cst.If) and new_node.orelse is None and not block(new_node.body):
+        out.fates[node] = FateNote(Fate.REPLACED, "Trainer: moves the batch")
+        return []
+    if new_node is not node:
+        out.origins[new_node] = node
+    return [new_node]  # type: ignore[list-item]
+
+
+def _compound(node: cst.CSTNode, frame: Frame, batch: set[Variable], kinds: Kinds, out: Stripped) -> cst.CSTNode:
+    def change(child: cst.CSTNode) -> cst.CSTNode:
+        if isinstance(child, cst.IndentedBlock):
+            body = [new for statement in block(child) for new in _strip(statement, frame, batch, kinds, out)]
+            same = len(body) == len(child.body) and all(a is b for a, b in zip(body, child.body))
+            return child if same else child.with_changes(body=body)
+        if isinstance(child, (cst.Else, cst.If, cst.ExceptHandler, cst.Finally)):
+            return map_children(child, change)
+        return _values(child, frame, batch, kinds)
+
+    return map_children(node, change)
+
+
+def _values(node: cst.CSTNode, frame: Frame, batch: set[Variable], kinds: Kinds) -> cst.CSTNode:
+    def holds_batch(name: str) -> bool:
+        return kinds.variable(cst.Name(name), frame) in batch
+
+    def change(child: cst.CSTNode) -> cst.CSTNode:
+        child = map_children(child, change)
+        value = moved(child, frame, kinds)
+        name = root_name(value)
+        if value is not None and name is not None and "." not in name and holds_batch(name):
+            return value
+        source = _moved_whole(child, frame, kinds) if isinstance(child, (cst.DictComp, cst.ListComp)) else None
+        return cst.Name(source) if source and holds_batch(source) else child
+
+    return change(node) if not isinstance(node, cst.BaseSuite) else node
+
+
+def _moved_whole(node: cst.DictComp | cst.ListComp, frame: Frame, kinds: Kinds) -> str | None:
+    """`batch` for `{k: v.to(device) for k, v in batch.items()}` and `[t.to(device) for t in batch]`."""
+    loop = node.for_in
+    if loop.ifs or loop.inner_for_in is not None:
+        return None
+    if isinstance(node, cst.DictComp):
+        value, source = moved(node.value, frame, kinds), method_call(loop.iter)
+        names = target_names(loop.target)
+        fits = (
+            source is not None
+            and source[1] == "items"
+            and len(names) == 2
+            and isinstance(value, cst.Name)
+            and value.value == names[1]
+            and isinstance(node.key, cst.Name)
+            and node.key.value == names[0]
+        )
+        return dotted(source[0]) if fits and source is not None else None
+    value = moved(node.elt, frame, kinds)
+    names = target_names(loop.target)
+    fits = isinstance(value, cst.Name) and [value.value] == names and isinstance(loop.iter, cst.Name)
+    return dotted(loop.iter) if fits else None
+
+
+def _same(target: cst.CSTNode, value: cst.CSTNode) -> bool:
+    return code(target).strip("() ").replace(" ", "") == code(value).strip("() ").replace(" ", "")
+
+
+@dataclass(frozen=True, eq=False)
+class HostMoves:
+    """Statements of the host that only move networks: gone, made anew, and needed again after fit."""
+
+    removed: tuple[cst.BaseStatement, ...]
+    edits: dict[cst.CSTNode, cst.CSTNode]
+    again: tuple[str, ...]
+
+
+def host_moves(
+    before: Iterable[Item], used_later: set[Variable], handed: set[Variable], kinds: Kinds, tree: Tree
+) -> HostMoves:
+    """Finds `model.to(device)` in the host for networks that the Trainer gets.
+
+    Args:
+        used_later: networks that the host runs after fit; they go back to the device then.
+        handed: networks that the module owns.
+    """
+    removed: list[cst.BaseStatement] = []
+    edits: dict[cst.CSTNode, cst.CSTNode] = {}
+    again: list[str] = []
+    for item in before:
+        node, inner = item.node, small(item.node)
+        if isinstance(inner, cst.Expr):
+            variable = _moved_network(inner.value, item.frame, handed, kinds)
+            if variable is not None:
+                removed.append(node)
+                again.extend([code(inner)] if variable in used_later else [])
+        elif (
+            isinstance(inner, cst.Assign) and len(inner.targets) == 1 and isinstance(inner.targets[0].target, cst.Name)
+        ):
+            variable = item.frame.variable(inner.targets[0].target.value)
+            value = moved(inner.value, item.frame, kinds)
+            if value is None or variable not in handed or not kinds.built_here(variable):
+                continue
+            if isinstance(value, cst.Name) and value.value == variable.name:
+                removed.append(node)
+            elif isinstance(value, cst.Call):
+                edits[node] = node.with_changes(body=[inner.with_changes(value=value)])
+            else:
+                continue
+            if variable in used_later:
+                argument = ", ".join(code(arg) for arg in inner.value.args)  # type: ignore[attr-defined]
+                again.append(f"{variable.name}.{inner.value.func.attr.value}({argument})")  # type: ignore[attr-defined]
+        elif isinstance(node, cst.If) and node.orelse is None and isinstance(node.test, (cst.Name, cst.Attribute)):
+            values = [getattr(small(s), "value", None) for s in block(node.body)]
+            moves = [_moved_network(value, item.frame, handed, kinds) for value in values]
+            if moves and all(variable is not None for variable in moves):
+                removed.append(node)
+                if any(variable in used_later for variable in moves):
+                    again.append(f"if {code(node.test)}:")
+                    again.extend(f"    {code(s).strip()}" for s, v in zip(block(node.body), moves) if v in used_later)
+    return HostMoves(tuple(removed), edits, tuple(again))
+
+
+def _moved_network(node: cst.CSTNode | None, frame: Frame, handed: set[Variable], kinds: Kinds) -> Variable | None:
+    value = moved(node, frame, kinds) if node is not None else None
+    variable = kinds.variable(value, frame) if isinstance(value, cst.Name) and "." not in value.value else None
+    return variable if variable in handed else None

@@ -1,0 +1,309 @@
+"""Progress prints become `self.log`; summaries stay, printed once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from string import Formatter
+from typing import NamedTuple
+
+import libcst as cst
+
+from lightify.plan.effects import only_computes, only_prints
+from lightify.plan.kinds import Kinds
+from lightify.syntax.flow import expression_usage
+from lightify.syntax.frames import Frame, Item, Step, Variable
+from lightify.syntax.query import (
+    MODULE_SELF,
+    Arguments,
+    arguments,
+    code,
+    dotted,
+    expression_of,
+    method_call,
+    module_attribute,
+    small,
+    target_names,
+    walk,
+)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that the script printed: `name` in the log, the variable that holds it."""
+
+    name: str
+    variable: Variable
+
+
+_FLOATS = ("f", "e", "g")
+LOGGED = "summaries are logged, not printed"
+PROGRESS = "progress within an epoch is logged, not printed"
+
+
+def printed(node: cst.CSTNode, frame: Frame, kinds: Kinds) -> cst.Call | None:
+    """The call of a statement that only prints: what it prints draws, runs and changes nothing."""
+    inner = small(node)
+    call = inner.value if isinstance(inner, cst.Expr) else None
+    if not isinstance(call, cst.Call):
+        return None
+    name = dotted(call.func) or ""
+    function = kinds.tree.functions.get(name)
+    own = function is not None and frame.outermost.resolve(name) is frame.resolve(name)
+    own = own and only_prints(function, kinds.tree)  # type: ignore[arg-type]
+    if not own and name not in ("print", "sys.stdout.write", "tqdm.write"):
+        return None
+    files = [arg.value for arg in call.args if arg.keyword is not None and arg.keyword.value == "file"]
+    shows = all(dotted(file) in ("sys.stdout", "sys.stderr") for file in files)
+
+    def known(part: cst.Call) -> bool:
+        criterion = kinds.variable(part.func, frame)
+        return part is call or (criterion is not None and kinds.is_loss(criterion))
+
+    return call if shows and only_computes(call, frame, kinds.tree, known) else None
+
+
+def metrics_of(call: cst.Call, frame: Frame, kinds: Kinds) -> tuple[Metric, ...]:
+    """The scalars that a print shows: `x.item()`, or a name printed with a float format."""
+    found: dict[str, Metric] = {}
+    inner = {name for part in walk(call) if isinstance(part, cst.CompFor) for name in target_names(part.target)}
+
+    def add(node: cst.BaseExpression) -> None:
+        if isinstance(node, cst.BinaryOperation) and isinstance(node.operator, cst.Multiply):
+            factors = [side for side in (node.left, node.right) if not isinstance(side, (cst.Integer, cst.Float))]
+            node = factors[0] if len(factors) == 1 else node  # a share in percent
+        variable = kinds.variable(node, frame)
+        if variable is not None and isinstance(node, cst.Name) and "." not in node.value and node.value not in inner:
+            found.setdefault(variable.name, Metric(variable.name, variable))
+
+    for part in walk(call):
+        used = method_call(part)
+        if isinstance(part, cst.Call) and used is not None and used[1] == "item" and not part.args:
+            add(used[0])
+        elif isinstance(part, cst.FormattedStringExpression):
+            if _spec(part)[-1:] in _FLOATS:
+                add(part.expression)
+        elif not isinstance(part, cst.FormattedString):
+            for slot in _slots(part):
+                if slot.spec[-1:] in _FLOATS:
+                    add(slot.value)
+    return tuple(found.values())
+
+
+def slots_in(node: cst.CSTNode) -> list[cst.BaseExpression]:
+    """The values that a text shows."""
+    return [slot.value for slot in _slots(node)]
+
+
+def slots_of(call: cst.Call) -> Iterator[cst.BaseExpression]:
+    """The values that the texts in a call show."""
+    yield from (value for part in walk(call) for value in slots_in(part))
+
+
+def unlogged(call: cst.Call, frame: Frame, logged: set[Variable], changing: set[Variable]) -> Iterator[str]:
+    """The values of a print that is gone which no log tells, as text: a learning rate, the time that an epoch took.
+
+    Args:
+        logged: what logs tell; changing: what the statements of the loops assign.
+    """
+    for value in _shown(call):
+        reads = expression_usage(value, frame).reads
+        calls = [part for part in walk(value) if isinstance(part, (cst.Call, cst.Subscript))]
+        computed = any(isinstance(part, cst.Subscript) or dotted(part.func) != "len" for part in calls)
+        if (reads & changing) - logged or (computed and not reads & logged):
+            yield code(value)
+
+
+def _shown(node: cst.CSTNode) -> Iterator[cst.BaseExpression]:
+    """The values that a text is made of."""
+    slots = _slots(node)
+    if slots:
+        for slot in slots:
+            yield from _shown(slot.value)
+    elif isinstance(node, cst.Call) and dotted(node.func) in (
+        "print",
+        "sys.stdout.write",
+        "tqdm.write",
+        "str",
+        "round",
+    ):
+        for arg in node.args if dotted(node.func) == "print" else node.args[:1]:
+            if arg.keyword is None:
+                yield from _shown(arg.value)
+    elif isinstance(node, cst.BinaryOperation) and isinstance(node.operator, cst.Add):
+        yield from _shown(node.left)
+        yield from _shown(node.right)
+    elif isinstance(node, cst.BaseExpression) and not isinstance(node, (cst.BaseString, cst.BaseNumber)):
+        yield node
+
+
+def formatted(call: cst.Call) -> Iterator[cst.BaseExpression]:
+    """What a print shows as one number: by a float format, or by `x.item()` and `float(x)`."""
+    for part in walk(call):
+        for slot in _slots(part):
+            if slot.spec[-1:] in _FLOATS:
+                yield slot.value
+        used = method_call(part)
+        if isinstance(part, cst.Call) and used is not None and used[1] == "item" and not part.args:
+            yield used[0]
+        elif isinstance(part, cst.Call) and dotted(part.func) in ("float", "math.exp", "math.sqrt"):
+            yield part.args[0].value
+
+
+#: Words for what training scripts measure; the last one before a number in a text names it.
+_MEASURES = re.compile(
+    r"accuracy|acc|loss|error|err|f1|precision|recall|perplexity|ppl|mse|mae|rmse|bleu|auc|iou|dice|psnr|score|reward",
+    re.IGNORECASE,
+)
+
+
+def measures(text: str) -> list[str]:
+    """The words for what scripts measure in a text, the last one first."""
+    return [match.group().lower() for match in _MEASURES.finditer(text)][::-1]
+
+
+def labels(call: cst.Call) -> dict[cst.CSTNode, str]:
+    """What a print calls the numbers that it shows, where it uses a word for a measure, and for one thing only."""
+    found: dict[cst.CSTNode, str] = {}
+    things: dict[str, set[str]] = {}
+    for part in walk(call):
+        word, told, seen = "", False, 0
+        for slot in _slots(part):
+            text, seen = slot.before[seen:], len(slot.before)
+            words, is_number = measures(text), slot.spec[-1:] in _FLOATS
+            if words:
+                word, told = words[0], False
+            elif told and any(sign.isalpha() for sign in text):
+                word = ""  # the text goes on with something else
+            told |= is_number
+            if word:
+                found[slot.value] = word
+                if is_number:
+                    things.setdefault(word, set()).add(_thing(slot.value))
+    found = {
+        value: word
+        for value, word in found.items()
+        if len(things.get(word, ())) < 2 and (word not in things or _thing(value) in things[word])
+    }
+    name = log_name(call)
+    if name is not None:
+        found[call.args[1].value] = name
+    return found
+
+
+def _thing(value: cst.CSTNode) -> str:
+    """The first name in an expression."""
+    return next((node.value for node in walk(value) if isinstance(node, cst.Name)), "")
+
+
+def metric_name(variable: Variable) -> str:
+    """The name of what a variable holds: `loss` for `losses`."""
+    name = variable.name
+    word = next(iter(measures(name)), name)
+    plural = next((end for end in ("es", "s") if name.endswith(word + end)), "")
+    return name.removesuffix(plural)
+
+
+class _Slot(NamedTuple):
+    """A place in a text where a value goes; `before` is the text up to there."""
+
+    value: cst.BaseExpression
+    spec: str
+    before: str
+
+
+@lru_cache(maxsize=4096)
+def _slots(node: cst.CSTNode) -> tuple[_Slot, ...]:
+    """The values of an f-string, of `text.format(...)` and of `text % values`."""
+    used = method_call(node)
+    if isinstance(node, cst.FormattedString):
+        slots, before = [], ""
+        for piece in node.parts:
+            if isinstance(piece, cst.FormattedStringExpression):
+                slots.append(_Slot(piece.expression, _spec(piece), before))
+            elif isinstance(piece, cst.FormattedStringText):
+                before += piece.value
+        return tuple(slots)
+    if isinstance(node, cst.Call) and used is not None and used[1] == "format":
+        return tuple(_format_slots(_text(used[0]), arguments(node)))
+    if isinstance(node, cst.BinaryOperation) and isinstance(node.operator, cst.Modulo):
+        values = [e.value for e in node.right.elements] if isinstance(node.right, cst.Tuple) else [node.right]
+        text, pattern = _text(node.left).replace("%%", ""), r"%[-+ #0]*[0-9]*(?:\.[0-9]+)?([a-zA-Z])"
+    else:
+        return ()
+    found = list(re.finditer(pattern, text))
+    if len(found) != len(values):
+        return ()
+    return tuple(_Slot(value, match.group(1), text[: match.start()]) for value, match in zip(values, found))
+
+
+def _format_slots(text: str, given: Arguments) -> list[_Slot]:
+    """The values of `text.format(...)`, as the text names them: in order, by number, by keyword, with their fields."""
+    slots: list[_Slot] = []
+    before, unnamed = "", 0
+    try:
+        pieces = list(Formatter().parse(text))
+    except ValueError:
+        return []
+    for literal, name, spec, _ in pieces:
+        before += literal
+        if name is None:
+            continue
+        head, *fields = name.split(".")
+        number = unnamed if not head else int(head) if head.isdigit() else -1
+        unnamed += not head
+        value = given.get(number, head)
+        if value is None or given.starred or not all(field.isidentifier() for field in fields):
+            return []
+        for field in fields:
+            value = cst.Attribute(value, cst.Name(field))
+        slots.append(_Slot(value, spec or "", before))
+    return slots
+
+
+def _spec(piece: cst.FormattedStringExpression) -> str:
+    return "".join(getattr(part, "value", "") for part in piece.format_spec or ())
+
+
+def _text(node: cst.BaseExpression) -> str:
+    if isinstance(node, cst.SimpleString):
+        return str(node.raw_value)
+    if isinstance(node, cst.ConcatenatedString):
+        return _text(node.left) + _text(node.right)
+    return ""
+
+
+def log_call(node: cst.CSTNode) -> cst.Call | None:
+    """The call of a statement that is `self.log(...)` of the generated module."""
+    call = expression_of(node)
+    return call if isinstance(call, cst.Call) and log_name(call) is not None else None
+
+
+def log_name(call: cst.Call) -> str | None:
+    """`loss` for `self.log("loss", ...)`."""
+    if dotted(call.func) != f"{MODULE_SELF}.log" or not isinstance(call.args[0].value, cst.SimpleString):
+        return None
+    return str(call.args[0].value.raw_value)
+
+
+def logs(steps: Iterable[Step]) -> Iterator[str]:
+    """The names that steps log under."""
+    for step in steps:
+        call = log_call(step.node) if isinstance(step, Item) else None
+        if call is not None:
+            yield log_name(call) or ""
+
+
+def log_statement(metric: Metric) -> cst.SimpleStatementLine:
+    """`self.log("loss", loss, prog_bar=True)`."""
+    call = cst.Call(
+        module_attribute("log"),
+        [
+            cst.Arg(cst.SimpleString(f'"{metric.name}"')),
+            cst.Arg(cst.Name(metric.variable.name)),
+            cst.Arg(cst.Name("True"), cst.Name("prog_bar")),
+        ],
+    )
+    return cst.SimpleStatementLine([cst.Expr(call)])

@@ -1,0 +1,1 @@
+"""Who steps, and how: automatic, in the script's own way, or manual optimization."""

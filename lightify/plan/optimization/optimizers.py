@@ -1,0 +1,217 @@
+"""Which optimizers and schedulers configure_optimizers makes, and which it is handed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import libcst as cst
+
+from lightify.facts import Kind
+from lightify.ledger import Fate
+from lightify.plan.constructions import construction
+from lightify.plan.draft import Draft
+from lightify.plan.optimization.mode import Automatic
+from lightify.plan.trainer.lightning import on_lightning
+from lightify.plan.types import (
+    Computed,
+    FateNote,
+    Hook,
+    Local,
+    Made,
+)
+from lightify.syntax.flow import exits_of, expression_usage, usage
+from lightify.syntax.frames import Field, Item, Step, Usage, Variable
+from lightify.syntax.parse import Tree
+from lightify.syntax.query import dotted, method_call, small, walk
+
+
+def make_optimizers(
+    draft: Draft, hooks: list[Hook], auto: Automatic | None, plain: bool
+) -> tuple[list[Made], list[tuple[Made, str]], Usage]:
+    nest = draft.nest
+    cycle = usage([step for hook in hooks for step in hook.steps])
+    used = {v for v in cycle.reads if draft.kinds.of(v) is Kind.OPTIMIZER}
+    if auto is not None and auto.optimizer is not None:
+        used.add(auto.optimizer)
+    used -= cycle.writes | {v for v in used if v.frame.is_module and v.name in draft.around.rebound}
+    used -= {v for v in used if isinstance(v, Field) and f".{v.name}" in draft.around.rebound}
+    used -= {v for v in used if isinstance(v, Field) and v.owner in cycle.writes}
+    if draft.analysis.accelerated:
+        used.clear()  # what accelerate prepared counts and skips its own steps
+    host_reads = usage(draft.around.after).exposed
+    schedulers: list[tuple[Made, str]] = []
+    extra = Usage()
+    made: list[Made] = []
+    ordered = sorted(used, key=lambda v: build_position(draft, v))
+    for variable in ordered:
+        if not (variable.frame is nest.host or variable.frame.is_module or "." in repr(variable)):
+            continue
+        built = construction(variable, draft.tree, draft.nest.host_loop)
+        if built is not None and _is_wrapper(built[1], draft.tree):
+            continue
+        found = built if variable.frame is nest.host else None
+        movable = found is not None and may_move(draft, variable, found[0], host_reads)
+        scheduler = None
+        if found is not None and movable and auto is not None and auto.optimizer is variable:
+            scheduler = moved_scheduler(draft, variable, hooks, auto, host_reads, plain)
+            movable = scheduler is not None or not feeds_scheduler(draft, variable, found[0])
+        elif found is not None and movable:
+            scheduler = stepped_scheduler(draft, variable, host_reads) if auto is None else None
+            movable = scheduler is not None or not feeds_scheduler(draft, variable, found[0])
+        if found is not None and movable:
+            made.append(Made(variable, found[0], found[1], True))
+            draft.removed.add(found[0])
+            draft.fates[found[0]] = FateNote(Fate.MOVED, "configure_optimizers")
+            extra += expression_usage(found[1], nest.host)
+            draft.forced[variable] = Local(variable.name)
+            if scheduler is not None:
+                schedulers.append(scheduler)
+                statement, value = scheduler[0].statement, scheduler[0].value
+                assert statement is not None and value is not None
+                draft.removed.add(statement)
+                draft.fates[statement] = FateNote(Fate.MOVED, "configure_optimizers")
+                extra += expression_usage(value, nest.host)
+                draft.forced[scheduler[0].variable] = Local(scheduler[0].variable.name)
+        else:
+            made.append(Made(variable, None, None, False))
+            extra.reads.add(variable)
+    for number, (one, _) in enumerate(schedulers if auto is None else ()):
+        index = f"[{number}]" if len(schedulers) > 1 else ""
+        draft.forced[one.variable] = Computed(f"self.lr_schedulers(){index}")
+    return made, schedulers, extra
+
+
+def _is_wrapper(call: cst.Call, tree: Tree) -> bool:
+    """True for an object of the script's own class that steps an optimizer and is none."""
+    definition = tree.classes.get(dotted(call.func) or "")
+    if definition is None:
+        return False
+    return not any((dotted(base.value) or "object") != "object" for base in definition.bases)
+
+
+def build_position(draft: Draft, variable: Variable) -> tuple[bool, int, str]:
+    found = construction(variable, draft.tree, draft.nest.host_loop)
+    span = draft.tree.span(found[0]) if found is not None else None
+    return (span is None, span.line if span is not None else 0, variable.name)
+
+
+def may_move(draft: Draft, variable: Variable, statement: cst.BaseStatement, host_reads: set[Variable]) -> bool:
+    """True when only the run uses an optimizer that the host builds in a plain statement."""
+    if variable in host_reads or (variable.frame.is_module and variable.name in draft.around.kept_reads):
+        return False
+    if statement not in [item.node for item in draft.around.before]:
+        return False
+    if draft.around.repeated and draft.tree.parents[statement] is not draft.tree.parents[draft.nest.host_loop]:
+        return False  # an outer loop repeats the run: the optimizer keeps its state from run to run
+    found = construction(variable, draft.tree, draft.nest.host_loop)
+    assert found is not None
+    needed = expression_usage(found[1], draft.nest.host).reads
+    later = usage(_items_after(draft, statement))
+    if later.writes & needed or variable in later.writes:
+        return False
+    written = usage(draft.whole()).writes
+    return not (written & needed)
+
+
+def feeds_scheduler(draft: Draft, variable: Variable, statement: cst.BaseStatement) -> bool:
+    return any(variable in usage([item]).reads for item in _items_after(draft, statement))
+
+
+def _items_after(draft: Draft, statement: cst.BaseStatement) -> tuple[Item, ...]:
+    """What the host does between a statement and the run."""
+    nodes = [item.node for item in draft.around.before]
+    return draft.around.before[nodes.index(statement) + 1 :] if statement in nodes else draft.around.before
+
+
+def moved_scheduler(
+    draft: Draft, optimizer: Variable, hooks: Sequence[Hook], auto: Automatic, host_reads: set[Variable], plain: bool
+) -> tuple[Made, str] | None:
+    """The scheduler that the Trainer can step instead of the script, with its interval."""
+    scheduler = fed_scheduler(draft, optimizer, host_reads)
+    if scheduler is None:
+        return None
+    variable = scheduler.variable
+    if auto.scheduler is variable:
+        if any(variable in usage([step]).reads for hook in hooks for step in hook.steps):
+            return None
+        assert isinstance(draft.scheduler_step, Item)
+        draft.fates[draft.scheduler_step.node] = FateNote(Fate.REPLACED, "Trainer: steps the scheduler each batch")
+        return scheduler, "step"
+    uses = [(hook, step) for hook in hooks for step in hook.steps if variable in usage([step]).reads]
+    if on_lightning(draft) and any(
+        optimizer in usage(hook.steps).reads for hook in hooks if hook.name == "on_train_batch_end"
+    ):
+        return None  # it would see the next epoch's rate after the last batch
+    if len(uses) != 1 or uses[0][0].name not in ("on_train_epoch_end", "on_validation_epoch_start") or not plain:
+        return None
+    step = uses[0][1]
+    call = _expression(step)
+    used = method_call(call)
+    if not isinstance(step, Item) or not isinstance(call, cst.Call) or used is None or used[1] != "step" or call.args:
+        return None
+    if any(isinstance(s, Item) and any(True for _ in exits_of(s.node)) for s in uses[0][0].steps):
+        return None
+    draft.fates[step.node] = FateNote(Fate.REPLACED, "Trainer: steps the scheduler each epoch")
+    return scheduler, "epoch"
+
+
+def stepped_scheduler(draft: Draft, optimizer: Variable, host_reads: set[Variable]) -> tuple[Made, str] | None:
+    """The scheduler that the hooks step themselves, and ask the Trainer for."""
+    scheduler = fed_scheduler(draft, optimizer, host_reads)
+    if scheduler is None or scheduler.variable in usage(draft.whole()).writes:
+        return None
+    for step in draft.whole():
+        for node in walk(step.node) if isinstance(step, Item) else ():
+            used = method_call(node)
+            asked = draft.kinds.variable(used[0], step.frame) if used is not None else None  # type: ignore[union-attr]
+            if asked is scheduler.variable and used is not None and used[1] not in ("step", "get_last_lr"):
+                return None
+    return scheduler, "epoch"
+
+
+def fed_scheduler(draft: Draft, optimizer: Variable, host_reads: set[Variable]) -> Made | None:
+    """The scheduler that is all that the host makes of an optimizer, and that only the run uses."""
+    built = construction(optimizer, draft.tree, draft.nest.host_loop)
+    assert built is not None
+    readers = [item for item in _items_after(draft, built[0]) if optimizer in usage([item]).reads]
+    if len(readers) != 1:
+        return None
+    inner = small(readers[0].node)
+    if not isinstance(inner, cst.Assign) or len(inner.targets) != 1:
+        return None
+    if not isinstance(inner.targets[0].target, cst.Name):
+        return None
+    variable = draft.nest.host.variable(inner.targets[0].target.value)
+    found = construction(variable, draft.tree, draft.nest.host_loop)
+    if draft.kinds.of(variable) is not Kind.SCHEDULER or found is None:
+        return None
+    if not may_move(draft, variable, found[0], host_reads):
+        return None
+    if any(variable in usage([item]).reads for item in _items_after(draft, found[0])):
+        return None
+    return Made(variable, found[0], found[1], True)
+
+
+def drop_scheduler_steps(draft: Draft, hooks: list[Hook], schedulers: Sequence[tuple[Made, str]]) -> list[Hook]:
+    kept_step = draft.scheduler_step
+    result = []
+    for hook in hooks:
+        steps = [
+            s
+            for s in hook.steps
+            if not (
+                isinstance(s, Item)
+                and s.node in draft.fates
+                and draft.fates[s.node].target.startswith("Trainer: steps the scheduler each epoch")
+            )
+        ]
+        if hook.name == "on_train_batch_end" and kept_step is not None and not any(i == "step" for _, i in schedulers):
+            steps.insert(0, kept_step)
+        result.append(replace(hook, steps=tuple(steps)))
+    return result
+
+
+def _expression(step: Step) -> cst.BaseExpression | None:
+    inner = small(step.node) if isinstance(step, Item) else None
+    return inner.value if isinstance(inner, cst.Expr) else None

@@ -1,0 +1,237 @@
+"""Automatic optimization whose step the script takes in its own way: now and then, twice, by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import libcst as cst
+
+from lightify.facts import Kind
+from lightify.ledger import Fate
+from lightify.loops.nest import Nest
+from lightify.plan.idiom.metrics import log_name
+from lightify.plan.kinds import Kinds
+from lightify.plan.optimization.gradients import call_of, is_zeroed_by, reads_gradients, takes_gradients
+from lightify.plan.optimization.mode import Automatic, is_made_anew
+from lightify.plan.optimization.weights import may_come_early
+from lightify.plan.types import FateNote
+from lightify.syntax.flow import exits_of, usage
+from lightify.syntax.frames import Item, Step, Variable, live_nodes
+from lightify.syntax.names import bound_names
+from lightify.syntax.parse import Tree
+from lightify.syntax.query import block, expression_of, is_constant, method_call, walk
+
+#: Parameters of the hooks; the script must not mean something else by these names.
+_GIVEN = {"optimizer", "optimizer_closure", "batch_idx"}
+
+
+def own_step(nest: Nest, kinds: Kinds, tree: Tree) -> Automatic | str:
+    """Reads a body with one backward pass as hooks around it; a text says why it is not that.
+
+    What stands between the backward pass and the last use of gradients becomes `optimizer_step`, as it is.
+    """
+    steps = nest.body
+    places = [number for number, step in enumerate(steps) if _is_backward(step, nest)]
+    if len(places) != 1:
+        return f"{len(places)} backward passes in the loop's own body"
+    backward = places[0]
+    call, frame = call_of(steps[backward]), steps[backward].frame  # type: ignore[union-attr]
+    loss = method_call(call)
+    assert call is not None and loss is not None
+    if not all(arg.keyword is not None and is_constant(arg.value) for arg in call.args):
+        return f"backward has arguments ({tree.line_of(call)})"
+    found = [site for step in steps for site in _sites(step, nest)]
+    if len(found) != len(nest.sites) or any(
+        (method_call(site) or ("", ""))[1] != "step" for site in found if site is not call
+    ):
+        return "the step is taken in a function that is not opened"
+    if any(takes_gradients(step, tree) for step in steps):
+        return "gradients are taken by torch.autograd.grad"
+    last = max((n for n, step in enumerate(steps) if n > backward and _is_of_step(step, nest, tree)), default=-1)
+    stepped = {_receiver(site, step, kinds) for step in steps for site in _sites(step, nest) if site is not call}
+    optimizer = next(iter(stepped), None)
+    if last < 0 or len(stepped) > 1 or (stepped and (optimizer is None or kinds.of(optimizer) is not Kind.OPTIMIZER)):
+        return "what steps is not known to be one optimizer"
+    region, after = steps[backward + 1 : last + 1], steps[last + 1 :]
+    zero = _zeroing(steps[:backward], optimizer, region, kinds, tree)
+    if isinstance(zero, str):
+        return zero
+    own = (*region, *(zero or ()))
+    problem = _problem(nest, steps[: last + 1], after, own, optimizer, kinds, tree)
+    if problem:
+        return problem
+    fates = {_node(steps[backward]): _replaced("backward of the returned loss")}
+    early, calm = list(steps[:backward]), may_come_early(steps[: backward + 1], kinds, tree)
+    if zero is None:
+        plain = next(step for step in early if _zeroes(step))
+        fates[_node(plain)] = _replaced("zeroes gradients")
+        early.remove(plain)
+    while region and calm(region[0]):
+        early.append(region[0])
+        region = region[1:]
+    kept: list[Step] = []
+    for step in region:  # a Trainer takes no logs from optimizer_step
+        if not _logs(step):
+            kept.append(step)
+        elif calm(step) and _is_apart(step, kept):
+            early.append(step)
+        else:
+            return "the step logs what it changes"
+    region = tuple(kept)
+    middle: Sequence[Step] = ()
+    if _is_plain_step(region[-1], nest) and not any(True for step in region[:-1] for _ in _sites(step, nest)):
+        fates[_node(region[-1])] = _replaced("steps the optimizer")
+        region, middle = (), region[:-1]
+    return Automatic(
+        tuple(step for step in early if step not in (zero or ())),
+        loss[0],
+        frame,
+        (),
+        tuple(middle),
+        tuple(after),
+        optimizer,
+        None,
+        None,
+        fates,
+        zero=tuple(zero) if zero is not None else None,
+        step=tuple(region),
+        backward=tuple(call.args),
+    )
+
+
+def _logs(step: Step) -> bool:
+    return isinstance(step, Item) and any(
+        isinstance(node, cst.Call) and log_name(node) is not None for node in walk(step.node)
+    )
+
+
+def _is_apart(step: Step, others: Sequence[Step]) -> bool:
+    """True when a statement may as well run before others."""
+    own, theirs = usage([step]), usage(others)
+    return not (own.reads & theirs.writes or own.writes & (theirs.reads | theirs.writes))
+
+
+def _node(step: Step) -> cst.CSTNode:
+    assert isinstance(step, Item)
+    return step.node
+
+
+def _replaced(what: str) -> FateNote:
+    return FateNote(Fate.REPLACED, f"Trainer: {what}", "automatic optimization")
+
+
+def _is_plain_step(step: Step, nest: Nest) -> bool:
+    return call_of(step) in nest.sites
+
+
+def _problem(
+    nest: Nest,
+    until: Sequence[Step],
+    after: Sequence[Step],
+    own: Sequence[Step],
+    optimizer: Variable | None,
+    kinds: Kinds,
+    tree: Tree,
+) -> str:
+    """Why hooks would not do the same."""
+    if any(True for step in until if isinstance(step, Item) for _ in exits_of(step.node)):
+        return "the body may be left before the optimizer steps"
+    if any(isinstance(e, cst.Continue) for step in after if isinstance(step, Item) for e in exits_of(step.node)):
+        return "the body may be left before its end"
+    if is_made_anew(optimizer, nest):
+        return "the optimizer is made anew in the loop"
+    if reads_gradients(nest.epoch_end, tree):
+        return "gradients are read or written by the script itself"
+    batch = {nest.batch_frame.variable(name) for name in bound_names([_head_of(nest)])}
+    counters = {nest.batch_frame.variable(name) for name in _counters(nest)}
+    used = (usage(own).reads | usage(own).writes) - counters
+    if used & batch:
+        return "the step reads the batch"
+    if any(variable.name in _GIVEN and variable is not optimizer for variable in used):
+        return "the step has names of its own for what the Trainer hands over"
+    if not all(_only_stepped(step, optimizer, kinds, tree) for step in own):
+        return "the step hands the optimizer on"
+    return ""
+
+
+def _head_of(nest: Nest) -> cst.CSTNode:
+    loop = nest.batch_loop
+    empty = cst.IndentedBlock([])
+    return loop.with_changes(body=empty, orelse=None)
+
+
+def _counters(nest: Nest) -> list[str]:
+    """The batch's number, which the hooks are given, too."""
+    target = nest.batch_loop.target if isinstance(nest.batch_loop, cst.For) else None
+    if isinstance(target, cst.Tuple) and isinstance(target.elements[0].value, cst.Name):
+        return [target.elements[0].value.value]
+    return []
+
+
+def _sites(step: Step, nest: Nest) -> Iterator[cst.Call]:
+    for node in live_nodes(step.node, step.frame) if isinstance(step, Item) else ():
+        if isinstance(node, cst.Call) and node in nest.sites:
+            yield node
+
+
+def _is_backward(step: Step, nest: Nest) -> bool:
+    call = call_of(step)
+    return call in nest.sites and (method_call(call) or ("", ""))[1] == "backward"
+
+
+def _receiver(site: cst.Call, step: Step, kinds: Kinds) -> Variable | None:
+    used = method_call(site)
+    if used is None or site.args or not isinstance(step, Item):
+        return None
+    return kinds.variable(used[0], step.frame)
+
+
+def _zeroes(step: Step) -> bool:
+    return isinstance(step, Item) and any(
+        (method_call(node) or ("", ""))[1] == "zero_grad" for node in live_nodes(step.node, step.frame)
+    )
+
+
+def _is_of_step(step: Step, nest: Nest, tree: Tree) -> bool:
+    """True when a statement steps, zeroes, or reads gradients."""
+    return any(True for _ in _sites(step, nest)) or _zeroes(step) or reads_gradients([step], tree)
+
+
+def _zeroing(
+    early: Sequence[Step], optimizer: Variable | None, region: Sequence[Step], kinds: Kinds, tree: Tree
+) -> list[Step] | str | None:
+    """Statements for `optimizer_zero_grad`; None for the Trainer's own, a text when it can't be a hook's."""
+    places = [number for number, step in enumerate(early) if _zeroes(step)]
+    if len(places) > 1:
+        return "gradients are zeroed more than once"
+    if reads_gradients(early, tree):
+        return "gradients are read or written by the script itself"
+    if not places:
+        return []
+    step, between = early[places[0]], early[places[0] + 1 :]
+    if not isinstance(step, Item) or not _only_zeroes(step.node):
+        return "zero_grad stands inside another statement"
+    if not any(_zeroes(later) for later in region) and is_zeroed_by(step, optimizer, kinds, tree):
+        return None
+    if usage([step]).reads & usage(between).writes:
+        return "zero_grad stands under a condition that changes"
+    return [step]
+
+
+def _only_zeroes(node: cst.CSTNode) -> bool:
+    """True for `zero_grad()`, perhaps one or the other under a condition."""
+    if isinstance(node, (cst.If, cst.Else)):
+        other = getattr(node, "orelse", None)
+        return all(map(_only_zeroes, block(node.body))) and (other is None or _only_zeroes(other))
+    return (method_call(expression_of(node)) or ("", ""))[1] == "zero_grad"
+
+
+def _only_stepped(step: Step, optimizer: Variable | None, kinds: Kinds, tree: Tree) -> bool:
+    if not isinstance(step, Item) or optimizer is None:
+        return True
+    for node in live_nodes(step.node, step.frame):
+        if isinstance(node, cst.Name) and kinds.variable(node, step.frame) is optimizer:
+            parent = tree.parents.get(node)
+            if not (isinstance(parent, cst.Attribute) and parent.attr.value in ("step", "zero_grad", "param_groups")):
+                return False
+    return True

@@ -1,0 +1,89 @@
+"""What statements may do to the weights that the step changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import libcst as cst
+
+from lightify.facts import Kind
+from lightify.plan.constructions import construction
+from lightify.plan.effects import is_calm
+from lightify.plan.kinds import Kinds
+from lightify.syntax.flow import usage
+from lightify.syntax.frames import Field, Frame, Item, Step, Variable
+from lightify.syntax.parse import Tree
+from lightify.syntax.query import (
+    MODULE_SELF,
+    dotted,
+    method_call,
+    walk,
+)
+
+#: What may end the batch where it stands.
+LEAVING = (cst.Break, cst.Continue, cst.Return, cst.Raise, cst.Assert)
+_WEIGHTS = (Kind.MODULE, Kind.OPTIMIZER, Kind.SCHEDULER, Kind.SCALER)
+
+
+def may_come_early(until: Sequence[Step], kinds: Kinds, tree: Tree) -> Callable[[Step], bool]:
+    """Tells of what stands after backward whether it may as well run before; `until` ends with backward."""
+    made, loss = usage(until).writes, usage(until[-1:]).reads
+
+    def may(step: Step) -> bool:
+        if not isinstance(step, Item) or touches_weights(step, kinds, tree):
+            return False
+        changed = (part.target for part in walk(step.node) if isinstance(part, cst.AugAssign))
+        in_place = {step.frame.resolve(dotted(target) or "_") for target in changed}
+        return not usage([step]).writes & loss and not in_place & made
+
+    return may
+
+
+def touches_weights(step: Item, kinds: Kinds, tree: Tree) -> bool:
+    """True when a statement may read or change weights or gradients, or run code that does."""
+    for part in walk(step.node):
+        if isinstance(part, (cst.FunctionDef, cst.ClassDef, cst.Try, cst.Del, *LEAVING)):
+            return True
+        if isinstance(part, cst.Name) and holds_weights(part, step.frame, kinds):
+            return True
+        if isinstance(part, cst.Attribute) and part.attr.value in ("grad", "parameters"):
+            return True
+        if isinstance(part, cst.AssignTarget) and not isinstance(part.target, (cst.Name, cst.Tuple)):
+            return True
+        if isinstance(part, cst.Call) and calls_out(part, step.frame, tree):
+            return True
+    return False
+
+
+def holds_weights(node: cst.Name, frame: Frame, kinds: Kinds) -> bool:
+    """True for networks, what trains them, and what was built from them before the loops: `EMA(model)`."""
+    variable = kinds.variable(node, frame)
+    if variable is None or kinds.of(variable) in _WEIGHTS:
+        return variable is not None
+    if variable in kinds.assigned_in_loops or isinstance(variable, Field):
+        return False
+    found = construction(variable, kinds.tree, kinds.host_loop)
+    return found is not None and any(
+        isinstance(part, cst.Name) and kinds.kind(part, variable.frame) in _WEIGHTS for part in walk(found[1])
+    )
+
+
+def calls_out(call: cst.Call, frame: Frame, tree: Tree) -> bool:
+    """True for own functions that do more than compute, in-place tensor methods, and what leaves or saves."""
+    used = method_call(call)
+    if used is not None and used[1].endswith("_") and not used[1].endswith("__"):
+        return True
+    name = dotted(call.func)
+    if name is None:
+        return False
+    if name.startswith(MODULE_SELF):
+        return False
+    if name.startswith("self."):
+        return True
+    head = frame.resolve(name.partition(".")[0])
+    if isinstance(head, Variable) and head.frame.is_module and head.name in tree.functions:
+        return not is_calm(tree.functions[head.name], tree)
+    full = tree.qualified(call.func) or name
+    if full in ("torch.save", "sys.exit", "exit", "quit") or not isinstance(head, Variable):
+        return True
+    return head.frame.name != "" and name == head.name

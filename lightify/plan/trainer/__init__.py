@@ -1,0 +1,1 @@
+"""What the Trainer is given, and where its own ways have to be made up for."""

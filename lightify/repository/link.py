@@ -1,0 +1,410 @@
+"""Links the definitions that a script uses from other files of its repository to the script's tree.
+
+A linked definition gets the name by which the script knows it, or a free one, and so do all names that it reads: to the
+rest of the converter the script and its files are one. The files' text stays as it is; code that moves to the script
+brings the imports that it needs.
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import libcst as cst
+
+from lightify.errors import SourceSpan
+from lightify.repository.project import Definition, Imported, Module, Project
+from lightify.syntax.names import bound_names, read_names
+from lightify.syntax.parse import Links, Tree, index, name_fields, training_classes, with_named_fields
+from lightify.syntax.query import LinkedName, block, code, dotted, small, walk
+from lightify.syntax.substitute import substitute
+
+_BUILTINS = frozenset(dir(builtins))
+_OF_FILE = ("__file__", "__name__", "__package__", "__spec__")
+_MOST_DEFINITIONS = 400
+
+
+def link(tree: Tree) -> Tree:
+    """Returns the tree with the definitions of its repository's other files; without any, the tree itself."""
+    if tree.source.root is None:
+        return tree
+    return _Linker(tree).linked()
+
+
+@dataclass(frozen=True, eq=False)
+class _Taken:
+    """A definition that is taken up, the script's import that leads to it, and why its code can't move."""
+
+    definition: Definition
+    origin: cst.CSTNode
+    reasons: Sequence[str]
+
+
+class _Linker:
+    def __init__(self, tree: Tree) -> None:
+        self.tree = tree
+        self.project = Project(tree)
+        self.entry = self.project.entry
+        self.taken = set(self.entry.bindings)
+        self.names: dict[tuple[str, str], str] = {}  # (path, name there) -> name here
+        self.aliases: dict[str, str] = {}  # names that the script imports -> the first of those for the same definition
+        self.nodes: dict[str, cst.BaseStatement] = {}
+        self.taken_up: dict[str, _Taken] = {}
+        self.spans: dict[cst.CSTNode, SourceSpan] = {}
+        self.parents: dict[cst.CSTNode, cst.CSTNode] = {}
+        self.origins: dict[cst.CSTNode, cst.CSTNode] = {}
+        self.fixed: dict[cst.CSTNode, str] = {}
+        self.imports: dict[str, tuple[str, ...]] = {}
+        self.qualified: dict[str, str] = {}
+        self.written: dict[str, str] = {}
+        self.texts: dict[str, str] = {}
+        self.todo: list[tuple[Definition, cst.CSTNode]] = []
+
+    def linked(self) -> Tree:
+        modules = self._imported_by_the_script()
+        module = self._with_linked_names(modules) if modules else self.tree.module
+        while self.todo:
+            definition, origin = self.todo.pop(0)
+            if definition.node is not None and len(self.nodes) < _MOST_DEFINITIONS:
+                self._take(definition, origin)
+        if not self.nodes:
+            return self.tree
+        self._name_fields(module)
+        for name, taken in self.taken_up.items():
+            self._record(name, taken)
+        return self._tree(name_fields(module, self.nodes.values()))
+
+    # -- what the script imports --------------------------------------------------------------------------------
+
+    def _imported_by_the_script(self) -> dict[str, cst.CSTNode]:
+        """Gives the names that the script imports to their definitions; returns those that are modules."""
+        modules: dict[str, cst.CSTNode] = {}
+        for name in [*self.entry.imports, *self._starred()]:
+            found = self.project.resolve(self.entry, name)
+            if found is None:
+                continue
+            origin = self._importing(name)
+            if isinstance(found, Module):
+                modules[name] = origin
+                self.names.setdefault((found.name, ""), name)
+            elif not self._changes(found, self.entry):
+                first = self.names.setdefault((found.module.path, found.name), name)
+                self.aliases[name] = first
+                self.todo.append((found, origin))
+        return modules
+
+    def _starred(self) -> Iterator[str]:
+        """Names that the script reads and that may come from a star import."""
+        if self.entry.star_imports:
+            known = self.entry.bindings.keys() | _BUILTINS
+            yield from sorted(read_names(self.tree.module) - known)
+
+    def _importing(self, name: str) -> cst.CSTNode:
+        """The script's statement that imports a name."""
+        for node in self.entry.bindings.get(name, ()):
+            return next(a for a in self.tree.ancestors(node) if isinstance(a, (cst.Import, cst.ImportFrom)))
+        return next(
+            node
+            for node in self.tree.spans
+            if isinstance(node, cst.ImportFrom) and isinstance(node.names, cst.ImportStar)
+        )
+
+    def _with_linked_names(self, modules: dict[str, cst.CSTNode]) -> cst.Module:
+        """The script with `engine.train` as one name, where engine is a file of the repository."""
+
+        def chain(name: str) -> cst.BaseExpression | None:
+            head, _, rest = name.partition(".")
+            if head not in modules:
+                return None
+            return self._member(self.entry, head, rest, head, modules[head])
+
+        return substitute(self.tree.module, lambda name: None, chain)  # type: ignore[return-value]
+
+    # -- names --------------------------------------------------------------------------------------------------
+
+    def _member(
+        self, module: Module, head: str, rest: str, written: str, origin: cst.CSTNode
+    ) -> cst.BaseExpression | None:
+        """`head.rest` of a module as one name, or as attributes of one."""
+        parts = rest.split(".")
+        for number in range(1, len(parts) + 1):
+            found = self.project.resolve(module, ".".join([head, *parts[:number]]))
+            if isinstance(found, Module):
+                continue
+            if found is None or self._changes(found, module):
+                return None
+            text = ".".join([written, *parts[:number]])
+            node: cst.BaseExpression = LinkedName(self._name(found, origin), written=text)
+            for attribute in parts[number:]:
+                node = cst.Attribute(node, cst.Name(attribute))
+            return node
+        return None
+
+    def _name(self, found: Definition, origin: cst.CSTNode) -> str:
+        """The name of a definition here; it is taken up when it is new."""
+        key = (found.module.path, found.name)
+        if key not in self.names:
+            self.names[key] = self._free(found.name, found.module)
+            self.todo.append((found, origin))
+        return self.names[key]
+
+    def _free(self, name: str, module: Module) -> str:
+        stem = module.name.strip(".").rpartition(".")[2] or "package"
+        tried = [name, f"{stem}_{name}", *(f"{stem}_{name}_{n}" for n in range(2, 99))]
+        chosen = next(n for n in tried if n not in self.taken and n not in _BUILTINS)
+        self.taken.add(chosen)
+        return chosen
+
+    def _changes(self, found: Definition, reader: Module) -> bool:
+        """True when a variable may change after its module is loaded."""
+        stored = any(found.name in module.stored for module in (found.module, self.entry, reader))
+        return stored or len(found.module.bindings.get(found.name, ())) != 1
+
+    def _meaning(self, module: Module, name: str, origin: cst.CSTNode) -> cst.BaseExpression | str | None:
+        """What a name of a linked definition is called here; None leaves it, a text says why that is not known."""
+        if name in _OF_FILE:
+            return self._attribute(module, name)
+        found = self.project.resolve(module, name)
+        if isinstance(found, Module):
+            return cst.Name(self._imported_module(module, name))
+        if found is not None and self._changes(found, module):
+            return self._attribute(module, name)
+        if found is not None:
+            new = self._name(found, origin)
+            if self.entry.imports.get(new) is None or self.project.resolve(self.entry, new) is None:
+                alias = f" as {new}" if new != found.name else ""
+                self.imports[new] = (f"from {found.module.name} import {found.name}{alias}",)
+            return cst.Name(new)
+        if name in module.imports and len(module.imports[name]) == len(module.bindings[name]):
+            return cst.Name(self._foreign(module, name))
+        if name in module.bindings:
+            return self._attribute(module, name)
+        if name in _BUILTINS:
+            return f"the script gives {name} another meaning" if name in self.taken else None
+        if module.star_imports:
+            return f"{name} comes from a star import, or from nowhere"
+        return None
+
+    def _attribute(self, module: Module, name: str) -> cst.BaseExpression:
+        """`engine.name`: read anew each time."""
+        alias = self._module_alias(module.name, module)
+        merged = f"{alias}_{name.strip('_')}"
+        self.imports[merged] = self.imports.get(alias, ())
+        self.written[merged] = f"{alias}.{name}"
+        return LinkedName(merged, written=f"{alias}.{name}")
+
+    def _module_alias(self, name: str, module: Module) -> str:
+        """The name here of a module of the project."""
+        key = (name, "")
+        if key not in self.names:
+            package, _, last = name.rpartition(".")
+            plain = not name.startswith(".") and not package
+            self.names[key] = alias = self._free(last or "package", module)
+            suffix = f" as {alias}" if alias != last else ""
+            source = package if package.strip(".") else f"{package}." if name.startswith(".") else ""
+            self.imports[alias] = (f"import {name}{suffix}" if plain else f"from {source} import {last}{suffix}",)
+        return self.names[key]
+
+    def _imported_module(self, module: Module, name: str) -> str:
+        found = self.project.resolve(module, name)
+        assert isinstance(found, Module)
+        alias = self._module_alias(found.name, found)
+        if alias in self.imports and all(one.plain for one in module.imports[name]):
+            lines = (self._import_line(node, name, alias, module) for node in module.bindings[name])
+            self.imports[alias] = tuple(dict.fromkeys(lines))
+        return alias
+
+    def _foreign(self, module: Module, name: str) -> str:
+        """The name here of what a file imports from another package."""
+        what = module.imports[name]
+        if self.entry.imports.get(name) == what and len(self.entry.bindings[name]) == len(what):
+            return name
+        key = (repr(what), name)
+        if key not in self.names:
+            same = [a for a, b in self.entry.imports.items() if b == what and len(self.entry.bindings[a]) == 1]
+            if same:
+                self.names[key] = same[0]
+                return same[0]
+            plain = all(one.plain for one in what)
+            kept = plain and all(one.plain for one in self.entry.imports.get(name, ()))
+            new = name if kept and name in self.entry.imports else self._free(name, module)
+            self.names[key] = new
+            nodes = module.bindings[name]
+            lines = dict.fromkeys(self._import_line(node, name, new, module) for node in nodes)
+            there = self.entry.bindings.get(name, ()) if kept else ()
+            present = {self._import_line(node, name, name, self.entry) for node in there}
+            self.imports[new] = tuple(line for line in lines if line not in present)
+            one = what[0]
+            self.qualified[new] = f"{one.module}.{one.name}" if one.name else one.module
+        return self.names[key]
+
+    def _import_line(self, node: cst.CSTNode, name: str, new: str, module: Module) -> str:
+        assert isinstance(node, (cst.ImportAlias, cst.AsName))
+        alias = node if isinstance(node, cst.ImportAlias) else module.tree.parents[node]
+        assert isinstance(alias, cst.ImportAlias)
+        statement = module.tree.parents[alias]
+        full = dotted(alias.name) or ""
+        suffix = f" as {new}" if new != full and not (new == name and alias.asname is None) else ""
+        if isinstance(statement, cst.ImportFrom):
+            source = self.project.imported(
+                module, Imported(dotted(statement.module) or "", None, len(statement.relative))
+            )
+            return f"from {source} import {full}{suffix}"
+        return f"import {full}{suffix}"
+
+    # -- definitions --------------------------------------------------------------------------------------------
+
+    def _take(self, definition: Definition, origin: cst.CSTNode) -> None:
+        """Takes one definition up, its names replaced by those that mean the same here."""
+        module, old = definition.module, definition.node
+        assert old is not None
+        new_name = self.names[module.path, definition.name]
+        if new_name in self.nodes:
+            return
+        reasons = list(_fixed_reasons(old, module))
+        free = {name for name in read_names(old) if "." not in name}
+        if isinstance(old, cst.SimpleStatementLine):
+            free.discard(definition.name)
+        replaced: dict[str, cst.BaseExpression] = {}
+        for name in sorted(free):
+            if isinstance(self.project.resolve(module, name), Module):
+                continue  # its members are resolved where they stand
+            meaning = self._meaning(module, name, origin)
+            if isinstance(meaning, str):
+                reasons.append(meaning)
+            elif isinstance(meaning, LinkedName) or (isinstance(meaning, cst.Name) and meaning.value != name):
+                replaced[name] = meaning
+
+        def chain(name: str) -> cst.BaseExpression | None:
+            head, _, rest = name.partition(".")
+            if head not in free or not isinstance(self.project.resolve(module, head), Module):
+                return None
+            alias = self._imported_module(module, head)
+            node = self._member(module, head, rest, alias, origin)
+            inner = node
+            while isinstance(inner, cst.Attribute):
+                inner = inner.value
+            if isinstance(inner, LinkedName):
+                self.imports.setdefault(inner.value, self.imports.get(alias, ()))
+                self.written.setdefault(inner.value, inner.written)
+            return node
+
+        def name_here(name: str) -> cst.BaseExpression | None:
+            if name in free and name not in replaced and isinstance(self.project.resolve(module, name), Module):
+                return cst.Name(self._imported_module(module, name))
+            new = replaced.get(name)
+            return new.with_changes() if new is not None else None  # one node for each place
+
+        node = substitute(old, name_here, chain)
+        if isinstance(node, (cst.FunctionDef, cst.ClassDef)):
+            if node.name.value != new_name:
+                node = node.with_changes(name=cst.Name(new_name))
+        elif new_name != definition.name:
+            node = substitute(node, lambda name: cst.Name(new_name) if name == definition.name else None)
+        if set(replaced) & _bound_in_classes(old):
+            reasons.append("a class in it binds a name that means something else in the script")
+        self.nodes[new_name] = node  # type: ignore[assignment]
+        self.taken_up[new_name] = _Taken(definition, origin, reasons)
+
+    def _name_fields(self, module: cst.Module) -> None:
+        """Reads `self.x` as one name in classes that train together with others, here or in the script."""
+        own = {node.name.value: node for node in module.body if isinstance(node, cst.ClassDef)}
+        linked = {name: node for name, node in self.nodes.items() if isinstance(node, cst.ClassDef)}
+        training = training_classes({**linked, **own})
+        self.nodes.update((name, with_named_fields(node)) for name, node in linked.items() if node in training)
+
+    def _record(self, name: str, taken: _Taken) -> None:
+        """Notes where the statements of a definition stand."""
+        definition, node = taken.definition, self.nodes[name]
+        module = definition.module
+        assert definition.node is not None
+        here, parents = index(node)
+        there, _ = index(definition.node)
+        self.parents[node] = self.tree.module
+        self.parents.update(parents)
+        self.spans.update((new, module.tree.span(before)) for new, before in zip(here, there, strict=True))
+        self.origins[node] = taken.origin
+        self.texts[module.path] = module.tree.source.text
+        if taken.reasons:
+            self.fixed[node] = taken.reasons[0]
+
+    def _acting(self, script: cst.Module) -> dict[cst.CSTNode, str]:
+        """The script's imports of files that do something when they are loaded."""
+        found: dict[cst.CSTNode, str] = {}
+        for statement in script.body:
+            node = small(statement)
+            if isinstance(node, cst.ImportFrom) and not isinstance(node.names, cst.ImportStar):
+                name = self.project.imported(self.entry, Imported(dotted(node.module) or "", None, len(node.relative)))
+                module = self.project.module(name) if name else None
+                if module is not None and self.project.acts(module):
+                    package, _, last = module.name.rpartition(".")
+                    relative = f"from {package or '.'} import {last}"
+                    found[statement] = relative if module.name.startswith(".") else f"import {module.name}"
+            elif isinstance(node, cst.Import):
+                modules = [self.project.module(dotted(alias.name) or "") for alias in node.names]
+                if any(module is not None and self.project.acts(module) for module in modules):
+                    found[statement] = code(node)
+        return found
+
+    def _tree(self, module: cst.Module) -> Tree:
+        tree = self.tree
+        spans, parents = dict(tree.spans), dict(tree.parents)
+        functions, classes = dict(tree.functions), dict(tree.classes)
+        moved: dict[cst.CSTNode, cst.CSTNode] = dict(self.origins)
+        if module is not tree.module:
+            old, _ = index(tree.module)
+            new, parents = index(module)
+            again: dict[cst.CSTNode, cst.CSTNode] = dict(zip(old, new, strict=True))
+            spans = {again[node]: span for node, span in tree.spans.items()}
+            functions = {name: again[node] for name, node in functions.items()}  # type: ignore[misc]
+            classes = {name: again[node] for name, node in classes.items()}  # type: ignore[misc]
+            moved = {node: again[origin] for node, origin in moved.items()}
+        for name, node in self.nodes.items():
+            if isinstance(node, cst.FunctionDef):
+                functions[name] = node
+            elif isinstance(node, cst.ClassDef):
+                classes[name] = node
+            self.parents[node] = module
+        for name, first in self.aliases.items():
+            if first in functions:
+                functions[name] = functions[first]
+            elif first in classes:
+                classes[name] = classes[first]
+        imports = {name: full for name, full in tree.imports.items() if self.aliases.get(name) not in self.nodes}
+        links = Links(
+            tuple(self.nodes.values()),
+            moved,
+            self.fixed,
+            self.imports,
+            frozenset(self.qualified),
+            self.written,
+            self.texts,
+            self._acting(module),
+        )
+        return replace(
+            tree,
+            module=module,
+            spans={**spans, **self.spans},
+            functions=functions,
+            classes=classes,
+            imports={**imports, **self.qualified},
+            parents={**parents, **self.parents},
+            links=links,
+        )
+
+
+def _fixed_reasons(node: cst.CSTNode, module: Module) -> Iterator[str]:
+    """Why the code of a definition can't stand in another file."""
+    for part in walk(node):
+        if isinstance(part, cst.Global):
+            names = ", ".join(item.name.value for item in part.names)
+            yield f"it assigns {names} of {module.path}, declared global"
+        elif isinstance(part, cst.ImportFrom) and part.relative:
+            yield "it holds a relative import"
+        elif isinstance(part, cst.Call) and dotted(part.func) in ("globals", "locals", "eval", "exec"):
+            yield f"it calls {dotted(part.func)}()"
+
+
+def _bound_in_classes(node: cst.CSTNode) -> set[str]:
+    return {name for part in walk(node) if isinstance(part, cst.ClassDef) for name in bound_names(block(part.body))}

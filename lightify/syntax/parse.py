@@ -1,0 +1,363 @@
+"""Source -> Tree: the nodes, where they stand, and what the top level defines; the only caller of the parsers."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+
+import libcst as cst
+
+from lightify.errors import Diagnostic, LightifyError, SourceSpan
+from lightify.sources import Source
+from lightify.syntax.query import FieldName, block, children, dotted, map_children, small, walk
+
+Statement = cst.BaseStatement | cst.BaseSmallStatement
+
+
+@dataclass(frozen=True, eq=False)
+class Links:
+    """What a script's tree knows of the other files of its repository.
+
+    Attributes:
+        definitions: functions, classes and assignments of other files, under the names that this script gives them.
+        origins: linked definition to the script's import statement that leads to it.
+        fixed: linked definition to the reason why its code can't move to the script.
+        imports: name that linked code reads to the lines that import it into the script.
+        foreign: those of these names that other packages define.
+        written: name to how the text writes it, where that differs: `engine.train`.
+        texts: path to text of the files that the linked definitions come from.
+        acting: the script's import statements that do more than define, to what still does that without their names.
+    """
+
+    definitions: tuple[cst.BaseStatement, ...] = ()
+    origins: Mapping[cst.CSTNode, cst.CSTNode] = field(default_factory=dict)
+    fixed: Mapping[cst.CSTNode, str] = field(default_factory=dict)
+    imports: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    foreign: frozenset[str] = frozenset()
+    written: Mapping[str, str] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+    acting: Mapping[cst.CSTNode, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Tree:
+    """A parsed script.
+
+    Attributes:
+        module: every line holds one small statement and every suite is indented.
+        spans: place of each statement (a compound statement's is its head).
+        functions, classes: those of the top level by name (also under `if` or `try`).
+        imports: local name to qualified name, from anywhere in the file.
+        parents: statement or function of the top level walk to its enclosing statement.
+        links: definitions of other files that the script uses; they are in `functions`, `classes`, `spans` and
+            `parents` like its own, but not in `module`.
+    """
+
+    source: Source
+    module: cst.Module
+    spans: Mapping[cst.CSTNode, SourceSpan]
+    functions: Mapping[str, cst.FunctionDef]
+    classes: Mapping[str, cst.ClassDef]
+    imports: Mapping[str, str]
+    parents: Mapping[cst.CSTNode, cst.CSTNode] = field(repr=False)
+    links: Links = field(default_factory=Links, repr=False)
+
+    @cached_property
+    def scope(self) -> cst.Module:
+        """The module scope: the script's own statements after those that are linked to it."""
+        if not self.links.definitions:
+            return self.module
+        return self.module.with_changes(body=[*self.links.definitions, *self.module.body])
+
+    @cached_property
+    def text(self) -> str:
+        """The script's text and that of the files linked to it."""
+        return "\n".join([self.source.text, *self.links.texts.values()])
+
+    @cached_property
+    def _lines(self) -> Mapping[str, list[str]]:
+        texts = {**self.links.texts, self.source.path: self.source.text}
+        return {path: text.splitlines() for path, text in texts.items()}
+
+    def line(self, span: SourceSpan) -> str:
+        """The first line of a statement."""
+        lines = self._lines[span.path]
+        return lines[span.line - 1].strip() if span.line <= len(lines) else ""
+
+    def linked(self, node: cst.CSTNode) -> cst.CSTNode | None:
+        """The linked definition that a node stands in; None for nodes of the script itself."""
+        for around in (node, *self.ancestors(node)):
+            if around in self.links.origins:
+                return around
+        return None
+
+    def span(self, node: cst.CSTNode) -> SourceSpan:
+        """The place of a node: its own or that of the statement around it."""
+        current: cst.CSTNode | None = small(node) or node
+        while current is not None and current not in self.spans:
+            current = self.parents.get(current)
+        return self.spans[current] if current is not None else SourceSpan(self.source.path, 1)
+
+    @cached_property
+    def methods(self) -> Mapping[str, list[cst.FunctionDef]]:
+        """Methods of the top level's classes by name."""
+        table: dict[str, list[cst.FunctionDef]] = defaultdict(list)
+        for definition in self.classes.values():
+            for statement in block(definition.body):
+                if isinstance(statement, cst.FunctionDef):
+                    table[statement.name.value].append(statement)
+        return table
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """All names that the script mentions."""
+        return frozenset(node.value for node in self.parents if isinstance(node, cst.Name))
+
+    def fresh(self, *names: str) -> str:
+        """The first of some names that the script does not mention."""
+        return next(name for name in (*names, f"{names[-1]}_") if name not in self.names)
+
+    def line_of(self, node: cst.CSTNode) -> str:
+        """`line 12`, `line 12 of engine.py` for a node of another file, or `line 2 of cell 3` in a notebook."""
+        span = self.source.in_cell(self.span(node))
+        return span.where if span.path == self.source.path else f"{span.where} of {span.path}"
+
+    def ancestors(self, node: cst.CSTNode) -> Iterator[cst.CSTNode]:
+        """The nodes around a node, innermost first, without the node itself."""
+        current = self.parents.get(node)
+        while current is not None:
+            yield current
+            current = self.parents.get(current)
+
+    def qualified(self, node: cst.CSTNode | None) -> str | None:
+        """`torch.optim.Adam` for `optim.Adam` after `from torch import optim`; None for no dotted name."""
+        name = dotted(node)
+        if name is None:
+            return None
+        head, _, rest = name.partition(".")
+        head = self.imports.get(head, head)
+        return f"{head}.{rest}" if rest else head
+
+
+def edited(tree: Tree, edits: Mapping[cst.CSTNode, Callable[[cst.CSTNode], cst.CSTNode]]) -> Tree:
+    """The tree with nodes made anew; statements stay one for one, so each keeps its place.
+
+    Args:
+        edits: node to what makes its successor, from a copy in which the nodes below it are edited already.
+    """
+
+    def change(node: cst.CSTNode) -> cst.CSTNode:
+        new = map_children(node, change)
+        return edits[node](new) if node in edits else new
+
+    module = change(tree.module)
+    assert isinstance(module, cst.Module)
+    statements, parents = index(module)
+    before, nodes_before = index(tree.module)
+    spans: dict[cst.CSTNode, SourceSpan] = {new: tree.spans[old] for old, new in zip(before, statements, strict=True)}
+    linked = {node: span for node, span in tree.spans.items() if node not in set(before)}
+    around = {n: module if p is tree.module else p for n, p in tree.parents.items() if n not in nodes_before}
+    functions, classes = _definitions(module)
+    return replace(
+        tree,
+        module=module,
+        spans={**spans, **linked},
+        functions={**tree.functions, **functions},
+        classes={**tree.classes, **classes},
+        parents={**parents, **around},
+    )
+
+
+class _OneStatementPerLine(cst.CSTTransformer):
+    """`a; b` becomes two lines and `if x: y` an indented block, so that a statement is a node of its own."""
+
+    def _split(self, body: Sequence[cst.BaseStatement]) -> list[cst.BaseStatement]:
+        lines: list[cst.BaseStatement] = []
+        for statement in body:
+            if isinstance(statement, cst.SimpleStatementLine) and len(statement.body) > 1:
+                last = len(statement.body) - 1
+                for number, part in enumerate(statement.body):
+                    part = part.with_changes(semicolon=cst.MaybeSentinel.DEFAULT)
+                    leading = statement.leading_lines if number == 0 else ()
+                    trailing = statement.trailing_whitespace if number == last else cst.TrailingWhitespace()
+                    lines.append(cst.SimpleStatementLine([part], leading_lines=leading, trailing_whitespace=trailing))
+            else:
+                lines.append(statement)
+        return lines
+
+    def leave_Module(self, original: cst.Module, updated: cst.Module) -> cst.Module:
+        return updated.with_changes(body=self._split(updated.body))
+
+    def leave_IndentedBlock(self, original: cst.IndentedBlock, updated: cst.IndentedBlock) -> cst.IndentedBlock:
+        return updated.with_changes(body=self._split(updated.body))
+
+    def leave_SimpleStatementSuite(
+        self, original: cst.SimpleStatementSuite, updated: cst.SimpleStatementSuite
+    ) -> cst.IndentedBlock:
+        line = cst.SimpleStatementLine(updated.body, trailing_whitespace=updated.trailing_whitespace)
+        return cst.IndentedBlock(self._split((line,)))
+
+
+@lru_cache(maxsize=8)
+def syntax_of(text: str) -> ast.Module:
+    """What Python reads in a text; several stages ask for the same text, and none changes what it gets."""
+    return ast.parse(text)
+
+
+def read_module(source: Source) -> tuple[ast.Module, cst.Module]:
+    """The syntax of a script twice: as Python reads it, and with its layout.
+
+    Raises:
+        LightifyError: LF101, the text is not valid Python 3; with the line of the error. LF102, it is too deep.
+    """
+    try:
+        # ast first: it refuses the depth at which the other would crash the process
+        return syntax_of(source.text), cst.parse_module(source.text)
+    except cst.ParserSyntaxError as error:
+        place = SourceSpan(source.path, error.raw_line, error.raw_column)
+        raise LightifyError(_syntax_error(place, source.text)) from None
+    except (SyntaxError, ValueError) as error:
+        line, column = getattr(error, "lineno", None) or 1, (getattr(error, "offset", None) or 1) - 1
+        raise LightifyError(_syntax_error(SourceSpan(source.path, line, column), source.text)) from None
+    except (RecursionError, MemoryError):
+        place = SourceSpan(source.path, 1)
+        raise LightifyError(Diagnostic("LF102", "the code is nested too deeply to be read", place)) from None
+
+
+def parse(source: Source) -> Tree:
+    """Parses a script.
+
+    Raises:
+        LightifyError: as `read_module`.
+    """
+    syntax, module = read_module(source)
+    if any(
+        node.__class__ is cst.SimpleStatementSuite or (node.__class__ is cst.SimpleStatementLine and len(node.body) > 1)  # type: ignore[attr-defined]
+        for node in walk(module)
+    ):
+        module = module.visit(_OneStatementPerLine())
+    module = name_fields(module)
+    statements, parents = index(module)
+    spans: dict[cst.CSTNode, SourceSpan] = dict(zip(statements, _places(syntax, source.path)))
+    functions, classes = _definitions(module)
+    return Tree(source, module, spans, functions, classes, imported_names(statements), parents)
+
+
+def name_fields(module: cst.Module, more: Iterable[cst.BaseStatement] = ()) -> cst.Module:
+    """Names the fields of classes that train, and of their bases and heirs; the text stays the same.
+
+    Args:
+        more: classes of other files.
+    """
+    classes = {node.name.value: node for node in (*more, *module.body) if isinstance(node, cst.ClassDef)}
+    training = training_classes(classes)
+    changes = {
+        node: with_named_fields(node) for node in module.body if isinstance(node, cst.ClassDef) and node in training
+    }
+    changes = {old: new for old, new in changes.items() if new is not old}
+    return module.with_changes(body=[changes.get(node, node) for node in module.body]) if changes else module  # type: ignore[call-overload]
+
+
+def training_classes(classes: Mapping[str, cst.ClassDef]) -> frozenset[cst.ClassDef]:
+    """The classes that call `backward()`, and those that share a base or an heir with one."""
+    bases = {node: [classes.get(dotted(base.value) or "") for base in node.bases] for node in classes.values()}
+    found = {
+        node
+        for node in classes.values()
+        if any(isinstance(part, cst.Attribute) and part.attr.value == "backward" for part in walk(node))
+    }
+    changed = bool(found)
+    while changed:
+        related = {base for node in found for base in bases[node] if base is not None}
+        related |= {node for node, above in bases.items() if any(base in found for base in above)}
+        changed = not related <= found
+        found |= related
+    return frozenset(found)
+
+
+def with_named_fields(definition: cst.ClassDef) -> cst.ClassDef:
+    """The class with `self.x` as one name, so that a trainer object's fields are variables like any other."""
+    return _with_field_names(definition)  # type: ignore[return-value]
+
+
+def _with_field_names(node: cst.CSTNode) -> cst.CSTNode:
+    if isinstance(node, cst.Attribute) and not node.lpar and dotted(node.value) == "self":
+        return FieldName(f"self.{node.attr.value}")
+    return map_children(node, _with_field_names)
+
+
+def _syntax_error(place: SourceSpan, text: str) -> Diagnostic:
+    lines = text.splitlines()
+    line = lines[place.line - 1].strip() if 0 < place.line <= len(lines) else ""
+    old = line.startswith(("print ", "exec "))
+    hint = "convert the file to Python 3 first (2to3)" if old else "mend the line first"
+    return Diagnostic("LF101", f"not valid Python 3: {line[:80]!r}", place, hint=hint)
+
+
+def index(module: cst.CSTNode) -> tuple[list[Statement], dict[cst.CSTNode, cst.CSTNode]]:
+    """The statements below a node in the order of the text, itself included, and the parent of each node."""
+    statements: list[Statement] = []
+    parents: dict[cst.CSTNode, cst.CSTNode] = {}
+    stack: list[cst.CSTNode] = [module]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, (cst.BaseSmallStatement, cst.BaseCompoundStatement)):
+            statements.append(node)
+        below = list(children(node))
+        for child in below:
+            parents[child] = node
+        stack.extend(reversed(below))
+    return statements, parents
+
+
+def _places(syntax: ast.Module, path: str) -> Iterator[SourceSpan]:
+    stack: list[ast.AST] = [syntax]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, ast.stmt):
+            body = getattr(node, "body", None)
+            end = (node.lineno, 0) if body else (node.end_lineno or node.lineno, node.end_col_offset or 0)
+            yield SourceSpan(path, node.lineno, node.col_offset, *end)
+        stack.extend(reversed([child for child in ast.iter_child_nodes(node) if not isinstance(child, ast.expr)]))
+
+
+def _definitions(module: cst.Module) -> tuple[dict[str, cst.FunctionDef], dict[str, cst.ClassDef]]:
+    functions: dict[str, cst.FunctionDef] = {}
+    classes: dict[str, cst.ClassDef] = {}
+    for node in _top_level(module):
+        if isinstance(node, cst.FunctionDef):
+            functions[node.name.value] = node
+        elif isinstance(node, cst.ClassDef):
+            classes[node.name.value] = node
+    return functions, classes
+
+
+def _top_level(module: cst.Module) -> Iterator[cst.CSTNode]:
+    stack: list[cst.CSTNode] = list(reversed(module.body))
+    while stack:
+        node = stack.pop()
+        yield node
+        if not isinstance(node, (cst.FunctionDef, cst.ClassDef, cst.SimpleStatementLine)):
+            stack.extend(reversed(list(children(node))))
+
+
+def imported_names(statements: Iterable[cst.CSTNode]) -> dict[str, str]:
+    """What the import statements among some nodes bind: local name to qualified name."""
+    names: dict[str, str] = {}
+    for node in statements:
+        if isinstance(node, cst.Import):
+            for alias in node.names:
+                full = dotted(alias.name) or ""
+                if alias.evaluated_alias is not None:
+                    names[alias.evaluated_alias] = full
+                else:
+                    names[full.partition(".")[0]] = full.partition(".")[0]
+        elif isinstance(node, cst.ImportFrom) and not isinstance(node.names, cst.ImportStar):
+            package = "." * len(node.relative) + (dotted(node.module) or "")
+            for alias in node.names:
+                local = alias.evaluated_alias or alias.evaluated_name
+                names[local] = f"{package}.{alias.evaluated_name}"
+    return names
