@@ -45,8 +45,13 @@ def account(tree: Tree, plans: Plans, dropped: frozenset[cst.CSTNode] = frozense
 
 
 def _account_run(tree: Tree, plan: Plan, fates: dict[cst.CSTNode, FateNote]) -> None:
+    """Notes what a run does with its statements; one without a fate of its own has that of the nearest around it."""
+    whole: list[tuple[cst.CSTNode, FateNote]] = []
+
     def note(node: cst.CSTNode, fate: FateNote, *, below: bool = True) -> None:
-        _note(fates, node, fate, plan.origins, below=below)
+        _note(fates, node, fate, plan.origins, below=False)
+        if below:
+            whole.append((node, fate))
 
     for node, fate in plan.fates.items():
         note(node, fate, below=fate.fate is not Fate.KEPT and not isinstance(node, cst.FunctionDef))
@@ -65,6 +70,12 @@ def _account_run(tree: Tree, plan: Plan, fates: dict[cst.CSTNode, FateNote]) -> 
         note(statement, FateNote(Fate.REPLACED, "hooks", reason), below=False)
     for node in plan.host_edits:
         note(node, FateNote(Fate.REPLACED, "Trainer(accelerator=...)", "the Trainer moves the network"))
+
+    def depth(noted: tuple[cst.CSTNode, FateNote]) -> int:
+        return sum(1 for _ in tree.ancestors(_source_of(noted[0], plan.origins)))
+
+    for node, fate in sorted(whole, key=depth, reverse=True):
+        _note(fates, node, fate, plan.origins)
     for node in plan.distributed.changed if plan.distributed is not None else ():
         note(node, FateNote(Fate.REPLACED, "Trainer(strategy=...)", "the network is no longer wrapped"), below=False)
 
