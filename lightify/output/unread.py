@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import libcst as cst
 
@@ -82,23 +82,20 @@ def _used_by(statements: Sequence[ast.stmt]) -> dict[str, set[str]]:
     return found
 
 
-def _without_declared(node: cst.CSTNode, gone: set[str]) -> cst.CSTNode:
-    """A node without the names in its `global` statements that are gone."""
-    if not isinstance(node, (cst.Module, cst.BaseCompoundStatement, cst.BaseSuite)):
-        return node
-    changed = map_children(node, lambda child: _without_declared(child, gone))
-    if not isinstance(changed, (cst.IndentedBlock, cst.Module)):
-        return changed
-    body: list[cst.BaseStatement] = []
-    for statement in changed.body:
+def _without_declared(script: cst.Module, gone: set[str]) -> cst.Module:
+    """The script without the names in its `global` statements that are gone."""
+
+    def change(statement: cst.BaseStatement) -> cst.BaseStatement | None:
         inner = small(statement)
         names = [item for item in inner.names if item.name.value not in gone] if isinstance(inner, cst.Global) else []
         if not isinstance(inner, cst.Global) or len(names) == len(inner.names):
-            body.append(statement)  # type: ignore[arg-type]
-        elif names:
-            names[-1] = names[-1].with_changes(comma=cst.MaybeSentinel.DEFAULT)
-            body.append(statement.with_changes(body=[inner.with_changes(names=names)]))
-    return changed.with_changes(body=body or [cst.SimpleStatementLine([cst.Pass()])])
+            return statement
+        if not names:
+            return None
+        names[-1] = names[-1].with_changes(comma=cst.MaybeSentinel.DEFAULT)
+        return statement.with_changes(body=[inner.with_changes(names=names)])
+
+    return _each_statement(script, change)
 
 
 def drop_unread_options(script: cst.Module, generated: str, tree: Tree) -> tuple[cst.Module, frozenset[cst.CSTNode]]:
@@ -118,7 +115,8 @@ def drop_unread_options(script: cst.Module, generated: str, tree: Tree) -> tuple
     dropped = frozenset(node for node in inside if isinstance(node, cst.SimpleStatementLine) and _adds(node) in gone)
     if not dropped:
         return script, frozenset()
-    return _without(script, gone), frozenset(filter(None, map(small, dropped)))  # type: ignore[return-value]
+    kept = _each_statement(script, lambda statement: None if _adds(statement) in gone else statement)
+    return kept, frozenset(filter(None, map(small, dropped)))  # type: ignore[return-value]
 
 
 def dropped_options(dropped: Iterable[cst.CSTNode]) -> list[str]:
@@ -154,14 +152,19 @@ def _hands_over(script: cst.Module, tree: Tree) -> bool:
     return any(isinstance(part, ast.Name) and part.id in names for part in given)
 
 
-def _without(node: cst.CSTNode, gone: set[str]) -> cst.CSTNode:
-    if not isinstance(node, (cst.Module, cst.BaseCompoundStatement, cst.BaseSuite)):
-        return node
-    changed = map_children(node, lambda child: _without(child, gone))
-    if not isinstance(changed, (cst.IndentedBlock, cst.Module)):
-        return changed
-    body = [line for line in changed.body if _adds(line) not in gone]
-    return changed.with_changes(body=body or [cst.SimpleStatementLine([cst.Pass()])])
+def _each_statement(script: cst.Module, change: Callable[[cst.BaseStatement], cst.BaseStatement | None]) -> cst.Module:
+    """The script with each statement of its blocks changed, or gone where that gives None."""
+
+    def changed(node: cst.CSTNode) -> cst.CSTNode:
+        if not isinstance(node, (cst.Module, cst.BaseCompoundStatement, cst.BaseSuite)):
+            return node
+        node = map_children(node, changed)
+        if not isinstance(node, (cst.IndentedBlock, cst.Module)):
+            return node
+        body = [new for statement in node.body if (new := change(statement)) is not None]  # type: ignore[arg-type]
+        return node.with_changes(body=body or [cst.SimpleStatementLine([cst.Pass()])])
+
+    return changed(script)  # type: ignore[return-value]
 
 
 def _fields(root: ast.AST) -> set[str]:
