@@ -13,11 +13,9 @@ from lightify.findings import find, find_refused
 from lightify.ledger import Ledger
 from lightify.output.accounts import account
 from lightify.output.inventory import Found, inventory
-from lightify.output.pieces import Pieces
 from lightify.output.render import render
 from lightify.output.rewrite import rewrite
 from lightify.output.selfcheck import self_check
-from lightify.output.unread import dropped_options
 from lightify.plan.adoption import Moved, moved_by_file, starts_itself
 from lightify.plan.make import make_plans
 from lightify.plan.trainer.strategy import undistributed
@@ -85,15 +83,8 @@ def _convert(source: Source, settings: Settings) -> Conversion:
         findings=(*plans.left, *find(tree, analysis, plans), *problems),
         elsewhere=elsewhere,
         starts=any(starts_itself(plan.nest, tree) for plan in plans.runs),
-        departures=_departures(plans, pieces),
+        departures=tuple(dict.fromkeys(departure for plan in plans.runs for departure in plan.departures)),
     )
-
-
-def _departures(plans: Plans, pieces: Pieces) -> tuple[str, ...]:
-    """The steps away from identity that the style asked for, over all runs."""
-    found = dict.fromkeys(departure for plan in plans.runs for departure in plan.departures)
-    options = dropped_options(pieces.dropped)
-    return (*found, *([f"options that nothing reads any more are gone: {', '.join(options)}"] if options else ()))
 
 
 #: Its sampler shuffles whatever the script's did, and "auto" is one process where there is no accelerator.

@@ -11,7 +11,7 @@ from lightify.ledger import Fate
 from lightify.loops.runs import Loop
 from lightify.output.elsewhere import with_code_from_elsewhere
 from lightify.output.imports import drop_unused_imports
-from lightify.output.unread import drop_unread_options, drop_unused_definitions
+from lightify.output.unread import drop_unused_definitions
 from lightify.plan.types import Plans
 from lightify.settings import Settings
 from lightify.syntax.comments import above, own, paragraph, section, texts, without_ends
@@ -108,9 +108,7 @@ def script_around(
     settled = settings.style == "idiomatic"
     lines, unused = "\n".join(generated), frozenset[cst.CSTNode]()
     if settled:
-        script, unread = drop_unread_options(script, lines, tree)
-        script, unnamed = drop_unused_definitions(script, lines, tree)
-        unused = unread | unnamed
+        script, unused = drop_unused_definitions(script, lines, tree)
     text, gone = drop_unused_imports(script, lines, tree, adopted, brought, settled=settled)
     return text, gone | unused
 

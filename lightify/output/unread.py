@@ -1,20 +1,19 @@
-"""Drops definitions and options that only code which is gone has used, in the idiomatic style."""
+"""Drops definitions that only code which is gone has used, in the idiomatic style."""
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import libcst as cst
 
 from lightify.output.imports import exported
 from lightify.syntax.comments import above, section
 from lightify.syntax.parse import Tree, syntax_of
-from lightify.syntax.query import arguments, dotted, expression_of, is_constant, map_children, method_call, small, walk
+from lightify.syntax.query import dotted, is_constant, map_children, small, walk
 
-#: Ways to read all options at once, and all names.
-_WHOLE = ("vars(", "__dict__", "_get_kwargs", "getattr(", "set_defaults(")
+#: Ways to read all names at once.
 _NAMES = re.compile(r"(?<![\w.])(eval|exec|globals|locals|vars)\(")
 
 
@@ -98,60 +97,6 @@ def _without_declared(script: cst.Module, gone: set[str]) -> cst.Module:
     return _each_statement(script, change)
 
 
-def drop_unread_options(script: cst.Module, generated: str, tree: Tree) -> tuple[cst.Module, frozenset[cst.CSTNode]]:
-    """Returns the script without the `add_argument(...)` of options that it read before and reads no more.
-
-    Args:
-        generated: statements that will be added to the script.
-    """
-    source = tree.source.text
-    if "add_argument" not in source or any(sign in source for sign in _WHOLE) or _hands_over(script, tree):
-        return script, frozenset()
-    before = _fields(syntax_of(source))
-    after = _fields(syntax_of(script.code)) | _fields(syntax_of(generated))
-    inside = set(walk(tree.module))
-    elsewhere = {n.attr.value for n in tree.parents if isinstance(n, cst.Attribute) and n not in inside}
-    gone = before - after - elsewhere
-    dropped = frozenset(node for node in inside if isinstance(node, cst.SimpleStatementLine) and _adds(node) in gone)
-    if not dropped:
-        return script, frozenset()
-    kept = _each_statement(script, lambda statement: None if _adds(statement) in gone else statement)
-    return kept, frozenset(filter(None, map(small, dropped)))  # type: ignore[return-value]
-
-
-def dropped_options(dropped: Iterable[cst.CSTNode]) -> list[str]:
-    """The names of the options among statements that are gone."""
-    lines = (cst.SimpleStatementLine([node]) for node in dropped if isinstance(node, cst.Expr))
-    return sorted(f"--{name.replace('_', '-')}" for line in lines if (name := _adds(line)))
-
-
-def _adds(statement: cst.CSTNode) -> str:
-    """The field that `parser.add_argument("--name", ...)` gives the options; empty for anything else."""
-    call = expression_of(statement)
-    used = method_call(call)
-    if not isinstance(call, cst.Call) or used is None or used[1] != "add_argument":
-        return ""
-    given = arguments(call)
-    names = [str(one.raw_value) for one in given.positional if isinstance(one, cst.SimpleString)]
-    if given.starred or "dest" in given.keyword:
-        dest = given.keyword.get("dest")
-        return str(dest.raw_value) if isinstance(dest, cst.SimpleString) else ""
-    long = next((name for name in names if name.startswith("--")), "")
-    return long[2:].replace("-", "_")
-
-
-def _hands_over(script: cst.Module, tree: Tree) -> bool:
-    """True when the script hands all of its options to code that it does not know."""
-    root = syntax_of(script.code)
-    assigned = (node for node in ast.walk(root) if isinstance(node, ast.Assign))
-    parsed = [node for node in assigned if "parse_args" in ast.unparse(node.value)]
-    names = {target.id for node in parsed for target in node.targets if isinstance(target, ast.Name)}
-    known = {"print", *tree.functions, *tree.classes}
-    calls = (node for node in ast.walk(root) if isinstance(node, ast.Call) and ast.unparse(node.func) not in known)
-    given = (part for call in calls for part in (*call.args, *(keyword.value for keyword in call.keywords)))
-    return any(isinstance(part, ast.Name) and part.id in names for part in given)
-
-
 def _each_statement(script: cst.Module, change: Callable[[cst.BaseStatement], cst.BaseStatement | None]) -> cst.Module:
     """The script with each statement of its blocks changed, or gone where that gives None."""
 
@@ -165,8 +110,3 @@ def _each_statement(script: cst.Module, change: Callable[[cst.BaseStatement], cs
         return node.with_changes(body=body or [cst.SimpleStatementLine([cst.Pass()])])
 
     return changed(script)  # type: ignore[return-value]
-
-
-def _fields(root: ast.AST) -> set[str]:
-    """The names of all fields that are asked for."""
-    return {node.attr for node in ast.walk(root) if isinstance(node, ast.Attribute)}
