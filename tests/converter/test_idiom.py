@@ -338,7 +338,7 @@ def test_definitions_that_only_code_which_is_gone_named_go() -> None:
     assert "shown" not in str(done.text) and "class Unused" in str(done.text)
 
 
-OPTIONS = """\
+PARSED = """\
 import argparse
 parser = argparse.ArgumentParser()
 parser.add_argument('--rate', type=float, default=0.1)
@@ -350,7 +350,7 @@ args = parser.parse_args([])
 
 def test_options_stay_so_that_command_lines_go_on_working() -> None:
     batch = f"{STEP}\nif epoch % args.print_freq == 0:\n    print(f'{{loss.item():.3f}}')"
-    text = script(batch, define=OPTIONS).replace("lr=0.1", "lr=args.rate")
+    text = script(batch, define=PARSED).replace("lr=0.1", "lr=args.rate")
     for style in ("faithful", "idiomatic"):
         assert "--print-freq" in str(converted(text, style=style).text)
 
