@@ -71,53 +71,10 @@ def _buffers(group: str, line_length: int) -> list[str]:
 
 
 def _definition(run: RunPieces, runtime: str, line_length: int) -> list[str]:
-    text = (
-        _environment()
-        .get_template("module.jinja")
-        .render(
-            runtime=runtime,
-            name=run.class_name,
-            parameters=run.parameters,
-            init=run.init,
-            manual=run.manual,
-            hyperparameters=run.hyperparameters,
-            incomparable=run.incomparable,
-            batch_mover=run.batch_mover,
-            keeps_gradients=run.keeps_gradients,
-            finds_gradients=run.finds_gradients,
-            about=run.about,
-            data_module=run.data_module,
-            validation=run.validation,
-            methods=run.methods,
-        )
-    )
+    text = _environment().get_template("module.jinja").render(run=run, runtime=runtime)
     return format_text(text, line_length).rstrip("\n").split("\n")
 
 
 def _fit(run: RunPieces, runtime: str, line_length: int, asks: bool) -> list[str]:
-    text = (
-        _environment()
-        .get_template("fit.jinja")
-        .render(
-            runtime=runtime,
-            module=run.module_name,
-            trainer=run.trainer_name,
-            name=run.class_name,
-            arguments=run.arguments,
-            options=run.options,
-            passes=run.passes,
-            asks=asks,
-            data_module=run.data_module,
-            size=run.size,
-            guarded=run.guarded,
-            undoes_exit=run.undoes_exit,
-            contexts=run.contexts,
-            source=run.source,
-            validation=run.validation,
-            results=run.results,
-            after_fit=run.after_fit,
-            returns=run.returns,
-            before_fit=run.before_fit,
-        )
-    )
+    text = _environment().get_template("fit.jinja").render(run=run, runtime=runtime, asks=asks)
     return format_text(text, line_length).rstrip("\n").split("\n")
