@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import libcst as cst
 
 from lightify.distribution.buffers import needs_sync, without_gradients
-from lightify.distribution.holders import Holder, Holders, Unclear, follow, trains
+from lightify.distribution.holders import Holders, Unclear, follow, trains
 from lightify.distribution.launch import Launch, launch_of
+from lightify.distribution.mentions import Holder
 from lightify.distribution.own_processes import Processes, own_processes
 from lightify.distribution.wrapping import Wrapping, enclosing_function, find_wrapping, is_repeatable
 from lightify.errors import SourceSpan

@@ -10,15 +10,14 @@ import libcst as cst
 
 from lightify.analysis.calls import callers, class_of_object
 from lightify.distribution.edits import Edit, free_quote, merged, module_argument, stripping_prefix, with_argument
+from lightify.distribution.mentions import Holder, Mentions
 from lightify.distribution.order import Order, Place
 from lightify.distribution.presence import asks_for_wrapper, decides_on_network_alone, known_wrapped, under_question
 from lightify.distribution.renaming import renamed
 from lightify.distribution.wrapping import Wrapping, enclosing_function, names_of
-from lightify.syntax.names import local_names, parameters
+from lightify.syntax.names import parameters
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import code, dotted, method_call, walk
-
-Holder = tuple[cst.FunctionDef | cst.ClassDef | None, str]
 
 #: Methods and attributes that a network has the same with and without the wrapper; those that return it.
 _SAME = {"parameters", "buffers", "modules", "zero_grad", "training", "forward"}
@@ -75,15 +74,7 @@ class _Follower:
         for function, sites in self.calls.items():
             for call in sites:
                 self.called[call].append(function)
-        self.mentions: dict[str, list[cst.CSTNode]] = defaultdict(list)
-        for node in tree.parents:
-            name = dotted(node) if isinstance(node, (cst.Name, cst.Attribute)) else None
-            if name is not None and name.count(".") == name.startswith("self."):
-                self.mentions[name].append(node)
-        self.fields: dict[str, list[cst.Attribute]] = defaultdict(list)
-        for node in tree.parents:
-            if isinstance(node, cst.Attribute) and dotted(node.value) != "self":
-                self.fields[node.attr.value].append(node)
+        self.mentions = Mentions(tree)
         self.all_calls = [node for node in tree.parents if isinstance(node, cst.Call)]
         self.todo: list[cst.CSTNode] = list(wrapping.calls)
         self.seen: set[Holder] = set()
@@ -104,7 +95,7 @@ class _Follower:
         for holder, node in self.found.prefixed:
             self._check_prefix(holder, node)
         last_names = {name.rpartition(".")[2] for _, name in self.found.names}
-        for node in self.fields["module"]:
+        for node in self.mentions.of_field["module"]:
             name = (dotted(node.value) or "").rpartition(".")[2]
             if name in last_names and node not in self.found.edits and not under_question(node, self.tree):
                 raise Unclear(f"`{code(node)}` may be of the wrapper")
@@ -117,15 +108,16 @@ class _Follower:
         if not isinstance(target, cst.Name) or not isinstance(inner, cst.Name) or "." in target.value:
             return
         if target.value != inner.value:
-            owner = self._owner(target, target.value)
-            nodes = [node for node in self.mentions[target.value] if self._owner(node, target.value) is owner]
+            owner = self.mentions.owner(target, target.value)
+            mentions = self.mentions.of_name[target.value]
+            nodes = [node for node in mentions if self.mentions.owner(node, target.value) is owner]
             self.found.edits.update(renamed(self.found.wrapping, nodes, self.tree))
 
     # -- where names are read -----------------------------------------------------------------------------------
 
     def _mentions_of(self, holder: Holder) -> None:
         owner, name = holder
-        for node in self.mentions[name]:
+        for node in self.mentions.of_name[name]:
             parent = self.tree.parents[node]
             if getattr(parent, "attr", None) is node or getattr(parent, "keyword", None) is node:
                 continue
@@ -133,37 +125,18 @@ class _Follower:
                 parent, node
             ):
                 continue
-            if self._owner(node, name) is not owner or not self.order.is_reached(node, self.found.names[holder]):
+            reached = self.order.is_reached(node, self.found.names[holder])
+            if self.mentions.owner(node, name) is not owner or not reached:
                 continue
-            if self._is_written(node):
+            if self.mentions.is_written(node):
                 self._rebound(node)
             else:
                 self._value(node, holder)
 
         if isinstance(owner, cst.ClassDef):
-            for field_node in self.fields[name.partition(".")[2]]:
-                if class_of_object(field_node.value, self.tree) is owner and not self._is_written(field_node):
+            for field_node in self.mentions.of_field[name.partition(".")[2]]:
+                if class_of_object(field_node.value, self.tree) is owner and not self.mentions.is_written(field_node):
                     self._value(field_node, holder)
-
-    def _owner(self, node: cst.CSTNode, name: str) -> cst.FunctionDef | cst.ClassDef | None:
-        for ancestor in self.tree.ancestors(node):
-            if name.startswith("self.") and isinstance(ancestor, cst.ClassDef):
-                return ancestor
-            if isinstance(ancestor, cst.FunctionDef) and "." not in name and name in local_names(ancestor):
-                return ancestor
-        return None
-
-    def _is_written(self, node: cst.CSTNode) -> bool:
-        below = node
-        for ancestor in self.tree.ancestors(node):
-            if isinstance(ancestor, (cst.AssignTarget, cst.AsName)):
-                return True
-            if isinstance(ancestor, (cst.AugAssign, cst.AnnAssign, cst.For, cst.CompFor, cst.NamedExpr)):
-                return ancestor.target is below
-            if not isinstance(ancestor, (cst.Tuple, cst.List, cst.Element, cst.StarredElement)):
-                return False
-            below = ancestor
-        return False
 
     def _rebound(self, node: cst.CSTNode) -> None:
         parent = self.tree.parents[node]
@@ -268,12 +241,12 @@ class _Follower:
         name = dotted(target)
         if name is None or name.count(".") > name.startswith("self."):
             return
-        holder = (self._owner(target, name), name)
+        holder = (self.mentions.owner(target, name), name)
         if holder in self.found.names or holder in self.found.inside:
             return
         self.found.inside.add(holder)
-        for mention in self.mentions[name]:
-            if self._owner(mention, name) is not holder[0] or self._is_written(mention):
+        for mention in self.mentions.of_name[name]:
+            if self.mentions.owner(mention, name) is not holder[0] or self.mentions.is_written(mention):
                 continue
             elsewhere = enclosing_function(mention, self.tree) is not enclosing_function(target, self.tree)
             if elsewhere or self.order.place(mention) > self.order.place(target):
@@ -328,7 +301,7 @@ class _Follower:
         name = dotted(target)
         if name is None or name.count(".") > name.startswith("self."):
             raise Unclear(f"`{code(target)}` holds the wrapper")
-        holder = (self._owner(target, name), name)
+        holder = (self.mentions.owner(target, name), name)
         self.found.names[holder].append((enclosing_function(target, self.tree), self.order.place(target)))
         self.seen.discard(holder)
 
@@ -375,7 +348,7 @@ class _Follower:
         assert condition is not None
         here = enclosing_function(node, self.tree) is self.found.wrapping.function
         names = names_of(condition, self.tree)
-        if not here and any("." in name or self._owner(node, name) is not None for name in names):
+        if not here and any("." in name or self.mentions.owner(node, name) is not None for name in names):
             raise Unclear(f"whether `{code(node)}` has a wrapper is not known there")
         return code(condition)
 

@@ -17,8 +17,9 @@ from lightify.distribution.edits import (
     without_arguments,
     without_parameters,
 )
-from lightify.distribution.holders import Holder, Unclear
+from lightify.distribution.holders import Unclear
 from lightify.distribution.launch import SPAWNS, Launch
+from lightify.distribution.mentions import Holder
 from lightify.distribution.questions import (
     answer,
     asks,

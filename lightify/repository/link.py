@@ -7,21 +7,19 @@ brings the imports that it needs.
 
 from __future__ import annotations
 
-import builtins
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import libcst as cst
 
 from lightify.errors import SourceSpan
+from lightify.repository.naming import BUILTINS, Names
 from lightify.repository.project import Definition, Imported, Module, Project
 from lightify.syntax.names import bound_names, read_names
 from lightify.syntax.parse import Links, Tree, index, name_fields, training_classes, with_named_fields
 from lightify.syntax.query import LinkedName, block, code, dotted, small, walk
 from lightify.syntax.substitute import substitute
 
-_BUILTINS = frozenset(dir(builtins))
-_OF_FILE = ("__file__", "__name__", "__package__", "__spec__")
 _MOST_DEFINITIONS = 400
 
 
@@ -46,8 +44,7 @@ class _Linker:
         self.tree = tree
         self.project = Project(tree)
         self.entry = self.project.entry
-        self.taken = set(self.entry.bindings)
-        self.names: dict[tuple[str, str], str] = {}  # (path, name there) -> name here
+        self.names = Names(self.project)
         self.aliases: dict[str, str] = {}  # names that the script imports -> the first of those for the same definition
         self.nodes: dict[str, cst.BaseStatement] = {}
         self.taken_up: dict[str, _Taken] = {}
@@ -55,17 +52,13 @@ class _Linker:
         self.parents: dict[cst.CSTNode, cst.CSTNode] = {}
         self.origins: dict[cst.CSTNode, cst.CSTNode] = {}
         self.fixed: dict[cst.CSTNode, str] = {}
-        self.imports: dict[str, tuple[str, ...]] = {}
-        self.qualified: dict[str, str] = {}
-        self.written: dict[str, str] = {}
         self.texts: dict[str, str] = {}
-        self.todo: list[tuple[Definition, cst.CSTNode]] = []
 
     def linked(self) -> Tree:
         modules = self._imported_by_the_script()
         module = self._with_linked_names(modules) if modules else self.tree.module
-        while self.todo:
-            definition, origin = self.todo.pop(0)
+        while self.names.wanted:
+            definition, origin = self.names.wanted.pop(0)
             if definition.node is not None and len(self.nodes) < _MOST_DEFINITIONS:
                 self._take(definition, origin)
         if not self.nodes:
@@ -87,17 +80,17 @@ class _Linker:
             origin = self._importing(name)
             if isinstance(found, Module):
                 modules[name] = origin
-                self.names.setdefault((found.name, ""), name)
-            elif not self._changes(found, self.entry):
-                first = self.names.setdefault((found.module.path, found.name), name)
+                self.names.given.setdefault((found.name, ""), name)
+            elif not self.names.changes(found, self.entry):
+                first = self.names.given.setdefault((found.module.path, found.name), name)
                 self.aliases[name] = first
-                self.todo.append((found, origin))
+                self.names.wanted.append((found, origin))
         return modules
 
     def _starred(self) -> Iterator[str]:
         """Names that the script reads and that may come from a star import."""
         if self.entry.star_imports:
-            known = self.entry.bindings.keys() | _BUILTINS
+            known = self.entry.bindings.keys() | BUILTINS
             yield from sorted(read_names(self.tree.module) - known)
 
     def _importing(self, name: str) -> cst.CSTNode:
@@ -117,141 +110,9 @@ class _Linker:
             head, _, rest = name.partition(".")
             if head not in modules:
                 return None
-            return self._member(self.entry, head, rest, head, modules[head])
+            return self.names.member(self.entry, head, rest, head, modules[head])
 
         return substitute(self.tree.module, lambda name: None, chain)  # type: ignore[return-value]
-
-    # -- names --------------------------------------------------------------------------------------------------
-
-    def _member(
-        self, module: Module, head: str, rest: str, written: str, origin: cst.CSTNode
-    ) -> cst.BaseExpression | None:
-        """`head.rest` of a module as one name, or as attributes of one."""
-        parts = rest.split(".")
-        for number in range(1, len(parts) + 1):
-            found = self.project.resolve(module, ".".join([head, *parts[:number]]))
-            if isinstance(found, Module):
-                continue
-            if found is None or self._changes(found, module):
-                return None
-            text = ".".join([written, *parts[:number]])
-            node: cst.BaseExpression = LinkedName(self._name(found, origin), written=text)
-            for attribute in parts[number:]:
-                node = cst.Attribute(node, cst.Name(attribute))
-            return node
-        return None
-
-    def _name(self, found: Definition, origin: cst.CSTNode) -> str:
-        """The name of a definition here; it is taken up when it is new."""
-        key = (found.module.path, found.name)
-        if key not in self.names:
-            self.names[key] = self._free(found.name, found.module)
-            self.todo.append((found, origin))
-        return self.names[key]
-
-    def _free(self, name: str, module: Module) -> str:
-        stem = module.name.strip(".").rpartition(".")[2] or "package"
-        tried = [name, f"{stem}_{name}", *(f"{stem}_{name}_{n}" for n in range(2, 99))]
-        chosen = next(n for n in tried if n not in self.taken and n not in _BUILTINS)
-        self.taken.add(chosen)
-        return chosen
-
-    def _changes(self, found: Definition, reader: Module) -> bool:
-        """True when a variable may change after its module is loaded."""
-        stored = any(found.name in module.stored for module in (found.module, self.entry, reader))
-        return stored or len(found.module.bindings.get(found.name, ())) != 1
-
-    def _meaning(self, module: Module, name: str, origin: cst.CSTNode) -> cst.BaseExpression | str | None:
-        """What a name of a linked definition is called here; None leaves it, a text says why that is not known."""
-        if name in _OF_FILE:
-            return self._attribute(module, name)
-        found = self.project.resolve(module, name)
-        if isinstance(found, Module):
-            return cst.Name(self._imported_module(module, name))
-        if found is not None and self._changes(found, module):
-            return self._attribute(module, name)
-        if found is not None:
-            new = self._name(found, origin)
-            if self.entry.imports.get(new) is None or self.project.resolve(self.entry, new) is None:
-                alias = f" as {new}" if new != found.name else ""
-                self.imports[new] = (f"from {found.module.name} import {found.name}{alias}",)
-            return cst.Name(new)
-        if name in module.imports and len(module.imports[name]) == len(module.bindings[name]):
-            return cst.Name(self._foreign(module, name))
-        if name in module.bindings:
-            return self._attribute(module, name)
-        if name in _BUILTINS:
-            return f"the script gives {name} another meaning" if name in self.taken else None
-        if module.star_imports:
-            return f"{name} comes from a star import, or from nowhere"
-        return None
-
-    def _attribute(self, module: Module, name: str) -> cst.BaseExpression:
-        """`engine.name`: read anew each time."""
-        alias = self._module_alias(module.name, module)
-        merged = f"{alias}_{name.strip('_')}"
-        self.imports[merged] = self.imports.get(alias, ())
-        self.written[merged] = f"{alias}.{name}"
-        return LinkedName(merged, written=f"{alias}.{name}")
-
-    def _module_alias(self, name: str, module: Module) -> str:
-        """The name here of a module of the project."""
-        key = (name, "")
-        if key not in self.names:
-            package, _, last = name.rpartition(".")
-            plain = not name.startswith(".") and not package
-            self.names[key] = alias = self._free(last or "package", module)
-            suffix = f" as {alias}" if alias != last else ""
-            source = package if package.strip(".") else f"{package}." if name.startswith(".") else ""
-            self.imports[alias] = (f"import {name}{suffix}" if plain else f"from {source} import {last}{suffix}",)
-        return self.names[key]
-
-    def _imported_module(self, module: Module, name: str) -> str:
-        found = self.project.resolve(module, name)
-        assert isinstance(found, Module)
-        alias = self._module_alias(found.name, found)
-        if alias in self.imports and all(one.plain for one in module.imports[name]):
-            lines = (self._import_line(node, name, alias, module) for node in module.bindings[name])
-            self.imports[alias] = tuple(dict.fromkeys(lines))
-        return alias
-
-    def _foreign(self, module: Module, name: str) -> str:
-        """The name here of what a file imports from another package."""
-        what = module.imports[name]
-        if self.entry.imports.get(name) == what and len(self.entry.bindings[name]) == len(what):
-            return name
-        key = (repr(what), name)
-        if key not in self.names:
-            same = [a for a, b in self.entry.imports.items() if b == what and len(self.entry.bindings[a]) == 1]
-            if same:
-                self.names[key] = same[0]
-                return same[0]
-            plain = all(one.plain for one in what)
-            kept = plain and all(one.plain for one in self.entry.imports.get(name, ()))
-            new = name if kept and name in self.entry.imports else self._free(name, module)
-            self.names[key] = new
-            nodes = module.bindings[name]
-            lines = dict.fromkeys(self._import_line(node, name, new, module) for node in nodes)
-            there = self.entry.bindings.get(name, ()) if kept else ()
-            present = {self._import_line(node, name, name, self.entry) for node in there}
-            self.imports[new] = tuple(line for line in lines if line not in present)
-            one = what[0]
-            self.qualified[new] = f"{one.module}.{one.name}" if one.name else one.module
-        return self.names[key]
-
-    def _import_line(self, node: cst.CSTNode, name: str, new: str, module: Module) -> str:
-        assert isinstance(node, (cst.ImportAlias, cst.AsName))
-        alias = node if isinstance(node, cst.ImportAlias) else module.tree.parents[node]
-        assert isinstance(alias, cst.ImportAlias)
-        statement = module.tree.parents[alias]
-        full = dotted(alias.name) or ""
-        suffix = f" as {new}" if new != full and not (new == name and alias.asname is None) else ""
-        if isinstance(statement, cst.ImportFrom):
-            source = self.project.imported(
-                module, Imported(dotted(statement.module) or "", None, len(statement.relative))
-            )
-            return f"from {source} import {full}{suffix}"
-        return f"import {full}{suffix}"
 
     # -- definitions --------------------------------------------------------------------------------------------
 
@@ -259,7 +120,7 @@ class _Linker:
         """Takes one definition up, its names replaced by those that mean the same here."""
         module, old = definition.module, definition.node
         assert old is not None
-        new_name = self.names[module.path, definition.name]
+        new_name = self.names.given[module.path, definition.name]
         if new_name in self.nodes:
             return
         reasons = list(_fixed_reasons(old, module))
@@ -270,7 +131,7 @@ class _Linker:
         for name in sorted(free):
             if isinstance(self.project.resolve(module, name), Module):
                 continue  # its members are resolved where they stand
-            meaning = self._meaning(module, name, origin)
+            meaning = self.names.meaning(module, name, origin)
             if isinstance(meaning, str):
                 reasons.append(meaning)
             elif isinstance(meaning, LinkedName) or (isinstance(meaning, cst.Name) and meaning.value != name):
@@ -280,19 +141,19 @@ class _Linker:
             head, _, rest = name.partition(".")
             if head not in free or not isinstance(self.project.resolve(module, head), Module):
                 return None
-            alias = self._imported_module(module, head)
-            node = self._member(module, head, rest, alias, origin)
+            alias = self.names.imported_module(module, head)
+            node = self.names.member(module, head, rest, alias, origin)
             inner = node
             while isinstance(inner, cst.Attribute):
                 inner = inner.value
             if isinstance(inner, LinkedName):
-                self.imports.setdefault(inner.value, self.imports.get(alias, ()))
-                self.written.setdefault(inner.value, inner.written)
+                self.names.imports.setdefault(inner.value, self.names.imports.get(alias, ()))
+                self.names.written.setdefault(inner.value, inner.written)
             return node
 
         def name_here(name: str) -> cst.BaseExpression | None:
             if name in free and name not in replaced and isinstance(self.project.resolve(module, name), Module):
-                return cst.Name(self._imported_module(module, name))
+                return cst.Name(self.names.imported_module(module, name))
             new = replaced.get(name)
             return new.with_changes() if new is not None else None  # one node for each place
 
@@ -376,9 +237,9 @@ class _Linker:
             tuple(self.nodes.values()),
             moved,
             self.fixed,
-            self.imports,
-            frozenset(self.qualified),
-            self.written,
+            self.names.imports,
+            frozenset(self.names.qualified),
+            self.names.written,
             self.texts,
             self._acting(module),
         )
@@ -388,7 +249,7 @@ class _Linker:
             spans={**spans, **self.spans},
             functions=functions,
             classes=classes,
-            imports={**imports, **self.qualified},
+            imports={**imports, **self.names.qualified},
             parents={**parents, **self.parents},
             links=links,
         )

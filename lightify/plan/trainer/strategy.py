@@ -8,8 +8,8 @@ import libcst as cst
 
 from lightify.analysis.analyze import class_of
 from lightify.distribution import Distribution
-from lightify.distribution.holders import Holder
 from lightify.distribution.launch import Launch
+from lightify.distribution.mentions import Holder
 from lightify.distribution.wrapping import names_of
 from lightify.errors import Refusal
 from lightify.facts import Kind
