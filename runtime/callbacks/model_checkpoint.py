@@ -1,7 +1,6 @@
 """Saves checkpoints by epoch, step or time, and keeps the best of them.
 
-Longer than a screen because one object owns what is saved, what is best and what may be deleted. Its annotations are
-evaluated: command lines are made from them.
+Its annotations are evaluated: command lines are made from them.
 """
 
 import logging
@@ -16,10 +15,10 @@ from torch import Tensor
 from ..errors import MisconfigurationException, WarningCache, rank_zero_info, rank_zero_warn
 from ..filesystem import filesystem, is_local
 from ..state import TrainerFn
-from .checkpoint import Checkpoint
 from .checkpoint_files import absolute_folder, checkpoint_folder, find_checkpoints, is_own, link_checkpoint
 from .checkpoint_names import fill_template
 from .checkpoint_times import saves_with_epoch, validates_after_batch
+from .ranked_checkpoint import RankedCheckpoint
 
 if TYPE_CHECKING:
     from ..module import LightningModule
@@ -29,7 +28,7 @@ log = logging.getLogger(__name__)
 warning_cache = WarningCache()
 
 
-class ModelCheckpoint(Checkpoint):
+class ModelCheckpoint(RankedCheckpoint):
     """Saves the newest, or the best, checkpoints.
 
     With none of ``every_n_train_steps``, ``every_n_epochs`` and ``train_time_interval`` it saves after every epoch;
@@ -77,14 +76,11 @@ class ModelCheckpoint(Checkpoint):
         save_on_train_epoch_end: bool | None = None,
         enable_version_counter: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(monitor, mode, save_top_k)
         if every_n_train_steps is None and every_n_epochs is None and train_time_interval is None:
             every_n_epochs = 1
-        self.monitor = monitor
-        self.mode = mode
         self.verbose = verbose
         self.save_last = save_last
-        self.save_top_k = save_top_k
         self.save_on_exception = save_on_exception
         self.save_weights_only = save_weights_only
         self.auto_insert_metric_name = auto_insert_metric_name
@@ -95,15 +91,8 @@ class ModelCheckpoint(Checkpoint):
         self._train_time_interval = train_time_interval
         self._save_on_train_epoch_end = save_on_train_epoch_end
         self._enable_version_counter = enable_version_counter
-        self._check_arguments()
+        self._check_triggers()
 
-        self.current_score: Tensor | None = None
-        self.best_k_models: dict[str, Tensor] = {}
-        self.best_model_score: Tensor | None = None
-        self.best_model_path = ""
-        self.kth_best_model_path = ""
-        self.kth_value = torch.tensor(torch.inf if mode == "min" else -torch.inf)
-        self.last_model_path = ""
         self._last_global_step_saved = 0  # nothing to save before the first step
         self._last_checkpoint_saved = ""
         self._last_time_checked: float | None = None
@@ -112,11 +101,7 @@ class ModelCheckpoint(Checkpoint):
         if not self._every_n_train_steps and train_time_interval is None:
             self.idle_hooks = frozenset({"on_train_batch_end"})
 
-    def _check_arguments(self) -> None:
-        if self.mode not in ("min", "max"):
-            raise MisconfigurationException(f"`mode` can be min, max but got {self.mode}")
-        if self.save_top_k < -1:
-            raise MisconfigurationException(f"Invalid value for save_top_k={self.save_top_k}. Must be >= -1")
+    def _check_triggers(self) -> None:
         for name, value in (
             ("every_n_train_steps", self._every_n_train_steps),
             ("every_n_epochs", self._every_n_epochs),
@@ -129,11 +114,6 @@ class ModelCheckpoint(Checkpoint):
                 f"Combination of parameters every_n_train_steps={self._every_n_train_steps},"
                 f" every_n_epochs={self._every_n_epochs} and train_time_interval={self._train_time_interval}"
                 " should be mutually exclusive."
-            )
-        if self.monitor is None and self.save_top_k not in (-1, 0, 1):
-            raise MisconfigurationException(
-                f"ModelCheckpoint(save_top_k={self.save_top_k}, monitor=None) is not a valid"
-                " configuration. No quantity for top_k to track."
             )
 
     @property
@@ -293,16 +273,6 @@ class ModelCheckpoint(Checkpoint):
         if self.save_top_k == 1:
             self._remove_replaced(trainer, previous, filepath)
 
-    def check_monitor_top_k(self, trainer: "Trainer", current: Tensor | None = None) -> bool:
-        """Whether ``current`` is among the best so far; all ranks decide alike."""
-        if current is None:
-            return False
-        if self.save_top_k == -1 or len(self.best_k_models) < self.save_top_k:
-            return True
-        worst_kept = self.best_k_models[self.kth_best_model_path]
-        better = torch.lt(current, worst_kept) if self.mode == "min" else torch.gt(current, worst_kept)
-        return trainer.strategy.reduce_boolean_decision(bool(better))
-
     def _save_best(self, current: Tensor, trainer: "Trainer", candidates: dict[str, Tensor]) -> None:
         k = len(self.best_k_models) + 1 if self.save_top_k == -1 else self.save_top_k
         replaced = ""
@@ -320,17 +290,6 @@ class ModelCheckpoint(Checkpoint):
             )
         self._save_checkpoint(trainer, filepath)
         self._remove_replaced(trainer, replaced, filepath)
-
-    def _rank(self, filepath: str, current: Tensor, k: int) -> None:
-        best, worst = (min, max) if self.mode == "min" else (max, min)
-        self.current_score = current
-        self.best_k_models[filepath] = current
-        score = self.best_k_models.__getitem__
-        if len(self.best_k_models) == k:
-            self.kth_best_model_path = worst(self.best_k_models, key=score)
-            self.kth_value = score(self.kth_best_model_path)
-        self.best_model_path = best(self.best_k_models, key=score)
-        self.best_model_score = score(self.best_model_path)
 
     def _save_last(self, trainer: "Trainer", candidates: dict[str, Tensor]) -> None:
         if not self.save_last:
@@ -395,47 +354,6 @@ class ModelCheckpoint(Checkpoint):
 
     def _find_last_checkpoints(self, trainer: "Trainer") -> set[str]:
         return find_checkpoints(self._resolve_dirpath(trainer), self.CHECKPOINT_NAME_LAST, self.FILE_EXTENSION)
-
-    def to_yaml(self, filepath: str | os.PathLike[str] | None = None) -> None:
-        """Writes the paths and scores of the best models, by default to ``best_k_models.yaml`` beside them."""
-        try:
-            import yaml
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError("ModelCheckpoint.to_yaml needs PyYAML: pip install pyyaml") from error
-        path = os.path.join(self.dirpath or "", "best_k_models.yaml") if filepath is None else os.fspath(filepath)
-        with filesystem(path).open(path, "w") as file:
-            yaml.dump({checkpoint: score.item() for checkpoint, score in self.best_k_models.items()}, file)
-
-    # -- state ----------------------------------------------------------------------------------------------------
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "monitor": self.monitor,
-            "best_model_score": self.best_model_score,
-            "best_model_path": self.best_model_path,
-            "current_score": self.current_score,
-            "dirpath": self.dirpath,
-            "best_k_models": dict(self.best_k_models),
-            "kth_best_model_path": self.kth_best_model_path,
-            "kth_value": self.kth_value,
-            "last_model_path": self.last_model_path,
-        }
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        dirpath = state_dict.get("dirpath", self.dirpath)
-        self.best_model_path = state_dict["best_model_path"]
-        if dirpath != self.dirpath:
-            rank_zero_warn(
-                f"The dirpath has changed from {dirpath!r} to {self.dirpath!r},"
-                " therefore `best_model_score`, `kth_best_model_path`, `kth_value`, `last_model_path` and"
-                " `best_k_models` won't be reloaded. Only `best_model_path` will be reloaded."
-            )
-            return
-        self.best_model_score = state_dict["best_model_score"]
-        self.kth_best_model_path = state_dict.get("kth_best_model_path", self.kth_best_model_path)
-        self.kth_value = state_dict.get("kth_value", self.kth_value)
-        self.best_k_models = dict(state_dict.get("best_k_models", self.best_k_models))
-        self.last_model_path = state_dict.get("last_model_path", self.last_model_path)
 
 
 def _when(candidates: dict[str, Tensor]) -> str:
