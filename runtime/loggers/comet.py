@@ -11,9 +11,11 @@ from typing import Any, Literal
 from torch import Tensor
 from torch.nn import Module
 
-from ..errors import rank_zero_only
+from ..errors import rank_zero_deprecation, rank_zero_only
 from .base import Logger, rank_zero_experiment
 from .values import as_dict
+
+RENAMED = {"project_name": "project", "experiment_name": "name", "save_dir": "offline_directory"}
 
 
 class CometLogger(Logger):
@@ -27,7 +29,8 @@ class CometLogger(Logger):
         mode: "get_or_create", "get" or "create".
         online: False keeps everything on disk.
         prefix: Put before the name of each metric.
-        **kwargs: For ``comet_ml.ExperimentConfig``: ``name``, ``tags``, ``offline_directory``, ...
+        **kwargs: For ``comet_ml.ExperimentConfig``: ``name``, ``tags``, ``offline_directory``, ...; and the names that
+            arguments had before: ``project_name``, ``experiment_name``, ``save_dir``.
     """
 
     def __init__(
@@ -47,10 +50,12 @@ class CometLogger(Logger):
         os.environ["COMET_DISABLE_AUTO_LOGGING"] = "1"  # read by comet_ml as it is imported, after torch
         import comet_ml  # type: ignore[import-not-found]
 
-        options = {**kwargs, "disabled": True} if online is False else kwargs
+        options = _by_todays_names({"project": project, **kwargs})
+        self._project_name = options.pop("project")
+        if online is False:
+            options["disabled"] = True
         self._prefix = prefix
         self._online = online
-        self._project_name = project
         self._experiment_key = experiment_key
         self._start_options = {"api_key": api_key, "workspace": workspace, "mode": mode}
         self._comet_config = comet_ml.ExperimentConfig(**options)
@@ -81,7 +86,7 @@ class CometLogger(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        values = {name: value.item() if isinstance(value, Tensor) else value for name, value in metrics.items()}
+        values = {name: _plain(value) if isinstance(value, Tensor) else value for name, value in metrics.items()}
         epoch = values.pop("epoch", None)
         self.experiment.log_metrics(values, prefix=self._prefix, step=step, epoch=epoch)
 
@@ -110,3 +115,20 @@ class CometLogger(Logger):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_experiment": None}  # taken up again by its key
+
+
+def _by_todays_names(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments with those under an older name moved to the name of today, which wins where both are given."""
+    current = dict(arguments)
+    for old, new in RENAMED.items():
+        if old in current:
+            value = current.pop(old)
+            if current.get(new) is None:
+                current[new] = value
+            rank_zero_deprecation(f"`CometLogger({old}=...)` is called `{new}` today.")
+    return current
+
+
+def _plain(value: Tensor) -> Any:
+    """A number, or the values of several, without their graph."""
+    return value.item() if value.numel() == 1 else value.detach().cpu()

@@ -193,15 +193,29 @@ def test_comet_gets_numbers_by_its_public_interface(monkeypatch: pytest.MonkeyPa
         log_parameters=lambda *args, **kwargs: calls.append((args, kwargs)),
         flush=lambda: calls.append("flush"),
     )
+    started: list[dict[str, Any]] = []
+
+    def start(**kwargs: Any) -> Any:
+        started.append({"project": kwargs["project"], **kwargs["experiment_config"].given})
+        return experiment
+
     library = SimpleNamespace(
-        ExperimentConfig=lambda **kwargs: SimpleNamespace(offline_directory="dir"), start=lambda **kwargs: experiment
+        ExperimentConfig=lambda **kwargs: SimpleNamespace(offline_directory="dir", given=kwargs), start=start
     )
     monkeypatch.setattr(comet, "find_spec", lambda name: True)
     monkeypatch.setitem(sys.modules, "comet_ml", library)
+    with pytest.warns(DeprecationWarning, match="`name` today"):
+        CometLogger(project_name="p", experiment_name="n", save_dir="s")
+    CometLogger(project="p", name="n", offline_directory="s")
+    assert started == [{"project": "p", "name": "n", "offline_directory": "s"}] * 2
     logger = CometLogger(online=False, prefix="p")
     logger.log_metrics({"loss": torch.tensor(1.5), "epoch": 2}, step=3)
     logger.log_hyperparams({"lr": 1})
     logger.finalize("success")
+    several = torch.ones(2, requires_grad=True)
+    logger.log_metrics({"several": several})
+    given = calls.pop()[0][0]["several"]
+    assert torch.equal(given, several) and not given.requires_grad
     assert calls == [
         (({"loss": 1.5},), {"prefix": "p", "step": 3, "epoch": 2}),
         (({"lr": 1},), {"nested_support": True}),
