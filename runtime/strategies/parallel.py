@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import gc
+import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -21,6 +24,8 @@ from .launch import SpawnLauncher, SubprocessLauncher
 from .layer_sync import LayerSync
 
 T = TypeVar("T")
+
+SETTLE_S = 0.05  # for threads to drop what they hold, at the end of a process
 
 OPERATIONS: dict[str, Any] = {
     "sum": dist.ReduceOp.SUM,
@@ -134,6 +139,7 @@ class ParallelStrategy(Strategy):
         self.environment.validate_settings(self.num_processes, self.num_nodes)
         super().setup_environment()
         self.announce_rank()
+        _at_exit(_let_threads_end)
         if dist.is_initialized():
             if dist.get_world_size() == self.world_size:
                 return
@@ -150,7 +156,7 @@ class ParallelStrategy(Strategy):
         if self.timeout is not None:
             options["timeout"] = self.timeout
         dist.init_process_group(backend, rank=self.global_rank, world_size=self.world_size, **options)
-        atexit.register(_leave)
+        _at_exit(_leave)
         rank_zero_info(
             f"Distributed: {self.world_size} process{'es' if self.world_size > 1 else ''} on {self.num_nodes} node"
             f"{'s' if self.num_nodes > 1 else ''}, backend {backend}."
@@ -241,6 +247,23 @@ class ParallelStrategy(Strategy):
         return votes == self.world_size if all else votes > 0
 
 
+def _at_exit(function: Callable[[], None]) -> None:
+    """Calls it once when Python ends, however many runs there were; the one that came last is called first."""
+    atexit.unregister(function)
+    atexit.register(function)
+
+
 def _leave() -> None:
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def _let_threads_end() -> None:
+    """Lets gloo's threads drop what they exchanged last, which Python holds, too, before Python ends.
+
+    A thread that comes to it after that asks an interpreter that is no more, and the process aborts. Threads end with
+    their group, which modules wrapped by DDP hold in circles; FSDP's modules live on in caches of torch's, so that
+    their group's threads need a moment.
+    """
+    gc.collect()
+    time.sleep(SETTLE_S)
