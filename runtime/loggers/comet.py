@@ -11,7 +11,7 @@ from typing import Any, Literal
 from torch import Tensor
 from torch.nn import Module
 
-from ..errors import rank_zero_deprecation, rank_zero_only
+from ..errors import rank_zero_only, rank_zero_warn
 from .base import Logger, rank_zero_experiment
 from .values import as_dict
 
@@ -125,7 +125,7 @@ def _by_todays_names(arguments: dict[str, Any]) -> dict[str, Any]:
             value = current.pop(old)
             if current.get(new) is None:
                 current[new] = value
-            rank_zero_deprecation(f"`CometLogger({old}=...)` is called `{new}` today.")
+            rank_zero_warn(f"`CometLogger({old}=...)` is called `{new}` today.")
     return current
 
 

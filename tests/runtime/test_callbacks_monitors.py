@@ -204,7 +204,7 @@ def test_comet_gets_numbers_by_its_public_interface(monkeypatch: pytest.MonkeyPa
     )
     monkeypatch.setattr(comet, "find_spec", lambda name: True)
     monkeypatch.setitem(sys.modules, "comet_ml", library)
-    with pytest.warns(DeprecationWarning, match="`name` today"):
+    with pytest.warns(UserWarning, match="`name` today"):
         CometLogger(project_name="p", experiment_name="n", save_dir="s")
     CometLogger(project="p", name="n", offline_directory="s")
     assert started == [{"project": "p", "name": "n", "offline_directory": "s"}] * 2
