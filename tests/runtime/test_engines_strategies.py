@@ -13,6 +13,7 @@ from unittest import mock
 
 import pytest
 import torch
+import torch.distributed as dist
 from lightify.runtime.accelerators import (
     Accelerator,
     AcceleratorRegistry,
@@ -40,6 +41,7 @@ from lightify.runtime.strategies import (
     SubprocessLauncher,
     TorchElasticEnvironment,
     TorchSyncBatchNorm,
+    parallel,
     resolve_strategy,
 )
 from lightify.runtime.strategies.launch import first_raised, script_command
@@ -478,3 +480,21 @@ def test_the_error_that_came_first_is_raised(tmp_path: Path) -> None:
     found = first_raised(processes, ProcessRaisedException("connection closed", 0, 0))
     assert (found.error_index, found.error_pid) == (2, 2) and "error of 2" in str(found)
     assert first_raised(processes, found) is found
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads as Linux shows them")
+def test_threads_of_a_group_end_with_it_before_python_does(tmp_path: Path) -> None:
+    """Wrapped modules hold their group in circles; a thread that lives on aborts the process when Python has ended."""
+
+    def exchanging() -> int:
+        return sum("gloo" in each.read_text() for each in Path("/proc/self/task").glob("*/comm"))
+
+    before = exchanging()
+    dist.init_process_group("gloo", store=dist.FileStore(str(tmp_path / "store"), 1), rank=0, world_size=1)
+    circle: list[Any] = [dist.group.WORLD]
+    circle.append(circle)
+    del circle
+    assert exchanging() > before
+    parallel._leave()
+    parallel._let_threads_end()
+    assert exchanging() == before
