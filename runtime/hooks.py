@@ -53,6 +53,13 @@ _LOOKALIKES = {
     "val_dataloaders": "val_dataloader",
 }
 
+# Words of other libraries' hooks, and the word of this one.
+_SYNONYMS = {
+    "begin": "start", "begins": "start", "starts": "start", "started": "start", "finish": "end", "finished": "end",
+    "ended": "end", "ends": "end", "stop": "end", "val": "validation", "valid": "validation", "eval": "validation",
+    "training": "train", "optim": "optimizer",
+}  # fmt: skip
+
 
 # What else of the contract a script may misspell. Other methods are too much like names of the script's own.
 _CONTRACT = frozenset({
@@ -109,7 +116,7 @@ def warn_of_near_misses(instance: object, base: type) -> None:
         for name, member in vars(cls).items():
             if name in known or not callable(member) or hasattr(base, name):
                 continue
-            meant = _LOOKALIKES.get(name)
+            meant = _LOOKALIKES.get(name) or _in_own_words(name, known)
             if meant is None:
                 candidates = known if name.startswith("on_") else contract
                 meant = next(iter(difflib.get_close_matches(name, candidates, n=1, cutoff=0.9)), None)
@@ -119,6 +126,12 @@ def warn_of_near_misses(instance: object, base: type) -> None:
                     f" If you meant `{meant}`, rename it.",
                     stacklevel=6,
                 )
+
+
+def _in_own_words(name: str, known: list[str]) -> str | None:
+    """The hook that another library calls `name`: `on_val_epoch_end`, `on_train_begin`, `on_fit_stop`."""
+    words = "_".join(_SYNONYMS.get(word, word) for word in name.split("_"))
+    return words if name.startswith("on_") and words in known else None
 
 
 _LATE = ("on_train_epoch_end", "on_train_batch_end", "on_validation_end")
