@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from .callbacks.timer import Timer
 from .ckpt_path import checkpoint_path
+from .compiled import from_compiled, is_compiled
 from .data import DataSource
 from .datamodule import LightningDataModule
 from .errors import MisconfigurationException, PossibleUserWarning, rank_zero_info, rank_zero_warn
@@ -56,7 +54,7 @@ def take(trainer: Trainer, call: Call) -> str | Path | None:
         TypeError: there is no module, or it is none.
     """
     fn = call.fn
-    model = trainer._module if call.model is None else _uncompiled(call.model)
+    model = trainer._module if call.model is None else _module_of(call.model)
     if model is None:
         raise TypeError(
             f"`Trainer.{fn.value}()` requires a `LightningModule` when it hasn't been passed in a previous run"
@@ -106,21 +104,14 @@ def _read_epoch_limits(trainer: Trainer) -> None:
         trainer.min_epochs = 1 if trainer.min_steps is not None else 0
 
 
-def _uncompiled(model: Any) -> LightningModule:
-    """The module inside what `torch.compile` returned, with its compiled methods.
+def _module_of(model: Any) -> LightningModule:
+    """What to run: a LightningModule, or the one inside what `torch.compile` returned.
 
     Raises:
-        TypeError: it is no LightningModule.
+        TypeError: it is neither.
     """
-    if isinstance(model, torch._dynamo.OptimizedModule) if "torch._dynamo" in sys.modules else False:
-        module = model._orig_mod
-        if not isinstance(module, LightningModule):
-            raise TypeError(
-                f"`model` is expected to be a compiled LightningModule. Found a `{type(module).__name__}` instead"
-            )
-        for name in ("forward", "training_step", "validation_step", "test_step", "predict_step"):
-            setattr(module, name, model.dynamo_ctx(getattr(module, name)))
-        return module
+    if is_compiled(model):
+        return from_compiled(model)
     if isinstance(model, LightningModule):
         return model
     raise TypeError(

@@ -53,6 +53,7 @@ class LightningModule(OptimizationHooks, ModelHooks, CheckpointHooks, DataHooks,
         self._device = torch.get_default_device()
         self._dtype = torch.get_default_dtype()
         self._required_grad: dict[Tensor, bool] = {}
+        self._compiler_ctx: dict[str, Any] | None = None
 
     # ---------------------------------------------------------------- where it runs
 

@@ -17,7 +17,19 @@ from ..optim import GradClipAlgorithmType
 from ..state import LightningEnum
 from ..throughput import measure_flops
 from ..transfer import move_data_to_device
-from . import combined_loader, exceptions, grads, memory, model_helpers, model_summary, parsing, rank_zero, seed, types
+from . import (
+    combined_loader,
+    compile,
+    exceptions,
+    grads,
+    memory,
+    model_helpers,
+    model_summary,
+    parsing,
+    rank_zero,
+    seed,
+    types,
+)
 
 __all__ = [
     "AttributeDict",
@@ -25,6 +37,7 @@ __all__ = [
     "GradClipAlgorithmType",
     "LightningEnum",
     "combined_loader",
+    "compile",
     "disable_possible_user_warnings",
     "exceptions",
     "find_shared_parameters",

@@ -13,6 +13,7 @@ import lightify.runtime as L
 import pytest
 import torch
 from lightify.runtime.hooks import HOOKS
+from lightify.runtime.utilities.compile import from_compiled, to_uncompiled
 from torch import nn
 
 QUIET = {
@@ -285,6 +286,9 @@ def test_ctrl_c_closes_the_run_and_reaches_the_script() -> None:
         ("val_step", "validation_step"),
         ("lr_schedulers_step", "lr_scheduler_step"),
         ("test_dataloaders", "test_dataloader"),
+        ("on_fit_begin", "on_fit_start"),
+        ("on_val_epoch_end", "on_validation_epoch_end"),
+        ("on_train_batch_stop", "on_train_batch_end"),
     ],
 )
 def test_a_near_miss_of_a_hook_is_warned_of(name: str, meant: str) -> None:
@@ -372,3 +376,26 @@ def test_a_compiled_step_logs_without_a_graph_break() -> None:
     assert counter.frame_count == 1
     assert not torch._dynamo.utils.counters["graph_break"]
     assert set(trainer.callback_metrics) == {"loss", "loss_step", "loss_epoch", "double"}
+
+
+def test_a_compiled_module_has_the_steps_that_it_had_before_and_can_be_had_plain_again() -> None:
+    class OnlyTrains(Module):
+        validation_step = L.LightningModule.validation_step
+        test_step = L.LightningModule.test_step
+
+    module = OnlyTrains()
+    compiled = torch.compile(module, backend="eager")
+    trainer = L.Trainer(max_epochs=1, **QUIET)
+    with pytest.warns(UserWarning, match="no `validation_step`"):
+        trainer.fit(compiled, Batches(1), Batches(1))
+    assert trainer.lightning_module is module
+    assert "training_step" in module.__dict__
+    assert from_compiled(compiled) is module
+    assert to_uncompiled(compiled) is module
+    assert "training_step" not in module.__dict__
+    trainer.fit_loop.max_epochs = 2
+    trainer.fit(module, Batches(1))
+    with pytest.raises(ValueError, match="required to be a compiled LightningModule"):
+        to_uncompiled(module)
+    with pytest.raises(TypeError, match="compiled LightningModule"):
+        from_compiled(torch.compile(torch.nn.Linear(1, 1), backend="eager"))
