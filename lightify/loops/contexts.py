@@ -12,7 +12,7 @@ from lightify.analysis.opening import gradients
 from lightify.syntax.flow import exits_of
 from lightify.syntax.frames import Item, Step
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import block, module_attribute, walk
+from lightify.syntax.query import MODULE_SELF, block, dotted, expression_of, module_attribute, small, walk
 
 #: The module's stack of what is entered.
 STACK = "contexts"
@@ -47,14 +47,29 @@ def entered(step: Item, after: Sequence[Step], tree: Tree) -> Entered | str:
     origins: dict[cst.CSTNode, cst.CSTNode] = {}
     for number, item in enumerate(node.items):
         call = cst.Call(cst.Attribute(module_attribute(STACK), cst.Name("enter_context")), [cst.Arg(item.item)])
-        small: cst.BaseSmallStatement = cst.Expr(call)
+        line: cst.BaseSmallStatement = cst.Expr(call)
         if item.asname is not None:
-            small = cst.Assign([cst.AssignTarget(item.asname.name)], call)  # type: ignore[arg-type]
-        origins[small] = node
+            line = cst.Assign([cst.AssignTarget(item.asname.name)], call)  # type: ignore[arg-type]
+        origins[line] = node
         leading = node.leading_lines if number == 0 else ()
-        enter.append(Item(cst.SimpleStatementLine([small], leading_lines=leading), step.frame))
+        enter.append(Item(cst.SimpleStatementLine([line], leading_lines=leading), step.frame))
     close = cst.Call(cst.Attribute(module_attribute(STACK), cst.Name("close")))
     return Entered(enter, [Item(cst.SimpleStatementLine([cst.Expr(close)]), step.frame)], origins)
+
+
+def enters(step: Step) -> cst.BaseExpression | None:
+    """What `b = self.contexts.enter_context(a())` enters."""
+    inner = small(step.node) if isinstance(step, Item) else None
+    call = inner.value if isinstance(inner, (cst.Assign, cst.Expr)) else None
+    if isinstance(call, cst.Call) and dotted(call.func) == f"{MODULE_SELF}.{STACK}.enter_context":
+        return call.args[0].value
+    return None
+
+
+def leaves(step: Step) -> bool:
+    """True for `self.contexts.close()`."""
+    call = expression_of(step.node) if isinstance(step, Item) else None
+    return isinstance(call, cst.Call) and dotted(call.func) == f"{MODULE_SELF}.{STACK}.close"
 
 
 def _may_go_on(step: Item) -> bool:

@@ -10,6 +10,7 @@ import libcst as cst
 from lightify.analysis.calls import called_statement, callee
 from lightify.analysis.opening import Opened, live, open_call
 from lightify.facts import Analysis
+from lightify.loops.contexts import enters, leaves
 from lightify.loops.epochs import taken_one_by_one
 from lightify.loops.headers import asked_within
 from lightify.loops.reach import Skips, reach
@@ -71,6 +72,13 @@ class Nest:
         loops = ((self.epoch_loop, self.host), (self.batch_loop, self.batch_frame))
         heads = ((loop.target, frame) for loop, frame in loops if isinstance(loop, cst.For))
         return frozenset(frame.resolve(name) for target, frame in heads for name in target_names(target))
+
+
+def without_stack(nest: Nest) -> Nest:
+    """The loops without the end of a `with` that enters nothing any more."""
+    if not nest.contexts or any(enters(step) is not None for step in nest.epoch_start):
+        return nest
+    return replace(nest, epoch_end=tuple(step for step in nest.epoch_end if not leaves(step)), contexts=False)
 
 
 def open_nest(run: Run, tree: Tree, analysis: Analysis, flat: str = "", *, uncounted: bool = False) -> Nest:

@@ -52,7 +52,9 @@ def render(pieces: Pieces, runtime_module: str, line_length: int) -> str:
                 lines.pop()
             lines.extend(["", "", *slots[text], "", ""])
         elif text in slots:
-            lines.extend(indent + part if part else part for part in slots[text])
+            parts = slots[text]
+            within = [part for part, before in zip(parts, ["", *parts]) if part or before or not indent]
+            lines.extend(indent + part if part else part for part in within)
         else:
             lines.append(line)
     return "\n".join(lines)

@@ -122,7 +122,7 @@ class _Rewriter:
             after_fit=plan.after_fit,
             returns=plan.returns,
             unbroken=f"not {module_name}.{plan.unbroken}" if plan.unbroken else "",
-            before_fit=spread.before_fit if spread is not None else (),
+            before_fit=(*plan.before_fit, *(spread.before_fit if spread is not None else ())),
             buffer_group=spread.group if spread is not None and spread.syncs_buffers else "",
             results=tuple(line for variable in plan.results for line in self._read_back(variable, module_name)),
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import libcst as cst
 
 from lightify.facts import Kind
@@ -77,17 +79,25 @@ def _holds_collections(draft: Draft, holder: cst.BaseExpression, frame: Frame) -
     return Kind.COLLECTION in kinds
 
 
-def in_host(draft: Draft, node: cst.BaseExpression, frame: Frame) -> cst.BaseExpression | None:
-    """An expression of a moved body in terms of the host's names; None when it needs others."""
+def in_host(
+    draft: Draft, node: cst.BaseExpression, frame: Frame, along: Collection[Variable] = ()
+) -> cst.BaseExpression | None:
+    """An expression of a moved body in terms of the host's names; None when it needs others.
+
+    Args:
+        along: variables that the host gets, under their names.
+    """
     failed = False
 
     def replace_name(name: str) -> cst.BaseExpression | None:
         nonlocal failed
         meaning = frame.resolve(name)
         if isinstance(meaning, Expression):
-            inner = in_host(draft, meaning.node, meaning.frame)
+            inner = in_host(draft, meaning.node, meaning.frame, along)
             failed |= inner is None
             return inner
+        if meaning in along:
+            return None
         if meaning.frame.is_module or meaning.frame is draft.nest.host or _lexical(meaning.frame, draft.nest.host):
             return path_node(meaning.path) if meaning.path != name else None
         failed = True

@@ -51,6 +51,7 @@ class Draft:
         bars: names of progress bars that are gone, and what they went over.
         unshown: values that prints showed and no log tells.
         gone: statements that the result does without from the start.
+        before_fit: lines of the loops that the host runs once, before it makes the Trainer.
     """
 
     tree: Tree
@@ -79,6 +80,7 @@ class Draft:
     bars: dict[Variable, cst.BaseExpression | None] = field(default_factory=dict)
     unshown: dict[str, None] = field(default_factory=dict)
     gone: frozenset[cst.CSTNode] = frozenset()
+    before_fit: list[str] = field(default_factory=list)
 
     def look_around(self, *more: Step) -> None:
         """Reads the host around the run anew, some steps of which stand in none of its parts."""

@@ -46,7 +46,7 @@ def read_by_run(
     reads |= {owner for variable, _ in captured for owner in (variable, getattr(variable, "owner", variable))}
     texts = [option.value for option in draft.options if isinstance(option.value, str)]
     nodes: list[cst.CSTNode] = [*sources, *(cst.parse_expression(text) for text in texts)]
-    nodes.append(cst.parse_module("\n".join(after_fit) + "\n"))
+    nodes.append(cst.parse_module("\n".join([*draft.before_fit, *after_fit]) + "\n"))
     for option in draft.options:
         if option.frame is not None:
             nodes.append(in_host(draft, option.value, option.frame) or option.value)  # type: ignore[arg-type]

@@ -32,6 +32,7 @@ from lightify.plan.hooks import make_hooks, without_dead_values
 from lightify.plan.idiom.bars import bare_loop, goes_over_bar, without_bars
 from lightify.plan.idiom.loader_options import inline_options
 from lightify.plan.idiom.precision import mixed_precision
+from lightify.plan.idiom.profilers import without_profiler
 from lightify.plan.idiom.simplify import idiom, take_host_moves, with_summaries
 from lightify.plan.initial import incomparable, initial_values
 from lightify.plan.kinds import Kinds
@@ -155,6 +156,7 @@ def plan_run(
         sized_lazily=plain and on_lightning(draft) and starts_late(draft, head.source, nest.batch_frame, counted),
         interruptible=interruptible(draft),
         validation_source=validation,
+        before_fit=tuple(draft.before_fit),
         after_fit=after_fit,
         batch_mover=draft.batch_mover,
         backwards_of_others=backwards_of_others(nest, draft.kinds),
@@ -179,6 +181,7 @@ def _draft(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare:
     draft = Draft(tree, analysis, settings, nest, Kinds(nest, analysis, tree), around, bare, gone=gone)
     note_fates(draft)
     without_bars(draft)
+    without_profiler(draft)
     return draft
 
 

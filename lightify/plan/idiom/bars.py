@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import libcst as cst
 
 from lightify.ledger import Fate
-from lightify.loops.contexts import STACK
-from lightify.loops.nest import Nest
+from lightify.loops.contexts import enters
+from lightify.loops.nest import Nest, without_stack
 from lightify.loops.runs import Loop
 from lightify.plan.draft import Draft
 from lightify.plan.effects import may_draw
+from lightify.plan.idiom.lines import Lines
 from lightify.plan.idiom.metrics import log_statement, metrics_of
 from lightify.plan.types import FateNote
 from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Frame, Item, Step, Variable
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import (
-    MODULE_SELF,
     arguments,
-    block,
     dotted,
     expression_of,
     map_children,
@@ -58,12 +57,9 @@ def without_bars(draft: Draft) -> None:
         "body": nest.body,
         "epoch_end": nest.epoch_end,
     }
-    shown = _Shown(draft, bars)
-    new = {name: tuple(shown.without(part, logs=name != "epoch_start")) for name, part in steps.items()}
+    new = {name: tuple(_logged(draft, bars, logs=name != "epoch_start").without(part)) for name, part in steps.items()}
     whole = replace(nest, **new)  # type: ignore[arg-type]
-    if nest.contexts and not any(_enters(step) for step in whole.epoch_start):
-        end = tuple(step for step in whole.epoch_end if not _leaves(step))
-        whole = replace(whole, epoch_end=end, contexts=False)
+    whole = without_stack(whole)
     for made in filter(None, gone):
         draft.fates[nest.origins.get(small(made.node) or made.node, small(made.node) or made.node)] = _SHOWN
         if made not in nest.epoch_start:
@@ -102,7 +98,7 @@ def _bars(nest: Nest, draft: Draft) -> Iterator[tuple[Variable, Bar]]:
     for step in (*draft.around.before, *nest.epoch_start):
         inner = small(step.node) if isinstance(step, Item) else None
         if isinstance(step, Item) and isinstance(inner, cst.Assign) and len(inner.targets) == 1:
-            call = _entered(inner.value) or inner.value
+            call = enters(step) or inner.value
             target = inner.targets[0].target
             if isinstance(target, cst.Name) and _is_bar(call, draft.tree):
                 yield step.frame.variable(target.value), Bar(_iterable(call), step)
@@ -127,23 +123,6 @@ def _bars_around(nest: Nest, tree: Tree) -> Iterator[tuple[Variable, cst.With]]:
             named = outer.items[0].asname
             if named is not None and isinstance(named.name, cst.Name):
                 yield nest.host.variable(named.name.value), outer
-
-
-def _entered(value: cst.BaseExpression) -> cst.BaseExpression | None:
-    """What `self.contexts.enter_context(...)` enters."""
-    if isinstance(value, cst.Call) and dotted(value.func) == f"{MODULE_SELF}.{STACK}.enter_context":
-        return value.args[0].value
-    return None
-
-
-def _enters(step: Step) -> bool:
-    inner = small(step.node) if isinstance(step, Item) else None
-    return isinstance(inner, (cst.Assign, cst.Expr)) and _entered(inner.value) is not None
-
-
-def _leaves(step: Step) -> bool:
-    call = expression_of(step.node) if isinstance(step, Item) else None
-    return isinstance(call, cst.Call) and dotted(call.func) == f"{MODULE_SELF}.{STACK}.close"
 
 
 def _is_bar(value: cst.BaseExpression, tree: Tree) -> bool:
@@ -192,44 +171,17 @@ def _is_showing(node: cst.CSTNode, bars: set[Variable], frame: Frame) -> bool:
     return frame.resolve(used[0].value) in bars
 
 
-class _Shown:
+def _logged(draft: Draft, bars: dict[Variable, Bar], *, logs: bool) -> Lines:
     """Puts logs in the place of what a bar showed."""
 
-    def __init__(self, draft: Draft, bars: dict[Variable, Bar]) -> None:
-        self.draft = draft
-        self.bars = set(bars)
+    def in_place(node: cst.BaseStatement, frame: Frame) -> list[cst.BaseStatement] | None:
+        if not _is_showing(node, set(bars), frame):
+            return None
+        call = expression_of(node)
+        assert isinstance(call, cst.Call)
+        metrics = metrics_of(call, frame, draft.kinds) if logs else ()
+        names = ", ".join(f'self.log("{metric.name}")' for metric in metrics)
+        draft.fates[small(node)] = replace(_SHOWN, target=names or _SHOWN.target)  # type: ignore[index]
+        return [log_statement(metric) for metric in metrics]
 
-    def without(self, steps: Sequence[Step], *, logs: bool) -> Iterator[Step]:
-        for step in steps:
-            if not (isinstance(step, Item) and usage([step]).reads & self.bars):
-                yield step
-                continue
-            yield from (Item(node, step.frame) for node in self._statements(step.node, step.frame, logs))
-
-    def _statements(self, node: cst.CSTNode, frame: Frame, logs: bool) -> list[cst.BaseStatement]:
-        if _is_showing(node, self.bars, frame):
-            call = expression_of(node)
-            assert isinstance(call, cst.Call)
-            metrics = metrics_of(call, frame, self.draft.kinds) if logs else ()
-            names = ", ".join(f'self.log("{metric.name}")' for metric in metrics)
-            self.draft.fates[small(node)] = replace(_SHOWN, target=names or _SHOWN.target)  # type: ignore[index]
-            return [log_statement(metric) for metric in metrics]
-        if not isinstance(node, cst.BaseCompoundStatement):
-            return [node]  # type: ignore[list-item]
-        new = map_children(node, lambda child: self._part(child, frame, logs))
-        if new is node:
-            return [node]
-        if isinstance(new, cst.If) and not block(new.body) and new.orelse is None:
-            self.draft.fates[node] = _SHOWN
-            return []
-        self.draft.stripped.origins[new] = node
-        return [new]  # type: ignore[list-item]
-
-    def _part(self, node: cst.CSTNode, frame: Frame, logs: bool) -> cst.CSTNode:
-        if isinstance(node, cst.IndentedBlock):
-            body = [new for part in block(node) for new in self._statements(part, frame, logs)]
-            same = len(body) == len(node.body) and all(new is old for new, old in zip(body, node.body))
-            return node if same else node.with_changes(body=body)
-        if isinstance(node, (cst.Else, cst.ExceptHandler, cst.Finally, cst.If)):
-            return map_children(node, lambda child: self._part(child, frame, logs))
-        return node
+    return Lines(draft, in_place, _SHOWN)
