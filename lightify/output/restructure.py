@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import libcst as cst
 
+from lightify.plan.effects import only_computes
 from lightify.plan.types import Attribute, Computed, Home, Hook, Plan
 from lightify.syntax.frames import Frame, Variable, constant
 from lightify.syntax.names import local_names
@@ -78,7 +79,7 @@ class Restructure:
                 other = found[0] if found else None
             elif isinstance(other, cst.Else):
                 other = other.with_changes(body=self._suite(other.body, own))
-            if not block(body) and other is None:
+            if not block(body) and other is None and only_computes(node.test, self.frame, self.tree, lambda _: False):
                 return []
             return [self._calls(node.with_changes(body=_filled(body), orelse=other), skip=("body", "orelse"))]
         if isinstance(node, cst.BaseCompoundStatement):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import libcst as cst
 
@@ -16,7 +15,6 @@ from lightify.plan.counters import batch_names, epoch_names
 from lightify.plan.draft import Draft
 from lightify.plan.evaluation.validation import validation_hooks
 from lightify.plan.exits import breaks_epochs, may_return
-from lightify.plan.homes import encloses, hook_usage
 from lightify.plan.idiom.simplify import with_summaries
 from lightify.plan.optimization.mode import Automatic
 from lightify.plan.optimization.weights import LEAVING, calls_out, holds_weights
@@ -26,8 +24,8 @@ from lightify.plan.types import (
     Local,
 )
 from lightify.syntax.flow import expression_usage, usage
-from lightify.syntax.frames import Binding, Field, Item, Step, Usage, Variable
-from lightify.syntax.query import children, dotted, method_call, small, walk
+from lightify.syntax.frames import Binding, Item, Step, Variable
+from lightify.syntax.query import children, dotted, method_call, walk
 
 
 def make_hooks(
@@ -185,44 +183,6 @@ def _already_over(nest: Nest, ask: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def without_dead_values(draft: Draft, hook: Hook, hooks: Sequence[Hook], tests: Usage) -> Hook:
-    """Drops assignments that nothing reads any more, when computing them does nothing else.
-
-    Args:
-        tests: what the conditions of the loops use.
-    """
-    steps = list(hook.steps)
-    others = Usage()
-    for other in hooks:
-        if other is not hook:
-            others += hook_usage(other)
-    after = usage(draft.around.after).reads | tests.reads
-    changed = True
-    while changed:
-        changed = False
-        for step in reversed(steps):
-            inner = small(step.node) if isinstance(step, Item) else None
-            if not (
-                isinstance(inner, cst.Assign)
-                and len(inner.targets) == 1
-                and isinstance(inner.targets[0].target, cst.Name)
-                and _does_nothing_else(inner.value)
-            ):
-                continue
-            variable = step.frame.variable(inner.targets[0].target.value)  # type: ignore[union-attr]
-            if isinstance(variable, Field) or encloses(variable.frame, draft.nest.host):
-                continue  # whoever holds the object, or the function around the host, may read it
-            rest = hook_usage(replace(hook, steps=tuple(s for s in steps if s is not step)))
-            if variable in rest.reads | others.reads | after or (
-                variable.frame.is_module and variable.name in draft.around.kept_reads
-            ):
-                continue
-            steps.remove(step)
-            draft.fates[inner] = FateNote(Fate.DROPPED, "", "nothing reads its value")
-            changed = True
-    return replace(hook, steps=tuple(steps))
-
-
 def split_after(draft: Draft, auto: Automatic) -> tuple[list[Step], list[Step]]:
     """What follows the optimizer step: kept in training_step while it can't tell the difference."""
     made_before = usage(auto.before).writes
@@ -280,30 +240,3 @@ def remaining(draft: Draft, node: cst.CSTNode) -> Iterator[cst.CSTNode]:
             continue
         yield current
         stack.extend(children(current))
-
-
-_HARMLESS = {
-    "sum",
-    "len",
-    "max",
-    "min",
-    "float",
-    "int",
-    "str",
-    "list",
-    "time.time",
-    "time.perf_counter",
-    "datetime.now",
-    "datetime.datetime.now",
-    "range",
-    "round",
-    "abs",
-}
-
-
-def _does_nothing_else(value: cst.BaseExpression) -> bool:
-    """True when an expression may be left out if nobody wants its value."""
-    return all(
-        not isinstance(node, cst.Call) or dotted(node.func) in _HARMLESS or (method_call(node) or ("", ""))[1] == "item"
-        for node in walk(value)
-    )

@@ -9,6 +9,7 @@ import libcst as cst
 from lightify.ledger import Fate
 from lightify.plan.batches import in_host
 from lightify.plan.draft import Draft
+from lightify.plan.effects import only_computes
 from lightify.plan.homes import Homes
 from lightify.plan.types import FateNote, Global
 from lightify.syntax.flow import expression_usage, usage
@@ -68,7 +69,7 @@ def drop_unread_values(draft: Draft, edits: Mapping[cst.CSTNode, cst.CSTNode], r
             continue
         inner = small(item.node)
         target = inner.targets[0].target if isinstance(inner, cst.Assign) and len(inner.targets) == 1 else None
-        if isinstance(inner, cst.Assign) and isinstance(target, cst.Name) and _is_pure(inner.value, draft.tree):
+        if isinstance(inner, cst.Assign) and isinstance(target, cst.Name) and _may_go(draft, item, inner.value):
             variable = item.frame.resolve(target.value)
             if variable not in needed and _was_read(target.value, draft.tree):
                 draft.removed.add(item.node)
@@ -88,6 +89,12 @@ def _read_around(draft: Draft) -> set[Variable]:
             if not isinstance(part, (cst.BaseSuite, cst.BaseStatement, cst.Else)):
                 reads |= expression_usage(part, draft.nest.host).reads
     return reads
+
+
+def _may_go(draft: Draft, item: Item, value: cst.BaseExpression) -> bool:
+    """True for what may be left out once its value is not wanted; the idiomatic style leaves out more."""
+    computes = draft.settings.style == "idiomatic" and only_computes(value, item.frame, draft.tree, lambda _: False)
+    return computes or _is_pure(value, draft.tree)
 
 
 def _is_pure(value: cst.BaseExpression, tree: Tree) -> bool:

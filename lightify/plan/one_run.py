@@ -14,6 +14,7 @@ from lightify.loops.nest import Nest
 from lightify.loops.surroundings import surroundings
 from lightify.plan.batches import batch_source, in_host, interruptible
 from lightify.plan.counters import changes, set_once
+from lightify.plan.dead_values import without_dead_values
 from lightify.plan.draft import Draft, Flatten
 from lightify.plan.evaluation.final_test import FinalTest, final_test
 from lightify.plan.evaluation.gradient_mode import gradients_off
@@ -28,7 +29,7 @@ from lightify.plan.exits import (
     unsupported,
 )
 from lightify.plan.homes import assign_homes
-from lightify.plan.hooks import make_hooks, without_dead_values
+from lightify.plan.hooks import make_hooks
 from lightify.plan.idiom.bars import bare_loop, goes_over_bar, without_bars
 from lightify.plan.idiom.loader_options import inline_options
 from lightify.plan.idiom.precision import mixed_precision
@@ -230,7 +231,7 @@ def _hooks(draft: Draft, hooks: list[Hook], tested: FinalTest | None, batches: H
     hooks = without_training_calls(draft, hooks)
     if batches is not None:
         hooks.insert(1, batches)
-    return [without_dead_values(draft, hook, hooks, tests) for hook in hooks]
+    return without_dead_values(draft, hooks, tests)
 
 
 def _step_of(draft: Draft, head: BatchHead) -> Automatic | str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import libcst as cst
 
 from lightify.plan.draft import Draft
+from lightify.plan.effects import only_computes
 from lightify.plan.types import FateNote
 from lightify.syntax.frames import Frame, Item, Step
 from lightify.syntax.query import block, map_children
@@ -18,7 +19,7 @@ LineMap = Callable[[cst.BaseStatement, Frame], list[cst.BaseStatement] | None]
 
 @dataclass(frozen=True)
 class Lines:
-    """Changes lines wherever they stand; an `if` that nothing is left of goes, too.
+    """Changes lines wherever they stand; an `if` that nothing is left of goes, too, where its test only computes.
 
     Attributes:
         note: the fate of such an `if`.
@@ -43,9 +44,11 @@ class Lines:
         new = map_children(node, lambda child: self._part(child, frame))
         if new is node:
             return [node]
-        if isinstance(new, cst.If) and not block(new.body) and new.orelse is None:
-            self.draft.fates[node] = self.note
-            return []
+        if isinstance(new, cst.If) and not block(new.body):
+            if new.orelse is None and only_computes(new.test, frame, self.draft.tree, lambda _: False):
+                self.draft.fates[node] = self.note
+                return []
+            new = new.with_changes(body=new.body.with_changes(body=[cst.SimpleStatementLine([cst.Pass()])]))
         self.draft.stripped.origins[new] = node
         return [new]  # type: ignore[list-item]
 

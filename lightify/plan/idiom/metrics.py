@@ -71,6 +71,7 @@ def metrics_of(call: cst.Call, frame: Frame, kinds: Kinds) -> tuple[Metric, ...]
     inner = {name for part in walk(call) if isinstance(part, cst.CompFor) for name in target_names(part.target)}
 
     def add(node: cst.BaseExpression) -> None:
+        node = _bare(node)
         if isinstance(node, cst.BinaryOperation) and isinstance(node.operator, cst.Multiply):
             factors = [side for side in (node.left, node.right) if not isinstance(side, (cst.Integer, cst.Float))]
             node = factors[0] if len(factors) == 1 else node  # a share in percent
@@ -87,9 +88,24 @@ def metrics_of(call: cst.Call, frame: Frame, kinds: Kinds) -> tuple[Metric, ...]
                 add(part.expression)
         elif not isinstance(part, cst.FormattedString):
             for slot in _slots(part):
-                if slot.spec[-1:] in _FLOATS:
+                if slot.spec[-1:] in _FLOATS or (slot.spec == "d" and _is_share(slot.value)):
                     add(slot.value)
     return tuple(found.values())
+
+
+def _bare(node: cst.BaseExpression) -> cst.BaseExpression:
+    """`loss` of `loss.data` and `loss.detach()`."""
+    used = method_call(node)
+    if isinstance(node, cst.Attribute) and node.attr.value == "data":
+        return _bare(node.value)
+    return _bare(used[0]) if used is not None and used[1] in ("detach", "cpu") and not node.args else node  # type: ignore[attr-defined]
+
+
+def _is_share(node: cst.BaseExpression) -> bool:
+    """True for `100 * accuracy`."""
+    if not isinstance(node, cst.BinaryOperation) or not isinstance(node.operator, cst.Multiply):
+        return False
+    return any(code(side) in ("100", "100.", "100.0") for side in (node.left, node.right))
 
 
 def slots_in(node: cst.CSTNode) -> list[cst.BaseExpression]:

@@ -20,7 +20,7 @@ from lightify.plan.idiom.averages import log_averages, replaced
 from lightify.plan.idiom.devices import host_moves, moved_parts, strip_moves
 from lightify.plan.idiom.keepers import keep_best
 from lightify.plan.idiom.meters import called_on
-from lightify.plan.idiom.metrics import LOGGED, PROGRESS, Metric, log_statement, logs, metrics_of, printed
+from lightify.plan.idiom.metrics import LOGGED, PROGRESS, Metric, log_statement, logs, metrics_of, printed, unlogged
 from lightify.plan.idiom.sums import Pass
 from lightify.plan.trainer import acceleration
 from lightify.plan.trainer.lightning import makes_own_batches, on_lightning
@@ -249,7 +249,8 @@ def in_place(
     values = {v for node in logs for v in usage([Item(node, step.frame)]).reads if v in written}
     if guard is None:
         return new
-    free = values <= sure  # there in every batch
+    asks = only_computes(guard.test, step.frame, draft.tree, lambda _: False)
+    free = values <= sure and asks  # there in every batch, and nobody misses the question
     if free and (not rest or draft.settings.style == "idiomatic"):
         logs = in_place_of(guard, logs)
         logs_every(draft, guard.test, step.frame, index)
@@ -305,7 +306,8 @@ def shows_only(
     if draft.settings.style == "idiomatic":
         return True
     shown = {m.variable for m in metrics}
-    return not (expression_usage(call, frame).reads & written) - shown - {index}
+    lost = list(unlogged(call, frame, shown, written - {index} if index is not None else written))
+    return not lost and not (expression_usage(call, frame).reads & written) - shown - {index}
 
 
 def take_host_moves(draft: Draft, homes: Homes) -> tuple[tuple[str, ...], dict[cst.CSTNode, cst.CSTNode]]:

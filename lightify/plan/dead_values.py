@@ -1,0 +1,123 @@
+"""Assignments of the hooks that nothing reads any more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import libcst as cst
+
+from lightify.ledger import Fate
+from lightify.plan.draft import Draft
+from lightify.plan.effects import only_computes
+from lightify.plan.homes import encloses, hook_usage
+from lightify.plan.idiom.lines import Lines
+from lightify.plan.types import FateNote, Hook
+from lightify.syntax.flow import usage
+from lightify.syntax.frames import Field, Item, Usage, Variable
+from lightify.syntax.query import block, dotted, method_call, small, walk
+
+_NOTE = FateNote(Fate.DROPPED, "", "nothing reads its value")
+_HARMLESS = {
+    "sum",
+    "len",
+    "max",
+    "min",
+    "float",
+    "int",
+    "str",
+    "list",
+    "time.time",
+    "time.perf_counter",
+    "datetime.now",
+    "datetime.datetime.now",
+    "range",
+    "round",
+    "abs",
+}
+
+
+def without_dead_values(draft: Draft, hooks: Sequence[Hook], tests: Usage) -> list[Hook]:
+    """Drops assignments that nothing reads any more, when computing them does nothing else.
+
+    Args:
+        tests: what the conditions of the loops use.
+    """
+    after = usage(draft.around.after).reads | tests.reads
+    result = list(hooks)
+    changed = True
+    while changed:
+        changed = False
+        for number, hook in enumerate(result):
+            others = [hook_usage(other).reads for other in result if other is not hook]
+            result[number] = _without_dead(draft, hook, after.union(*others))
+            changed |= result[number] is not hook
+    return result
+
+
+def _without_dead(draft: Draft, hook: Hook, elsewhere: set[Variable]) -> Hook:
+    """The hook without such lines; the hook itself when it has none."""
+    steps = list(hook.steps)
+    found = True
+    while found:
+        found = False
+        for number, step in reversed(list(enumerate(steps))):
+            lines = list(_lines(draft, step)) if isinstance(step, Item) else []
+            if not any(isinstance(small(line), cst.Assign) for line in lines):
+                continue
+            rest = hook_usage(replace(hook, steps=(*steps[:number], *steps[number + 1 :]))).reads | elsewhere
+            dead = next((line for line in lines if _is_dead(draft, step, line, rest)), None)  # type: ignore[arg-type]
+            if dead is not None:
+                draft.fates[small(dead)] = _NOTE  # type: ignore[index]
+                gone = Lines(draft, lambda node, _, dead=dead: [] if node is dead else None, _NOTE)  # type: ignore[misc]
+                steps[number : number + 1] = list(gone.without([step]))
+                found = True
+    same = len(steps) == len(hook.steps) and all(new is old for new, old in zip(steps, hook.steps))
+    return hook if same else replace(hook, steps=tuple(steps))
+
+
+def _lines(draft: Draft, step: Item) -> Iterator[cst.BaseStatement]:
+    """The lines of a step that may go, the last one first: those within an `if`, too, in the idiomatic style."""
+    waiting = [step.node]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, cst.If) and draft.settings.style == "idiomatic":
+            orelse = node.orelse
+            waiting += block(node.body)
+            waiting += block(orelse.body) if isinstance(orelse, cst.Else) else [orelse] if orelse is not None else []
+        else:
+            yield node
+
+
+def _is_dead(draft: Draft, step: Item, line: cst.BaseStatement, reads: set[Variable]) -> bool:
+    """True for `name = value` where nothing reads the name.
+
+    Args:
+        reads: what others than the line's step read.
+    """
+    inner = small(line)
+    target = inner.targets[0].target if isinstance(inner, cst.Assign) and len(inner.targets) == 1 else None
+    if not isinstance(inner, cst.Assign) or not isinstance(target, cst.Name):
+        return False
+    computed = draft.settings.style == "idiomatic" and only_computes(inner.value, step.frame, draft.tree, _unknown)
+    if not computed and not _does_nothing_else(inner.value):
+        return False
+    variable = step.frame.variable(target.value)
+    if isinstance(variable, Field) or encloses(variable.frame, draft.nest.host):
+        return False  # whoever holds the object, or the function around the host, may read it
+    named = [node for node in walk(step.node) if isinstance(node, cst.Name) and node.value == target.value]
+    if line is not step.node and len(named) > 1:
+        return False
+    return variable not in reads and not (variable.frame.is_module and variable.name in draft.around.kept_reads)
+
+
+def _unknown(_: cst.Call) -> bool:
+    return False
+
+
+def _does_nothing_else(value: cst.BaseExpression) -> bool:
+    """True when an expression may be left out if nobody wants its value."""
+    return all(
+        not isinstance(node, cst.Call) or dotted(node.func) in _HARMLESS or (method_call(node) or ("", ""))[1] == "item"
+        for node in walk(value)
+    )

@@ -1,0 +1,91 @@
+"""What only prints read goes with them, in the idiomatic style; what draws or is read stays."""
+
+from __future__ import annotations
+
+from textwrap import indent
+
+import pytest
+
+from lightify.ledger import Fate
+from tests.converter.scripts import STEP, converted, methods, script
+
+NUMBERED = "for i, (x, y) in enumerate(train_loader):"
+BEFORE = "import time, datetime\nimport numpy as np\nprev = time.time()\nscale = 1\n"
+
+
+def ending(lines: str, **parts: str) -> str:
+    """A script whose batches end with lines."""
+    return script(f"{STEP}\n{lines}", batches=NUMBERED, before=BEFORE, **parts)
+
+
+LEFT = (
+    "left = datetime.timedelta(seconds=(9 - i) * (time.time() - prev))\n"
+    "prev = time.time()\nprint('%d %f ETA: %s' % (i, loss.item(), left))"
+)
+GONE = {
+    "the time that is left": ending(LEFT),
+    "in a branch": ending(f"if len(x) > 2:\n{indent(LEFT, '    ')}"),
+    "over two hooks": ending("took = time.time() - began\nprint(loss.item(), took)", start="began = time.time()"),
+    "numpy": ending("shown = np.concatenate([y.cpu().numpy(), y.cpu().numpy()])\nprint(loss.item(), shown)"),
+}
+
+
+@pytest.mark.parametrize("text", GONE.values(), ids=GONE)
+def test_what_only_a_print_read_goes(text: str) -> None:
+    done = converted(text, style="idiomatic")
+    code = "".join(methods(done.text).values())
+    assert not any(word in code for word in ("left", "time.", "prev", "began", "shown", "np.")), code
+    assert ("prev = " in str(done.text)) is ("prev)" not in text)  # what nothing read before stays
+    lines = ("left =", "shown =", "took =", "began =")
+    gone = {entry.fate for entry in done.ledger.entries if entry.text.strip().startswith(lines)}
+    assert gone == {Fate.DROPPED}
+    assert any("no longer printed" in departure for departure in done.departures)
+
+
+STAYS = {
+    "a random draw": (
+        ending("shown = torch.rand(1).item()\nprint(loss.item(), shown)"),
+        "shown = torch.rand(1).item()",
+    ),
+    "read by the next batch": (
+        ending("if i == 2:\n    scale = scale / 2\n    print(loss.item())").replace(
+            "model(x), y)", "model(x), y) * scale"
+        ),
+        "self.scale = self.scale / 2",
+    ),
+    "read after the run": (
+        ending("if i == 2:\n    shown = i\n    print(loss.item())", after="print(shown)"),
+        "shown = ",
+    ),
+    "read by a function": (
+        ending(
+            "if i == 2:\n    shown = i\n    print(loss.item())",
+            define="def tell():\n    print(shown)\n",
+            after="tell()",
+        ),
+        "shown = ",
+    ),
+    "deleted": (ending("if i == 2:\n    shown = i\n    print(loss.item())\n    del shown"), "shown = "),
+}
+
+
+@pytest.mark.parametrize(("text", "line"), STAYS.values(), ids=STAYS)
+def test_what_is_read_or_draws_stays(text: str, line: str) -> None:
+    assert line in "".join(methods(converted(text, style="idiomatic").text).values())
+
+
+@pytest.mark.parametrize("style", ["faithful", "idiomatic"])
+@pytest.mark.parametrize("line", ["print(loss.item())", "bar.update(1)"])
+def test_a_condition_that_draws_is_asked_still(line: str, style: str) -> None:
+    bar = "from tqdm import tqdm\nbar = tqdm(total=9)\n"
+    text = script(f"{STEP}\nif torch.rand(1) > 0.5:\n    {line}", before=bar)
+    assert "if torch.rand(1) > 0.5:" in methods(converted(text, style=style).text)["training_step"]
+
+
+@pytest.mark.parametrize("style", ["faithful", "idiomatic"])
+def test_shares_in_percent_and_detached_numbers_are_logged(style: str) -> None:
+    shown = "print('%d %f, acc: %d%%' % (i, loss.data.item(), 100 * acc))"
+    step = methods(converted(ending(f"acc = (y > 0).float().mean().item()\n{shown}"), style=style).text)[
+        "training_step"
+    ]
+    assert "self.log('acc', acc, prog_bar=True)" in step and "self.log('loss', loss, prog_bar=True)" in step
