@@ -141,6 +141,15 @@ REPLACED = {
         lowest(BEST.replace("'out/best.pt'", "PATH")).replace("best = float", "PATH = 'out/best.pt'\nbest = float"),
         [CHECKPOINT],
     ),
+    **{
+        f"a folder: {path}": (
+            lowest(BEST.replace("'out/best.pt'", path)).replace("best = float", "import os\nOUT = 'out'\nbest = float"),
+            [CHECKPOINT.replace("'out'", "OUT")],
+        )
+        for path in ("os.path.join(OUT, 'best.pt')", "OUT + '/best.pt'", "f'{OUT}/best.pt'", "OUT / 'best.pt'")
+    },
+    "ties": (lowest(BEST.replace("<", "<=")), [CHECKPOINT]),
+    "a flag with ties": (lowest(FLAG.replace("<", "<=")), [CHECKPOINT]),
     "the highest": (
         kept(BEST.replace("val_loss < best", "val_loss > best"), start="best = 0.0"),
         [CHECKPOINT.replace("min", "max")],
@@ -166,7 +175,13 @@ STAYS = {
     "only the best": lowest("if val_loss < best:\n    best = val_loss"),
     "a copy": lowest("if val_loss < best:\n    best = val_loss\n    weights = copy.deepcopy(model.state_dict())"),
     "each epoch": lowest(SAVE),
-    "ties": lowest(BEST.replace("<", "<=")),
+    "ties and a patience": lowest(PATIENCE.replace("<", "<=")),
+    "a count that never is the patience": lowest(PATIENCE.replace(">= 2", "== 0")),
+    "a folder of each epoch": lowest(BEST.replace("'out/best.pt'", "f'ep{epoch}' + '/best.pt'")),
+    "a folder that is made anew": lowest(BEST.replace("'out/best.pt'", "tempfile.mkdtemp() + '/best.pt'")),
+    "a path that goes on": lowest(BEST.replace("'out/best.pt'", "OUT + 'best.pt'")).replace(
+        "best = float", "OUT = 'out'\nbest = float"
+    ),
     "the file is read": lowest(BEST, after="model.load_state_dict(torch.load('out/best.pt'))"),
     "the file is used": lowest(BEST, after="print(open('out/best.pt', 'rb').read()[:2])"),
     "an unknown start": kept(BEST),
@@ -228,6 +243,15 @@ def test_the_trainer_keeps_it(text: str, callbacks: list[str]) -> None:
     targets = " and ".join(one.partition("(")[0] for one in callbacks)
     assert {fates[line] for line in gone} in ({targets}, {one.partition("(")[0] for one in callbacks})
     assert missing_and_double(done.ledger, parse(done.source).spans.values()) == ([], [])
+
+
+def test_the_first_of_equals_and_a_patience_of_none_are_departures() -> None:
+    ties = converted(lowest(BEST.replace("<", "<=")), style="idiomatic")
+    assert "of epochs with the same val_loss the first one counts as the best" in ties.departures
+    said = "a patience of 0 ends the training at the first epoch without improvement"
+    for asks, unsure in ((">= enough", False), ("== enough", True)):
+        text = lowest(PATIENCE.replace(">= 2", asks)).replace("best = float", "enough = 2\nbest = float")
+        assert (said in converted(text, style="idiomatic").departures) is unsure
 
 
 @pytest.mark.parametrize("text", STAYS.values(), ids=STAYS)

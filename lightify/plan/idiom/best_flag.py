@@ -14,6 +14,9 @@ from lightify.syntax.flow import usage
 from lightify.syntax.frames import Field, Item, Variable
 from lightify.syntax.query import block, code, dotted, small
 
+#: How a metric is compared with its best.
+COMPARES = (cst.LessThan, cst.LessThanEqual, cst.GreaterThan, cst.GreaterThanEqual)
+
 
 @dataclass(frozen=True, eq=False)
 class Flagged:
@@ -109,7 +112,7 @@ def _read(draft: Draft, nest: Nest, number: int, step: Item, sets: cst.Assign, t
 def _update(draft: Draft, nest: Nest, number: int, step: Item, test: cst.Comparison) -> int | None:
     """Where `best = max(acc, best)` follows; nothing before it may need the old or the new best."""
     operator, right = test.comparisons[0].operator, test.comparisons[0].comparator
-    if len(test.comparisons) != 1 or not isinstance(operator, (cst.LessThan, cst.GreaterThan)):
+    if len(test.comparisons) != 1 or not isinstance(operator, COMPARES):
         return None
     names = {code(test.left), code(right)}
     for place in range(number + 1, len(nest.epoch_end)):
@@ -118,7 +121,7 @@ def _update(draft: Draft, nest: Nest, number: int, step: Item, test: cst.Compari
         value = inner.value if isinstance(inner, cst.Assign) and len(inner.targets) == 1 else None
         if isinstance(value, cst.Call) and dotted(value.func) in ("max", "min") and len(value.args) == 2:
             target = code(inner.targets[0].target)  # type: ignore[union-attr]
-            greater = isinstance(operator, cst.GreaterThan) is (code(right) == target)
+            greater = isinstance(operator, (cst.GreaterThan, cst.GreaterThanEqual)) is (code(right) == target)
             same = {code(arg.value) for arg in value.args} == names and target in names and one.frame is step.frame  # type: ignore[union-attr]
             if same and dotted(value.func) == ("max" if greater else "min"):
                 return place

@@ -12,9 +12,9 @@ from lightify.loops.nest import Nest
 from lightify.plan.batches import in_host
 from lightify.plan.constructions import scope_nodes
 from lightify.plan.draft import Draft
-from lightify.plan.idiom.best_flag import Flagged, flagged, with_patience
+from lightify.plan.idiom.best_flag import COMPARES, Flagged, flagged, with_patience
 from lightify.plan.idiom.metrics import Metric, log_statement, metrics_of, printed
-from lightify.plan.idiom.saves import Saved, saving_call
+from lightify.plan.idiom.saves import Saved, plain_save, saving_call
 from lightify.plan.idiom.stoppers import Stopped, stopped
 from lightify.plan.naming import runtime_alias
 from lightify.plan.optimization.mode import Automatic, automatic
@@ -32,6 +32,7 @@ class _Best:
     """`if metric < best: best = metric`.
 
     Attributes:
+        ties: an equal metric is the best, too.
         kept: what the improved branch does beside, without prints.
     """
 
@@ -40,6 +41,7 @@ class _Best:
     metric: Variable
     best: Variable
     mode: str
+    ties: bool
     update: cst.BaseStatement
     kept: tuple[cst.BaseStatement, ...]
 
@@ -101,9 +103,10 @@ def _best(draft: Draft, nest: Nest, step: Step) -> _Best | None:
         return None
     test = node.test
     operator, right = test.comparisons[0].operator, test.comparisons[0].comparator
-    if len(test.comparisons) != 1 or not isinstance(operator, (cst.LessThan, cst.GreaterThan)):
+    if len(test.comparisons) != 1 or not isinstance(operator, COMPARES):
         return None
-    less = isinstance(operator, cst.LessThan)
+    less = isinstance(operator, (cst.LessThan, cst.LessThanEqual))
+    ties = isinstance(operator, (cst.LessThanEqual, cst.GreaterThanEqual))
     for left, other, mode in (
         (test.left, right, "min" if less else "max"),
         (right, test.left, "max" if less else "min"),
@@ -117,7 +120,7 @@ def _best(draft: Draft, nest: Nest, step: Step) -> _Best | None:
         if len(updates) == 1 and not outside and not _shown(draft, nest, left.value):
             lines = (line for line in block(node.body) if line not in updates)
             kept = tuple(line for line in lines if printed(line, step.frame, draft.kinds) is None)
-            return _Best(step, node, metric, best, mode, updates[0], kept)
+            return _Best(step, node, metric, best, mode, ties, updates[0], kept)
     return None
 
 
@@ -163,7 +166,10 @@ def _replaced(draft: Draft, nest: Nest, found: _Best, number: int, flag: Flagged
         gone.append(saves[0])
         both = "the best and the last" if saved is not None and saved.last else "the best"
         draft.steps_away.append(f"{both} weights are in a Lightning checkpoint, not in {where[1]}")
-    patience = _patience(draft, nest, found, later) if start in _infinite(found.mode) else None
+        if found.ties:
+            draft.steps_away.append(f"of epochs with the same {found.metric.name} the first one counts as the best")
+    infinite = start in _infinite(found.mode) and not found.ties
+    patience = _patience(draft, nest, found, later) if infinite else None
     if number == len(nest.epoch_end) - 1 and found.node in nest.origins and flag is None and patience is None:
         return None  # the patience asks in the branch that counts only for EarlyStopping
     if patience is not None:
@@ -288,15 +294,14 @@ def _saved(draft: Draft, found: _Best, line: cst.BaseStatement) -> Saved | None:
     call, frame = saving_call(draft, line), found.step.frame
     given = arguments(call) if call is not None else None
     what, path = (given.get(0, "obj"), given.get(1, "f")) if given is not None and len(given) == 2 else (None, None)
-    known = path.raw_value if isinstance(path, cst.SimpleString) else None
+    if what is None or path is None:
+        return None
     if isinstance(path, cst.Name):
         variable = draft.kinds.variable(path, frame)
-        text = _start(draft, variable) if variable is not None else ""
-        known = text[1:-1] if text[:1] in ("'", '"') else None
         uses = [node for node in walk(draft.tree.module) if isinstance(node, cst.Name) and node.value == path.value]
-        if len(uses) != 2:
-            return None
-    return Saved(what, known) if what is not None and isinstance(known, str) else None
+        text = _start(draft, variable) if variable is not None and len(uses) == 2 else ""
+        path = cst.parse_expression(text) if text[:1] in ("'", '"') else path
+    return plain_save(what, path)
 
 
 def _loads(call: cst.Call) -> bool:
@@ -384,5 +389,11 @@ def _patience(draft: Draft, nest: Nest, found: _Best, later: tuple[Step, ...]) -
     fixed = not called and not expression_usage(limit, frame).reads & whole
     if host is None or not fixed:
         return None
-    read = any(wait in usage([Item(line, frame)]).reads for line in block(found.node.body))
-    return None if read else (code(host), resets[0])
+    if any(wait in usage([Item(line, frame)]).reads for line in block(found.node.body)):
+        return None
+    if isinstance(test.comparisons[0].operator, cst.Equal):  # which a count from 1 on never is to 0
+        if code(host) == "0":
+            return None
+        if not isinstance(host, cst.Integer):
+            draft.steps_away.append("a patience of 0 ends the training at the first epoch without improvement")
+    return code(host), resets[0]

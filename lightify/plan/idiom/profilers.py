@@ -24,7 +24,7 @@ from lightify.syntax.names import bound_by, declared_elsewhere, parameters
 from lightify.syntax.query import arguments, code, expression_of, method_call, root_name, small, walk
 
 _PROFILES = ("torch.profiler.profile", "torch.profiler.profiler.profile")
-#: What the Trainer's profiler would take for itself.
+#: What the Trainer's profiler hands on to torch's; it has other arguments of its own.
 _OPTIONS = frozenset(
     """activities schedule on_trace_ready record_shapes profile_memory with_stack with_flops with_modules
     experimental_config execution_trace_observer acc_events""".split()  # noqa: SIM905, a list of words

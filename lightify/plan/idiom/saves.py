@@ -10,7 +10,9 @@ import libcst as cst
 
 from lightify.plan.batches import in_host
 from lightify.plan.draft import Draft
+from lightify.plan.effects import only_computes
 from lightify.plan.idiom.metrics import printed
+from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Frame, Item
 from lightify.syntax.names import parameters
 from lightify.syntax.query import arguments, block, code, dotted, expression_of, is_docstring, small
@@ -37,13 +39,25 @@ class Saved:
             return None
         path, folder = PurePosixPath(self.path), ""
         if self.folder is not None:
-            given = in_host(draft, self.folder, frame)
+            given = in_host(draft, self.folder, frame) if _is_settled(draft, self.folder, frame) else None
             if given is None or path.parent.name:
                 return None
             folder = f"dirpath={code(given)}, "
         elif path.parent.name:
             folder = f'dirpath="{path.parent}", '
         return f'{folder}filename="{_stem(path)}", {"save_last=True, " if self.last else ""}'
+
+
+def _is_settled(draft: Draft, folder: cst.BaseExpression, frame: Frame) -> bool:
+    """True for a folder that is the same in all epochs."""
+    nest = draft.nest
+    changing = nest.taken | usage((*nest.epoch_start, *nest.body, *nest.epoch_end)).writes
+
+    def known(call: cst.Call) -> bool:
+        return (draft.tree.qualified(call.func) or "").startswith("os.path.")
+
+    reads = expression_usage(folder, frame).reads
+    return not reads & changing and only_computes(folder, frame, draft.tree, known)
 
 
 def _stem(path: PurePosixPath) -> str:
@@ -77,6 +91,14 @@ def flagged_save(draft: Draft, step: Item, flag: str) -> Saved | None:
     if given.starred or len(asked) != 1 or function.params.star_kwarg is not None or len(given) > len(values):
         return None
     return _read(draft, step.frame, function, values, asked[0])
+
+
+def plain_save(what: cst.BaseExpression, path: cst.BaseExpression) -> Saved | None:
+    """Reads where `torch.save(what, path)` saves."""
+    found = _path(path, {})
+    if found is None:
+        return None
+    return Saved(what, found.name, cst.parse_expression(found.folder) if found.folder else None)
 
 
 def _read(
@@ -118,17 +140,40 @@ class _Path:
 
 
 def _path(node: cst.BaseExpression, values: Mapping[str, cst.BaseExpression], depth: int = 0) -> _Path | None:
-    """Reads a literal path, `os.path.join(folder, "name")`, and names of such."""
+    """Reads a literal path, `os.path.join(folder, "name")`, `folder + "/name"` and its like, and names of such."""
     if isinstance(node, cst.SimpleString):
         return _Path(str(node.raw_value))
     if isinstance(node, cst.Name) and depth < 4:
         return _path(values[node.value], values, depth + 1) if node.value in values else None
-    if not isinstance(node, cst.Call) or dotted(node.func) != "os.path.join" or len(node.args) != 2:
+    parts = _joined(node)
+    if parts is None:
         return None
-    folder, inner = node.args[0].value, _path(node.args[1].value, values, depth + 1)
+    folder, inner = parts[0], _path(parts[1], values, depth + 1)
     if isinstance(folder, cst.Name) and folder.value in values:
         folder = values[folder.value]
     return _Path(inner.name, code(folder)) if inner is not None and not inner.folder else None
+
+
+def _joined(node: cst.BaseExpression) -> tuple[cst.BaseExpression, cst.BaseExpression] | None:
+    """The folder and the file's name of a path made of both."""
+    if isinstance(node, cst.Call) and dotted(node.func) == "os.path.join" and len(node.args) == 2:
+        return node.args[0].value, node.args[1].value
+    if isinstance(node, cst.BinaryOperation) and isinstance(node.operator, cst.Divide):
+        return node.left, node.right
+    if isinstance(node, cst.BinaryOperation) and isinstance(node.operator, cst.Add):
+        return _parted(node.left, node.right.raw_value) if isinstance(node.right, cst.SimpleString) else None
+    if isinstance(node, cst.FormattedString) and len(node.parts) == 2:
+        folder, text = node.parts
+        if isinstance(folder, cst.FormattedStringExpression) and isinstance(text, cst.FormattedStringText):
+            plain = folder.conversion is None and folder.format_spec is None
+            return _parted(folder.expression, text.value) if plain else None
+    return None
+
+
+def _parted(folder: cst.BaseExpression, rest: str | bytes) -> tuple[cst.BaseExpression, cst.BaseExpression] | None:
+    """The folder and the name after a slash."""
+    name = str(rest).removeprefix("/")
+    return (folder, cst.SimpleString(f'"{name}"')) if name != rest and '"' not in name else None
 
 
 def _makes_folder(line: cst.CSTNode) -> bool:
