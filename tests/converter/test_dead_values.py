@@ -75,7 +75,7 @@ def test_what_is_read_or_draws_stays(text: str, line: str) -> None:
 
 
 @pytest.mark.parametrize("style", ["faithful", "idiomatic"])
-@pytest.mark.parametrize("line", ["print(loss.item())", "bar.update(1)"])
+@pytest.mark.parametrize("line", ["print(loss.item())", "bar.update(1)", "x, y = x.cuda(), y.cuda()"])
 def test_a_condition_that_draws_is_asked_still(line: str, style: str) -> None:
     bar = "from tqdm import tqdm\nbar = tqdm(total=9)\n"
     text = script(f"{STEP}\nif torch.rand(1) > 0.5:\n    {line}", before=bar)

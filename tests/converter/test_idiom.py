@@ -15,6 +15,7 @@ GONE = {
     "one by one": "x = x.to(device)\ny = y.to(device, non_blocking=True)",
     "cuda": "x, y = x.cuda(), y.cuda()",
     "guarded": "if torch.cuda.is_available():\n    x, y = x.cuda(), y.cuda()",
+    "as the network": "if next(model.parameters()).is_cuda:\n    x, y = x.cuda(), y.cuda()",
 }
 STAYS = {
     "only part of the batch moves": "x = x.to(device)",

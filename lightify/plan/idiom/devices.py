@@ -9,6 +9,7 @@ import libcst as cst
 
 from lightify.facts import Kind
 from lightify.ledger import Fate
+from lightify.plan.effects import only_computes
 from lightify.plan.kinds import Kinds
 from lightify.plan.types import FateNote
 from lightify.syntax.flow import usage
@@ -138,11 +139,19 @@ def _strip(
         return [node]
     new_node = _compound(node, frame, batch, kinds, out)
     if isinstance(new_node, cst.If) and new_node.orelse is None and not block(new_node.body):
-        out.fates[node] = FateNote(Fate.REPLACED, "Trainer: moves the batch")
-        return []
+        if only_computes(new_node.test, frame, kinds.tree, _asks_network):
+            out.fates[node] = FateNote(Fate.REPLACED, "Trainer: moves the batch")
+            return []
+        new_node = new_node.with_changes(body=cst.IndentedBlock([cst.SimpleStatementLine([cst.Pass()])]))
     if new_node is not node:
         out.origins[new_node] = node
     return [new_node]  # type: ignore[list-item]
+
+
+def _asks_network(call: cst.Call) -> bool:
+    """True for `next(model.parameters())`."""
+    inner = method_call(call.args[0].value) if dotted(call.func) == "next" and len(call.args) == 1 else None
+    return inner is not None and inner[1] == "parameters"
 
 
 def _compound(node: cst.CSTNode, frame: Frame, batch: set[Variable], kinds: Kinds, out: Stripped) -> cst.CSTNode:
