@@ -155,11 +155,15 @@ def removed_functions(nests: Sequence[Nest], tree: Tree, *, methods: bool) -> fr
     opened = {call.function for nest in nests for call in nest.opened}
     candidates = {f for f in opened if _may_go(f, tree, methods)}
     gone: set[cst.FunctionDef] = set()
+    moved = [step for nest in nests for step in (*nest.epoch_start, *nest.body, *nest.epoch_end)]
+    called = {name for step in moved for name in read_names(step.node if isinstance(step, Item) else step.value)}
     changed = True
     while changed:
         changed = False
         for function in candidates - gone:
             method = isinstance(_holder(function, tree), cst.ClassDef)
+            if not method and function.name.value in called:
+                continue  # of its calls, some moved as they are
             named = _asked_for if method else _named_elsewhere
             if not named(function, nests, gone, tree):
                 gone.add(function)

@@ -13,7 +13,7 @@ from lightify.plan.effects import only_computes
 from lightify.plan.homes import Homes
 from lightify.plan.types import FateNote, Global
 from lightify.syntax.flow import expression_usage, usage
-from lightify.syntax.frames import Item, Variable
+from lightify.syntax.frames import Field, Item, Variable
 from lightify.syntax.names import read_names
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import children, dotted, method_call, small, walk
@@ -59,6 +59,8 @@ def read_by_run(
 def drop_unread_values(draft: Draft, edits: Mapping[cst.CSTNode, cst.CSTNode], reads: Iterable[Variable]) -> None:
     """Drops the host's `name = ...` before the run whose value nothing reads any more.
 
+    A field stays: whoever holds the object may read it.
+
     Args:
         edits: statements of the host made anew.
         reads: what the run's own lines in the host read.
@@ -71,7 +73,7 @@ def drop_unread_values(draft: Draft, edits: Mapping[cst.CSTNode, cst.CSTNode], r
         target = inner.targets[0].target if isinstance(inner, cst.Assign) and len(inner.targets) == 1 else None
         if isinstance(inner, cst.Assign) and isinstance(target, cst.Name) and _may_go(draft, item, inner.value):
             variable = item.frame.resolve(target.value)
-            if variable not in needed and _was_read(target.value, draft.tree):
+            if not isinstance(variable, Field) and variable not in needed and _was_read(target.value, draft.tree):
                 draft.removed.add(item.node)
                 draft.fates[inner] = FateNote(Fate.DROPPED, "", "only the loop's own code read it")
                 continue

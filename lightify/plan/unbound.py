@@ -12,7 +12,7 @@ from lightify.plan.homes import Homes
 from lightify.plan.types import Attribute
 from lightify.syntax.flow import usage
 from lightify.syntax.frames import Frame, Item, Step, Variable
-from lightify.syntax.names import declared_elsewhere, free_names, local_names
+from lightify.syntax.names import bound_names, declared_elsewhere, free_names, local_names
 from lightify.syntax.query import block, dotted, walk
 
 _UNBOUND = frozenset(("NameError", "UnboundLocalError"))
@@ -20,12 +20,15 @@ _UNBOUND = frozenset(("NameError", "UnboundLocalError"))
 
 def asks_for_names(draft: Draft) -> Flatten | None:
     """Says so where names of the loops are looked up by their text: `"ema" in locals()`, `eval("loss")`."""
+    own = _own_names(draft)
     of_host = ("locals", "vars", "dir", *(("globals",) if draft.nest.host.is_module else ()))
     for steps, where in ((draft.whole(), "in"), (draft.around.after, "after")):
         texts = ("eval", "exec") if where == "in" else ()
         for step in steps:
             for node in walk(step.node) if isinstance(step, Item) else ():
                 name = node.func.value if isinstance(node, cst.Call) and isinstance(node.func, cst.Name) else ""
+                if name in own:
+                    continue
                 if name in texts or (name in of_host and not node.args):  # type: ignore[attr-defined]
                     return Flatten(
                         f"{name}() {where} the loop looks for names, and those of the loop become the module's",
@@ -33,6 +36,13 @@ def asks_for_names(draft: Draft) -> Flatten | None:
                         "read the names themselves, bound before the loop",
                     )
     return None
+
+
+def _own_names(draft: Draft) -> set[str]:
+    """What the script binds itself: a function of its own that is called `eval` evaluates the network."""
+    own = bound_names(draft.tree.module.body) | draft.tree.imports.keys() | draft.tree.functions.keys()
+    function = draft.nest.host.function
+    return own | (local_names(function) if function is not None else set())
 
 
 def catches_unbound(draft: Draft, homes: Homes) -> Flatten | None:

@@ -314,3 +314,76 @@ def test_a_function_in_the_loop_that_reads_what_it_binds_means_the_attribute() -
     )
     done = converted(text).text or ""
     assert "if self.first:\n                self.first = False" in done and "nonlocal" not in done
+
+
+OWNER = """
+class Solver:
+    def __init__(self, model):
+        self.model = model
+
+    def train(self):
+        for x, y in train_loader:
+            loss = F.cross_entropy(self.model(x), y)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            if self.stepping:
+                self.rates.append(self.epoch)
+
+    def fit(self):
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1)
+        self.stepping = True
+        self.rates = []
+        for epoch in range(3):
+            self.epoch = epoch
+            self.train()
+
+
+Solver(nn.Linear(4, 2)).fit()
+"""
+CLOSURE = """
+def main():
+    model = nn.Linear(4, 2)
+    optimizer = torch.optim.LBFGS(model.parameters())
+    def closure():
+        optimizer.zero_grad()
+        loss = model(data.tensors[0]).square().mean()
+        loss.backward()
+        return loss
+    for epoch in range(3):
+        optimizer.step(closure)
+
+
+main()
+"""
+TWICE = f"""
+def update(loss):
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+
+def again(n):
+    if n > len(data):
+        return
+    for _ in range(2):
+        update(model(data.tensors[0][:n]).square().mean())
+
+
+{SETUP}
+for x, y in train_loader:
+    update(criterion(model(x), y))
+    again(5)
+"""
+STAYS = {
+    "fields that the hooks ask their object for": (OWNER, ("self.stepping = True", "self.rates = []")),
+    "an optimizer that a closure of the host reads": (CLOSURE, ("    optimizer = torch.optim.LBFGS",)),
+    "a function that moved code still calls": (TWICE, ("def update(loss):", "\noptimizer = torch.optim.SGD")),
+}
+
+
+@pytest.mark.parametrize(("text", "kept"), STAYS.values(), ids=STAYS)
+def test_what_moved_code_reads_of_the_host_stays(text: str, kept: tuple[str, ...]) -> None:
+    done = converted(PROLOGUE + text)
+    assert done.text is not None
+    assert all(line in done.text for line in kept)

@@ -47,6 +47,11 @@ def test_what_asks_for_none_is_converted(batch: str) -> None:
     assert converted(script(batch)).text is not None
 
 
+def test_a_function_that_the_script_calls_eval_asks_for_none() -> None:
+    done = converted(script(f"{STEP}\neval(model)", define="def eval(net):\n    net.eval()\n    net.train()"))
+    assert done.text is not None
+
+
 LOOP = f"for epoch in range(2):\n    for x, y in train_loader:\n{indent(STEP, '        ')}\n        count = count + 1"
 SHARED = {
     "reads what the loop sets": ("def save():\n    print(count)", "save()", "save() of main() reads count"),

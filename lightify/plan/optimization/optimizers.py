@@ -100,6 +100,8 @@ def may_move(draft: Draft, variable: Variable, statement: cst.BaseStatement, hos
     """True when only the run uses an optimizer that the host builds in a plain statement."""
     if variable in host_reads or (variable.frame.is_module and variable.name in draft.around.kept_reads):
         return False
+    if not variable.frame.is_module and variable.name in draft.around.within_reads:
+        return False  # a function of the host that stays, such as the closure of a step
     if statement not in [item.node for item in draft.around.before]:
         return False
     if draft.around.repeated and draft.tree.parents[statement] is not draft.tree.parents[draft.nest.host_loop]:
