@@ -387,3 +387,11 @@ def test_what_moved_code_reads_of_the_host_stays(text: str, kept: tuple[str, ...
     done = converted(PROLOGUE + text)
     assert done.text is not None
     assert all(line in done.text for line in kept)
+
+
+@pytest.mark.parametrize(("chosen", "devices"), [("cuda:1", "[device.index] if device.index else 1"), ("cuda:0", "1")])
+def test_the_card_of_the_scripts_number_is_the_trainers(chosen: str, devices: str) -> None:
+    place = f'device = torch.device("{chosen}" if torch.cuda.is_available() else "cpu")'
+    done = converted(script(setup=f"{place}\n{SETUP}model.to(device)\n"))
+    assert done.text is not None
+    assert f"devices={devices}," in done.text

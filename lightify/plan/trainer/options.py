@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 import libcst as cst
@@ -89,7 +90,20 @@ def device_options(draft: Draft) -> list[TrainerOption]:
         draft.steps_away.append("the Trainer chooses the accelerator")
         text = chosen
     accelerator = TrainerOption("accelerator", text or '"auto"')
-    return [*([] if chosen == "" else [accelerator]), *strategy_options(draft)]
+    return [*([] if chosen == "" else [accelerator]), *strategy_options(draft, _single(draft))]
+
+
+#: Any card but the first, which is the Trainer's choice of one.
+_NUMBERED = re.compile(r"cuda:(?!0[\"'])")
+
+
+def _single(draft: Draft) -> str:
+    """The one device to train on: that of the script's number where it names one."""
+    device = device_variable(draft)
+    if device is None or not any(_NUMBERED.search(code(value)) for value in _values(device, draft)):
+        return "1"
+    index = f"{_written(device, draft)}.index"
+    return f"[{index}] if {index} else 1"
 
 
 def automatic_choice(draft: Draft, text: str) -> str | None:
@@ -132,7 +146,7 @@ def device_text(draft: Draft) -> str | None:
         return '"cpu"'
     device = device_variable(draft)
     if device is not None:
-        return f"{draft.tree.links.written.get(device.name, device.name)}.type"
+        return f"{_written(device, draft)}.type"
     for item in draft.around.before:
         inner = small(item.node)
         if isinstance(inner, cst.Assign) and len(inner.targets) == 1 and isinstance(inner.targets[0].target, cst.Name):
@@ -148,6 +162,10 @@ def device_text(draft: Draft) -> str | None:
             if draft.tree.imports.get("torch") == "torch" and _chooses_by_name(inner.value):
                 return f"torch.device({inner.targets[0].target.value}).type"
     return None
+
+
+def _written(device: Variable, draft: Draft) -> str:
+    return draft.tree.links.written.get(device.name, device.name)
 
 
 def _chooses_by_name(value: cst.BaseExpression) -> bool:
@@ -174,16 +192,21 @@ def device_variable(draft: Draft) -> Variable | None:
 
 def _chosen(variable: Variable, draft: Draft) -> bool:
     """True when a name is always a `torch.device(...)`, and which one is not fixed."""
-    owner = variable.frame.function or draft.tree.scope
-    values = [
-        node.value
-        for node in scope_nodes(owner)
-        if isinstance(node, cst.Assign)
-        and any(isinstance(t.target, cst.Name) and t.target.value == variable.name for t in node.targets)
-    ]
+    values = _values(variable, draft)
     calls = [draft.tree.qualified(value.func) for value in values if isinstance(value, cst.Call)]
     if len(calls) != len(values) or not set(calls) <= {"torch.device", "torch.accelerator.current_accelerator"}:
         return False
     found = construction(variable, draft.tree, draft.nest.host_loop)
     fixed = found is not None and all(isinstance(arg.value, cst.SimpleString) for arg in found[1].args)
     return not fixed or len(values) > 1
+
+
+def _values(variable: Variable, draft: Draft) -> list[cst.BaseExpression]:
+    """What a name is set to in its own scope."""
+    owner = variable.frame.function or draft.tree.scope
+    return [
+        node.value
+        for node in scope_nodes(owner)
+        if isinstance(node, cst.Assign)
+        and any(isinstance(t.target, cst.Name) and t.target.value == variable.name for t in node.targets)
+    ]

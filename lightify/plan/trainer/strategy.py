@@ -31,11 +31,15 @@ _OWN_LAUNCH = (
 )
 
 
-def strategy_options(draft: Draft) -> list[TrainerOption]:
-    """`strategy=`, `devices=` and what else tells the Trainer of the script's processes."""
+def strategy_options(draft: Draft, single: str) -> list[TrainerOption]:
+    """`strategy=`, `devices=` and what else tells the Trainer of the script's processes.
+
+    Args:
+        single: the `devices=` of a script that trains in one process.
+    """
     found = draft.distribution
     if found is None:
-        return [TrainerOption("devices", "1")]
+        return [TrainerOption("devices", single)]
     if found.launch is None:
         draft.steps_away.append(
             "DataParallel becomes a process for each device, which runs the script and takes whole batches"
