@@ -55,6 +55,7 @@ from lightify.plan.trainer.lightning import (
 )
 from lightify.plan.trainer.options import departures, device_variable, trainer_options
 from lightify.plan.trainer.processes import ask_trainer, without_gone
+from lightify.plan.trainer.signals import own_sigterm, unreachable_sigterm
 from lightify.plan.trainer.strategy import distributed, note_fates, unwrapped
 from lightify.plan.types import (
     Computed,
@@ -136,6 +137,7 @@ def plan_run(
         mode="automatic" if auto is not None else "manual",
         keeps_gradients=keeps_gradients or (on_lightning(draft) and leaves_gradients(draft)),
         finds_gradients=on_lightning(draft) and keeps_gradients and finds_gradients(draft),
+        own_sigterm=own_sigterm(tree),
         steps_raw=on_lightning(draft) and any(steps_without_closure(draft, one.variable) for one in optimizers),
         reasons=(*nest.notes, read) if isinstance(read, str) else nest.notes,
         hooks=tuple(hook for hook in hooks if hook.steps or hook.first or hook.last or hook.result),
@@ -201,7 +203,13 @@ def _heads(draft: Draft) -> tuple[BatchHead, EpochHead | None] | Flatten:
         return Flatten(epochs, uncounted=whole and not goes_over_bar(draft, nest.epoch_loop, nest.host))
     if epochs is not None and changes(draft, epochs):
         return Flatten("the loops change what the epochs count with")
-    return unsupported(draft) or asks_for_names(draft) or gradients_off(draft) or (head, epochs)
+    return (
+        unsupported(draft)
+        or unreachable_sigterm(draft.tree)
+        or asks_for_names(draft)
+        or gradients_off(draft)
+        or (head, epochs)
+    )
 
 
 def _take_evaluation(draft: Draft, auto: Automatic | None, plain: bool) -> None:

@@ -163,6 +163,7 @@ class Plan:
     class_name: str
     endable: bool = False
     keeps_gradients: bool = False  # when gradients are zeroed is the script's own affair
+    own_sigterm: str = ""  # the signal module's name, where the script handles SIGTERM itself
     finds_gradients: bool = False  # some may be there when the run begins
     steps_raw: bool = False  # the script's own optimizers take no closure
     validation_source: cst.BaseExpression | None = None

@@ -152,3 +152,12 @@ def test_anomalies_are_still_detected() -> None:
     script = HEAD + "torch.autograd.set_detect_anomaly({})\n" + PLAIN
     assert "detect_anomaly=torch.is_anomaly_enabled()" in (converted(script.format("True")).text or "")
     assert "is_anomaly_enabled" not in (converted(script.format("False")).text or "is_anomaly_enabled")
+
+
+@pytest.mark.parametrize("runtime", ["bundled", "lightning"])
+def test_a_handler_for_sigterm_of_the_scripts_own_is_set_again(runtime: str) -> None:
+    handled = "signal.signal(signal.SIGTERM, print)\n"
+    hook = methods(converted(f"import signal\n{HEAD}{handled}{PLAIN}", runtime=runtime).text)["on_train_start"]
+    assert "signal.signal(signal.SIGTERM, self.own_sigterm)" in hook
+    done = converted(f"from signal import SIGTERM, signal\n{HEAD}signal(SIGTERM, print)\n{PLAIN}", runtime=runtime)
+    assert done.text is None and "handles SIGTERM" in done.refusals[0].message
