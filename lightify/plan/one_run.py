@@ -46,6 +46,7 @@ from lightify.plan.optimization.own_optimizers import steps_without_closure, wor
 from lightify.plan.optimization.own_step import own_step
 from lightify.plan.optimization.windows import accumulated
 from lightify.plan.trainer.acceleration import OWNS_STEPS, backwards_of_others
+from lightify.plan.trainer.device import device_variable
 from lightify.plan.trainer.lightning import (
     finds_gradients,
     leaves_gradients,
@@ -53,7 +54,7 @@ from lightify.plan.trainer.lightning import (
     own_way_of_stepping,
     starts_late,
 )
-from lightify.plan.trainer.options import departures, device_variable, trainer_options
+from lightify.plan.trainer.options import departures, trainer_options
 from lightify.plan.trainer.processes import ask_trainer, without_gone
 from lightify.plan.trainer.signals import own_sigterm, unreachable_sigterm
 from lightify.plan.trainer.strategy import distributed, note_fates, unwrapped

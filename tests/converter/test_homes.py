@@ -389,9 +389,30 @@ def test_what_moved_code_reads_of_the_host_stays(text: str, kept: tuple[str, ...
     assert all(line in done.text for line in kept)
 
 
-@pytest.mark.parametrize(("chosen", "devices"), [("cuda:1", "[device.index] if device.index else 1"), ("cuda:0", "1")])
-def test_the_card_of_the_scripts_number_is_the_trainers(chosen: str, devices: str) -> None:
-    place = f'device = torch.device("{chosen}" if torch.cuda.is_available() else "cpu")'
-    done = converted(script(setup=f"{place}\n{SETUP}model.to(device)\n"))
+INDEX = "[{0}.index] if {0}.index else 1"
+CARD = "torch.device('{}' if torch.cuda.is_available() else 'cpu')"
+PLACES = {
+    "a numbered card": (f"device = {CARD.format('cuda:1')}", "device.type", INDEX.format("device")),
+    "the first card": (f"device = {CARD.format('cuda:0')}", "device.type", "1"),
+    "by a text that is given": ("device = torch.device(which)", "device.type", INDEX.format("device")),
+    "a text": (
+        "device = f'cuda:{gpu}' if gpu >= 0 else 'cpu'",
+        "torch.device(device).type",
+        INDEX.format("torch.device(device)"),
+    ),
+    "the processor, always": ("device = torch.device('cpu')  # or cuda", "device.type", "1"),
+}
+
+
+@pytest.mark.parametrize(("place", "accelerator", "devices"), PLACES.values(), ids=PLACES)
+def test_the_device_that_the_script_names_is_the_trainers(place: str, accelerator: str, devices: str) -> None:
+    done = converted(script(setup=f"gpu, which = -1, 'cpu'\n{place}\n{SETUP}model.to(device)\n"))
     assert done.text is not None
-    assert f"devices={devices}," in done.text
+    assert f"accelerator={accelerator}," in done.text and f"devices={devices}," in done.text
+
+
+def test_a_device_that_an_option_names_is_the_trainers() -> None:
+    given = "import argparse\nparser = argparse.ArgumentParser()\nparser.add_argument('--device', default='cpu')\n"
+    done = converted(script(setup=f"{given}args = parser.parse_args()\n{SETUP}model.to(args.device)\n"))
+    assert done.text is not None
+    assert "accelerator=torch.device(args.device).type," in done.text

@@ -18,7 +18,7 @@ from lightify.plan.draft import Draft
 from lightify.plan.kinds import Kinds
 from lightify.plan.optimization.mode import Automatic, automatic
 from lightify.plan.optimization.weights import touches_weights
-from lightify.plan.trainer.options import device_text
+from lightify.plan.trainer.device import device_text
 from lightify.plan.types import FateNote, Mixed, TrainerOption
 from lightify.syntax.flow import exits_of, expression_usage, usage
 from lightify.syntax.frames import Frame, Item, Step, Variable

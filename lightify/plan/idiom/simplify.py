@@ -23,8 +23,8 @@ from lightify.plan.idiom.meters import called_on
 from lightify.plan.idiom.metrics import LOGGED, PROGRESS, Metric, log_statement, logs, metrics_of, printed, unlogged
 from lightify.plan.idiom.sums import Pass
 from lightify.plan.trainer import acceleration
+from lightify.plan.trainer.device import device_text
 from lightify.plan.trainer.lightning import makes_own_batches, on_lightning
-from lightify.plan.trainer.options import device_text
 from lightify.plan.types import (
     FateNote,
     Hook,

@@ -1,0 +1,197 @@
+"""The device that the script trains on, as the Trainer's `accelerator=` and `devices=`."""
+
+from __future__ import annotations
+
+import re
+
+import libcst as cst
+
+from lightify.facts import Kind
+from lightify.plan.constructions import construction, scope_nodes
+from lightify.plan.draft import Draft
+from lightify.plan.trainer import acceleration
+from lightify.plan.trainer.strategy import strategy_options
+from lightify.plan.types import TrainerOption
+from lightify.syntax.flow import usage
+from lightify.syntax.frames import Variable
+from lightify.syntax.names import read_names
+from lightify.syntax.query import code, dotted, method_call, root_name, small, walk
+
+
+def device_options(draft: Draft) -> list[TrainerOption]:
+    if draft.analysis.accelerated and (own := acceleration.device_options(draft)) is not None:
+        return own
+    text = device_text(draft)
+    chosen = automatic_choice(draft, text) if draft.settings.style == "idiomatic" and text else None
+    if chosen is not None:
+        draft.steps_away.append("the Trainer chooses the accelerator")
+        text = chosen
+    accelerator = TrainerOption("accelerator", text or '"auto"')
+    return [*([] if chosen == "" else [accelerator]), *strategy_options(draft, _single(draft))]
+
+
+#: A text that names another card than the first.
+_NUMBERED = re.compile(r"cuda:(?!0$)")
+
+
+def _single(draft: Draft) -> str:
+    """The one device to train on: that of the script's number where it may name one."""
+    device = device_variable(draft)
+    if device is not None:
+        place = _written(device, draft)
+        numbered = not all(_on_first_card(value, draft) for value in _values(device, draft))
+    else:
+        move = _move(draft)
+        if move is None:
+            return "1"
+        place, numbered = _asked(move, draft), not _on_first_card(move, draft)
+    return f"[{place}.index] if {place}.index else 1" if numbered else "1"
+
+
+def _on_first_card(value: cst.BaseExpression, draft: Draft) -> bool:
+    """False for a device that may be a card with a number of its own."""
+    if isinstance(value, cst.SimpleString):
+        return not _NUMBERED.match(str(value.raw_value))
+    if isinstance(value, cst.IfExp):
+        return _on_first_card(value.body, draft) and _on_first_card(value.orelse, draft)
+    if isinstance(value, cst.Call):
+        made = draft.tree.qualified(value.func) == "torch.device"
+        return all(_on_first_card(arg.value, draft) for arg in value.args) if made else True
+    if isinstance(value, cst.Name):
+        meaning = draft.nest.host.resolve(value.value)
+        values = _values(meaning, draft) if isinstance(meaning, Variable) else []
+        return bool(values) and all(_on_first_card(one, draft) for one in values if one is not value)
+    return False
+
+
+def automatic_choice(draft: Draft, text: str) -> str | None:
+    """The accelerator's option where the script takes a GPU if there is one; empty for the Trainer's default."""
+    names = read_names(cst.parse_expression(text)) - {"torch"}
+    return _choice(draft, cst.Name(next(iter(names)))) if len(names) == 1 else None
+
+
+def _choice(draft: Draft, node: cst.BaseExpression, depth: int = 0) -> str | None:
+    if isinstance(node, cst.Name) and depth < 4:
+        found = [
+            inner.value
+            for item in draft.around.before
+            if draft.nest.host.resolve(node.value) in usage([item]).writes
+            and isinstance(inner := small(item.node), cst.Assign)
+        ]
+        return _choice(draft, found[0], depth + 1) if len(found) == 1 else None
+    full = draft.tree.qualified(node.func) if isinstance(node, cst.Call) else None
+    if full == "torch.cuda.is_available":
+        return ""
+    if isinstance(node, cst.Call) and full == "torch.device" and len(node.args) == 1:
+        return _choice(draft, node.args[0].value, depth)
+    if isinstance(node, cst.IfExp):
+        places = [str(p.raw_value) if isinstance(p, cst.SimpleString) else code(p) for p in (node.body, node.orelse)]
+        both = places in (["cuda", "cpu"], ["cuda:0", "cpu"], ["True", "False"])
+        return _choice(draft, node.test, depth) if both else None
+    if isinstance(node, cst.BooleanOperation) and isinstance(node.operator, cst.And):
+        for other, gpu in ((node.left, node.right), (node.right, node.left)):
+            if _choice(draft, gpu, depth) == "" and _choice(draft, other, depth) is None:
+                if isinstance(other, cst.UnaryOperation) and isinstance(other.operator, cst.Not):
+                    return f'"cpu" if {code(other.expression)} else "auto"'
+                return f'"auto" if {code(other)} else "cpu"'
+    return None
+
+
+def device_text(draft: Draft) -> str | None:
+    """The accelerator in the host's own terms; None when only the Trainer can tell."""
+    source = re.sub("#.*", "", draft.tree.text)
+    if not any(word in source for word in ("cuda", "accelerator", "mps", "device")):
+        return '"cpu"'
+    device = device_variable(draft)
+    if device is not None:
+        return f"{_written(device, draft)}.type"
+    for item in draft.around.before:
+        inner = small(item.node)
+        if isinstance(inner, cst.Assign) and len(inner.targets) == 1 and isinstance(inner.targets[0].target, cst.Name):
+            names = [draft.tree.qualified(n.func) for n in walk(inner.value) if isinstance(n, cst.Call)]
+            if (
+                "torch.cuda.is_available" in names
+                and isinstance(inner.value, (cst.IfExp, cst.Call, cst.BooleanOperation))
+                and (not isinstance(inner.value, cst.IfExp) or code(inner.value.body) == "True")
+            ):
+                if isinstance(inner.value, cst.Call) and len(names) > 1:
+                    continue
+                return f'"cuda" if {inner.targets[0].target.value} else "cpu"'
+            if draft.tree.imports.get("torch") == "torch" and _chooses_by_name(inner.value):
+                return f"torch.device({inner.targets[0].target.value}).type"
+    move = _move(draft)
+    return f"{_asked(move, draft)}.type" if move is not None else None
+
+
+def _asked(place: cst.BaseExpression, draft: Draft) -> str:
+    """The `torch.device` of an expression that may be a text."""
+    return code(place) if draft.kinds.kind(place, draft.nest.host) is Kind.DEVICE else f"torch.device({code(place)})"
+
+
+def _move(draft: Draft) -> cst.BaseExpression | None:
+    """`device` of the host's `model.to(device)`, where it is a name that still means the same before `fit`."""
+    found: cst.BaseExpression | None = None
+    for item in draft.around.before:
+        if found is not None and draft.nest.host.resolve(root_name(found) or "") in usage([item]).writes:
+            found = None
+        inner = small(item.node)
+        value = inner.value if isinstance(inner, (cst.Assign, cst.Expr)) else None
+        used = method_call(value) if value is not None else None
+        if used is None or used[1] != "to" or not isinstance(value, cst.Call) or len(value.args) != 1:
+            continue
+        network = inner.targets[0].target if isinstance(inner, cst.Assign) else used[0]
+        place = value.args[0].value
+        name = dotted(network)
+        if name is None or draft.kinds.kind(network, item.frame) is not Kind.MODULE or value.args[0].star:
+            continue
+        if isinstance(place, (cst.Name, cst.Attribute)) and (dotted(place) or "").lower().endswith("device"):
+            found = place
+    return found if draft.tree.imports.get("torch") == "torch" and draft.distribution is None else None
+
+
+def _written(device: Variable, draft: Draft) -> str:
+    return draft.tree.links.written.get(device.name, device.name)
+
+
+def _chooses_by_name(value: cst.BaseExpression) -> bool:
+    """True for `"cuda" if ... else "cpu"`."""
+    return isinstance(value, cst.IfExp) and all(
+        isinstance(part, cst.SimpleString) and str(part.raw_value).startswith(("cuda", "cpu", "mps"))
+        for part in (value.body, value.orelse)
+    )
+
+
+def device_variable(draft: Draft) -> Variable | None:
+    """The host's or the module's `torch.device(...)` that the script chose by a condition."""
+    candidates = [variable for item in draft.around.before for variable in sorted(usage([item]).writes, key=repr)]
+    if not draft.nest.host.is_module:
+        names = [fact.name for fact in draft.analysis.named if fact.kind is Kind.DEVICE and fact.scope is None]
+        names.sort(key=lambda name: name in draft.tree.links.imports)  # the script's own before other files'
+        candidates += [draft.nest.module.variable(name) for name in names if "." not in name]
+    for variable in candidates:
+        of_host = variable.frame is draft.nest.host or variable.frame.is_module
+        if draft.kinds.of(variable) is Kind.DEVICE and of_host and _chosen(variable, draft):
+            return variable
+    return None
+
+
+def _chosen(variable: Variable, draft: Draft) -> bool:
+    """True when a name is always a `torch.device(...)`, and which one is not fixed."""
+    values = _values(variable, draft)
+    calls = [draft.tree.qualified(value.func) for value in values if isinstance(value, cst.Call)]
+    if len(calls) != len(values) or not set(calls) <= {"torch.device", "torch.accelerator.current_accelerator"}:
+        return False
+    found = construction(variable, draft.tree, draft.nest.host_loop)
+    fixed = found is not None and all(isinstance(arg.value, cst.SimpleString) for arg in found[1].args)
+    return not fixed or len(values) > 1
+
+
+def _values(variable: Variable, draft: Draft) -> list[cst.BaseExpression]:
+    """What a name is set to in its own scope."""
+    owner = variable.frame.function or draft.tree.scope
+    return [
+        node.value
+        for node in scope_nodes(owner)
+        if isinstance(node, cst.Assign)
+        and any(isinstance(t.target, cst.Name) and t.target.value == variable.name for t in node.targets)
+    ]
