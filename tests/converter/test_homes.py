@@ -389,6 +389,7 @@ def test_what_moved_code_reads_of_the_host_stays(text: str, kept: tuple[str, ...
     assert all(line in done.text for line in kept)
 
 
+UNLESS = '"cpu" if str({}) == "cpu" else "auto"'
 INDEX = "[{0}.index] if {0}.index else 1"
 CARD = "torch.device('{}' if torch.cuda.is_available() else 'cpu')"
 PLACES = {
@@ -397,10 +398,16 @@ PLACES = {
     "by a text that is given": ("device = torch.device(which)", "device.type", INDEX.format("device")),
     "a text": (
         "device = f'cuda:{gpu}' if gpu >= 0 else 'cpu'",
-        "torch.device(device).type",
+        UNLESS.format("device"),
         INDEX.format("torch.device(device)"),
     ),
-    "the processor, always": ("device = torch.device('cpu')  # or cuda", "device.type", "1"),
+    "the processor, always": ("device = torch.device('cpu')  # or cuda", '"cpu"', "1"),
+    "a card, always": ("device = torch.device('cuda')", '"auto"', "1"),
+    "a device or a text": (
+        "device = 'cpu'\nif gpu > 0:\n    device = torch.device('cuda')",
+        UNLESS.format("device"),
+        "1",
+    ),
 }
 
 
@@ -415,4 +422,4 @@ def test_a_device_that_an_option_names_is_the_trainers() -> None:
     given = "import argparse\nparser = argparse.ArgumentParser()\nparser.add_argument('--device', default='cpu')\n"
     done = converted(script(setup=f"{given}args = parser.parse_args()\n{SETUP}model.to(args.device)\n"))
     assert done.text is not None
-    assert "accelerator=torch.device(args.device).type," in done.text
+    assert f"accelerator={UNLESS.format('args.device')}," in done.text

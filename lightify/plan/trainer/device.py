@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 import libcst as cst
 
@@ -18,34 +19,31 @@ from lightify.syntax.names import read_names
 from lightify.syntax.query import code, dotted, method_call, root_name, small, walk
 
 
+@dataclass(frozen=True)
+class _Place:
+    """Where the host says that it trains: `accelerator=`, and the `torch.device` that may be a card with a number."""
+
+    accelerator: str
+    numbered: str = ""
+
+
 def device_options(draft: Draft) -> list[TrainerOption]:
     if draft.analysis.accelerated and (own := acceleration.device_options(draft)) is not None:
         return own
-    text = device_text(draft)
+    place = _place(draft)
+    text = place.accelerator if place is not None else None
     chosen = automatic_choice(draft, text) if draft.settings.style == "idiomatic" and text else None
     if chosen is not None:
         draft.steps_away.append("the Trainer chooses the accelerator")
         text = chosen
     accelerator = TrainerOption("accelerator", text or '"auto"')
-    return [*([] if chosen == "" else [accelerator]), *strategy_options(draft, _single(draft))]
+    index = f"{place.numbered}.index" if place is not None and place.numbered else ""
+    single = f"[{index}] if {index} else 1" if index else "1"
+    return [*([] if chosen == "" else [accelerator]), *strategy_options(draft, single)]
 
 
 #: A text that names another card than the first.
 _NUMBERED = re.compile(r"cuda:(?!0$)")
-
-
-def _single(draft: Draft) -> str:
-    """The one device to train on: that of the script's number where it may name one."""
-    device = device_variable(draft)
-    if device is not None:
-        place = _written(device, draft)
-        numbered = not all(_on_first_card(value, draft) for value in _values(device, draft))
-    else:
-        move = _move(draft)
-        if move is None:
-            return "1"
-        place, numbered = _asked(move, draft), not _on_first_card(move, draft)
-    return f"[{place}.index] if {place}.index else 1" if numbered else "1"
 
 
 def _on_first_card(value: cst.BaseExpression, draft: Draft) -> bool:
@@ -99,12 +97,19 @@ def _choice(draft: Draft, node: cst.BaseExpression, depth: int = 0) -> str | Non
 
 def device_text(draft: Draft) -> str | None:
     """The accelerator in the host's own terms; None when only the Trainer can tell."""
+    place = _place(draft)
+    return place.accelerator if place is not None else None
+
+
+def _place(draft: Draft) -> _Place | None:
     source = re.sub("#.*", "", draft.tree.text)
     if not any(word in source for word in ("cuda", "accelerator", "mps", "device")):
-        return '"cpu"'
+        return _Place('"cpu"')
     device = device_variable(draft)
     if device is not None:
-        return f"{_written(device, draft)}.type"
+        name = _written(device, draft)
+        numbered = not all(_on_first_card(value, draft) for value in _values(device, draft))
+        return _Place(f"{name}.type", name if numbered else "")
     for item in draft.around.before:
         inner = small(item.node)
         if isinstance(inner, cst.Assign) and len(inner.targets) == 1 and isinstance(inner.targets[0].target, cst.Name):
@@ -116,16 +121,37 @@ def device_text(draft: Draft) -> str | None:
             ):
                 if isinstance(inner.value, cst.Call) and len(names) > 1:
                     continue
-                return f'"cuda" if {inner.targets[0].target.value} else "cpu"'
+                return _Place(f'"cuda" if {inner.targets[0].target.value} else "cpu"')
             if draft.tree.imports.get("torch") == "torch" and _chooses_by_name(inner.value):
-                return f"torch.device({inner.targets[0].target.value}).type"
+                made = f"torch.device({inner.targets[0].target.value})"
+                return _Place(f"{made}.type", "" if _on_first_card(inner.value, draft) else made)
     move = _move(draft)
-    return f"{_asked(move, draft)}.type" if move is not None else None
+    return _moved_to(move, draft) if move is not None else None
 
 
-def _asked(place: cst.BaseExpression, draft: Draft) -> str:
-    """The `torch.device` of an expression that may be a text."""
-    return code(place) if draft.kinds.kind(place, draft.nest.host) is Kind.DEVICE else f"torch.device({code(place)})"
+def _moved_to(place: cst.BaseExpression, draft: Draft) -> _Place | None:
+    """What `model.to(place)` says; a place that is always a card leaves the choice to the Trainer."""
+    meaning = draft.nest.host.resolve(place.value) if isinstance(place, cst.Name) else None
+    values = _values(meaning, draft) if isinstance(meaning, Variable) else []
+    literal = [_literal(value, draft) for value in values]
+    if literal and all(text == "cpu" for text in literal):
+        return _Place('"cpu"')
+    if literal and all(text.startswith("cuda") for text in literal):
+        return None
+    text = code(place)
+    return _Place(
+        f'"cpu" if str({text}) == "cpu" else "auto"', "" if _on_first_card(place, draft) else f"torch.device({text})"
+    )
+
+
+def _literal(value: cst.BaseExpression, draft: Draft) -> str:
+    """The text of a device that is written out, as far as it is; else empty."""
+    if isinstance(value, cst.Call) and draft.tree.qualified(value.func) == "torch.device" and value.args:
+        return _literal(value.args[0].value, draft)
+    if isinstance(value, cst.FormattedString):
+        first = value.parts[0] if value.parts else None
+        return first.value if isinstance(first, cst.FormattedStringText) else ""
+    return str(value.raw_value) if isinstance(value, cst.SimpleString) else ""
 
 
 def _move(draft: Draft) -> cst.BaseExpression | None:
