@@ -31,6 +31,7 @@ class RunPieces:
     incomparable: tuple[str, ...]  # parameters whose == is no truth
     batch_mover: str
     manual: bool
+    own_sigterm: str  # the signal module, where the script's handler has to be set again
     module_name: str
     trainer_name: str
     arguments: tuple[str, ...]
@@ -62,6 +63,7 @@ class RunPieces:
         yield from filter(None, (*self.arguments, self.source, self.validation, *options, *self.init))
         yield "\n".join(self.before_fit)
         yield self.buffer_group
+        yield self.own_sigterm
         yield from (f"if 1:\n  if 1:\n{method.body}" for method in self.methods)
 
 

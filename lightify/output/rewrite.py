@@ -73,12 +73,6 @@ class _Rewriter:
         ]
         init += [_initial(one) for one in plan.initial]
         passes = plan.endable or bool(plan.nest.skips) or plan.lazy or plan.train_source is None or plan.sized_lazily
-        if plan.own_sigterm:
-            init.append(f"self.own_sigterm = {plan.own_sigterm}.getsignal({plan.own_sigterm}.SIGTERM)")
-            listen = f"{plan.own_sigterm}.signal({plan.own_sigterm}.SIGTERM, self.own_sigterm)"
-            methods.insert(
-                0, Method("on_train_start", (), _indented([_statement(f"{listen}  # a Trainer's ends the run")]))
-            )
         if plan.endable:
             init.append("self.pass_ended = False")
         if any(one.nest.skips for one in self.plans.runs):
@@ -108,6 +102,7 @@ class _Rewriter:
             incomparable=plan.incomparable if self.on_lightning else (),
             batch_mover=plan.batch_mover,
             manual=plan.mode == "manual",
+            own_sigterm=plan.own_sigterm,
             module_name=module_name,
             trainer_name=trainer_name,
             arguments=arguments,
