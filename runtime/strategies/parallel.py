@@ -7,6 +7,7 @@ import gc
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from functools import cache
 from typing import Any, TypeVar
 
 import torch
@@ -247,9 +248,9 @@ class ParallelStrategy(Strategy):
         return votes == self.world_size if all else votes > 0
 
 
+@cache
 def _at_exit(function: Callable[[], None]) -> None:
-    """Calls it once when Python ends, however many runs there were; the one that came last is called first."""
-    atexit.unregister(function)
+    """Calls it once when Python ends, however many runs there were; what was given last is called first."""
     atexit.register(function)
 
 
