@@ -73,3 +73,27 @@ def test_it_evaluates_identically(name: str, trains_identically: Callable[[str, 
     done = converted(MOVED[name], style="idiomatic")
     assert done.text is not None
     trains_identically(MOVED[name], done.text)
+
+
+def test_what_stands_around_its_loop_moves_along() -> None:
+    """The lists begin before the loop, and what they make follows it."""
+    text = script(
+        after="""\
+wrong = []
+seen = []
+for a, b in val_loader:
+    hit = model(a).argmax(1) == b
+    wrong.append(~hit)
+    seen.append(b)
+wrong = torch.cat(wrong)
+seen = torch.cat(seen)
+print(sorted(seen[wrong].tolist()))
+"""
+    )
+    done = converted(text, style="idiomatic")
+    assert done.text is not None
+    hooks = methods(done.text)
+    start, end = hooks["on_test_epoch_start"], hooks["on_test_epoch_end"]
+    assert "self.wrong = []" in start and "self.seen = []" in start
+    assert "torch.cat(self.wrong)" in end and "torch.cat(self.seen)" in end and "print(sorted(" in end
+    assert hooks["test_step"].count("append") == 2 and done.text.count("torch.cat") == 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 
 import libcst as cst
@@ -23,7 +23,7 @@ from lightify.plan.evaluation.validation import SAME_MODE, prepared
 from lightify.plan.kinds import Kinds
 from lightify.plan.types import FateNote, Hook
 from lightify.syntax.flow import usage
-from lightify.syntax.frames import Item
+from lightify.syntax.frames import Item, Step
 from lightify.syntax.query import block, code, is_constant, small
 
 
@@ -56,8 +56,24 @@ def final_test(draft: Draft) -> FinalTest | None:
     draft.look_around(*steps)
     moved = {item.node for item in window}
     draft.around = replace(draft.around, after=tuple(item for item in draft.around.after if item.node not in moved))
-    found = prepared(draft, found)
+    found = _moved(draft, prepared(draft, found), moved)
     return FinalTest(_hooks(draft, found), _edits(draft, found, window))
+
+
+def _moved(draft: Draft, found: Evaluation, window: Set[cst.CSTNode]) -> Evaluation:
+    """The evaluation with statements of its own for those of the window: the host loses these."""
+
+    def own(steps: Iterable[Step]) -> tuple[Step, ...]:
+        result: list[Step] = []
+        for step in steps:
+            if isinstance(step, Item) and step.node in window:
+                copied = step.node.with_changes()
+                draft.stripped.origins[copied] = step.node
+                step = Item(copied, step.frame)
+            result.append(step)
+        return tuple(result)
+
+    return replace(found, before=own(found.before), after=own(found.after), rest=own(found.rest))
 
 
 def _following(draft: Draft) -> list[Item]:
@@ -131,8 +147,10 @@ def _edits(draft: Draft, found: Evaluation, window: Sequence[Item]) -> dict[cst.
     assert source is not None
     trainer, module = draft.tree.fresh("trainer", "lit_trainer"), draft.tree.fresh("module", "lit_module")
     call = cst.parse_statement(f"{trainer}.test({module}, {code(source)})")
+    kept = {small(step.node) for step in (*found.before, *found.after, *found.rest) if isinstance(step, Item)} - {None}
     for item in window:
-        draft.fates.setdefault(small(item.node) or item.node, FateNote(Fate.REPLACED, "trainer.test"))
+        if small(item.node) not in kept:
+            draft.fates.setdefault(small(item.node) or item.node, FateNote(Fate.REPLACED, "trainer.test"))
         draft.removed.add(item.node)
     first = window[0].node
     draft.removed.discard(first)

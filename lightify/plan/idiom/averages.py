@@ -64,7 +64,8 @@ def log_averages(draft: Draft, one: Pass) -> dict[Step, tuple[Step, ...]]:
     sums = {**sums_of(one), **meters_of(draft, one)}
     if any(True for step in one.body if isinstance(step, Item) for _ in exits_of(step.node)):
         return {}  # some batches may not be counted
-    showing = {variable: step for step in one.start for variable in shown_begun(draft, step)}
+    steps = (*one.start, *one.body, *one.after)
+    showing = {variable: step for step in one.start for variable in shown_begun(draft, step, steps)}
     known = sums.keys() | showing.keys()
     shown = [step for step in one.body if _shows_sums(draft, step, known, showing)]
     ends = _Ends()
@@ -77,7 +78,7 @@ def log_averages(draft: Draft, one: Pass) -> dict[Step, tuple[Step, ...]]:
         ends.uses.update({call: {variable} for call in one.after if _is_call_on(draft, call, variable)})
     quiet = {*shown, *ends.uses, *(total.step for total in sums.values())}
     kept = set(one.outside)
-    for step in (*one.start, *one.body, *one.after):
+    for step in steps:
         if step not in quiet:
             kept |= usage([step]).reads
     timers = {v for v, total in sums.items() if total.added is not None and measures_time(draft, total.added.value)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -80,11 +81,19 @@ def meters_begun(draft: Draft, step: Step) -> dict[Variable, Meter]:
     return {variable: meter for variable, meter in found.items() if meter is not None} if all(found.values()) else {}
 
 
-def shown_begun(draft: Draft, step: Step) -> set[Variable]:
-    """The variables to which a statement gives objects that do nothing but print."""
+def shown_begun(draft: Draft, step: Step, steps: Sequence[Step]) -> set[Variable]:
+    """The variables to which a statement gives objects of which `steps` want nothing but that they print."""
     made = begun(draft, step)
-    classes = [_class_of(call, draft.tree) for call in made.values()]
-    return set(made) if all(definition and _only_shows(definition, draft.tree) for definition in classes) else set()
+    asked: dict[Variable, set[str]] = {variable: set() for variable in made}
+    for one in steps:
+        for node in walk(one.node) if isinstance(one, Item) else ():
+            used = method_call(node)
+            variable = draft.kinds.variable(used[0], one.frame) if used is not None else None  # type: ignore[union-attr]
+            if used is not None and variable in asked:
+                asked[variable].add(used[1])
+    classes = {variable: _class_of(call, draft.tree) for variable, call in made.items()}
+    shows = (d and _only_shows(d, frozenset(asked[variable]), draft.tree) for variable, d in classes.items())
+    return set(made) if all(shows) else set()
 
 
 def called_on(draft: Draft, step: Item, node: cst.CSTNode) -> Variable | None:
@@ -210,13 +219,14 @@ def _adding(method: cst.FunctionDef) -> tuple[Meter, str, str] | None:
 
 
 @lru_cache(maxsize=256)
-def _only_shows(definition: cst.ClassDef, tree: Tree) -> bool:
-    """True for a class whose objects print and keep nothing that they were not made with."""
-    methods = [node for node in block(definition.body) if isinstance(node, cst.FunctionDef)]
+def _only_shows(definition: cst.ClassDef, asked: frozenset[str], tree: Tree) -> bool:
+    """True for a class whose methods `asked` print, and keep nothing that its objects were not made with."""
+    methods = [node for node in block(definition.body) if isinstance(node, cst.FunctionDef) and node.name.value in asked]
     prints = any(isinstance(node, cst.Call) and dotted(node.func) == "print" for m in methods for node in walk(m))
     return (
         prints
+        and len(methods) == len(asked)
         and not is_module_class(definition, tree)
         and is_calm(definition, tree)
-        and all(method.name.value == "__init__" or is_calm(method, tree) for method in methods)
+        and all(is_calm(method, tree) for method in methods)
     )
