@@ -45,6 +45,10 @@ class ProgressMeter:
         entries = [self.prefix + str(batch)]
         entries += [str(meter.avg) for meter in self.meters]
         print('\\t'.join(entries))
+    def summary(self):
+        if not self.meters:
+            raise ValueError('nothing to show')
+        print(' '.join(meter.name for meter in self.meters))
 """
 MEASURE = f"{STEP}\nlosses.update(loss.item(), x.size(0))"
 TIMED = f"""\
@@ -206,6 +210,9 @@ KEPT = {
     ),
     "an object that also decides": metered(
         DISPLAYED, "progress = ProgressMeter([losses])", end="if progress.prefix:\n    break"
+    ),
+    "an object that does more than print": metered(
+        DISPLAYED, "progress = ProgressMeter([losses])", end="progress.summary()"
     ),
     "a bar that others ask": script(
         f"{STEP}\ntotal += loss.item()\nbar('Loss %.3f' % (total / (i + 1)))", define=BAR, **SUMS, after="print(shown)"
