@@ -110,8 +110,7 @@ class Draft:
 
     def no_longer_printed(self, call: cst.Call, frame: Frame, metrics: Iterable[Metric]) -> None:
         """Notes what a print showed that no log tells."""
-        logged = {metric.variable for metric in metrics} | self.averaged
-        self.unshown.update(dict.fromkeys(unlogged(call, frame, logged, usage(self.whole()).writes)))
+        self.unshown.update(dict.fromkeys(unlogged(call, frame, metrics, self.averaged, usage(self.whole()).writes)))
 
     def whole(self) -> tuple[Step, ...]:
         """All steps of the loops, in order."""

@@ -34,7 +34,8 @@ from lightify.plan.idiom.bars import bare_loop, goes_over_bar, without_bars
 from lightify.plan.idiom.loader_options import inline_options
 from lightify.plan.idiom.precision import mixed_precision
 from lightify.plan.idiom.profilers import without_profiler
-from lightify.plan.idiom.simplify import idiom, take_host_moves, with_summaries
+from lightify.plan.idiom.progress import with_summaries
+from lightify.plan.idiom.simplify import idiom, take_host_moves
 from lightify.plan.initial import incomparable, initial_values
 from lightify.plan.kinds import Kinds
 from lightify.plan.leftovers import drop_unread_values, read_by_run

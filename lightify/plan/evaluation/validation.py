@@ -12,7 +12,8 @@ from lightify.plan.evaluation.ending import Evaluation, find_evaluation, uses_mo
 from lightify.plan.idiom.averages import log_averages, replaced
 from lightify.plan.idiom.devices import strip_moves
 from lightify.plan.idiom.precision import without_contexts
-from lightify.plan.idiom.simplify import logged, strippable
+from lightify.plan.idiom.progress import logged
+from lightify.plan.idiom.simplify import strippable
 from lightify.plan.idiom.sums import Pass
 from lightify.plan.kinds import Kinds
 from lightify.plan.trainer.lightning import is_steady, on_lightning

@@ -266,9 +266,9 @@ def _replacements(
                 draft.no_longer_printed(call, step.frame, metrics_of(call, step.frame, draft.kinds))
             others = metrics_of(call, step.frame, draft.kinds) if call is not None and isinstance(step, Item) else ()
             new[step] = tuple(
-                Item(log_statement(m), m.variable.frame)
+                Item(log_statement(m), m.frame)
                 for m in others
-                if m.variable not in draft.averaged and m.name not in monitored
+                if not m.variables & draft.averaged and m.name not in monitored
             )
             _note(draft, step, names)
     for step in one.start:

@@ -68,7 +68,9 @@ def _stops(draft: Draft, ends: Stopped) -> Nest:
     name, mode = ends.metric.name, ends.mode
     text = f'EarlyStopping(monitor="{name}", mode="{mode}", {ends.arguments}, check_finite=False)'
     draft.steps_away.append(f"an epoch whose {name} equals the best one counts as no better")
-    log = _monitored(draft, Metric(name, ends.metric), ends.frame, [f"{runtime_alias(draft.tree)}.callbacks.{text}"])
+    log = _monitored(
+        draft, Metric.held(ends.metric, name), ends.frame, [f"{runtime_alias(draft.tree)}.callbacks.{text}"]
+    )
     return replace(ends.nest, epoch_end=(*ends.nest.epoch_end, *log))
 
 
@@ -180,7 +182,7 @@ def _replaced(draft: Draft, nest: Nest, found: _Best, number: int, flag: Flagged
         return None
     if flag is not None:
         draft.fates[small(flag.flag) or flag.flag] = FateNote(Fate.REPLACED, "ModelCheckpoint")
-    log = _monitored(draft, Metric(found.metric.name, found.metric), frame, callbacks)
+    log = _monitored(draft, Metric.held(found.metric), frame, callbacks)
     target = " and ".join(text.removeprefix(f"{where_from}.").partition("(")[0] for text in callbacks)
     orelse = None if patience is not None else found.node.orelse
     rest = [line for line in found.kept if line not in gone]

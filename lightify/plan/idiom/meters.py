@@ -221,7 +221,9 @@ def _adding(method: cst.FunctionDef) -> tuple[Meter, str, str] | None:
 @lru_cache(maxsize=256)
 def _only_shows(definition: cst.ClassDef, asked: frozenset[str], tree: Tree) -> bool:
     """True for a class whose methods `asked` print, and keep nothing that its objects were not made with."""
-    methods = [node for node in block(definition.body) if isinstance(node, cst.FunctionDef) and node.name.value in asked]
+    methods = [
+        node for node in block(definition.body) if isinstance(node, cst.FunctionDef) and node.name.value in asked
+    ]
     prints = any(isinstance(node, cst.Call) and dotted(node.func) == "print" for m in methods for node in walk(m))
     return (
         prints

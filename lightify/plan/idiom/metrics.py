@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from string import Formatter
@@ -30,12 +30,30 @@ from lightify.syntax.query import (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Metric:
-    """A number that the script printed: `name` in the log, the variable that holds it."""
+    """A number that the script printed.
+
+    Attributes:
+        name: in the log.
+        value: what is logged, in the names of `frame`.
+        variables: what it is made of; one alone where a variable holds it.
+    """
 
     name: str
-    variable: Variable
+    value: cst.BaseExpression
+    frame: Frame
+    variables: frozenset[Variable]
+
+    @classmethod
+    def held(cls, variable: Variable, name: str = "") -> Metric:
+        """The number that a variable holds."""
+        return cls(name or variable.name, cst.Name(variable.name), variable.frame, frozenset((variable,)))
+
+    @property
+    def is_held(self) -> bool:
+        """True where a variable holds the number."""
+        return isinstance(self.value, cst.Name)
 
 
 _FLOATS = ("f", "e", "g")
@@ -66,7 +84,7 @@ def printed(node: cst.CSTNode, frame: Frame, kinds: Kinds) -> cst.Call | None:
 
 
 def metrics_of(call: cst.Call, frame: Frame, kinds: Kinds) -> tuple[Metric, ...]:
-    """The scalars that a print shows: `x.item()`, or a name printed with a float format."""
+    """The scalars that a print shows: `x.item()`, a name printed with a float format, or what it names as a measure."""
     found: dict[str, Metric] = {}
     inner = {name for part in walk(call) if isinstance(part, cst.CompFor) for name in target_names(part.target)}
 
@@ -77,7 +95,7 @@ def metrics_of(call: cst.Call, frame: Frame, kinds: Kinds) -> tuple[Metric, ...]
             node = factors[0] if len(factors) == 1 else node  # a share in percent
         variable = kinds.variable(node, frame)
         if variable is not None and isinstance(node, cst.Name) and "." not in node.value and node.value not in inner:
-            found.setdefault(variable.name, Metric(variable.name, variable))
+            found.setdefault(variable.name, Metric.held(variable))
 
     for part in walk(call):
         used = method_call(part)
@@ -90,7 +108,47 @@ def metrics_of(call: cst.Call, frame: Frame, kinds: Kinds) -> tuple[Metric, ...]
             for slot in _slots(part):
                 if slot.spec[-1:] in _FLOATS or (slot.spec == "d" and _is_share(slot.value)):
                     add(slot.value)
+    held = {variable for metric in found.values() for variable in metric.variables}
+    told, phrases = labels(call), _phrases(call)
+    for value in formatted(call):
+        variables = frozenset(expression_usage(value, frame).reads)
+        names = {part.value for part in walk(value) if isinstance(part, cst.Name)}
+        if isinstance(_bare(value), cst.Name) or variables & held or names & inner:
+            continue
+        choices = (told.get(value), *_named_by_variable(value), phrases.get(value))
+        name = next((one for one in choices if one is not None and one not in found), None)
+        if name is not None:
+            found[name] = Metric(name, _item(value), frame, variables)
     return tuple(found.values())
+
+
+def _item(node: cst.BaseExpression) -> cst.BaseExpression:
+    """`x` of `x.item()`."""
+    used = method_call(node)
+    taken = used is not None and used[1] == "item" and not node.args  # type: ignore[attr-defined]
+    return used[0].with_changes(lpar=[], rpar=[]) if taken else node  # type: ignore[index]
+
+
+def _named_by_variable(value: cst.BaseExpression) -> list[str]:
+    """`val_loss` for `val_loss / n`, nothing for a sum of two."""
+    value = _item(value)
+    sums = isinstance(value, cst.BinaryOperation) and isinstance(value.operator, (cst.Add, cst.Subtract))
+    thing = "" if sums else _thing(value)
+    return [thing] if measures(thing) else []
+
+
+def _phrases(call: cst.Call) -> dict[cst.CSTNode, str]:
+    """`d_loss` for the number after `D loss:`, where a text names it so."""
+    found: dict[cst.CSTNode, str] = {}
+    for part in walk(call):
+        seen = 0
+        for slot in _slots(part):
+            text = re.sub(r"^%[-+ #0-9.]*[a-zA-Z]", "", slot.before[seen:])
+            words = re.findall(r"[A-Za-z]\w*", re.split(r"\\[tnr]|[][|,;()\t\n]", text)[-1])[-3:]
+            seen = len(slot.before)
+            if words and measures(words[-1]):
+                found[slot.value] = "_".join(words).lower()
+    return found
 
 
 def _bare(node: cst.BaseExpression) -> cst.BaseExpression:
@@ -118,14 +176,21 @@ def slots_of(call: cst.Call) -> Iterator[cst.BaseExpression]:
     yield from (value for part in walk(call) for value in slots_in(part))
 
 
-def unlogged(call: cst.Call, frame: Frame, logged: set[Variable], changing: set[Variable]) -> Iterator[str]:
-    """The values of a print that is gone which no log tells, as text: a learning rate, the time that an epoch took.
+def unlogged(
+    call: cst.Call, frame: Frame, metrics: Iterable[Metric], averaged: Set[Variable], changing: Set[Variable]
+) -> Iterator[str]:
+    """The values of a print that no log tells, as text: a learning rate, the time that an epoch took.
 
     Args:
-        logged: what logs tell; changing: what the statements of the loops assign.
+        metrics: what is logged of it; averaged: what other logs tell.
+        changing: what the statements of the loops assign.
     """
+    logged = averaged.union(*(metric.variables for metric in metrics if metric.is_held))
+    told = {metric.value for metric in metrics}
     for value in _shown(call):
         reads = expression_usage(value, frame).reads
+        if value in told:
+            continue
         calls = [part for part in walk(value) if isinstance(part, (cst.Call, cst.Subscript))]
         computed = any(isinstance(part, cst.Subscript) or dotted(part.func) != "len" for part in calls)
         if (reads & changing) - logged or (computed and not reads & logged):
@@ -148,7 +213,9 @@ def _shown(node: cst.CSTNode) -> Iterator[cst.BaseExpression]:
         for arg in node.args if dotted(node.func) == "print" else node.args[:1]:
             if arg.keyword is None:
                 yield from _shown(arg.value)
-    elif isinstance(node, cst.BinaryOperation) and isinstance(node.operator, cst.Add):
+    elif isinstance(node, cst.ConcatenatedString) or (
+        isinstance(node, cst.BinaryOperation) and isinstance(node.operator, cst.Add)
+    ):
         yield from _shown(node.left)
         yield from _shown(node.right)
     elif isinstance(node, cst.BaseExpression) and not isinstance(node, (cst.BaseString, cst.BaseNumber)):
@@ -307,9 +374,15 @@ def log_name(call: cst.Call) -> str | None:
 def logs(steps: Iterable[Step]) -> Iterator[str]:
     """The names that steps log under."""
     for step in steps:
-        call = log_call(step.node) if isinstance(step, Item) else None
-        if call is not None:
-            yield log_name(call) or ""
+        for node in walk(step.node) if isinstance(step, Item) else ():
+            name = log_name(node) if isinstance(node, cst.Call) else None
+            if name is not None:
+                yield name
+
+
+def log_text(metric: Metric) -> str:
+    """`self.log("loss")`."""
+    return f'self.log("{metric.name}")'
 
 
 def log_statement(metric: Metric) -> cst.SimpleStatementLine:
@@ -318,7 +391,7 @@ def log_statement(metric: Metric) -> cst.SimpleStatementLine:
         module_attribute("log"),
         [
             cst.Arg(cst.SimpleString(f'"{metric.name}"')),
-            cst.Arg(cst.Name(metric.variable.name)),
+            cst.Arg(metric.value),
             cst.Arg(cst.Name("True"), cst.Name("prog_bar")),
         ],
     )

@@ -1,0 +1,228 @@
+"""What a loop prints becomes `self.log`: its progress, in the place of the prints; its summaries, beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import libcst as cst
+
+from lightify.ledger import Fate
+from lightify.loops.headers import BatchHead
+from lightify.plan.batches import in_host
+from lightify.plan.draft import Draft
+from lightify.plan.effects import only_computes
+from lightify.plan.idiom.meters import called_on
+from lightify.plan.idiom.metrics import (
+    LOGGED,
+    PROGRESS,
+    Metric,
+    log_statement,
+    log_text,
+    logs,
+    metrics_of,
+    printed,
+    unlogged,
+)
+from lightify.plan.types import FateNote, Hook, TrainerOption
+from lightify.syntax.comments import in_place_of
+from lightify.syntax.flow import expression_usage, usage
+from lightify.syntax.frames import Frame, Item, Step, Usage, Variable, constant
+from lightify.syntax.query import block, method_call, small, target_names, walk
+
+
+def logged(
+    draft: Draft, body: Sequence[Step], head: BatchHead, frame: Frame, batch: set[Variable], later: Sequence[Step]
+) -> tuple[Step, ...]:
+    """Progress prints become `self.log`, in their place.
+
+    Args:
+        later: what runs after the body, until it has run again.
+    """
+    index = frame.variable(head.index.value) if head.index is not None else None
+    written = usage(body).writes - batch
+    names: set[str] = set()
+    result: list[Step] = []
+    for number, step in enumerate(body):
+        if isinstance(step, Item):
+            nodes = in_place(draft, step, index, written, usage(result), names)
+            new = [Item(node, step.frame) for node in nodes]
+            needed = usage((*body[number + 1 :], *later)).exposed | draft.read_elsewhere()
+            result.extend(item for item in new if item.node is step.node or not idle(draft, item, needed))
+        else:
+            result.append(step)
+    return tuple(result)
+
+
+def idle(draft: Draft, item: Item, needed: set[Variable]) -> bool:
+    """True for what is left of `if i % k == 0: shown = loss.item(); print(shown)`: nothing needs what it computes."""
+    if draft.settings.style == "faithful" or not isinstance(item.node, cst.If) or usage([item]).writes & needed:
+        return False
+    lines = [small(line) for line in block(item.node.body)]
+    values = [line.value for line in lines if isinstance(line, cst.Assign) and all(map(_names, line.targets))]
+    plain = len(values) == len(lines) and item.node.orelse is None
+    parts = (*values, item.node.test)
+    gone = plain and all(only_computes(one, item.frame, draft.tree, lambda _: False) for one in parts)
+    if gone:
+        note = FateNote(Fate.REPLACED, "self.log", "the progress bar shows it")
+        draft.fates.update(dict.fromkeys((item.node, *filter(None, lines)), note))
+    return gone
+
+
+def _names(target: cst.AssignTarget) -> bool:
+    """True for a target that is a name, or names."""
+    parts = target.target.elements if isinstance(target.target, cst.Tuple) else [target]
+    return len(target_names(target.target)) == len(parts)
+
+
+def in_place(
+    draft: Draft, step: Item, index: Variable | None, written: set[Variable], done: Usage, names: set[str]
+) -> list[cst.BaseStatement]:
+    """The statements that take a step's place: itself, logs, or itself with logs for prints.
+
+    Args:
+        written: what a batch assigns; done: what the batch did before the step.
+        names: what is logged already; a print that tells more than its numbers stays, and logs them once.
+    """
+    guard = step.node if isinstance(step.node, cst.If) and step.node.orelse is None else None
+    if guard is not None and constant(guard.test, step.frame) is not None:
+        guard = None
+    inside = list(block(guard.body)) if guard is not None else [step.node]
+    new: list[cst.BaseStatement] = []
+    logs: dict[cst.BaseStatement, Metric] = {}
+    for node in inside:
+        call = printed(node, step.frame, draft.kinds)
+        metrics = metrics_of(call, step.frame, draft.kinds) if call is not None else ()
+        metrics = tuple(m for m in metrics if not m.variables & draft.averaged)
+        gone = call is not None and bool(expression_usage(call, step.frame).reads & draft.averaged)
+        gone |= called_on(draft, step, node) in draft.averaged  # what showed averages
+        if call is not None and metrics and not gone:
+            gone = shows_only(draft, call, step.frame, metrics, written, index)
+        metrics = tuple(m for m in metrics if gone or m.name not in names)
+        names |= {m.name for m in metrics}
+        lines = [log_statement(m) for m in metrics]
+        if gone:
+            draft.steps_away.append(PROGRESS)
+            note = FateNote(Fate.REPLACED, ", ".join(map(log_text, metrics)) or "self.log", "the progress bar shows it")
+            draft.fates[small(node)] = note  # type: ignore[index]
+            if call is not None:
+                draft.no_longer_printed(call, step.frame, metrics)
+        lines = in_place_of(node, lines) if gone else lines
+        logs.update(zip(lines, metrics))
+        new += [*([] if gone else [node]), *lines]
+    if guard is None or new == inside:
+        return [step.node] if new == inside else new
+    rest = [node for node in new if node not in logs]
+    if rest and len(rest) < len(inside) and draft.settings.style == "faithful":
+        early: list[cst.BaseStatement] = []
+    else:
+        changed = usage([Item(node, step.frame) for node in rest]).writes
+        asked = expression_usage(guard.test, step.frame).reads
+        early = [line for line, metric in logs.items() if _in_each_batch(metric, written, done, changed, asked)]
+    if not only_computes(guard.test, step.frame, draft.tree, lambda _: False):
+        early = []  # somebody may miss the question
+    if len(early) == len(logs) and len(rest) < len(inside):
+        logs_every(draft, guard.test, step.frame, index)
+    later = [node for node in new if node not in early]
+    if not later:
+        draft.fates[step.node] = FateNote(Fate.REPLACED, "Trainer: shows progress on a clock")
+        return in_place_of(guard, early)
+    if later == inside:
+        return [*early, guard]
+    body = guard.with_changes(body=guard.body.with_changes(body=later))
+    draft.stripped.origins[body] = step.node
+    return [*early, body]
+
+
+def _in_each_batch(
+    metric: Metric, written: set[Variable], done: Usage, changed: set[Variable], asked: set[Variable]
+) -> bool:
+    """True for a number that each batch has, and has of its own: no sum over the last k, which an `if` asks for.
+
+    Args:
+        done: what the batch did before; changed: what stands beside the print assigns.
+        asked: what the `if` around the print reads, which may keep it from dividing by nothing.
+    """
+    values = metric.variables & written
+    if not values <= (done.must or set()) or values & changed:
+        return False
+    own = values == metric.variables and not values & (done.exposed | asked)
+    return metric.is_held or (own and not _waits(metric.value))
+
+
+def _waits(value: cst.BaseExpression) -> bool:
+    """True for `math.exp(loss.item())`: the device is waited for."""
+    return any((method_call(part) or ("", ""))[1] == "item" for part in walk(value))
+
+
+def logs_every(draft: Draft, test: cst.BaseExpression, frame: Frame, index: Variable | None) -> None:
+    """`if i % k == 0:` around a log is the Trainer's `log_every_n_steps=k`, where there is a logger."""
+    left = test.left if isinstance(test, cst.Comparison) else None
+    if draft.settings.style == "faithful" or any(o.name == "log_every_n_steps" for o in draft.options):
+        return
+    if not isinstance(left, cst.BinaryOperation) or not isinstance(left.operator, cst.Modulo):
+        return
+    nest = draft.nest
+    reads = expression_usage(left.right, frame).reads
+    changes = reads & usage((*nest.epoch_start, *nest.body, *nest.epoch_end)).writes
+    counts = index in expression_usage(left.left, frame).reads and is_whole(draft, left.right, frame)
+    if counts and not changes and in_host(draft, left.right, frame):
+        draft.options.append(TrainerOption("log_every_n_steps", left.right, frame))
+
+
+def is_whole(draft: Draft, node: cst.CSTNode, frame: Frame, depth: int = 0) -> bool:
+    """False for what divides, or has a part that may be no whole number, as far as the host's assignments tell."""
+    if any(isinstance(part, (cst.Float, cst.Divide)) for part in walk(node)):
+        return False
+    values = [
+        inner.value
+        for item in draft.around.before
+        if usage([item]).writes & expression_usage(node, frame).reads
+        and isinstance(inner := small(item.node), cst.Assign)
+        and not isinstance(inner.value, cst.Call)
+    ]
+    return depth > 3 or all(is_whole(draft, value, draft.nest.host, depth + 1) for value in values)
+
+
+def shows_only(
+    draft: Draft,
+    call: cst.Call,
+    frame: Frame,
+    metrics: Sequence[Metric],
+    written: set[Variable],
+    index: Variable | None,
+) -> bool:
+    """True when a print shows nothing that was computed in the body but the metrics and the batch's number."""
+    if draft.settings.style == "idiomatic":
+        return True
+    return not any(unlogged(call, frame, metrics, set(), written - {index} if index is not None else written))
+
+
+def with_summaries(draft: Draft, hook: Hook) -> Hook:
+    """An epoch's printed numbers are logged, too; the idiomatic style logs them instead."""
+    steps: list[Step] = []
+    names: set[str] = set()
+    logged = draft.monitored & set(logs(hook.steps))
+    within = set(logs(draft.nest.body))
+    for step in hook.steps:
+        shows = isinstance(step, Item) and draft.nest.epoch_loop is not None
+        call = printed(step.node, step.frame, draft.kinds) if shows else None  # type: ignore[union-attr]
+        metrics = metrics_of(call, step.frame, draft.kinds) if call is not None and isinstance(step, Item) else ()
+        metrics = tuple(m if m.is_held or m.name not in within else _of_pass(m, hook) for m in metrics)
+        metrics = tuple(m for m in metrics if m.name not in names)
+        if not (metrics and draft.settings.style == "idiomatic"):
+            steps.append(step)
+        elif isinstance(step, Item):
+            draft.steps_away.append(LOGGED)
+            draft.no_longer_printed(call, step.frame, metrics)  # type: ignore[arg-type]
+            draft.fates[small(step.node)] = FateNote(Fate.REPLACED, ", ".join(map(log_text, metrics)))  # type: ignore[index]
+        metrics = tuple(m for m in metrics if m.name not in logged)
+        names |= {m.name for m in metrics}
+        steps.extend(Item(log_statement(m), m.frame) for m in metrics)
+    return replace(hook, steps=tuple(steps))
+
+
+def _of_pass(metric: Metric, hook: Hook) -> Metric:
+    """A metric whose name tells it from what each batch logs."""
+    known = {"on_validation_epoch_end": "val", "on_test_epoch_end": "test"}.get(hook.name, "epoch")
+    return replace(metric, name=f"{known}_{metric.name}")

@@ -1,0 +1,105 @@
+"""What a loop prints is logged: in the place of the print where that tells all, beside it where the print stays."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.converter.scripts import STEP, converted, methods, script
+
+SUMS = {"start": "total = 0.0", "batches": "for i, (x, y) in enumerate(train_loader):"}
+ADD = f"{STEP}\ntotal += loss.item()"
+SHOW = "if i % 2 == 1:\n    print({})\n    total = 0.0"
+
+#: Name: the script, what stays of its print, what is logged.
+KEPT = {
+    "it tells the time": (
+        script(f"{STEP}\nprint('loss %.3f, %.1f s' % (loss.item(), time.time()))", define="import time"),
+        "time.time()",
+        {"self.log('loss', loss, prog_bar=True)"},
+    ),
+    "it tells counts": (
+        script(f"{STEP}\nseen += len(y)\nprint(seen, loss.item())", before="seen = 0\n"),
+        "print(",
+        {"self.log('loss', loss, prog_bar=True)"},
+    ),
+    "two sums of one word": (
+        script(
+            f"{STEP}\nscale = loss * 2\nn = len(y)\nprint('[D loss: %f] [G loss: %f] %d' % ((loss + scale).item(), (scale - loss).item(), n))"
+        ),
+        "print(",
+        {"self.log('d_loss', loss + scale, prog_bar=True)", "self.log('g_loss', scale - loss, prog_bar=True)"},
+    ),
+}
+#: Name: the script; the logs are all that is left of its print.
+REPLACED = {
+    "the mean of the last batches": (
+        script(f"{ADD}\n{SHOW.format(repr('loss: %.3f') + ' % (total / 2)')}", **SUMS),
+        {"self.log('loss', self.total / 2, prog_bar=True)"},
+    ),
+    "an f-string": (
+        script(f"{ADD}\n{SHOW.format('f{!r}'.format('[{epoch + 1}, {i + 1:5d}] loss: {total / 2:.3f}'))}", **SUMS),
+        {"self.log('loss', self.total / 2, prog_bar=True)"},
+    ),
+}
+
+
+def _logs(body: str) -> set[str]:
+    return {line.strip() for line in body.splitlines() if line.strip().startswith("self.log(")}
+
+
+@pytest.mark.parametrize(("text", "rest", "logs"), KEPT.values(), ids=KEPT)
+def test_a_print_that_tells_more_stays_and_is_logged(text: str, rest: str, logs: set[str]) -> None:
+    done = converted(text)
+    assert done.text is not None
+    step = methods(done.text)["training_step"]
+    assert rest in step and _logs(step) == logs
+
+
+@pytest.mark.parametrize(("text", "logs"), REPLACED.values(), ids=REPLACED)
+def test_a_print_of_numbers_is_a_log_in_its_place(text: str, logs: set[str]) -> None:
+    done = converted(text)
+    assert done.text is not None
+    step = methods(done.text)["training_step"]
+    assert "print" not in step and _logs(step) == logs
+    assert step.index("if ") < step.index("self.log(") < step.index("self.total = 0.0")
+
+
+def test_a_number_that_each_batch_has_is_logged_in_each() -> None:
+    text = script(f"{STEP}\nseen += len(y)\nif i % 2 == 1:\n    print(seen, loss.item())", before="seen = 0\n", **SUMS)
+    done = converted(text)
+    assert done.text is not None
+    step = methods(done.text)["training_step"]
+    assert step.index("self.log('loss', loss, prog_bar=True)") < step.index("if ") < step.index("print(")
+
+
+def test_what_an_if_guards_stays_under_it() -> None:
+    right = "right = (loss > 0).sum().item()\nkept = (y > 0).sum().item()\n"
+    text = script(f"{STEP}\n{right}if kept > 0:\n    print('accuracy %.2f' % (right / kept))")
+    done = converted(text)
+    assert done.text is not None
+    step = methods(done.text)["training_step"]
+    assert step.index("if kept > 0") < step.index("self.log('accuracy', right / kept, prog_bar=True)")
+
+
+@pytest.mark.parametrize(
+    ("shown", "log"),
+    [
+        ("print(f'loss {total / len(train_loader):.4f}')", "self.log('loss', self.total / len("),
+        ("print(f'took {total / len(train_loader):.4f}')", None),
+    ],
+)
+def test_a_summary_stays_and_is_logged(shown: str, log: str | None) -> None:
+    done = converted(script(ADD, **SUMS, end=shown))
+    assert done.text is not None
+    end = methods(done.text)["on_train_epoch_end"]
+    assert "self.print(" in end
+    assert (log in end) if log is not None else "self.log(" not in end
+
+
+def test_a_summary_has_a_name_of_its_own() -> None:
+    text = script(f"{ADD}\nprint('%.3f' % loss.item())", **SUMS, end="print('loss %.3f' % (total / len(train_loader)))")
+    done = converted(text)
+    assert done.text is not None
+    hooks = methods(done.text)
+    assert "self.log('loss', loss" in hooks["training_step"]
+    assert "self.log('epoch_loss', " in hooks["on_train_epoch_end"]
