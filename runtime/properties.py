@@ -241,7 +241,7 @@ class TrainerProperties:
     def is_last_batch(self) -> bool:
         """Whether the training batch is known to be its epoch's last."""
         state = self.run
-        return state.skipped or state.epoch_closed or state.batch_idx + 1 == self.num_training_batches
+        return state.was_last or state.epoch_closed or state.batch_idx + 1 == self.num_training_batches
 
     # Stages: each can be read and set, as Lightning's can.
 

@@ -249,7 +249,7 @@ class TrainingRun:
         if not asks_to_skip or not is_overridden("on_train_batch_start", self.module, LightningModule):
             return False  # a callback's answer means nothing
         self.schedulers.update("epoch")
-        self.state.epoch_closed = self.state.skipped = True
+        self.state.epoch_closed = self.state.was_last = True
         return True
 
     def note_missing_batch(self) -> object:
@@ -337,10 +337,10 @@ class TrainingRun:
         write_metrics(trainer, snapshot.log)
         state.logged_steps += 1
         results.reset()
-        batch_idx = state.batch_idx
+        batch_idx, was_last = state.batch_idx, state.epoch_closed
         state.epoch += 1
         state.start_epoch()
-        state.batch_idx = batch_idx
+        state.batch_idx, state.was_last = batch_idx, was_last
 
     def take_up(self, saved: dict[str, Any]) -> None:
         """Continues from a checkpoint: counters now, sums when they are logged again, the rest at the first epoch."""

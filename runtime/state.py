@@ -77,7 +77,7 @@ class TrainerState:
 
 _SAVED = (
     "epoch", "global_step", "batches_done", "total_batches", "logged_steps", "checked", "validated", "epoch_closed",
-    "ended", "skipped",
+    "ended", "was_last",
 )  # fmt: skip
 
 
@@ -96,7 +96,7 @@ class RunState:
         validated: the validation due after the current batch has run.
         epoch_closed: the batches of this epoch are over and its schedulers stepped; its end hooks remain.
         ended: the hooks at the end of this epoch have been called, or are being called.
-        skipped: the module gave up the rest of this epoch.
+        was_last: no batch came after `batch_idx` in its epoch, or the module gave up the rest.
         should_stop: someone asked to stop.
         hook: the method of the user that runs now; `log` takes its defaults from it.
     """
@@ -111,14 +111,14 @@ class RunState:
     validated: bool = False
     epoch_closed: bool = False
     ended: bool = False
-    skipped: bool = False
+    was_last: bool = False
     should_stop: bool = False
     hook: str | None = None
 
     def start_epoch(self) -> None:
         """Sets the counters of one epoch back."""
         self.batch_idx, self.batches_done, self.checked = -1, 0, 0
-        self.validated = self.epoch_closed = self.ended = self.skipped = False
+        self.validated = self.epoch_closed = self.ended = self.was_last = False
 
     def state_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in _SAVED}

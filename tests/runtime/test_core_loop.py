@@ -153,6 +153,25 @@ def test_minus_one_skips_the_rest_of_the_epoch_and_its_validation() -> None:
     assert validated == [1]
 
 
+@pytest.mark.parametrize(
+    ("skip_at", "batches", "max_steps", "answer"),
+    [
+        pytest.param(None, Batches(3), -1, True, id="a whole epoch"),
+        pytest.param(1, Batches(3), -1, True, id="the rest of the epoch was given up"),
+        pytest.param(None, (torch.ones(1, 2) for _ in range(3)), -1, True, id="no length, known once it ran out"),
+        pytest.param(None, Batches(3), 2, False, id="steps ended within the epoch"),
+    ],
+)
+def test_after_a_run_it_is_known_whether_an_epochs_last_batch_was_reached(
+    skip_at: int | None, batches: Any, max_steps: int, answer: bool
+) -> None:
+    module = Module()
+    module.on_train_batch_start = lambda batch, batch_idx: -1 if batch_idx == skip_at else None  # type: ignore
+    trainer = L.Trainer(max_epochs=1, max_steps=max_steps, **QUIET)
+    trainer.fit(module, batches)
+    assert trainer.is_last_batch is answer
+
+
 def test_what_a_callback_answers_to_the_start_of_a_batch_means_nothing() -> None:
     class Answering(L.Callback):
         def on_train_batch_start(self, *arguments: Any) -> Any:
