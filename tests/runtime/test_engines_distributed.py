@@ -45,17 +45,31 @@ def clean_environment(**extra: str) -> dict[str, str]:
     return {**kept, "OMP_NUM_THREADS": "1", "PYTHONPATH": ROOT, **extra}
 
 
-def run(folder: Path, cases: dict[str, Case], launcher: tuple[str, ...] = (), **common: Any) -> dict[str, Any]:
-    """Runs all cases in one start; their results by name, those of all processes where a check was run."""
+def run(
+    folder: Path,
+    cases: dict[str, Case],
+    launcher: tuple[str, ...] = (),
+    /,
+    environment: dict[str, str] | None = None,
+    **common: Any,
+) -> dict[str, Any]:
+    """Runs all cases in one start; their results by name, and what was written to stderr.
+
+    A case that fails ends them all, so it comes last; of a check there are the results of all processes.
+    """
     full = []
     for name, case in cases.items():
         (folder / name).mkdir(parents=True)
         full.append({"devices": 2, "batch_size": 4, "folder": str(folder / name), **common, **case})
     done = subprocess.run(
-        command(full, launcher), env=clean_environment(), capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return {name: result_of(folder / name, is_check="check" in case) for name, case in cases.items()}
+        command(full, launcher), env=clean_environment(**environment or {}), capture_output=True, text=True,
+        timeout=TIMEOUT_S, check=False,
+    )  # fmt: skip
+    *_, last = cases.values()
+    assert (done.returncode != 0) == ("fail_on_rank" in last), done.stderr[-3000:]
+    ended = {name: case for name, case in cases.items() if "fail_on_rank" not in case}
+    results = {name: result_of(folder / name, is_check="check" in case) for name, case in ended.items()}
+    return {**results, "stderr": done.stderr}
 
 
 def result_of(folder: Path, is_check: bool = False) -> Any:
@@ -134,8 +148,30 @@ def own_launch(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def under_torchrun(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    cases = {"by hand": OTHER["by hand"], "ddp": TRAINED["ddp"], "fsdp, in shards": TRAINED["fsdp, in shards"]}
-    return run(tmp_path_factory.mktemp("torchrun"), cases, TORCHRUN)
+    """The same from torchrun; `from one` starts at a checkpoint of one process."""
+    folder = tmp_path_factory.mktemp("torchrun")
+    (folder / "one").mkdir()
+    of_one = train({"folder": str(folder / "one"), "batch_size": 8, "max_epochs": 1})["checkpoint"]
+    cases = {
+        "ddp": TRAINED["ddp"],
+        "fsdp, in shards": TRAINED["fsdp, in shards"],
+        "half": {**IN_SHARDS, "max_epochs": 1},
+        "from one": {**FSDP, "ckpt_path": of_one},
+        "by hand": OTHER["by hand"],
+        "fails": {**DDP, "fail_on_rank": 1},
+    }
+    return run(folder, cases, TORCHRUN)
+
+
+@pytest.fixture(scope="module")
+def from_this_one(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Processes that the script's own makes, without starting the script again."""
+    cases = {
+        "ddp_fork": {**TRAINED["ddp"], "strategy": "ddp_fork"},
+        "ddp_spawn": {**TRAINED["ddp"], "strategy": "ddp_spawn"},
+        "fails": {"strategy": "ddp_spawn", "fail_on_rank": 0},
+    }
+    return run(tmp_path_factory.mktemp("from this one"), cases)
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -151,9 +187,8 @@ def test_under_torchrun(name: str, under_torchrun: dict[str, Any], own_launch: d
 
 
 @pytest.mark.parametrize("strategy", ["ddp_spawn", "ddp_fork"])
-def test_in_processes_of_this_one(strategy: str, tmp_path: Path, own_launch: dict[str, Any]) -> None:
-    result = run(tmp_path, {"ddp": {**TRAINED["ddp"], "strategy": strategy}})
-    assert_same_training(result["ddp"], own_launch["ddp"])
+def test_in_processes_of_this_one(strategy: str, from_this_one: dict[str, Any], own_launch: dict[str, Any]) -> None:
+    assert_same_training(from_this_one[strategy], own_launch["ddp"])
 
 
 def test_two_nodes_of_one_process_each(tmp_path: Path, own_launch: dict[str, Any]) -> None:
@@ -249,25 +284,20 @@ def test_collective_calls(own_launch: dict[str, Any]) -> None:
 
 # --- trouble ---------------------------------------------------------------------------------------------------------
 
-STARTS: dict[str, tuple[tuple[str, ...], str]] = {
-    "own launch": ((), "ddp"),
-    "torchrun": (TORCHRUN, "ddp"),
-    "spawn": ((), "ddp_spawn"),
-}
 
-
-@pytest.mark.parametrize(("start", "rank"), [("own launch", 0), ("own launch", 1), ("torchrun", 1), ("spawn", 0)])
-def test_a_rank_that_fails_ends_the_others_with_its_error(start: str, rank: int, tmp_path: Path) -> None:
-    launcher, strategy = STARTS[start]
-    case = {"devices": 2, "batch_size": 4, "folder": str(tmp_path), "fail_on_rank": rank, "strategy": strategy}
-    done = subprocess.run(
-        command([case], launcher), env=clean_environment(), capture_output=True, text=True, timeout=TIMEOUT_S,
-        check=False,
-    )  # fmt: skip
-    assert done.returncode != 0
-    assert "ValueError: the user's own error" in done.stderr
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_that_fails_ends_the_others_with_its_error(rank: int, tmp_path: Path) -> None:
+    ended = run(tmp_path, {"fails": {**DDP, "fail_on_rank": rank}})
+    assert "ValueError: the user's own error" in ended["stderr"]
     left = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, text=True, check=False)
     assert left.stdout == ""
+
+
+def test_a_rank_that_fails_in_processes_started_otherwise(
+    under_torchrun: dict[str, Any], from_this_one: dict[str, Any]
+) -> None:
+    for results in (under_torchrun, from_this_one):
+        assert "ValueError: the user's own error" in results["stderr"]
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -289,16 +319,15 @@ def test_a_signal_to_one_process_ends_all_after_the_same_batch(rank: int, tmp_pa
 # --- checkpoints of other numbers of processes -----------------------------------------------------------------------
 
 
-def test_checkpoints_load_at_other_numbers_of_processes(tmp_path: Path) -> None:
-    of_one = train({"folder": str(tmp_path / "one"), "batch_size": 8, "max_epochs": 1})["checkpoint"]
+def test_checkpoints_load_at_other_numbers_of_processes(tmp_path: Path, under_torchrun: dict[str, Any]) -> None:
     expected = in_one_process(tmp_path / "whole", {})
-    first = {"shards": {**IN_SHARDS, "max_epochs": 1}, "from one": {**FSDP, "ckpt_path": of_one}}
-    of_two = run(tmp_path / "two", first, TORCHRUN)
-    path = of_two["shards"]["checkpoint"]
+    path = under_torchrun["half"]["checkpoint"]
     assert Path(path).is_dir()
+    as_torchrun = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "TORCHELASTIC_RUN_ID": "test"}
+    as_torchrun |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     alone = {"by hand": OTHER["by hand"], "fsdp": {**FSDP, "ckpt_path": path}, "plain": {"ckpt_path": path}}
-    one = run(tmp_path / "again", alone, (*TORCHRUN[:-1], "1"), devices=1, batch_size=8)
-    (by_hand,) = one.pop("by hand")
+    one = run(tmp_path / "again", alone, environment=as_torchrun, devices=1, batch_size=8)
+    (by_hand,) = one["by hand"]
     assert by_hand["seen"] == by_hand["expected"] and by_hand["group kept"]
-    for result in (of_two["from one"], *one.values()):
+    for result in (under_torchrun["from one"], one["fsdp"], one["plain"]):
         torch.testing.assert_close(dict(result["weights"]), dict(expected["weights"]), **TOLERANCE)
