@@ -418,6 +418,56 @@ def test_the_device_that_the_script_names_is_the_trainers(place: str, accelerato
     assert f"accelerator={accelerator}," in done.text and f"devices={devices}," in done.text
 
 
+CURRENT = "[torch.cuda.current_device()] if {} else 1"
+CARDS = {
+    "under a condition": ("if args.cuda:\n    model.cuda()", '"auto" if args.cuda else "cpu"', "1"),
+    "unless a condition": (
+        "if args.cpu:\n    pass\nelse:\n    model = model.cuda()",
+        '"auto" if not args.cpu else "cpu"',
+        "1",
+    ),
+    "by a number": (
+        "if args.cuda and torch.cuda.is_available():\n    model.cuda(1)",
+        '"auto" if args.cuda else "cpu"',
+        "[1] if args.cuda and torch.cuda.is_available() else 1",
+    ),
+    "by a number that is given": (
+        "if torch.cuda.is_available():\n    model.cuda(args.gpu)",
+        '"auto"',
+        "[args.gpu] if torch.cuda.is_available() and args.gpu else 1",
+    ),
+    "the current one": (
+        "if args.cuda:\n    torch.cuda.set_device(args.gpu)\n    model.cuda()",
+        '"auto" if args.cuda else "cpu"',
+        CURRENT.format("args.cuda"),
+    ),
+    "the current one of a device": (
+        f"if args.cuda:\n    torch.cuda.set_device(args.gpu)\ndevice = {CARD.format('cuda')}\nmodel.to(device)",
+        "device.type",
+        CURRENT.format('device.type == "cuda"'),
+    ),
+    "beside a choice of something else": (
+        "amp = args.cpu and torch.cuda.is_available()\nif args.cuda:\n    model.cuda()",
+        '"auto" if args.cuda else "cpu"',
+        "1",
+    ),
+    "by an expression that is gone": ("if args.cuda:\n    model.cuda()\nargs.cuda = None", '"auto"', "1"),
+    "in several ways": (
+        "if args.cuda:\n    model.cuda()\nelif args.cpu:\n    model.cuda(args.gpu)",
+        '"auto"',
+        "1",
+    ),
+}
+
+
+@pytest.mark.parametrize(("moves", "accelerator", "devices"), CARDS.values(), ids=CARDS)
+def test_the_card_that_the_script_takes_is_the_trainers(moves: str, accelerator: str, devices: str) -> None:
+    given = "import types\nargs = types.SimpleNamespace(cuda=False, cpu=True, gpu=None)\n"
+    done = converted(script(setup=f"{given}{SETUP}{moves}\n"))
+    assert done.text is not None
+    assert f"accelerator={accelerator}," in done.text and f"devices={devices}," in done.text
+
+
 def test_a_device_that_an_option_names_is_the_trainers() -> None:
     given = "import argparse\nparser = argparse.ArgumentParser()\nparser.add_argument('--device', default='cpu')\n"
     done = converted(script(setup=f"{given}args = parser.parse_args()\n{SETUP}model.to(args.device)\n"))

@@ -11,6 +11,7 @@ from lightify.facts import Kind
 from lightify.plan.constructions import construction, scope_nodes
 from lightify.plan.draft import Draft
 from lightify.plan.trainer import acceleration
+from lightify.plan.trainer.cards import CURRENT, card_of, chooses_card, devices_of
 from lightify.plan.trainer.strategy import strategy_options
 from lightify.plan.types import TrainerOption
 from lightify.syntax.flow import usage
@@ -21,25 +22,42 @@ from lightify.syntax.query import code, dotted, method_call, root_name, small, w
 
 @dataclass(frozen=True)
 class _Place:
-    """Where the host says that it trains: `accelerator=`, and the `torch.device` that may be a card with a number."""
+    """Where the host says that it trains.
+
+    Attributes:
+        accelerator: the Trainer's option.
+        on_card: what tells that it is a card; empty when it never is.
+        numbered: the `torch.device` that may be a card with a number.
+        number: the card's number, which may be 0 or None.
+    """
 
     accelerator: str
+    on_card: str
     numbered: str = ""
+    number: str = ""
 
 
 def device_options(draft: Draft) -> list[TrainerOption]:
     if draft.analysis.accelerated and (own := acceleration.device_options(draft)) is not None:
         return own
     place = _place(draft)
-    text = place.accelerator if place is not None else None
-    chosen = automatic_choice(draft, text) if draft.settings.style == "idiomatic" and text else None
+    text = place.accelerator
+    idiomatic = draft.settings.style == "idiomatic" and text != '"auto"' and _single(place, draft) == "1"
+    chosen = automatic_choice(draft, text) if idiomatic else None
     if chosen is not None:
         draft.steps_away.append("the Trainer chooses the accelerator")
         text = chosen
-    accelerator = TrainerOption("accelerator", text or '"auto"')
-    index = f"{place.numbered}.index" if place is not None and place.numbered else ""
-    single = f"[{index}] if {index} else 1" if index else "1"
+    accelerator = TrainerOption("accelerator", text)
+    single = _single(place, draft) if chosen is None else "1"
     return [*([] if chosen == "" else [accelerator]), *strategy_options(draft, single)]
+
+
+def _single(place: _Place, draft: Draft) -> str:
+    """The `devices=` of one process: the card that the script takes, where it need not be the first."""
+    if place.numbered:
+        return f"[{place.numbered}.index] if {place.numbered}.index else 1"
+    number = place.number or (CURRENT if chooses_card(draft) else "")
+    return devices_of(number, place.on_card) if number and place.on_card else "1"
 
 
 #: A text that names another card than the first.
@@ -97,51 +115,61 @@ def _choice(draft: Draft, node: cst.BaseExpression, depth: int = 0) -> str | Non
 
 def device_text(draft: Draft) -> str | None:
     """The accelerator in the host's own terms; None when only the Trainer can tell."""
-    place = _place(draft)
-    return place.accelerator if place is not None else None
+    text = _place(draft).accelerator
+    return text if text != '"auto"' else None
 
 
-def _place(draft: Draft) -> _Place | None:
+def _place(draft: Draft) -> _Place:
     source = re.sub("#.*", "", draft.tree.text)
     if not any(word in source for word in ("cuda", "accelerator", "mps", "device")):
-        return _Place('"cpu"')
+        return _Place('"cpu"', "")
     device = device_variable(draft)
     if device is not None:
         name = _written(device, draft)
         numbered = not all(_on_first_card(value, draft) for value in _values(device, draft))
-        return _Place(f"{name}.type", name if numbered else "")
+        return _Place(f"{name}.type", f'{name}.type == "cuda"', name if numbered else "")
+    card = card_of(draft)
+    number = card.number if card is not None else ""
     for item in draft.around.before:
         inner = small(item.node)
         if isinstance(inner, cst.Assign) and len(inner.targets) == 1 and isinstance(inner.targets[0].target, cst.Name):
-            names = [draft.tree.qualified(n.func) for n in walk(inner.value) if isinstance(n, cst.Call)]
-            if (
-                "torch.cuda.is_available" in names
-                and isinstance(inner.value, (cst.IfExp, cst.Call, cst.BooleanOperation))
-                and (not isinstance(inner.value, cst.IfExp) or code(inner.value.body) == "True")
-            ):
-                if isinstance(inner.value, cst.Call) and len(names) > 1:
-                    continue
-                return _Place(f'"cuda" if {inner.targets[0].target.value} else "cpu"')
+            target = inner.targets[0].target.value
+            if _tells_of_cards(inner.value, draft) and (card is None or card.condition == target):
+                return _Place(f'"cuda" if {target} else "cpu"', target, number=number)
             if draft.tree.imports.get("torch") == "torch" and _chooses_by_name(inner.value):
-                made = f"torch.device({inner.targets[0].target.value})"
-                return _Place(f"{made}.type", "" if _on_first_card(inner.value, draft) else made)
+                made = f"torch.device({target})"
+                numbered = "" if _on_first_card(inner.value, draft) else made
+                return _Place(f"{made}.type", f'{made}.type == "cuda"', numbered)
+    if card is not None and card.condition:
+        return _Place(f'"auto" if {card.condition} else "cpu"', " and ".join(card.tests), number=number)
     move = _move(draft)
-    return _moved_to(move, draft) if move is not None else None
+    available = "torch.cuda.is_available()" if draft.tree.imports.get("torch") == "torch" else ""
+    return _moved_to(move, draft) if move is not None else _Place('"auto"', available, number=number)
 
 
-def _moved_to(place: cst.BaseExpression, draft: Draft) -> _Place | None:
+def _tells_of_cards(value: cst.BaseExpression, draft: Draft) -> bool:
+    """True for `torch.cuda.is_available()`, alone or among other conditions, and `True if ... else False`."""
+    if not isinstance(value, (cst.IfExp, cst.Call, cst.BooleanOperation)):
+        return False
+    names = [draft.tree.qualified(node.func) for node in walk(value) if isinstance(node, cst.Call)]
+    if "torch.cuda.is_available" not in names or (isinstance(value, cst.Call) and len(names) > 1):
+        return False
+    return not isinstance(value, cst.IfExp) or code(value.body) == "True"
+
+
+def _moved_to(place: cst.BaseExpression, draft: Draft) -> _Place:
     """What `model.to(place)` says; a place that is always a card leaves the choice to the Trainer."""
     meaning = draft.nest.host.resolve(place.value) if isinstance(place, cst.Name) else None
     values = _values(meaning, draft) if isinstance(meaning, Variable) else []
     literal = [_literal(value, draft) for value in values]
     if literal and all(text == "cpu" for text in literal):
-        return _Place('"cpu"')
+        return _Place('"cpu"', "")
     if literal and all(text.startswith("cuda") for text in literal):
-        return None
+        return _Place('"auto"', "torch.cuda.is_available()")
     text = code(place)
-    return _Place(
-        f'"cpu" if str({text}) == "cpu" else "auto"', "" if _on_first_card(place, draft) else f"torch.device({text})"
-    )
+    made = f"torch.device({text})"
+    numbered = "" if _on_first_card(place, draft) else made
+    return _Place(f'"cpu" if str({text}) == "cpu" else "auto"', f'{made}.type == "cuda"', numbered)
 
 
 def _literal(value: cst.BaseExpression, draft: Draft) -> str:
