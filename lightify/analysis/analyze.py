@@ -43,9 +43,8 @@ def analyze(tree: Tree) -> Analysis:
             seen[(_owner(fact, tree), fact.name)].append(fact)
     kinds = _kinds(seen)
     for _ in range(_MOST_FACTORIES):
-        made = [
-            fact for fact in Factories(kinds, tree).made() if kinds.get((_owner(fact, tree), fact.name)) != fact.kind
-        ]
+        known = {(fact.name, fact.kind, fact.node) for found in seen.values() for fact in found if fact.sure}
+        made = [fact for fact in Factories(kinds, tree).made() if (fact.name, fact.kind, fact.node) not in known]
         for fact in made:
             seen[(_owner(fact, tree), fact.name)].append(fact)
         facts.extend(made)

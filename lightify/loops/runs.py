@@ -14,7 +14,7 @@ from lightify.analysis.calls import callers
 from lightify.errors import Refusal
 from lightify.facts import Analysis, Kind, Named
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import arguments, dotted, root_name, walk
+from lightify.syntax.query import arguments, dotted, expression_of, method_call, root_name, walk
 
 Loop = cst.For | cst.While
 
@@ -141,7 +141,20 @@ def _makes_anew(outer: Loop, inner: Loop, tree: Tree, analysis: Analysis) -> boo
         and not _inside(fact.node, inner, tree)
         and not (fact.kind is Kind.MODULE and _is_loss(fact, tree))
     }
+    if Kind.OPTIMIZER in made and within is not None and _resets(within, inner, tree, analysis):
+        made.add(Kind.MODULE)
     return {Kind.MODULE, Kind.OPTIMIZER} <= made
+
+
+def _resets(within: cst.CSTNode, inner: Loop, tree: Tree, analysis: Analysis) -> bool:
+    """True for `model.reset_parameters()` and `model.apply(init_weights)` before a loop: the network is as new."""
+    networks = {name for (_, name), kind in analysis.kinds.items() if kind is Kind.MODULE}
+    for node in walk(within):
+        used = method_call(expression_of(node)) if isinstance(node, cst.SimpleStatementLine) else None
+        resets = used is not None and (used[1] == "apply" or used[1].startswith(("reset", "init")))
+        if used is not None and resets and dotted(used[0]) in networks and not _inside(node, inner, tree):
+            return True
+    return False
 
 
 def _is_loss(fact: Named, tree: Tree) -> bool:

@@ -87,6 +87,29 @@ def test_a_loop_over_settings_keeps_its_place() -> None:
     assert "for lr in (0.1, 0.2):" in text and "Trainer(\n        max_epochs=1" in text
 
 
+FULL = f"    for epoch in range(3):\n        x, y = data[:8]\n{indent(STEP, ' ' * 8)}\n"
+MAKE = "def make(width):\n    return nn.Sequential(nn.Linear(4, width), nn.Linear(width, 2))\n\n\n"
+ADAM = "optimizer = torch.optim.Adam(model.parameters())"
+AS_NEW = {
+    "by a factory": f"model = make(8)\n    {ADAM}",
+    "by its own method": f"model.reset_parameters()\n    {ADAM}",
+    "by a function that is applied": f"model.apply(start)\n    {ADAM}",
+}
+
+
+@pytest.mark.parametrize("anew", AS_NEW.values(), ids=AS_NEW)
+def test_a_loop_whose_passes_start_with_a_new_network_repeats_runs(anew: str) -> None:
+    start = "def start(part):\n    if isinstance(part, nn.Linear):\n        part.reset_parameters()\n\n\n"
+    done = converted(whole(f"model = Coder()\nfor run in range(2):\n    {anew}\n{FULL}", define=NETS + MAKE + start))
+    assert done.mode == "automatic", done.reasons
+    assert done.text is not None and "\nfor run in range(2):" in done.text and "fit(module, range(3))" in done.text
+
+
+def test_a_new_optimizer_alone_is_no_new_run() -> None:
+    done = converted(whole(f"model = Coder()\nfor run in range(2):\n    {ADAM}\n{FULL}", define=NETS))
+    assert done.text is not None and "max_epochs=2" in done.text
+
+
 def test_names_that_runs_reuse_are_their_own() -> None:
     text = converted(whole(LOOP + OTHER + LOOP)).text or ""
     assert "return torch.optim.SGD(" in text and "return torch.optim.Adam(" in text

@@ -56,6 +56,8 @@ def _single(place: _Place, draft: Draft) -> str:
     """The `devices=` of one process: the card that the script takes, where it need not be the first."""
     if place.numbered:
         return f"[{place.numbered}.index] if {place.numbered}.index else 1"
+    if draft.distribution is not None:
+        return "1"  # its processes choose
     number = place.number or (CURRENT if chooses_card(draft) else "")
     return devices_of(number, place.on_card) if number and place.on_card else "1"
 
