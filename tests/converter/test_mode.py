@@ -334,6 +334,8 @@ OFF = {
 }
 ON = {
     "again": f"torch.set_grad_enabled(False)\nprint(model(data[0][0]))\ntorch.set_grad_enabled(True)\n{LOOPS}",
+    "for a method of the same name": "@torch.no_grad()\ndef evaluate():\n    model.eval()\n    print(model(data[0][0]))\n"
+    f"    model.train()\n\ndef train():\n{indent(LOOPS, '    ')}\ntrain()\nevaluate()\n",
     "by the loops": "torch.set_grad_enabled(False)\n"
     + LOOPS.replace("range(2):\n", "range(2):\n    torch.set_grad_enabled(True)\n"),
 }

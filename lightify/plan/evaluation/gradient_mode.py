@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 import libcst as cst
 
+from lightify.analysis.calls import callers
 from lightify.analysis.opening import gradients
 from lightify.plan.draft import Draft, Flatten
 from lightify.syntax.frames import Item
-from lightify.syntax.query import call_name, dotted, expression_of, walk
+from lightify.syntax.query import dotted, expression_of, walk
 
 _OFF = ("torch.no_grad", "torch.inference_mode", "torch.autograd.no_grad", "torch.autograd.inference_mode")
 _SETS = ("torch.set_grad_enabled", "torch.autograd.set_grad_enabled")
@@ -32,8 +33,7 @@ def _turned_off(draft: Draft) -> Iterator[cst.CSTNode]:
     moved = {node for step in steps for node in walk(step.node)}
     if any(_sets(node, draft) for node in moved):
         return  # the loops set it themselves, as they need it
-    host = nest.host.function.name.value if nest.host.function is not None else ""
-    calls = [node for node in tree.parents if isinstance(node, cst.Call) and host and call_name(node) == host]
+    calls = callers(tree).get(nest.host.function, []) if nest.host.function is not None else []
     for outer in (around for place in (nest.host_loop, *calls) for around in tree.ancestors(place)):
         if isinstance(outer, cst.With) and gradients(outer, nest.host, tree) is False:
             yield outer
