@@ -9,6 +9,7 @@ from itertools import chain
 
 import libcst as cst
 
+from lightify.analysis.closures import closure_of, closures
 from lightify.syntax.frames import Frame, Variable
 from lightify.syntax.names import local_names
 from lightify.syntax.parse import Tree
@@ -43,6 +44,8 @@ def callers(tree: Tree) -> Mapping[cst.FunctionDef, list[cst.Call]]:
                     found[function].append(node)
         elif isinstance(node.func, cst.Name):
             named = _nested_function(node, nested[node.func.value], tree) or tree.functions.get(node.func.value)
+            if named is None and (closure := closure_of(node, tree)) is not None:
+                named = closure.function
             if named is None:
                 for made in classes_of_object(node.func, tree):
                     if (called := _called(made, tree)) is not None:
@@ -173,6 +176,9 @@ def callee(call: cst.Call, frame: Frame, tree: Tree) -> tuple[cst.FunctionDef, c
         meaning = frame.resolve(call.func.value)
         if not isinstance(meaning, Variable):
             return None
+        closure = closures(tree).get((meaning.frame.function, meaning.name))
+        if closure is not None:
+            return closure.function, None
         if meaning.frame.is_module:
             function = tree.functions.get(meaning.name)
             return (function, None) if function is not None else _called_object(meaning, call, tree)

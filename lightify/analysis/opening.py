@@ -9,6 +9,7 @@ from functools import partial
 import libcst as cst
 
 from lightify.analysis.calls import called_statement, callee
+from lightify.analysis.closures import closures
 from lightify.analysis.passing import bind, named_in_all, without_flags
 from lightify.analysis.returns import Stuck, WithoutReturns, returns
 from lightify.syntax.frames import Binding, Frame, Item, Step, Variable, constant, fixed_value
@@ -139,7 +140,11 @@ def open_call(
     if not middle and body and isinstance(last := small(body[-1]), cst.Return):
         result, origin = last.value, last
         body = body[:-1]
-    outer = item.frame if _is_nested_in(function, item.frame, tree) else module
+    outer: Frame | str = item.frame if _is_nested_in(function, item.frame, tree) else module
+    if receiver is None:
+        outer = _made_in(call, item, tree, module) or outer
+    if isinstance(outer, str):
+        return outer
     frame = Frame(function.name.value, function, outer)
     before = bind(call, function, receiver, item, frame, tree)
     if isinstance(before, str):
@@ -168,6 +173,17 @@ def open_call(
     return Opened(
         call, function, frame, tuple(before), tuple(inside), tuple(after), result, told, told.origins if told else {}
     )
+
+
+def _made_in(call: cst.Call, item: Item, tree: Tree, module: Frame) -> Frame | str | None:
+    """The frame of the factory that made the called function; a text says why it can't be opened."""
+    meaning = item.frame.resolve(call.func.value) if isinstance(call.func, cst.Name) else None
+    closure = closures(tree).get((meaning.frame.function, meaning.name)) if isinstance(meaning, Variable) else None
+    if closure is None or not isinstance(meaning, Variable):
+        return None
+    frame = Frame(closure.factory.name.value, closure.factory, module)
+    bound = bind(closure.made, closure.factory, None, Item(item.node, meaning.frame), frame, tree)
+    return f"{closure.function.name.value} keeps values of {closure.factory.name.value}" if bound else frame
 
 
 _UNBROKEN = cst.UnaryOperation(cst.Not(), module_attribute("pass_ended"))

@@ -198,13 +198,18 @@ def _otherwise(loop: Loop, frame: Frame) -> list[Step]:
     return [Item(cst.If(unbroken, loop.orelse.body), frame)]
 
 
-def trains(step: Item, sites: Sequence[cst.Call], tree: Tree) -> bool:
-    """True when a statement, or what it calls, takes gradients or steps."""
+def trains(step: Item, sites: Sequence[cst.Call], tree: Tree, depth: int = 0) -> bool:
+    """True when a statement, or what it calls, takes gradients or steps; `run("val")` need not."""
     for node in live_nodes(step.node, step.frame):
         if any(node is site for site in sites):
             return True
         found = callee(node, step.frame, tree) if isinstance(node, cst.Call) else None
-        if found is not None and contains(found[0], sites, tree):
+        if found is None or not contains(found[0], sites, tree):
+            continue
+        opened = open_call(step, tree, step.frame.outermost, within=node, straight=True) if depth < 4 else None  # type: ignore[arg-type]
+        if not isinstance(opened, Opened):
+            return True
+        if any(trains(inner, sites, tree, depth + 1) for inner in opened.steps if isinstance(inner, Item)):
             return True
     return False
 

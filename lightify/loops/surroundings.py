@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import libcst as cst
 
 from lightify.analysis.changes import bound_by_text, changes_of, may_run
+from lightify.analysis.closures import Closure, closures
 from lightify.loops.headers import asked_within
 from lightify.loops.nest import Nest
 from lightify.syntax.flow import usage
@@ -153,6 +154,8 @@ def removed_functions(nests: Sequence[Nest], tree: Tree, *, methods: bool) -> fr
         methods: of classes that derive from nothing, too; else they stay with their class.
     """
     opened = {call.function for nest in nests for call in nest.opened}
+    unneeded = needless_closures(nests, tree)
+    opened |= {closure.factory for closure in unneeded}
     candidates = {f for f in opened if _may_go(f, tree, methods)}
     gone: set[cst.FunctionDef] = set()
     moved = [step for nest in nests for step in (*nest.epoch_start, *nest.body, *nest.epoch_end)]
@@ -164,8 +167,11 @@ def removed_functions(nests: Sequence[Nest], tree: Tree, *, methods: bool) -> fr
             method = isinstance(_holder(function, tree), cst.ClassDef)
             if not method and function.name.value in called:
                 continue  # of its calls, some moved as they are
-            named = _asked_for if method else _named_elsewhere
-            if not named(function, nests, gone, tree):
+            if method:
+                named = _asked_for(function, nests, gone, tree)
+            else:
+                named = _named_elsewhere(function, nests, gone, {closure.made for closure in unneeded}, tree)
+            if not named:
                 gone.add(function)
                 changed = True
     return frozenset(gone)
@@ -198,9 +204,35 @@ def _holder(function: cst.FunctionDef, tree: Tree) -> cst.CSTNode | None:
     return next((a for a in tree.ancestors(function) if isinstance(a, (cst.FunctionDef, cst.ClassDef))), None)
 
 
-def _named_elsewhere(function: cst.FunctionDef, nests: Sequence[Nest], gone: set[cst.FunctionDef], tree: Tree) -> bool:
+def needless_closures(nests: Sequence[Nest], tree: Tree) -> list[Closure]:
+    """The functions made by others whose every call is open: making them does nothing else."""
+    calls = {opened.call for nest in nests for opened in nest.opened}
+    opened = {one.function for nest in nests for one in nest.opened}
+    found = [closure for closure in closures(tree).values() if closure.function in opened]
+    return [closure for closure in found if not _read_otherwise(closure, calls, tree)]
+
+
+def _read_otherwise(closure: Closure, calls: set[cst.Call], tree: Tree) -> bool:
+    """True when a name that may be the closure's stands for more than calls that are open."""
+    for node, parent in tree.parents.items():
+        if not (isinstance(node, cst.Name) and node.value == closure.name) or isinstance(parent, cst.AssignTarget):
+            continue
+        if isinstance(parent, (cst.Attribute, cst.Arg)) and node is not getattr(parent, "value", None):
+            continue
+        if not (isinstance(parent, cst.Call) and node is parent.func and parent in calls):
+            return True
+    return False
+
+
+def _named_elsewhere(
+    function: cst.FunctionDef,
+    nests: Sequence[Nest],
+    gone: set[cst.FunctionDef],
+    making: set[cst.Call],
+    tree: Tree,
+) -> bool:
     name = function.name.value
-    opened = [one for nest in nests for one in nest.opened]
+    calls = {one.call for nest in nests for one in nest.opened} | making
     for node in tree.parents:
         if not (isinstance(node, cst.Name) and node.value == name) or node is function.name:
             continue
@@ -213,7 +245,7 @@ def _named_elsewhere(function: cst.FunctionDef, nests: Sequence[Nest], gone: set
         inside = [a for a in around if isinstance(a, cst.FunctionDef)]
         if any(name in local_names(a) and a is not _holder(function, tree) for a in inside):
             continue
-        if isinstance(parent, cst.Call) and node is parent.func and any(o.call is parent for o in opened):
+        if isinstance(parent, cst.Call) and node is parent.func and parent in calls:
             continue
         return True
     return False

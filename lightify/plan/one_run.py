@@ -8,10 +8,11 @@ import libcst as cst
 
 from lightify.distribution import Distribution
 from lightify.facts import Analysis
+from lightify.ledger import Fate
 from lightify.loops.epochs import ENDLESS, EpochHead, epoch_head
 from lightify.loops.headers import BatchHead, asking_within, batch_head
 from lightify.loops.nest import Nest
-from lightify.loops.surroundings import surroundings
+from lightify.loops.surroundings import needless_closures, surroundings
 from lightify.plan.batches import batch_source, in_host, interruptible
 from lightify.plan.counters import changes, set_once
 from lightify.plan.dead_values import without_dead_values
@@ -61,6 +62,7 @@ from lightify.plan.trainer.signals import own_sigterm, unreachable_sigterm
 from lightify.plan.trainer.strategy import distributed, note_fates, unwrapped
 from lightify.plan.types import (
     Computed,
+    FateNote,
     Hook,
     Plan,
 )
@@ -180,11 +182,16 @@ def plan_run(
 def _draft(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare: Distribution | None) -> Draft:
     if analysis.accelerated:
         settings = replace(settings, style="faithful")  # what it logs and saves, it does once for all processes
-    gone = unwrapped(bare)
+    needless = {
+        part for one in needless_closures([nest], tree) for part in (one.statement, tree.parents[one.statement])
+    }
+    gone = unwrapped(bare) | needless
     nest = without_gone(nest, gone)
     around = surroundings(nest, tree, gone=gone, methods=settings.style == "idiomatic")
     draft = Draft(tree, analysis, settings, nest, Kinds(nest, analysis, tree), around, bare, gone=gone)
     note_fates(draft)
+    draft.removed |= needless
+    draft.fates.update((node, FateNote(Fate.DROPPED, "", "the function that it makes moved")) for node in needless)
     without_bars(draft)
     without_profiler(draft)
     return draft

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 import libcst as cst
 
+from lightify.analysis.calls import callee, callers
 from lightify.facts import Analysis, Kind
 from lightify.ledger import Fate
-from lightify.loops.nest import Nest
+from lightify.loops.nest import Nest, trains
 from lightify.loops.reachable import contains
 from lightify.plan.kinds import Kinds
 from lightify.plan.optimization.gradients import (
@@ -212,10 +213,19 @@ def _automatic(nest: Nest, kinds: Kinds, tree: Tree, analysis: Analysis) -> Auto
         clip,
         scheduler,
         fates,
-        end=(steps[zero],) if zero > update and (others or names_gradients(tree.scope, tree)) else (),
+        end=(steps[zero],)
+        if zero > update and (others or _runs_elsewhere(nest, tree) or names_gradients(tree.scope, tree))
+        else (),
         leaves=leaves,
         always=always,
     )
+
+
+def _runs_elsewhere(nest: Nest, tree: Tree) -> bool:
+    """True when a function whose body moved has calls that are not open: it finds what gradients there are."""
+    open_calls = {opened.call for opened in nest.opened}
+    found = callers(tree)
+    return any(call not in open_calls for opened in nest.opened for call in found.get(opened.function, ()))
 
 
 def _parted(nest: Nest) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
@@ -351,10 +361,10 @@ def _hides_training(step: Step, nest: Nest, tree: Tree) -> str:
             if is_autograd(node, tree):
                 return f"gradients are taken by {dotted(node.func)} ({tree.line_of(node)})"
     for node in live_nodes(step.node, step.frame):
-        if isinstance(node, cst.Call) and isinstance(node.func, cst.Name):
-            function = tree.functions.get(node.func.value)
-            if function is not None and contains(function, nest.sites, tree):
-                return f"the step is taken in {node.func.value}(), which is not opened"
+        if isinstance(node, cst.Call):
+            found = callee(node, step.frame, tree)
+            if found is not None and contains(found[0], nest.sites, tree) and trains(step, nest.sites, tree):
+                return f"the step is taken in {dotted(node.func) or found[0].name.value}(), which is not opened"
     return ""
 
 
