@@ -128,8 +128,8 @@ def _place(draft: Draft) -> _Place:
     device = device_variable(draft)
     if device is not None:
         name = _written(device, draft)
-        numbered = not all(_on_first_card(value, draft) for value in _values(device, draft))
-        return _Place(f"{name}.type", f'{name}.type == "cuda"', name if numbered else "")
+        first = all(_on_first_card(value, draft) for value in _values(device, draft))
+        return _Place(f"{name}.type", f'{name}.type == "cuda"', "" if first else name)
     card = card_of(draft)
     number = card.number if card is not None else ""
     for item in draft.around.before:
