@@ -145,6 +145,22 @@ def test_a_moved_body_brings_its_imports(write: Write, imports: str, call: str, 
     assert [Path(moved.path).name for moved in done.elsewhere] == ["engine.py"]
 
 
+@pytest.mark.parametrize(
+    ("tools", "used", "needed"),
+    [
+        ("import math\n", "math.floor(1.5)", "import math"),
+        ("import numpy as np\n", "np.floor(1.5)", "import numpy as np"),
+        ("from helpers import more\n", "more.one()", "from helpers import more"),
+    ],
+)
+def test_what_a_star_import_brings_is_imported(write: Write, tools: str, used: str, needed: str) -> None:
+    engine = f"from tools import *\n{EPOCH}".replace("total += right", f"total += {used} * right")
+    files = {"engine.py": engine, "tools.py": tools, "helpers/more.py": "def one():\n    return 1\n"}
+    done = run_of({"main.py": main("from engine import train_epoch", "train_epoch"), **files}, write)
+    assert done.text is not None
+    assert needed in done.text.splitlines()
+
+
 def test_a_framework_beside_the_script_is_not_its_code(write: Write) -> None:
     driver = "class Accelerator:\n    def backward(self, loss):\n        loss.backward()\n"
     body = "loss = criterion(model(x), y)\naccelerator.backward(loss)\noptimizer.step()"

@@ -19,9 +19,19 @@ from lightify.syntax.query import MODULE_SELF, code, dotted, is_constant, small,
 
 
 def batch_names(
-    draft: Draft, head: BatchHead, frame: Frame, loop: cst.CSTNode, body: Sequence[Step], later: Sequence[Step]
+    draft: Draft,
+    head: BatchHead,
+    frame: Frame,
+    loop: cst.CSTNode,
+    body: Sequence[Step],
+    later: Sequence[Step],
+    untold: frozenset[Variable] = frozenset(),
 ) -> list[Step]:
-    """What a loop's head binds, bound at the start of the step."""
+    """What a loop's head binds, bound at the start of the step.
+
+    Args:
+        untold: what hooks read that are not told of the batch.
+    """
     first: list[Step] = []
     if head.element is not None:
         first.append(Binding(head.element, frame, cst.Name("batch"), draft.generated, loop))
@@ -30,6 +40,7 @@ def batch_names(
     variable = frame.variable(head.index.value)
     if (
         variable not in usage(later).exposed
+        and variable not in untold
         and only_read(draft, variable, body)
         and (head.start is None or is_constant(head.start))
     ):

@@ -34,7 +34,8 @@ def make_hooks(
     nest = draft.nest
     batch, batch_idx = draft.generated.variable("batch"), draft.generated.variable("batch_idx")
     draft.forced[batch], draft.forced[batch_idx] = Local("batch"), Local("batch_idx")
-    first = batch_names(draft, head, nest.batch_frame, nest.batch_loop, nest.body, draft.after_batches())
+    untold = _reads_untold(nest, auto) if auto is not None else frozenset()
+    first = batch_names(draft, head, nest.batch_frame, nest.batch_loop, nest.body, draft.after_batches(), untold)
     start: list[Step] = []
     stop = ("self.trainer.should_stop = True",) if epochs is not None else ()
     ask = (
@@ -128,6 +129,12 @@ def _epoch_start(nest: Nest, steps: Sequence[Step], stop: tuple[str, ...]) -> Ho
         on_continue=(*skip, "return"),
         on_return=(*skip, *stop, "return"),
     )
+
+
+def _reads_untold(nest: Nest, auto: Automatic) -> frozenset[Variable]:
+    """What `backward` and `on_before_optimizer_step` read, which get no `batch_idx`."""
+    given = [expression_usage(argument.value, nest.batch_frame).reads for argument in auto.backward or ()]
+    return frozenset(usage(auto.middle).reads.union(*given))
 
 
 def _own_hooks(draft: Draft, auto: Automatic) -> list[Hook]:

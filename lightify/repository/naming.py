@@ -91,6 +91,9 @@ class Names:
             return cst.Name(self._foreign(module, name))
         if name in module.bindings:
             return self._attribute(module, name)
+        importer = self.project.importer(module, name)
+        if importer is not None:
+            return cst.Name(self._foreign(importer, name))
         if name in BUILTINS:
             return f"the script gives {name} another meaning" if name in self.taken else None
         if module.star_imports:
@@ -121,7 +124,8 @@ class Names:
         found = self.project.resolve(module, name)
         assert isinstance(found, Module)
         alias = self._module_alias(found.name, found)
-        if alias in self.imports and all(one.plain for one in module.imports[name]):
+        own = module.imports.get(name, ())  # none where a star import brings the module
+        if alias in self.imports and own and all(one.plain for one in own):
             lines = (self._import_line(node, name, alias, module) for node in module.bindings[name])
             self.imports[alias] = tuple(dict.fromkeys(lines))
         return alias

@@ -180,6 +180,20 @@ class Project:
                 return found
         return None
 
+    def importer(self, module: Module, name: str, depth: int = 0) -> Module | None:
+        """The file whose import of another package reaches a module by a star import."""
+        for star in reversed(module.star_imports if depth < 8 and not name.startswith("_") else ()):
+            target = self.imported(module, star)
+            source = self.module(target) if target else None
+            if source is None:
+                return None  # another package, which may have the name, too
+            if name in source.bindings:
+                return source if len(source.imports.get(name, ())) == len(source.bindings[name]) else None
+            found = self.importer(source, name, depth + 1)
+            if found is not None or source.star_imports:
+                return found
+        return None
+
     def _follow(self, module: Module, what: Imported, depth: int) -> Definition | Module | None:
         target = self.imported(module, what)
         if target is None:

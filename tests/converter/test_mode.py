@@ -275,6 +275,14 @@ def test_a_loss_that_is_made_a_number_stays_a_tensor_until_backward() -> None:
     assert "item" not in hooks["training_step"] and "loss.item()" in hooks["on_before_optimizer_step"]
 
 
+def test_a_counter_that_is_read_before_the_step_is_kept() -> None:
+    text = script(STEP.replace("optimizer.step()", "print(number, model[0].weight.grad.norm())\noptimizer.step()"))
+    done = converted(text.replace("for x, y in train_loader", "for number, (x, y) in enumerate(train_loader)"))
+    assert done.mode == "automatic"
+    assert "self.number = batch_idx" in methods(done.text)["training_step"]
+    assert "print(self.number, " in methods(done.text)["on_before_optimizer_step"]
+
+
 def test_clipping_of_all_weights_is_an_option() -> None:
     batch = STEP.replace("optimizer.step()", "nn.utils.clip_grad_norm_(model.parameters(), 0.5)\noptimizer.step()")
     text = converted(script(batch)).text
@@ -336,6 +344,10 @@ ON = {
     "again": f"torch.set_grad_enabled(False)\nprint(model(data[0][0]))\ntorch.set_grad_enabled(True)\n{LOOPS}",
     "for a method of the same name": "@torch.no_grad()\ndef evaluate():\n    model.eval()\n    print(model(data[0][0]))\n"
     f"    model.train()\n\ndef train():\n{indent(LOOPS, '    ')}\ntrain()\nevaluate()\n",
+    "for a network's method of the same name": f"def train(net):\n{indent(LOOPS.replace('model', 'net'), '    ')}\n\n"
+    "with torch.no_grad():\n    model.eval()\n    model.train()\ntrain(model)\n",
+    "for a field's method of the same name": "class Run:\n    def train(self):\n"
+    f"{indent(LOOPS, '        ')}\n    @torch.no_grad()\n    def check(self):\n        self.net.train()\n\nRun().train()\n",
     "by the loops": "torch.set_grad_enabled(False)\n"
     + LOOPS.replace("range(2):\n", "range(2):\n    torch.set_grad_enabled(True)\n"),
 }
