@@ -185,7 +185,7 @@ def unlogged(
         metrics: what is logged of it; averaged: what other logs tell.
         changing: what the statements of the loops assign.
     """
-    logged = averaged.union(*(metric.variables for metric in metrics if metric.is_held))
+    logged = set(averaged).union(*(metric.variables for metric in metrics if metric.is_held))
     told = {metric.value for metric in metrics}
     for value in _shown(call):
         reads = expression_usage(value, frame).reads

@@ -100,7 +100,7 @@ def in_place(
             gone = shows_only(draft, call, step.frame, metrics, written, index)
         metrics = tuple(m for m in metrics if gone or m.name not in names)
         names |= {m.name for m in metrics}
-        lines = [log_statement(m) for m in metrics]
+        lines: list[cst.BaseStatement] = [log_statement(m) for m in metrics]
         if gone:
             draft.steps_away.append(PROGRESS)
             note = FateNote(Fate.REPLACED, ", ".join(map(log_text, metrics)) or "self.log", "the progress bar shows it")
