@@ -12,7 +12,7 @@ from lightify.loops.headers import BatchHead
 from lightify.plan.batches import in_host
 from lightify.plan.draft import Draft
 from lightify.plan.effects import only_computes
-from lightify.plan.idiom.meters import called_on
+from lightify.plan.idiom.meters import assigned_pairs, called_on
 from lightify.plan.idiom.metrics import (
     LOGGED,
     PROGRESS,
@@ -24,11 +24,12 @@ from lightify.plan.idiom.metrics import (
     printed,
     unlogged,
 )
+from lightify.plan.idiom.sums import plain
 from lightify.plan.types import FateNote, Hook, TrainerOption
 from lightify.syntax.comments import in_place_of
 from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Frame, Item, Step, Usage, Variable, constant
-from lightify.syntax.query import block, method_call, small, target_names, walk
+from lightify.syntax.query import block, code, method_call, small, target_names, walk
 
 
 def logged(
@@ -116,7 +117,7 @@ def in_place(
     if rest and len(rest) < len(inside) and draft.settings.style == "faithful":
         early: list[cst.BaseStatement] = []
     else:
-        changed = usage([Item(node, step.frame) for node in rest]).writes
+        changed = usage([Item(node, step.frame) for node in rest]).writes - _restated(rest, step.frame)
         asked = expression_usage(guard.test, step.frame).reads
         early = [line for line, metric in logs.items() if _in_each_batch(metric, written, done, changed, asked)]
     if not only_computes(guard.test, step.frame, draft.tree, lambda _: False):
@@ -148,6 +149,16 @@ def _in_each_batch(
         return False
     own = values == metric.variables and not values & (done.exposed | asked)
     return metric.is_held or (own and not _waits(metric.value))
+
+
+def _restated(lines: Sequence[cst.BaseStatement], frame: Frame) -> set[Variable]:
+    """The variables that `loss = loss.item()` and its like set to the number that they hold."""
+    found: set[Variable] = set()
+    for inner in map(small, lines):
+        pairs = assigned_pairs(inner.targets[0].target, inner.value) if isinstance(inner, cst.Assign) else []
+        same = (name.value for name, value in pairs if isinstance(name, cst.Name) and code(plain(value)) == name.value)
+        found |= {meaning for name in same if isinstance(meaning := frame.resolve(name), Variable)}
+    return found
 
 
 def _waits(value: cst.BaseExpression) -> bool:
