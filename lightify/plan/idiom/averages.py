@@ -110,7 +110,8 @@ def replaced(steps: Sequence[Step], new: Mapping[Step, tuple[Step, ...]]) -> tup
 def _named(draft: Draft, one: Pass, ends: _Ends, gone: set[Variable]) -> list[tuple[str, Mean]]:
     """The means to log, each under a name of its own: the script may print a batch's `loss` beside the epoch's."""
     calls = [call for step in one.body if isinstance(step, Item) for call in _prints(draft, step)]
-    taken = draft.logged | {m.name for call in calls for m in metrics_of(call, one.frame, draft.kinds)}
+    metrics = [m for call in calls for m in metrics_of(call, one.frame, draft.kinds)]
+    taken = draft.logged | {m.name for m in metrics if m.is_held or not m.variables & gone}
     taken -= draft.monitored
     found = []
     for (variable, scale), (name, mean) in ends.names.items():
