@@ -61,9 +61,9 @@ def idle(draft: Draft, item: Item, needed: set[Variable]) -> bool:
         return False
     lines = [small(line) for line in block(item.node.body)]
     values = [line.value for line in lines if isinstance(line, cst.Assign) and all(map(_names, line.targets))]
-    plain = len(values) == len(lines) and item.node.orelse is None
+    assigns = len(values) == len(lines) and item.node.orelse is None
     parts = (*values, item.node.test)
-    gone = plain and all(only_computes(one, item.frame, draft.tree, lambda _: False) for one in parts)
+    gone = assigns and all(only_computes(one, item.frame, draft.tree, lambda _: False) for one in parts)
     if gone:
         note = FateNote(Fate.REPLACED, "self.log", "the progress bar shows it")
         draft.fates.update(dict.fromkeys((item.node, *filter(None, lines)), note))
@@ -111,8 +111,10 @@ def in_place(
         lines = in_place_of(node, lines) if gone else lines
         logs.update(zip(lines, metrics))
         new += [*([] if gone else [node]), *lines]
-    if guard is None or new == inside:
-        return [step.node] if new == inside else new
+    if new == inside:
+        return [step.node]
+    if guard is None:
+        return new
     rest = [node for node in new if node not in logs]
     if rest and len(rest) < len(inside) and draft.settings.style == "faithful":
         early: list[cst.BaseStatement] = []
