@@ -57,7 +57,7 @@ def read_by_run(
 
 
 def drop_unread_values(draft: Draft, edits: Mapping[cst.CSTNode, cst.CSTNode], reads: Iterable[Variable]) -> None:
-    """Drops the host's `name = ...` before the run whose value nothing reads any more.
+    """Drops the host's `name = ...` and `a = b = ...` before the run whose value nothing reads any more.
 
     A field stays: whoever holds the object may read it.
 
@@ -70,10 +70,12 @@ def drop_unread_values(draft: Draft, edits: Mapping[cst.CSTNode, cst.CSTNode], r
         if item.node in draft.removed:
             continue
         inner = small(item.node)
-        target = inner.targets[0].target if isinstance(inner, cst.Assign) and len(inner.targets) == 1 else None
-        if isinstance(inner, cst.Assign) and isinstance(target, cst.Name) and _may_go(draft, item, inner.value):
-            variable = item.frame.resolve(target.value)
-            if not isinstance(variable, Field) and variable not in needed and _was_read(target.value, draft.tree):
+        if isinstance(inner, cst.Assign) and _may_go(draft, item, inner.value):
+            names = [target.target.value for target in inner.targets if isinstance(target.target, cst.Name)]
+            meant = {item.frame.resolve(name) for name in names}
+            unread = len(names) == len(inner.targets) and not meant & needed
+            unread = unread and not any(isinstance(variable, Field) for variable in meant)
+            if unread and all(_was_read(name, draft.tree) for name in names):
                 draft.removed.add(item.node)
                 draft.fates[inner] = FateNote(Fate.DROPPED, "", "only the loop's own code read it")
                 continue

@@ -39,6 +39,9 @@ from lightify.syntax.flow import exits_of, usage
 from lightify.syntax.frames import Binding, Field, Item, Step, Variable
 from lightify.syntax.query import block, children, code, module_attribute, small, walk
 
+OVER_PASS = "averages over the pass"
+UNTIMED = "how long the batches take is no longer shown"
+
 
 @dataclass
 class _Ends:
@@ -254,9 +257,10 @@ def _replacements(
     for variable in sorted(gone & sums.keys(), key=lambda v: v.name):
         total, each = sums[variable], variable in ends.each
         own = [(name, mean) for name, mean in logged if mean.total is total]
-        lines = [line for name, mean in own for line in _log(draft, name, mean, one.training, each)]
+        options = (f"on_step={each}", "on_epoch=True") if one.training else ()
+        lines = [line for name, mean in own for line in log_lines(draft, name, mean, *options)]
         new[total.step] = tuple(Item(line, total.step.frame) for line in lines)
-        _note(draft, total.step, names)
+        note(draft, total.step, names)
     draft.averaged |= gone | {variable for variable, mean in ends.means.items() if mean.involved <= gone}
     monitored = draft.monitored & set(logs(one.after))
     for step, used in ends.uses.items():
@@ -271,31 +275,39 @@ def _replacements(
                 for m in others
                 if not m.variables & draft.averaged and m.name not in monitored
             )
-            _note(draft, step, names)
-    for step in one.start:
-        start = {**dict.fromkeys(zeroed(step), "0"), **{v: code(made) for v, made in begun(draft, step).items()}}
-        if start and step not in new and isinstance(step, Item):
-            rest = [v for v in sorted(start, key=lambda v: v.name) if v not in gone]
-            if len(rest) < len(start):
-                lines = [cst.parse_statement(f"{v.name} = {start[v]}") for v in rest]
-                new[step] = tuple(Item(line, step.frame) for line in lines)  # type: ignore[arg-type]
-                draft.stripped.origins.update({small(line): small(step.node) for line in lines})  # type: ignore[misc]
-                _note(draft, step, names)
+            note(draft, step, names)
+    new = {**without_starts(draft, one, gone, names), **new}
     if gone & timers:
-        draft.steps_away.append("how long the batches take is no longer shown")
+        draft.steps_away.append(UNTIMED)
     draft.steps_away.extend(f"the average {name} is kept by self.log, in single precision" for name, _ in logged)
     return new
 
 
-def _note(draft: Draft, step: Step, target: str) -> None:
+def without_starts(
+    draft: Draft, one: Pass, gone: Set[Variable], logs: str, why: str = OVER_PASS
+) -> dict[Step, tuple[Step, ...]]:
+    """What is left of the statements that begin sums and meters, where some are gone."""
+    new: dict[Step, tuple[Step, ...]] = {}
+    for step in one.start:
+        start = {**dict.fromkeys(zeroed(step), "0"), **{v: code(made) for v, made in begun(draft, step).items()}}
+        rest = [v for v in sorted(start, key=lambda v: v.name) if v not in gone]
+        if len(rest) < len(start) and isinstance(step, Item):
+            lines = [cst.parse_statement(f"{v.name} = {start[v]}") for v in rest]
+            new[step] = tuple(Item(line, step.frame) for line in lines)  # type: ignore[arg-type]
+            draft.stripped.origins.update({small(line): small(step.node) for line in lines})  # type: ignore[misc]
+            note(draft, step, logs, why)
+    return new
+
+
+def note(draft: Draft, step: Step, logs: str, why: str = OVER_PASS) -> None:
+    """Records that logs have taken a statement's place."""
     if isinstance(step, Item):
         node = small(step.node) or step.node
-        draft.fates[draft.stripped.origins.get(node, node)] = FateNote(Fate.REPLACED, target, "averages over the pass")
+        draft.fates[draft.stripped.origins.get(node, node)] = FateNote(Fate.REPLACED, logs, why)
 
 
-def _log(draft: Draft, name: str, mean: Mean, training: bool, each: bool) -> list[cst.BaseStatement]:
+def log_lines(draft: Draft, name: str, mean: Mean, *options: str) -> list[cst.BaseStatement]:
     """`self.log("loss", value, on_epoch=True, batch_size=n)`; a long value gets a line of its own."""
-    options = [f"on_step={each}", "on_epoch=True"] if training else []
     rest = ", ".join([*options, "prog_bar=True", *([f"batch_size={mean.size}"] if mean.size else [])])
     value = cst.parse_expression(mean.share)
     product = isinstance(value, cst.BinaryOperation) and isinstance(value.operator, (cst.Multiply, cst.Divide))

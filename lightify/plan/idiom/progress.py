@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 
 import libcst as cst
@@ -121,7 +121,7 @@ def in_place(
     else:
         changed = usage([Item(node, step.frame) for node in rest]).writes - _restated(rest, step.frame)
         asked = expression_usage(guard.test, step.frame).reads
-        early = [line for line, metric in logs.items() if _in_each_batch(metric, written, done, changed, asked)]
+        early = [line for line, metric in logs.items() if is_of_each_batch(metric, written, done, asked, changed)]
     if not only_computes(guard.test, step.frame, draft.tree, lambda _: False):
         early = []  # somebody may miss the question
     if len(early) == len(logs) and len(rest) < len(inside):
@@ -137,14 +137,15 @@ def in_place(
     return [*early, body]
 
 
-def _in_each_batch(
-    metric: Metric, written: set[Variable], done: Usage, changed: set[Variable], asked: set[Variable]
+def is_of_each_batch(
+    metric: Metric, written: set[Variable], done: Usage, asked: set[Variable], changed: Set[Variable] = frozenset()
 ) -> bool:
     """True for a number that each batch has, and has of its own: no sum over the last k, which an `if` asks for.
 
     Args:
-        done: what the batch did before; changed: what stands beside the print assigns.
+        written: what a batch assigns; done: what it did before.
         asked: what the `if` around the print reads, which may keep it from dividing by nothing.
+        changed: what stands beside the print assigns.
     """
     values = metric.variables & written
     if not values <= (done.must or set()) or values & changed:

@@ -20,6 +20,7 @@ from lightify.plan.idiom.devices import host_moves, moved_parts, strip_moves
 from lightify.plan.idiom.keepers import keep_best
 from lightify.plan.idiom.metrics import PROGRESS, printed
 from lightify.plan.idiom.progress import logged
+from lightify.plan.idiom.running import log_running_means
 from lightify.plan.idiom.sums import Pass
 from lightify.plan.trainer import acceleration
 from lightify.plan.trainer.device import device_text
@@ -84,29 +85,31 @@ def without_numbers(draft: Draft, nest: Nest) -> tuple[Step, ...]:
 
 
 def averaged(draft: Draft, head: BatchHead, batch: set[Variable]) -> Nest:
-    """The loops without the averages that they keep by hand."""
+    """The loops without the averages that they keep by hand, over the last batches and over the pass."""
     nest = draft.nest
     index = nest.batch_frame.variable(head.index.value) if head.index is not None and head.start is None else None
     outside = draft.read_elsewhere()
-    one = Pass(
-        nest.epoch_start,
-        nest.body,
-        nest.epoch_end,
-        head.source,
-        nest.batch_frame,
-        batch,
-        batch_parts(head, nest.batch_frame),
-        index,
-        outside,
-        training=True,
-    )
-    new = log_averages(draft, one)
-    return replace(
-        nest,
-        epoch_start=replaced(nest.epoch_start, new),
-        body=replaced(nest.body, new),
-        epoch_end=replaced(nest.epoch_end, new),
-    )
+    for log in (log_running_means, log_averages):
+        one = Pass(
+            nest.epoch_start,
+            nest.body,
+            nest.epoch_end,
+            head.source,
+            nest.batch_frame,
+            batch,
+            batch_parts(head, nest.batch_frame),
+            index,
+            outside,
+            training=True,
+        )
+        new = log(draft, one)
+        nest = replace(
+            nest,
+            epoch_start=replaced(nest.epoch_start, new),
+            body=replaced(nest.body, new),
+            epoch_end=replaced(nest.epoch_end, new),
+        )
+    return nest
 
 
 def strippable(draft: Draft, body: Sequence[Step], batch: set[Variable], alike: bool = True) -> bool:

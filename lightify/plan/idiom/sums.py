@@ -23,6 +23,7 @@ class Pass:
         parts: the parts of a batch, in order; index: the name that counts its batches.
         outside: variables that others read.
         training: the Trainer logs each batch of it, unless it is told otherwise.
+        window: how many batches a sum goes over that starts anew within the pass, as text.
     """
 
     start: Sequence[Step]
@@ -35,6 +36,7 @@ class Pass:
     index: Variable | None
     outside: set[Variable]
     training: bool
+    window: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +113,12 @@ def zeroed(step: Step) -> set[Variable]:
 
 
 def mean_of(
-    draft: Draft, one: Pass, sums: dict[Variable, Sum], means: Mapping[Variable, Mean], node: cst.CSTNode, frame: Frame
+    draft: Draft,
+    one: Pass,
+    sums: Mapping[Variable, Sum],
+    means: Mapping[Variable, Mean],
+    node: cst.CSTNode,
+    frame: Frame,
 ) -> Mean | None:
     """Reads `total / count`, `100. * total / count` and names of such."""
     node = plain(node)
@@ -134,7 +141,7 @@ def mean_of(
                 if mean is not None and not mean.scale:
                     return replace(mean, scale=f"{factor.value} * ")
         return None
-    if not isinstance(node.operator, cst.Divide):
+    if not isinstance(node.operator, (cst.Divide, cst.FloorDivide)):
         return None
     scale, top = "", plain(node.left)
     if isinstance(top, cst.BinaryOperation) and isinstance(top.operator, cst.Multiply):
@@ -142,6 +149,8 @@ def mean_of(
             if isinstance(factor, (cst.Integer, cst.Float)):
                 scale, top = f"{factor.value} * ", plain(rest)
                 break
+    if isinstance(node.operator, cst.FloorDivide) and not scale:
+        return None  # no share in percent
     variable = draft.kinds.variable(top, frame)
     if variable is None or variable not in sums or variable in means:
         return None
@@ -151,6 +160,10 @@ def mean_of(
         size, involved = code(sums[counter].value), {variable, counter}
         if sums[counter].step.frame is not total.step.frame:
             return None
+    elif one.window and code(plain(node.right)) == one.window:
+        size, involved = "1", {variable}
+    elif one.window:
+        return None
     elif counts_batches(draft, count, place, one.source, one.frame, one.index):
         size, involved = "1", {variable}
     elif counts_samples(draft, count, place, one.source, one.frame):
