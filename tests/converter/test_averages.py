@@ -167,14 +167,26 @@ LOGGED = {
 }
 KEPT = {
     "the sum is read after the run": script(ADD, **SUMS, end="print(f'{total / seen:.4f}')", after="print(total)"),
-    "the mean goes into a list": script(
-        ADD, **SUMS, before="losses = []\n", end="losses.append(total / seen)", after="print(losses)"
-    ),
     "the mean steps a scheduler": script(
         ADD,
         **SUMS,
         before="plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)\n",
         end="mean = total / seen\nprint(f'{mean:.3f}')\nplateau.step(mean)",
+    ),
+    "a list of means decides": script(
+        ADD,
+        **SUMS,
+        before="losses = []\n",
+        end="losses.append(total / seen)\nif losses[-1] < 0.1:\n    optimizer.param_groups[0]['lr'] = 0.01",
+    ),
+    "the mean is kept before an evaluation": script(
+        ADD,
+        before="losses = []\n",
+        start=f"model.train()\n{SUMS['start']}",
+        end=f"losses.append(total / seen)\n{EVALUATE}",
+    ),
+    "a mean is saved with the weights": script(
+        ADD, **SUMS, end="mean = total / seen\ntorch.save({'loss': mean, 'model': model.state_dict()}, 'model.pt')"
     ),
     "the average of all epochs": script(
         f"{STEP}\ntotal += loss.item()", before="total = 0\n", end="print(f'{total / len(train_loader):.3f}')"
@@ -201,9 +213,6 @@ KEPT = {
     "another loader's length": script(
         f"{STEP}\ntotal += loss.item()", **SUMS, end="print(f'{total / len(val_loader):.3f}')"
     ),
-    "a meter's mean goes into a list": metered(
-        before="kept = []\n", end="kept.append(losses.avg)", after="print(kept)"
-    ),
     "a moving average": metered(end="print(f'{losses.avg:.4f}')").replace("+= val * n", "= 0.9 * self.sum + val"),
     "a meter that does more": metered(end="print(f'{losses.avg:.4f}')").replace(
         "        self.count += n", "        self.count += n\n        torch.manual_seed(n)"
@@ -219,6 +228,57 @@ KEPT = {
     ),
     "only the sum is shown": script(ADD, **SUMS, end="print(total, seen)"),
 }
+
+LISTS = "losses, history = [], {'accuracy': []}\n"
+CALLBACK_METRIC = "self.trainer.callback_metrics['{}']"
+
+#: What an epoch's end writes down, with what it is read from.
+RECORDED = {
+    "a list": (
+        script(ADD, **SUMS, before=LISTS, end="losses.append(total / seen)", after="print(losses)"),
+        "losses.append({loss}.item())",
+    ),
+    "a list, of a meter's mean": (
+        metered(before="kept = []\n", end="kept.append(losses.avg)", after="print(kept)"),
+        "kept.append({loss}.item())",
+    ),
+    "a place in a list": (
+        script(ADD, **SUMS, before="losses = [0] * 3\n", end="losses[epoch] = total / seen", after="print(losses)"),
+        "losses[self.current_epoch] = {total}.item()",
+    ),
+    "tensors": (
+        script(f"{STEP}\ntotal += loss.detach()", **SUMS, before=LISTS, end="losses.append(total / len(train_loader))"),
+        "losses.append({loss})",
+    ),
+    "a list by a name, after an evaluation": (
+        script(
+            start="model.train()",
+            before=LISTS,
+            end=f"{EVALUATE}accuracy = right / n\nhistory['accuracy'].append(accuracy)",
+            after="print(history)",
+        ),
+        "history['accuracy'].append({accuracy}.item())",
+    ),
+    "a list and the best one": (
+        script(
+            start="model.train()",
+            before=f"{LISTS}best = 0\n",
+            end=f"{EVALUATE}accuracy = right / n\nlosses.append(accuracy)\nif accuracy > best:\n    best = accuracy\n"
+            "    torch.save(model.state_dict(), 'best.pt')",
+            after="print(best)",
+        ),
+        "accuracy = {accuracy}.item()",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "line"), RECORDED.values(), ids=RECORDED)
+def test_what_is_written_down_is_what_was_logged(text: str, line: str) -> None:
+    done = converted(text, style="idiomatic")
+    hooks = methods(done.text)
+    names = {name: CALLBACK_METRIC.format(name) for name in ("loss", "total", "accuracy")}
+    assert line.format(**names) in hooks["on_train_epoch_end"].splitlines()
+    assert not re.search(r"(total|seen|right) \+=|\.update\(", "\n".join(hooks.values()))
 
 
 @pytest.mark.parametrize(("text", "logs"), LOGGED.values(), ids=LOGGED)
@@ -253,8 +313,11 @@ def test_the_logged_means_are_those_that_were_printed(tmp_path: Path) -> None:
     # 30 samples in batches of 8: the last batch is smaller, so that a mean of means would differ
     text = script(
         f"{STEP}\ntotal += loss.item() * x.size(0)",
+        before="scores = []\n",
         start="model.train()\ntotal = 0",
-        end=f"print(f'mean {{total / len(data):.5f}}')\n{EVALUATE}{SHOWN.replace('.4f', '.5f').replace('.2f', '.5f')}",
+        end=f"print(f'mean {{total / len(data):.5f}}')\n{EVALUATE}{SHOWN.replace('.4f', '.5f').replace('.2f', '.5f')}"
+        "scores.append(100. * right / n)",
+        after="assert all(abs(score * 0.3 - round(score * 0.3)) < 1e-4 for score in scores) and len(scores) == 3",
     )
     done = converted(text, style="idiomatic")
     assert done.text is not None and "print(" not in done.text

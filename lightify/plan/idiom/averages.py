@@ -32,11 +32,12 @@ from lightify.plan.idiom.metrics import (
     slots_in,
     slots_of,
 )
+from lightify.plan.idiom.records import Record, read_back, records
 from lightify.plan.idiom.samples import is_number
 from lightify.plan.idiom.sums import Mean, Pass, Sum, mean_of, mean_with, meters_of, operand, sums_of, zeroed
 from lightify.plan.types import FateNote, Local
 from lightify.syntax.flow import exits_of, usage
-from lightify.syntax.frames import Binding, Field, Item, Step, Variable
+from lightify.syntax.frames import Binding, Field, Frame, Item, Step, Variable
 from lightify.syntax.query import block, children, code, module_attribute, small, walk
 
 OVER_PASS = "averages over the pass"
@@ -50,7 +51,7 @@ class _Ends:
     Attributes:
         means: variables that hold one; names: what each is logged as; shown: those that are printed.
         numbers: sums whose means are shown as one number.
-        each: sums that are shown within the pass, too.
+        each: sums that are shown within the pass, too; records: what only writes means down.
         uses: the statements that only make or show means, and the sums that they need.
     """
 
@@ -60,6 +61,7 @@ class _Ends:
     uses: dict[Step, set[Variable]] = field(default_factory=dict)
     numbers: set[Variable] = field(default_factory=set)
     each: set[Variable] = field(default_factory=set)
+    records: list[Record] = field(default_factory=list)
 
 
 def log_averages(draft: Draft, one: Pass) -> dict[Step, tuple[Step, ...]]:
@@ -74,6 +76,7 @@ def log_averages(draft: Draft, one: Pass) -> dict[Step, tuple[Step, ...]]:
     ends = _Ends()
     for step in one.after:
         _read(draft, one, sums, ends, step)
+    _read_records(draft, one, sums, ends)
     for step in shown:
         _read_progress(draft, one, sums, ends, step)
     for variable, step in showing.items():
@@ -199,6 +202,23 @@ def _read_progress(draft: Draft, one: Pass, sums: dict[Variable, Sum], ends: _En
                 ends.each.add(mean.total.variable)
 
 
+def _read_records(draft: Draft, one: Pass, sums: dict[Variable, Sum], ends: _Ends) -> None:
+    """Notes which means are written down after the pass."""
+
+    def mean(node: cst.CSTNode, frame: Frame) -> Mean | None:
+        return mean_of(draft, one, sums, ends.means, node, frame)
+
+    ends.records = [record for record in records(draft, one.after, one.training, mean) if record.step not in ends.uses]
+    for record in ends.records:
+        for value, made in record.values.items():
+            holder = draft.kinds.variable(value, record.step.frame)
+            name = record.named or metric_name(holder if holder in ends.means else made.total.variable)  # type: ignore[arg-type]
+            key = (made.total.variable, made.scale)
+            ends.names.setdefault(key, (name, made))
+            ends.shown.add(key)
+        ends.uses[record.step] = {variable for made in record.values.values() for variable in made.involved}
+
+
 def _read_display(
     draft: Draft, one: Pass, sums: dict[Variable, Sum], ends: _Ends, step: Step, variable: Variable
 ) -> None:
@@ -263,8 +283,10 @@ def _replacements(
         note(draft, total.step, names)
     draft.averaged |= gone | {variable for variable, mean in ends.means.items() if mean.involved <= gone}
     monitored = draft.monitored & set(logs(one.after))
+    written = [record for record in ends.records if ends.uses[record.step] <= gone]
+    new.update(read_back(draft, written, {(mean.total.variable, mean.scale): name for name, mean in logged}))
     for step, used in ends.uses.items():
-        if used <= gone:
+        if used <= gone and step not in new:
             call = printed(step.node, step.frame, draft.kinds) if isinstance(step, Item) else None
             if call is not None and isinstance(step, Item):
                 draft.steps_away.append(LOGGED)
