@@ -185,6 +185,21 @@ KEPT = {
         start=f"model.train()\n{SUMS['start']}",
         end=f"losses.append(total / seen)\n{EVALUATE}",
     ),
+    "the sum is written down beside the mean": script(
+        ADD, **SUMS, before="losses = []\n", end="losses.append((total, total / seen))", after="print(losses)"
+    ),
+    "a share that is rounded down is written down": script(
+        f"{STEP}\nright += (model(x).argmax(1) == y).sum().item()",
+        **SUMS,
+        before="scores = []\n",
+        end="scores.append(100 * right // len(data))",
+    ),
+    "a share that is rounded down decides": script(
+        start="model.train()",
+        before="best = 0\n",
+        end=f"{EVALUATE}score = 100 * right // n\nif score > best:\n    best = score\n"
+        "    torch.save(model.state_dict(), 'best.pt')",
+    ),
     "a mean is saved with the weights": script(
         ADD, **SUMS, end="mean = total / seen\ntorch.save({'loss': mean, 'model': model.state_dict()}, 'model.pt')"
     ),

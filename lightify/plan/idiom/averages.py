@@ -83,7 +83,7 @@ def log_averages(draft: Draft, one: Pass) -> dict[Step, tuple[Step, ...]]:
         _read_display(draft, one, sums, ends, step, variable)
         ends.uses.update({call: {variable} for call in one.after if _is_call_on(draft, call, variable)})
     quiet = {*shown, *ends.uses, *(total.step for total in sums.values())}
-    kept = set(one.outside)
+    kept = one.outside.union(*(record.others for record in ends.records))
     for step in steps:
         if step not in quiet:
             kept |= usage([step]).reads
@@ -206,7 +206,8 @@ def _read_records(draft: Draft, one: Pass, sums: dict[Variable, Sum], ends: _End
     """Notes which means are written down after the pass."""
 
     def mean(node: cst.CSTNode, frame: Frame) -> Mean | None:
-        return mean_of(draft, one, sums, ends.means, node, frame)
+        made = mean_of(draft, one, sums, ends.means, node, frame)
+        return made if made is not None and not made.floored else None
 
     ends.records = [record for record in records(draft, one.after, one.training, mean) if record.step not in ends.uses]
     for record in ends.records:
@@ -245,7 +246,7 @@ def _read_print(draft: Draft, one: Pass, sums: dict[Variable, Sum], ends: _Ends,
     while stack:
         node = stack.pop()
         mean = mean_of(draft, one, sums, ends.means, node, step.frame) if isinstance(node, cst.BaseExpression) else None
-        if mean is not None:
+        if mean is not None and not (mean.floored and log_call(step.node) is not None):
             used |= mean.involved
             name = known.get(node) or metric_name(mean.total.variable)
             key = (mean.total.variable, mean.scale)

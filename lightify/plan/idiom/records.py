@@ -37,11 +37,13 @@ class Record:
     """A statement that only writes means down: into a list, a logger, or as the best one so far.
 
     Attributes:
-        values: the parts of it that are means; named: what it calls them, where it says so.
+        values: the parts of it that are means; others: what else it reads.
+        named: what it calls the means, where it says so.
     """
 
     step: Item
     values: Mapping[cst.CSTNode, Mean]
+    others: frozenset[Variable]
     named: str
 
 
@@ -61,7 +63,9 @@ def _record(draft: Draft, step: Step, mean_of: MeanOf) -> Record | None:
     if not isinstance(step, Item) or not (_writes(draft, step) or _keeps_best(draft, step)):
         return None
     values = dict(_means(step.node, step.frame, mean_of))
-    return Record(step, values, _name(draft, step)) if values else None
+    rest = _changed(step.node, dict.fromkeys(values, cst.Name("None")))
+    others = usage([Item(rest, step.frame)]).reads  # type: ignore[arg-type]
+    return Record(step, values, frozenset(others), _name(draft, step)) if values else None
 
 
 def _writes(draft: Draft, step: Item) -> bool:

@@ -63,6 +63,7 @@ class Mean:
         size: a batch's share of the count, as text; empty for the number of samples that it has.
         share: the mean of one batch.
         involved: the sums that it is made of.
+        floored: it is rounded down, which no average can be.
     """
 
     total: Sum
@@ -70,6 +71,7 @@ class Mean:
     share: str
     involved: frozenset[Variable]
     scale: str = ""
+    floored: bool = False
 
 
 def sums_of(one: Pass) -> dict[Variable, Sum]:
@@ -176,7 +178,7 @@ def mean_of(
     weighted = mean.share == code(plain(getattr(plain(total.value), "left", total.value)))
     if not weighted and not never_zero(one.body, cst.parse_expression(size), total.step.frame):
         return None  # a batch without samples has no mean
-    return replace(mean, scale=scale)
+    return replace(mean, scale=scale, floored=isinstance(node.operator, cst.FloorDivide))
 
 
 def _meant(draft: Draft, one: Pass, node: cst.CSTNode, frame: Frame) -> tuple[cst.CSTNode, Frame]:
