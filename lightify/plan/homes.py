@@ -106,7 +106,7 @@ def assign_homes(
     captured: list[Variable] = []
     results: list[Variable] = []
     taken = {home.name for home in homes.values() if isinstance(home, Attribute)}
-    for variable in sorted(mentioned - forced.keys(), key=lambda v: (v.frame.name, v.name)):
+    for variable in sorted(mentioned - forced.keys(), key=lambda v: (v.frame.name, v.order)):
         of_module = variable.frame.is_module
         around_host = encloses(variable.frame, nest.host)  # `nonlocal` here
         of_host = variable.frame is nest.host or around_host
@@ -146,7 +146,7 @@ def assign_homes(
             continue
         homes[variable] = Attribute(_free_name(variable, taken))
         taken.add(homes[variable].name)  # type: ignore[union-attr]
-    for variable in sorted((mentioned & written) | owned, key=lambda v: v.name):
+    for variable in sorted((mentioned & written) | owned, key=lambda v: v.order):
         if isinstance(variable, Field):
             owner = variable.owner
             if owner not in homes:
@@ -155,7 +155,7 @@ def assign_homes(
             homes[variable] = Computed(f"{_text(homes[owner])}.{variable.name}")
     captured = [variable for variable in dict.fromkeys(captured) if not isinstance(homes[variable], (Global, Local))]
     _separate_locals(homes, per_hook)
-    order = {v: n for n, v in enumerate(sorted(before, key=lambda v: v.name))}
+    order = {v: n for n, v in enumerate(sorted(before, key=lambda v: v.order))}
     captured.sort(key=lambda v: (kinds.of(v) is not Kind.MODULE, order.get(v, -1)))
     names = [(v, home.name if isinstance(home := homes[v], Attribute) else v.name) for v in captured]
     return Homes(homes, tuple(names), _unset(captured, around, nest.host), tuple(results), frozenset(written))

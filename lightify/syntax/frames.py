@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import count
 
 import libcst as cst
 
@@ -22,6 +23,11 @@ class Variable:
     def path(self) -> str:
         """How its frame writes it: `x`, or `agent.x` for a field."""
         return self.name
+
+    @property
+    def order(self) -> tuple[str, str, int]:
+        """Sorts variables by name, and the same name in the order in which the script was read."""
+        return self.name, self.path, self.frame.number
 
     def __repr__(self) -> str:
         return f"{self.frame.name or '<module>'}.{self.name}"
@@ -58,6 +64,7 @@ class Frame:
         aliases: parameters that stand for a variable or an expression of the caller.
         given: parameters that stand for an object, which is there: never None.
         usages: what statements do here, as far as it was asked.
+        number: frames that were opened earlier have smaller ones.
     """
 
     name: str
@@ -66,6 +73,7 @@ class Frame:
     aliases: dict[str, Variable | Expression] = field(default_factory=dict)
     given: set[str] = field(default_factory=set)
     usages: dict[cst.CSTNode, Usage] = field(default_factory=dict, repr=False)
+    number: int = field(default_factory=count().__next__, repr=False)
     _own: dict[str, Variable] = field(default_factory=dict)
     _base: Frame | None = None
 

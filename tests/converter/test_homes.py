@@ -473,3 +473,33 @@ def test_a_device_that_an_option_names_is_the_trainers() -> None:
     done = converted(script(setup=f"{given}args = parser.parse_args()\n{SETUP}model.to(args.device)\n"))
     assert done.text is not None
     assert f"accelerator={UNLESS.format('args.device')}," in done.text
+
+
+RATES = """\
+class Solver:
+    def __init__(self, loader):
+        self.loader, self.rate, self.decay, self.weight = loader, 0.1, 0.5, 1.0
+        self.model = nn.Linear(4, 1)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=self.rate)
+    def train(self):
+        rate, decay, weight = self.rate, self.decay, self.weight
+        for epoch in range(3):
+            for x, y in self.loader:
+                loss = weight * self.weight * self.model(x).pow(2).mean()
+                self.optimizer.zero_grad()
+                loss.backward()
+                self.optimizer.step()
+            rate -= self.rate / 10
+            decay *= self.decay
+            weight = weight + self.weight
+            self.optimizer.param_groups[0]["lr"] = rate * decay
+        return rate
+print(Solver(train_loader).train())
+"""
+
+
+def test_which_of_two_names_changes_is_no_chance() -> None:
+    """A field and a local of one name: who comes first must not depend on where Python puts them in memory."""
+    held = [[object() for _ in range(number * 7919 % 1000)] for number in range(12)]
+    texts = {converted(f"{PROLOGUE}{RATES}").text for _ in held}
+    assert len(texts) == 1

@@ -135,7 +135,7 @@ def modes_after_fit(draft: Draft) -> tuple[str, ...]:
     if found is None or found.trains_again:
         return ()
     lines = []
-    for variable in sorted(found.modules, key=lambda v: v.name):
+    for variable in sorted(found.modules, key=lambda v: v.order):
         used_later = variable in usage(draft.around.after).reads or variable.name in draft.around.kept_reads
         of_host = variable.frame is draft.nest.host or variable.frame.is_module or isinstance(variable, Field)
         if used_later and of_host and any(uses_modules(item, draft.kinds) for item in draft.around.after):

@@ -226,7 +226,7 @@ def _read_display(
     """Notes which means an object shows that was made with their meters."""
     shown = {v for v in usage([step]).reads if v in sums and sums[v].added is not None}
     ends.uses[step] = shown | {variable}
-    for meter in shown:
+    for meter in sorted(shown, key=lambda v: v.order):
         total = sums[meter]
         assert total.added is not None and total.made is not None
         if shows_numbers(total.made):
@@ -275,7 +275,7 @@ def _replacements(
 ) -> dict[Step, tuple[Step, ...]]:
     new: dict[Step, tuple[Step, ...]] = {}
     names = ", ".join(f'self.log("{name}")' for name, _ in logged)
-    for variable in sorted(gone & sums.keys(), key=lambda v: v.name):
+    for variable in sorted(gone & sums.keys(), key=lambda v: v.order):
         total, each = sums[variable], variable in ends.each
         own = [(name, mean) for name, mean in logged if mean.total is total]
         options = (f"on_step={each}", "on_epoch=True") if one.training else ()
@@ -313,7 +313,7 @@ def without_starts(
     new: dict[Step, tuple[Step, ...]] = {}
     for step in one.start:
         start = {**dict.fromkeys(zeroed(step), "0"), **{v: code(made) for v, made in begun(draft, step).items()}}
-        rest = [v for v in sorted(start, key=lambda v: v.name) if v not in gone]
+        rest = [v for v in sorted(start, key=lambda v: v.order) if v not in gone]
         if len(rest) < len(start) and isinstance(step, Item):
             lines = [cst.parse_statement(f"{v.name} = {start[v]}") for v in rest]
             new[step] = tuple(Item(line, step.frame) for line in lines)  # type: ignore[arg-type]

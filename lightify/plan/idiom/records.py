@@ -135,7 +135,7 @@ def read_back(
     Args:
         names: what each mean is logged as, by its sum and scale.
     """
-    reads = [code(value) for one in found for value in one.values if isinstance(value, cst.Name)]
+    reads = [code(plain(value)) for one in found for value in one.values]
     known: set[str] = set()
     new: dict[Step, tuple[Step, ...]] = {}
     for one in found:
@@ -143,11 +143,15 @@ def read_back(
         change: dict[cst.CSTNode, cst.CSTNode] = {}
         for value, mean in one.values.items():
             kept = _kept(names[mean.total.variable, mean.scale], is_tensor=not _is_plain_number(value, mean))
-            if reads.count(code(value)) < 2:
+            holder = plain(value)
+            if not isinstance(holder, cst.Name) or reads.count(holder.value) < 2:
                 change[value] = kept
-            elif code(value) not in known:
-                known.add(code(value))
-                target = cst.AssignTarget(cst.Name(code(value)))
+                continue
+            if value is not holder:
+                change[value] = cst.Name(holder.value)
+            if holder.value not in known:
+                known.add(holder.value)
+                target = cst.AssignTarget(cst.Name(holder.value))
                 lines.append(Item(cst.SimpleStatementLine([cst.Assign([target], kept)]), one.step.frame))
         node = _changed(one.step.node, change)
         if node is not one.step.node:

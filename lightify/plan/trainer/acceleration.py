@@ -39,7 +39,7 @@ def _in_host(draft: Draft) -> str | None:
     """The Accelerator, as the host names it."""
     known = usage(draft.around.before)
     used = usage(draft.whole()).reads | known.reads | known.writes
-    for variable in sorted(used, key=lambda v: v.name):
+    for variable in sorted(used, key=lambda v: v.order):
         frame = variable.frame
         if draft.kinds.of(variable) is not Kind.ACCELERATOR:
             continue
@@ -53,7 +53,7 @@ def back_on_device(draft: Draft, handed: Iterable[Variable]) -> tuple[str, ...]:
     name, after = _in_host(draft), draft.around.after
     reads = usage(after).reads
     saved = any((method_call(node) or ("", ""))[1] in _SAVES for item in after for node in walk(item.node))
-    used = sorted((v for v in handed if saved or v in reads), key=lambda v: v.name)
+    used = sorted((v for v in handed if saved or v in reads), key=lambda v: v.order)
     return tuple(f"{one.path}.to({name}.device)" for one in used if name is not None)
 
 
