@@ -44,7 +44,7 @@ def closures(tree: Tree) -> Mapping[tuple[Scope, str], Closure]:
             continue
         target = node.targets[0].target
         if value.func.value in inner and isinstance(target, cst.Name):
-            scope = next((a for a in tree.ancestors(node) if isinstance(a, cst.FunctionDef)), None)
+            scope = tree.around(node, cst.FunctionDef)
             factory = tree.functions[value.func.value]
             once = len(_binds(target.value, scope, tree)) == 1
             if once and _keeps_arguments(value, node, scope, tree):
@@ -77,7 +77,7 @@ def _returned(factory: cst.FunctionDef) -> cst.FunctionDef | None:
 def _binds(name: str, scope: Scope, tree: Tree) -> list[cst.CSTNode]:
     """What binds a name in its scope, functions that declare it included."""
     own = same_scope(block(scope.body) if scope is not None else tree.module.body)
-    declaring = (node for node in tree.parents if isinstance(node, cst.FunctionDef))
+    declaring = tree.nodes(cst.FunctionDef)
     return [
         *(node for node in own if name in bound_by(node)),
         *(node for node in declaring if name in declared_elsewhere(node)),

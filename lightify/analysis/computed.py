@@ -92,11 +92,10 @@ def _methods(definition: cst.ClassDef, name: str) -> Iterator[cst.FunctionDef]:
 def _fields(tree: Tree) -> Mapping[str, bool]:
     """Fields that are assigned, and methods, outside of what answers; true where a start alone assigns them."""
     found: dict[str, bool] = dict.fromkeys(tree.methods, True)
-    for node in tree.parents:
-        if not isinstance(node, (cst.AssignTarget, cst.AnnAssign, cst.AugAssign, cst.NamedExpr, cst.For, cst.Del)):
-            continue
-        path, _, name = (dotted(node.target) or "").rpartition(".")
-        around = next((a.name.value for a in tree.ancestors(node) if isinstance(a, cst.FunctionDef)), "")
+    for node in tree.nodes(cst.AssignTarget, cst.AnnAssign, cst.AugAssign, cst.NamedExpr, cst.For, cst.Del):
+        path, _, name = (dotted(node.target) or "").rpartition(".")  # type: ignore[attr-defined]
+        function = tree.around(node, cst.FunctionDef) if path else None
+        around = function.name.value if function is not None else ""
         if path and around not in _READS:
             found[name] = found.get(name, True) and around == "__init__"
     return found

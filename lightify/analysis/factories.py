@@ -32,9 +32,8 @@ class Factories:
                     yield from self._bound(node, node.targets[0].target, node.value)
                 else:
                     yield from self._renamed(node, node.targets[0].target, node.value)
-        for node in self.tree.parents:
-            if isinstance(node, cst.Call):
-                yield from self._handed(node)
+        for call in self.tree.nodes(cst.Call):
+            yield from self._handed(call)
 
     def _renamed(self, node: cst.Assign, target: cst.BaseExpression, value: cst.BaseExpression) -> Iterator[Named]:
         """What another name gives a collection, alone or in `a, b = c, d`."""
@@ -61,7 +60,7 @@ class Factories:
                 yield Named(function, param, Kind.COLLECTION, function, sure=True)
 
     def _scope(self, node: cst.CSTNode) -> cst.FunctionDef | None:
-        return next((a for a in self.tree.ancestors(node) if isinstance(a, cst.FunctionDef)), None)
+        return self.tree.around(node, cst.FunctionDef)
 
     def _bound(self, node: cst.Assign, target: cst.BaseExpression, value: cst.Call) -> Iterator[Named]:
         scope = self._scope(node)
@@ -119,7 +118,7 @@ class Factories:
         if "." not in name:
             return self.tree.functions.get(name)
         head, _, method = name.rpartition(".")
-        around = next((a for a in self.tree.ancestors(call) if isinstance(a, cst.ClassDef)), None)
+        around = self.tree.around(call, cst.ClassDef)
         definition = around if head == "self" else class_of_object(name_node(head), self.tree)
         return self._method(definition, method)
 

@@ -169,11 +169,11 @@ def _condition_changes(tree: Tree, wrapping: Wrapping) -> str:
         return ""
     names = {code(node) for node in walk(wrapping.condition) if isinstance(node, (cst.Name, cst.Attribute))}
     last = max(tree.span(call).line for call in wrapping.calls)
-    for node in tree.parents:
-        if not isinstance(node, (cst.AssignTarget, cst.AugAssign, cst.AnnAssign)) or code(node.target) not in names:
-            continue
+    for node in tree.nodes(cst.AssignTarget, cst.AugAssign, cst.AnnAssign):
         if enclosing_function(node, tree) is wrapping.function and tree.span(node).line > last:
-            return f"`{code(node.target)}` changes after it decided about the wrapper"
+            target = code(node.target)  # type: ignore[attr-defined]
+            if target in names:
+                return f"`{target}` changes after it decided about the wrapper"
     return ""
 
 

@@ -19,11 +19,7 @@ def needs_sync(tree: Tree, found: Holders) -> bool | str:
     """
     if ("broadcast_buffers", "False") in found.wrapping.arguments or not _may_have_statistics(tree, found):
         return False
-    training = {
-        enclosing_function(node, tree)
-        for node in tree.parents
-        if isinstance(node, cst.Attribute) and node.attr.value == "backward"
-    }
+    training = {enclosing_function(node, tree) for node in tree.nodes(cst.Attribute) if node.attr.value == "backward"}
     evaluating = [call for call in found.forwards if without_gradients(call, tree)]
     if any(call not in evaluating and enclosing_function(call, tree) not in training for call in found.forwards):
         return "the network is evaluated with gradients on, where its statistics are exchanged, too"
@@ -54,8 +50,8 @@ def _may_have_statistics(tree: Tree, found: Holders) -> bool:
         return True
     made = [
         node.value
-        for node in tree.parents
-        if isinstance(node, cst.Assign) and any((dotted(t.target) or "") in _names(found) for t in node.targets)
+        for node in tree.nodes(cst.Assign)
+        if any((dotted(t.target) or "") in _names(found) for t in node.targets)
     ]
     for value in made:
         for node in walk(value):

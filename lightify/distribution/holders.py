@@ -75,7 +75,7 @@ class _Follower:
             for call in sites:
                 self.called[call].append(function)
         self.mentions = Mentions(tree)
-        self.all_calls = [node for node in tree.parents if isinstance(node, cst.Call)]
+        self.all_calls = tree.nodes(cst.Call)
         self.todo: list[cst.CSTNode] = list(wrapping.calls)
         self.seen: set[Holder] = set()
 
@@ -102,8 +102,8 @@ class _Follower:
         return self.found
 
     def _rename(self, call: cst.Call) -> None:
-        statement = next((a for a in self.tree.ancestors(call) if isinstance(a, cst.BaseSmallStatement)), None)
-        target = statement.targets[0].target if isinstance(statement, cst.Assign) else None
+        statement = self.tree.around(call, cst.Assign)
+        target = statement.targets[0].target if statement is not None else None
         inner = call.args[module_argument(call)].value
         if not isinstance(target, cst.Name) or not isinstance(inner, cst.Name) or "." in target.value:
             return
@@ -280,9 +280,7 @@ class _Follower:
 
     def _bind_parameter(self, function: cst.FunctionDef, call: cst.Call, arg: cst.Arg) -> None:
         params = parameters(function)
-        parent = next(
-            (a for a in self.tree.ancestors(function) if isinstance(a, (cst.ClassDef, cst.FunctionDef))), None
-        )
+        parent = self.tree.around(function, cst.ClassDef, cst.FunctionDef)
         static = any(dotted(d.decorator) == "staticmethod" for d in function.decorators)
         if isinstance(parent, cst.ClassDef) and not static:
             params = params[1:]

@@ -41,7 +41,7 @@ def launch_of(tree: Tree) -> Launch | str:
     group = aliases.get("torch.distributed") or ("torch.distributed" if tree.imports.get("torch") == "torch" else "")
     if not group:
         return "torch.distributed can't be asked for the number of processes"
-    calls = [node for node in tree.parents if isinstance(node, cst.Call)]
+    calls = tree.nodes(cst.Call)
     spawns = [call for call in calls if tree.qualified(call.func) in SPAWNS]
     if not spawns:
         return Launch(

@@ -26,8 +26,8 @@ class Mentions:
         self.tree = tree
         self.of_name: dict[str, list[cst.CSTNode]] = defaultdict(list)
         self.of_field: dict[str, list[cst.Attribute]] = defaultdict(list)
-        for node in tree.parents:
-            name = dotted(node) if isinstance(node, (cst.Name, cst.Attribute)) else None
+        for node in tree.nodes(cst.Name, cst.Attribute):
+            name = dotted(node)
             if name is not None and name.count(".") == name.startswith("self."):
                 self.of_name[name].append(node)
             if isinstance(node, cst.Attribute) and dotted(node.value) != "self":

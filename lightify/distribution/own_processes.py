@@ -90,7 +90,7 @@ class _Follower:
         self.samplers = Samplers(tree, wrapping)
         self.ranks: set[Holder] = set()
         self.dropped: set[cst.CSTNode] = set()  # parameters and arguments that go
-        self.all_calls = [node for node in tree.parents if isinstance(node, cst.Call)]
+        self.all_calls = tree.nodes(cst.Call)
         self.accounted: set[cst.CSTNode] = set()  # expressions that are said anew
         self.statements = [node for node in tree.spans if tree.linked(node) is None]
 
@@ -266,7 +266,7 @@ class _Follower:
             self.dropped.add(arg)
 
     def _drop_parameters(self) -> None:
-        for node in self.tree.parents:
+        for node in self.tree.nodes(cst.Parameters, cst.Call):
             if isinstance(node, cst.Parameters):
                 names = [param.name.value for param in node.params if param in self.dropped]
                 if names:
@@ -279,8 +279,8 @@ class _Follower:
     # -- the launch ---------------------------------------------------------------------------------------------
 
     def _spawns(self) -> None:
-        for call in self.tree.parents:
-            if not isinstance(call, cst.Call) or self.tree.qualified(call.func) not in SPAWNS:
+        for call in self.all_calls:
+            if self.tree.qualified(call.func) not in SPAWNS:
                 continue
             given = arguments(call)
             handed = given.get(1, "args")

@@ -36,7 +36,7 @@ class Samplers:
         self.edits: dict[cst.CSTNode, Edit] = {}
         self.dropped: set[cst.CSTNode] = set()
         self.loaders = 0
-        self.calls = [node for node in tree.parents if isinstance(node, cst.Call)]
+        self.calls = tree.nodes(cst.Call)
 
     def take(self) -> None:
         """Finds them all.
@@ -128,7 +128,7 @@ class Samplers:
         """True for `options["sampler"]` of a script whose options say nothing else about the order."""
         index = target.slice[0].slice
         named = isinstance(index, cst.Index) and literal(index.value) == "sampler"
-        words = [node.raw_value for node in self.tree.parents if isinstance(node, cst.SimpleString)]
+        words = [node.raw_value for node in self.tree.nodes(cst.SimpleString)]
         return named and words.count("sampler") == self.loaders and "shuffle" not in words
 
     def _named(self, target: cst.Name, shuffles: bool) -> None:
@@ -150,16 +150,15 @@ class Samplers:
                 raise Unclear(f"`{target.value}` is used for more than a loader")
 
     def _mentions(self, name: str, function: cst.FunctionDef | None) -> Iterator[cst.CSTNode]:
-        for node in list(self.tree.parents):
+        for node in self.tree.mentions.get(name, ()):
             parent = self.tree.parents[node]
-            if not isinstance(node, cst.Name) or node.value != name or getattr(parent, "keyword", None) is node:
-                continue
-            if getattr(parent, "attr", None) is not node and enclosing_function(node, self.tree) is function:
+            named = any(getattr(parent, part, None) is node for part in ("keyword", "attr"))
+            if not named and enclosing_function(node, self.tree) is function:
                 yield node
 
     def _asks_for_none(self, node: cst.CSTNode) -> bool:
         """True inside a loader's `shuffle=(sampler is None)`."""
-        arg = next((a for a in self.tree.ancestors(node) if isinstance(a, cst.Arg)), None)
+        arg = self.tree.around(node, cst.Arg)
         return arg is not None and arg.keyword is not None and arg.keyword.value == "shuffle"
 
     def _loader(self, arg: cst.Arg, shuffles: bool, name: str) -> None:

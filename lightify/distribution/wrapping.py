@@ -47,7 +47,7 @@ def wraps(node: cst.CSTNode, wrapper: str, tree: Tree) -> bool:
 
 def find_wrapping(tree: Tree, wrapper: str) -> Wrapping | str | None:
     """Reads how the network is wrapped; a text says why that is not clear, None that it is not."""
-    calls = [node for node in tree.parents if isinstance(node, cst.Call) and wraps(node, wrapper, tree)]
+    calls = [node for node in tree.nodes(cst.Call) if wraps(node, wrapper, tree)]
     if not calls:
         return None
     functions = {enclosing_function(call, tree) for call in calls}
@@ -65,7 +65,7 @@ def find_wrapping(tree: Tree, wrapper: str) -> Wrapping | str | None:
 
 
 def enclosing_function(node: cst.CSTNode, tree: Tree) -> cst.FunctionDef | None:
-    return next((a for a in tree.ancestors(node) if isinstance(a, cst.FunctionDef)), None)
+    return tree.around(node, cst.FunctionDef)
 
 
 def path_condition(node: cst.CSTNode, tree: Tree) -> tuple[str, ...] | str:

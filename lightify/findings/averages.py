@@ -64,7 +64,7 @@ def find(script: Script) -> Iterator[Diagnostic]:
             or not _is_batch_average(script, node.value, 0)
         ):
             continue
-        loop = next((a for a in script.tree.ancestors(node) if isinstance(a, (cst.For, cst.While))), None)
+        loop = script.tree.around(node, cst.For, cst.While)
         for divided, divisor in divisions:
             if divided != script.key(node, total):
                 continue

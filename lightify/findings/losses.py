@@ -78,7 +78,7 @@ def _is_number(value: cst.BaseExpression | None) -> bool:
 def _outlives_batch(script: Script, node: cst.CSTNode, total: str) -> bool:
     """True when the total is started outside the innermost loop and is no loss itself."""
     key = script.key(node, total)
-    loop = next((a for a in script.tree.ancestors(node) if isinstance(a, (cst.For, cst.While, cst.FunctionDef))), None)
+    loop = script.tree.around(node, cst.For, cst.While, cst.FunctionDef)
     if key in script.loss_names or loop is None or isinstance(loop, cst.FunctionDef):
         return False
     starts = [d for d in script.definitions.get(key, ()) if not isinstance(d.node, cst.AugAssign)]

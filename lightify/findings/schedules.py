@@ -123,7 +123,7 @@ def _too_fast(script: Script, step: cst.Call, made: cst.Call, name: str | None) 
 
 
 def _in_loop_of_its_own(script: Script, step: cst.Call) -> bool:
-    loop = next((a for a in script.tree.ancestors(step) if isinstance(a, (cst.For, cst.While))), None)
+    loop = script.tree.around(step, cst.For, cst.While)
     return loop is not None and loop is not script.nest.epoch_loop
 
 

@@ -46,7 +46,7 @@ def find_runs(tree: Tree, analysis: Analysis) -> tuple[Run, ...] | Refusal:
     if not ways and here:  # a library of those files: as if it stood alone
         calls = {function: [call for call in found if tree.linked(call) is None] for function, found in calls.items()}
         ways = [(site, way) for site in here for way in _ways(site, tree, calls)]
-    if not ways and not any(isinstance(node, cst.Call) and tree.linked(node) is None for node in tree.parents):
+    if not ways and not any(tree.linked(call) is None for call in tree.nodes(cst.Call)):
         return Refusal("LF201", "no training loop found: nothing is called", tree.span(tree.module))
     if not ways:
         message = f"the training code stands in {tree.span(sites[0]).path}, and how the script calls it is not known"

@@ -89,7 +89,8 @@ def surroundings(
             after.extend(Item(node, nest.host) for node in block(outer.body))
         inner = outer
     removed = removed_functions((nest,), tree, methods=methods)
-    kept = [node for node in tree.parents if _runs_later(node, tree) and node not in removed]
+    definitions = tree.nodes(cst.FunctionDef, cst.ClassDef, cst.Lambda)
+    kept = [node for node in definitions if _runs_later(node, tree) and node not in removed]
     run = (*nest.epoch_start, *nest.body, *nest.epoch_end, *more)
     moved = {node for step in run if isinstance(step, Item) for node in walk(step.node)}
     reads: set[str] = set()
@@ -133,18 +134,15 @@ def _handed_on(tree: Tree) -> set[str]:
     """Names that stand for a value, which is not called on the spot."""
     return {
         node.value
-        for node, parent in tree.parents.items()
-        if isinstance(node, cst.Name)
-        and not isinstance(parent, (cst.FunctionDef, cst.AssignTarget))
+        for node in tree.nodes(cst.Name)
+        if not isinstance(parent := tree.parents[node], (cst.FunctionDef, cst.AssignTarget))
         and not (isinstance(parent, cst.Call) and parent.func is node)
     }
 
 
 def _runs_later(node: cst.CSTNode, tree: Tree) -> bool:
     """True for what reads names of the scope around it when it is called: a function's own lambdas are part of it."""
-    if isinstance(node, cst.Lambda):
-        return not any(isinstance(a, (cst.FunctionDef, cst.ClassDef, cst.Lambda)) for a in tree.ancestors(node))
-    return isinstance(node, (cst.FunctionDef, cst.ClassDef))
+    return not isinstance(node, cst.Lambda) or tree.around(node, cst.FunctionDef, cst.ClassDef, cst.Lambda) is None
 
 
 def removed_functions(nests: Sequence[Nest], tree: Tree, *, methods: bool) -> frozenset[cst.FunctionDef]:
@@ -188,12 +186,11 @@ def _asked_for(method: cst.FunctionDef, nests: Sequence[Nest], gone: set[cst.Fun
     """True when anything but the calls that were opened names a method, of whatever object."""
     name = method.name.value
     calls = {opened.call for nest in nests for opened in nest.opened}
-    for node, parent in tree.parents.items():
-        if isinstance(node, cst.SimpleString):
-            named = node.raw_value == name
-        else:
-            named = isinstance(node, cst.Name) and node is not method.name and node.value.rpartition(".")[2] == name
-        if named and not any(a is method or a in gone for a in tree.ancestors(node)):
+    named = [node for text, nodes in tree.mentions.items() if text.rpartition(".")[2] == name for node in nodes]
+    written = [node for node in tree.nodes(cst.SimpleString) if node.raw_value == name]
+    for node in (*named, *written):
+        if node is not method.name and not any(a is method or a in gone for a in tree.ancestors(node)):
+            parent = tree.parents[node]
             call = tree.parents[parent] if isinstance(parent, cst.Attribute) else parent
             if call not in calls:
                 return True
@@ -201,7 +198,7 @@ def _asked_for(method: cst.FunctionDef, nests: Sequence[Nest], gone: set[cst.Fun
 
 
 def _holder(function: cst.FunctionDef, tree: Tree) -> cst.CSTNode | None:
-    return next((a for a in tree.ancestors(function) if isinstance(a, (cst.FunctionDef, cst.ClassDef))), None)
+    return tree.around(function, cst.FunctionDef, cst.ClassDef)
 
 
 def needless_closures(nests: Sequence[Nest], tree: Tree) -> list[Closure]:
@@ -214,8 +211,9 @@ def needless_closures(nests: Sequence[Nest], tree: Tree) -> list[Closure]:
 
 def _read_otherwise(closure: Closure, calls: set[cst.Call], tree: Tree) -> bool:
     """True when a name that may be the closure's stands for more than calls that are open."""
-    for node, parent in tree.parents.items():
-        if not (isinstance(node, cst.Name) and node.value == closure.name) or isinstance(parent, cst.AssignTarget):
+    for node in tree.mentions.get(closure.name, ()):
+        parent = tree.parents[node]
+        if isinstance(parent, cst.AssignTarget):
             continue
         if isinstance(parent, (cst.Attribute, cst.Arg)) and node is not getattr(parent, "value", None):
             continue
@@ -233,10 +231,10 @@ def _named_elsewhere(
 ) -> bool:
     name = function.name.value
     calls = {one.call for nest in nests for one in nest.opened} | making
-    for node in tree.parents:
-        if not (isinstance(node, cst.Name) and node.value == name) or node is function.name:
-            continue
+    for node in tree.mentions.get(name, ()):
         parent = tree.parents[node]
+        if node is function.name:
+            continue
         if isinstance(parent, (cst.Attribute, cst.Arg)) and node is not getattr(parent, "value", None):
             continue
         around = list(tree.ancestors(node))

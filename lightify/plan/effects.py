@@ -131,8 +131,9 @@ def only_prints(definition: cst.FunctionDef, tree: Tree) -> bool:
     own = declared_elsewhere(definition)
     read = (
         node
-        for node, parent in tree.parents.items()
-        if isinstance(node, cst.Name) and node.value in own and not isinstance(parent, (cst.AssignTarget, cst.Assign))
+        for name in own
+        for node in tree.mentions.get(name, ())
+        if not isinstance(tree.parents[node], (cst.AssignTarget, cst.Assign))
     )
     return all(any(around is definition for around in tree.ancestors(node)) for node in read)
 
@@ -236,7 +237,7 @@ def _is_small_call(call: cst.Call, function: cst.FunctionDef, tree: Tree, within
         return True
     if used is not None and used[1] in _IN_PLACE and isinstance(used[0], cst.Name) and _is_new(used[0].value, function):
         return True
-    around = next((a for a in tree.ancestors(function) if isinstance(a, cst.ClassDef)), None)
+    around = tree.around(function, cst.ClassDef)
     definition: cst.FunctionDef | cst.ClassDef | None = None
     if name.startswith("self.") and around is not None:
         definition = _method(around, name[5:])

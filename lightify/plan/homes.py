@@ -205,16 +205,15 @@ _TRAINED = (Kind.MODULE, Kind.OPTIMIZER, Kind.SCHEDULER, Kind.SCALER)
 def _changed_fields(tree: Tree) -> set[str]:
     """Fields that code outside `__init__` or only some of its paths assign: the object is asked for them each time."""
     found: set[str] = set()
-    for node in tree.parents:
-        if isinstance(node, cst.FunctionDef) and node.name.value == "__init__":
-            frame = Frame("__init__", node, Frame(""))
-            made = usage([Item(statement, frame) for statement in block(node.body)])
-            found |= {v.name for v in made.writes - (made.must or set()) if isinstance(v, Field)}
-        if isinstance(node, (cst.AssignTarget, cst.AugAssign, cst.AnnAssign)):
-            name = (dotted(node.target) or "").rpartition(".")[2] if "." in (dotted(node.target) or "") else ""
-            around = next((a for a in tree.ancestors(node) if isinstance(a, cst.FunctionDef)), None)
-            if name and (around is None or around.name.value != "__init__"):
-                found.add(name)
+    for start in (function for function in tree.nodes(cst.FunctionDef) if function.name.value == "__init__"):
+        frame = Frame("__init__", start, Frame(""))
+        made = usage([Item(statement, frame) for statement in block(start.body)])
+        found |= {v.name for v in made.writes - (made.must or set()) if isinstance(v, Field)}
+    for node in tree.nodes(cst.AssignTarget, cst.AugAssign, cst.AnnAssign):
+        path, _, name = (dotted(node.target) or "").rpartition(".")  # type: ignore[attr-defined]
+        around = tree.around(node, cst.FunctionDef) if path else None
+        if path and (around is None or around.name.value != "__init__"):
+            found.add(name)
     return found
 
 
@@ -236,10 +235,8 @@ def _hyperparameters(
 
 def _is_edited(space: Variable, nest: Nest, tree: Tree) -> bool:
     """True when a function that stays, or one in the loop, assigns a field: the module's copy would not follow."""
-    for node in tree.parents:
-        if not isinstance(node, (cst.AssignTarget, cst.AugAssign, cst.AnnAssign, cst.Del)):
-            continue
-        head, _, field = (dotted(node.target) or "").partition(".")
+    for node in tree.nodes(cst.AssignTarget, cst.AugAssign, cst.AnnAssign, cst.Del):
+        head, _, field = (dotted(node.target) or "").partition(".")  # type: ignore[attr-defined]
         around = list(tree.ancestors(node)) if field and head == space.name else []
         if nest.host_loop in around:
             return True

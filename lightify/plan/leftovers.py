@@ -16,7 +16,7 @@ from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Field, Item, Variable
 from lightify.syntax.names import read_names
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import children, dotted, method_call, small, walk
+from lightify.syntax.query import children, method_call, small, walk
 
 _PURE = {
     "len",
@@ -115,7 +115,4 @@ def _is_pure(value: cst.BaseExpression, tree: Tree) -> bool:
 
 def _was_read(name: str, tree: Tree) -> bool:
     """True when the script mentions a name outside the targets of assignments."""
-    return any(
-        isinstance(node, cst.Name) and dotted(node) == name and not isinstance(parent, cst.AssignTarget)
-        for node, parent in tree.parents.items()
-    )
+    return any(not isinstance(tree.parents[node], cst.AssignTarget) for node in tree.mentions.get(name, ()))

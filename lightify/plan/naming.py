@@ -30,9 +30,9 @@ _NO_HOSTS = ("__init__", "forward", "__getitem__")
 def runtime_alias(tree: Tree) -> str:
     """`L`, or another name where the script calls something of its own so."""
     taken = set(bound_names(block(tree.scope)))
-    for node in tree.parents:
-        if isinstance(node, cst.FunctionDef) and node.name.value not in _NO_HOSTS:
-            taken |= local_names(node) | declared_elsewhere(node)
+    for function in tree.nodes(cst.FunctionDef):
+        if function.name.value not in _NO_HOSTS:
+            taken |= local_names(function) | declared_elsewhere(function)
     return next(name for name in ("L", "pl", "lit", tree.fresh("lightify_runtime")) if name not in taken)
 
 

@@ -89,13 +89,12 @@ class Module:
     def stored(self) -> frozenset[str]:
         """Names that the file changes after a module is loaded: declared `global`, or set as `module.name = ...`."""
         names: set[str] = set()
-        for node in self.tree.parents:
-            if isinstance(node, cst.Global):
-                names |= {item.name.value for item in node.names}
-            elif isinstance(node, (cst.AssignTarget, cst.AugAssign, cst.AnnAssign, cst.Del, cst.For)):
-                head, _, name = (dotted(node.target) or "").rpartition(".")
-                if head and head != "self":
-                    names.add(name)
+        for declared in self.tree.nodes(cst.Global):
+            names |= {item.name.value for item in declared.names}
+        for node in self.tree.nodes(cst.AssignTarget, cst.AugAssign, cst.AnnAssign, cst.Del, cst.For):
+            head, _, name = (dotted(node.target) or "").rpartition(".")  # type: ignore[attr-defined]
+            if head and head != "self":
+                names.add(name)
         return frozenset(names)
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import ast
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
+from typing import TypeVar
 
 import libcst as cst
 
 from lightify.errors import Diagnostic, LightifyError, SourceSpan
 from lightify.sources import Source
-from lightify.syntax.query import FieldName, block, children, dotted, map_children, small, walk
+from lightify.syntax.query import FieldName, block, children, class_test, dotted, map_children, small, walk
 
+Node = TypeVar("Node", bound=cst.CSTNode)
 Statement = cst.BaseStatement | cst.BaseSmallStatement
 
 
@@ -112,9 +114,28 @@ class Tree:
         return table
 
     @cached_property
-    def names(self) -> frozenset[str]:
+    def _asked(self) -> dict[tuple[type[cst.CSTNode], ...], list[cst.CSTNode]]:
+        return {}
+
+    def nodes(self, *kinds: type[Node]) -> Sequence[Node]:
+        """All nodes of some classes, below the module; each question reads the tree once."""
+        if kinds not in self._asked:
+            is_one = class_test(*kinds)
+            self._asked[kinds] = [node for node in self.parents if is_one(node.__class__)]
+        return self._asked[kinds]  # type: ignore[return-value]
+
+    @cached_property
+    def mentions(self) -> Mapping[str, Sequence[cst.Name]]:
+        """The nodes of each name that the script mentions."""
+        found: dict[str, list[cst.Name]] = defaultdict(list)
+        for node in self.nodes(cst.Name):
+            found[node.value].append(node)
+        return dict(found)
+
+    @property
+    def names(self) -> Set[str]:
         """All names that the script mentions."""
-        return frozenset(node.value for node in self.parents if isinstance(node, cst.Name))
+        return self.mentions.keys()
 
     def fresh(self, *names: str) -> str:
         """The first of some names that the script does not mention."""
@@ -131,6 +152,11 @@ class Tree:
         while current is not None:
             yield current
             current = self.parents.get(current)
+
+    def around(self, node: cst.CSTNode, *kinds: type[Node]) -> Node | None:
+        """The innermost node of some classes around a node."""
+        is_one = class_test(*kinds)
+        return next((ancestor for ancestor in self.ancestors(node) if is_one(ancestor.__class__)), None)  # type: ignore[return-value]
 
     def qualified(self, node: cst.CSTNode | None) -> str | None:
         """`torch.optim.Adam` for `optim.Adam` after `from torch import optim`; None for no dotted name."""

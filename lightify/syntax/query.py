@@ -96,6 +96,7 @@ def _read_children(kind: type[cst.CSTNode]) -> Callable[[cst.CSTNode], tuple[obj
     return (lambda node: (getattr(node, names[0]),)) if names else (lambda node: ())
 
 
+@cache
 def class_test(*classes: type) -> Callable[[type], bool]:
     """A test of a node's class, for questions that are asked of every node.
 

@@ -87,7 +87,7 @@ def _mode_is_left_alone(draft: Draft, dropped: set[Step]) -> bool:
 def _mode_changes(draft: Draft) -> Iterator[cst.CSTNode]:
     """What changes a network's mode, or hands one to code that is not in sight."""
     tree = draft.tree
-    for node in tree.parents:
+    for node in tree.nodes(cst.AssignTarget, cst.Call):
         if isinstance(node, cst.AssignTarget) and isinstance(node.target, cst.Attribute):
             if node.target.attr.value == "training":
                 yield node

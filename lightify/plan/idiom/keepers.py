@@ -249,11 +249,7 @@ def _runs_once(draft: Draft, name: str) -> bool:
     if any(name in declared_elsewhere(one) for one in others):
         return False
     while function is not None:
-        named = [
-            node
-            for node in tree.parents
-            if isinstance(node, cst.Name) and node.value == function.name.value and node is not function.name
-        ]
+        named = [node for node in tree.mentions.get(function.name.value, ()) if node is not function.name]
         around = list(tree.ancestors(named[0])) if len(named) == 1 else None
         if around is None or any(isinstance(one, (cst.For, cst.While, cst.Lambda)) for one in around):
             return False

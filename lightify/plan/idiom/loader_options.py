@@ -138,9 +138,8 @@ def _mentions(draft: Draft, name: str, definition: cst.CSTNode) -> list[cst.CSTN
     """Where a name of the definition's scope stands, but for the definition and what is gone."""
     scope = scope_of(definition, draft.tree)
     found: list[cst.CSTNode] = []
-    for node, parent in draft.tree.parents.items():
-        if not isinstance(node, cst.Name) or node.value != name:
-            continue
+    for node in draft.tree.mentions.get(name, ()):
+        parent = draft.tree.parents[node]
         if getattr(parent, "keyword", None) is node or getattr(parent, "attr", None) is node:
             continue
         around = set(draft.tree.ancestors(node))

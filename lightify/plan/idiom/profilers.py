@@ -192,7 +192,7 @@ def _may_move(draft: Draft, item: Item, written: set[Variable]) -> bool:
     if item.frame is draft.nest.host:
         return True
     names = {variable.name for variable in written}
-    named = (node for node in draft.tree.parents if isinstance(node, cst.Name) and node.value in names)
+    named = (node for name in names for node in draft.tree.mentions.get(name, ()))
     return all(any(a is item.frame.function for a in draft.tree.ancestors(node)) for node in named)
 
 

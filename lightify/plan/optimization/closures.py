@@ -32,8 +32,7 @@ def _is_kept(function: cst.Lambda | cst.FunctionDef | cst.ClassDef, step: Item, 
         return True
     if isinstance(function, cst.Lambda):
         return _keeps(function, tree)
-    name = function.name.value
-    uses = (node for node in tree.parents if isinstance(node, cst.Name) and node.value == name)
+    uses = tree.mentions.get(function.name.value, ())
     return any(_keeps(use, tree) for use in uses if use is not function.name)
 
 

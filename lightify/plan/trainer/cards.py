@@ -56,7 +56,7 @@ def chooses_card(draft: Draft) -> bool:
     """True when the script sets the current card, which a Trainer does not ask for."""
     if "set_device" not in draft.tree.text or draft.tree.imports.get("torch") != "torch":
         return False
-    calls = (node for node in draft.tree.parents if isinstance(node, cst.Call) and draft.tree.linked(node) is None)
+    calls = (node for node in draft.tree.nodes(cst.Call) if draft.tree.linked(node) is None)
     return any(
         draft.tree.qualified(call.func) == "torch.cuda.set_device" and [code(a.value) for a in call.args] != ["0"]
         for call in calls

@@ -65,9 +65,7 @@ def _goes_on(draft: Draft, source: cst.BaseExpression, frame: Frame) -> bool:
 @lru_cache(maxsize=64)
 def _makes_batches(tree: Tree) -> bool:
     """True when the script draws an order from a generator of its own, or makes batches in a class of its own."""
-    if "generator" in tree.text and any(
-        isinstance(node, cst.Call) and _has_generator(node, tree) for node in tree.parents
-    ):
+    if "generator" in tree.text and any(_has_generator(call, tree) for call in tree.nodes(cst.Call)):
         return True
     return any(_iterates(definition, tree) for definition in tree.classes.values())
 
@@ -91,9 +89,7 @@ def makes_own_batches(draft: Draft, source: cst.BaseExpression, frame: Frame) ->
         return False
     if draft.kinds.kind(source, frame) is not Kind.LOADER:
         return True
-    calls = (
-        (node for node in draft.tree.parents if isinstance(node, cst.Call)) if "collate_fn" in draft.tree.text else ()
-    )
+    calls = draft.tree.nodes(cst.Call) if "collate_fn" in draft.tree.text else ()
     return any(_given(call, "collate_fn") is not None for call in calls)
 
 

@@ -69,6 +69,6 @@ def _detects_anomalies(tree: Tree) -> bool:
     """True when the script may have turned anomaly detection on; a Trainer turns it off."""
     if "detect_anomaly" not in tree.text or tree.imports.get("torch") != "torch":
         return False
-    calls = [node for node in tree.parents if isinstance(node, cst.Call)]
+    calls = tree.nodes(cst.Call)
     found = (call for call in calls if (dotted(call.func) or "").endswith("detect_anomaly"))
     return any([dotted(arg.value) for arg in call.args[:1]] != ["False"] for call in found)

@@ -84,7 +84,7 @@ def _out_of_the_run(draft: Draft, asked: set[str]) -> str:
         sites = calls.get(function, ()) if function is not None and depth < 3 else ()
         return bool(sites) and all(stands_in(site, places, depth + 1) for site in sites)
 
-    for node in draft.tree.parents:
+    for node in draft.tree.nodes(cst.Name, cst.Call):
         if isinstance(node, cst.Name) and node.value in asked:
             around = set(draft.tree.ancestors(node))
             if not (run | later) & around:

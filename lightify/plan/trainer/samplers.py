@@ -38,7 +38,7 @@ def _shuffling(draft: Draft) -> list[cst.Call]:
     tree, found = draft.tree, draft.distribution
     if "ampler" not in tree.text or (found is not None and found.processes is not None):
         return []  # the Trainer makes those that were there
-    return [node for node in tree.parents if isinstance(node, cst.Call) and _depends_on_epoch(node, tree)]
+    return [node for node in tree.nodes(cst.Call) if _depends_on_epoch(node, tree)]
 
 
 def _depends_on_epoch(call: cst.Call, tree: Tree) -> bool:

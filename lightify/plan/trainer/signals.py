@@ -13,9 +13,7 @@ def handles_sigterm(tree: Tree) -> cst.Call | None:
     """The call that says what the script does on SIGTERM."""
     if "SIGTERM" not in tree.text:
         return None
-    calls = (
-        node for node in tree.parents if isinstance(node, cst.Call) and tree.qualified(node.func) == "signal.signal"
-    )
+    calls = (node for node in tree.nodes(cst.Call) if tree.qualified(node.func) == "signal.signal")
     return next((call for call in calls if call.args and (dotted(call.args[0].value) or "").endswith("SIGTERM")), None)
 
 
