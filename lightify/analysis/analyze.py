@@ -13,7 +13,7 @@ from lightify.facts import Analysis, Backward, Fact, Foreign, Kind, Named, Scope
 from lightify.recognisers import REGISTRY
 from lightify.syntax.names import local_names
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import children, dotted
+from lightify.syntax.query import children, class_test, dotted
 
 #: A name that is used as several things is the first of these.
 _PRECEDENCE = (
@@ -79,18 +79,15 @@ def _is_computed(name: str, tree: Tree) -> bool:
 
 def scope_of(node: cst.CSTNode, tree: Tree) -> Scope:
     """The function around a node, or None for the module."""
-    for ancestor in tree.ancestors(node):
-        if isinstance(ancestor, cst.FunctionDef):
-            return ancestor
-    return None
+    return tree.around(node, cst.FunctionDef)
 
 
 def class_of(node: cst.CSTNode, tree: Tree) -> cst.ClassDef | None:
     """The class whose method a node stands in."""
-    for ancestor in tree.ancestors(node):
-        if isinstance(ancestor, cst.ClassDef):
-            return ancestor
-    return None
+    return tree.around(node, cst.ClassDef)
+
+
+_is_scope = class_test(cst.FunctionDef, cst.ClassDef)
 
 
 def _collect(tree: Tree) -> list[Fact]:
@@ -104,8 +101,8 @@ def _collect(tree: Tree) -> list[Fact]:
         node, scope = stack.pop()
         for recognise in readers.get(type(node), ()):
             facts.extend(recognise(node, scope, tree))
-        inner = node if isinstance(node, (cst.FunctionDef, cst.ClassDef)) else scope
-        stack.extend((child, inner) for child in reversed(list(children(node))))
+        inner: Scope = node if _is_scope(node.__class__) else scope  # type: ignore[assignment]
+        stack += [(child, inner) for child in reversed(children(node))]
     return facts
 
 

@@ -10,7 +10,7 @@ import libcst as cst
 from lightify.analysis.computed import runs_code
 from lightify.syntax.names import declared_elsewhere
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import code, dotted, literal, walk
+from lightify.syntax.query import code, dotted, literal, method_call, nodes_of, walk
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,12 @@ def changes_of(function: cst.FunctionDef, tree: Tree) -> Changes:
 def bound_by_text(function: cst.FunctionDef) -> frozenset[str]:
     """The globals that `globals()["name"] = ...` and `globals().update(name=...)` bind."""
     names: set[str | None] = set()
-    for node in walk(function.body):
-        if isinstance(node, cst.AssignTarget) and isinstance(node.target, cst.Subscript):
-            keys = [part.slice.value for part in node.target.slice if isinstance(part.slice, cst.Index)]
-            if code(node.target.value) == "globals()":
-                names |= {literal(key) for key in keys if isinstance(key, cst.SimpleString)}
-        elif isinstance(node, cst.Call) and code(node.func) == "globals().update":
-            names |= {arg.keyword.value for arg in node.args if arg.keyword is not None}
+    for node in nodes_of(function.body, cst.AssignTarget, cst.Call):
+        if isinstance(node, cst.Call):
+            used = method_call(node)
+            if used is not None and used[1] == "update" and code(used[0]) == "globals()":
+                names |= {arg.keyword.value for arg in node.args if arg.keyword is not None}
+        elif isinstance(node.target, cst.Subscript) and code(node.target.value) == "globals()":  # type: ignore[attr-defined]
+            keys = [part.slice.value for part in node.target.slice if isinstance(part.slice, cst.Index)]  # type: ignore[attr-defined]
+            names |= {literal(key) for key in keys if isinstance(key, cst.SimpleString)}
     return frozenset(filter(None, names))

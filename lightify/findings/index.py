@@ -285,7 +285,7 @@ class Index:
         name = call_name(call)
         if name is None:
             return ()
-        if isinstance(call.func, cst.Name) and not call.func.value.startswith("self."):
+        if _is_plain(call):
             return self._named_functions.get(name, ())
         if dotted(call.func) != f"self.{name}" and name in _COMMON_METHODS:
             definition = self.class_of(method_call(call)[0]) if method_call(call) else None  # type: ignore[index]
@@ -298,16 +298,21 @@ class Index:
 
     @cached_property
     def call_sites(self) -> dict[Function, list[cst.Call]]:
-        sites: dict[Function, list[cst.Call]] = defaultdict(list)
-        for name, functions in (*self._named_functions.items(), *self._methods.items()):
-            if name in _COMMON_METHODS and functions[0] not in self._named_functions.get(name, ()):
-                continue  # would ask for constructions, which ask for call sites
-            for call in self._calls.get(name, ()):
-                plain = isinstance(call.func, cst.Name) and not call.func.value.startswith("self.")
-                for function in functions:
-                    if plain == (function in self._named_functions.get(name, ())) and call not in sites[function]:
-                        sites[function].append(call)
+        """The calls of each function."""
+        sites: dict[Function, list[cst.Call]] = {}
+        for name, functions in self._named_functions.items():
+            calls = [call for call in self._calls.get(name, ()) if _is_plain(call)]
+            sites.update((function, calls) for function in functions if calls)
+        for name, functions in self._methods.items():
+            if name not in _COMMON_METHODS:  # those ask for constructions, which ask for call sites
+                calls = [call for call in self._calls.get(name, ()) if not _is_plain(call)]
+                sites.update((function, calls) for function in functions if calls)
         return sites
+
+
+def _is_plain(call: cst.Call) -> bool:
+    """True for the call of a name, which no method has."""
+    return isinstance(call.func, cst.Name) and not call.func.value.startswith("self.")
 
 
 def _parameter_names(function: Function) -> set[str]:

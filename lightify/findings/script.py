@@ -59,15 +59,23 @@ class Script(Index):
 
     # -- regions ------------------------------------------------------------------------------------------------
 
-    def _reached_from(self, *starts: cst.CSTNode) -> frozenset[cst.CSTNode]:
-        regions: set[cst.CSTNode] = set(starts)
-        growing = True
-        while growing:
-            growing = False
-            for function, sites in self.call_sites.items():
-                if function not in regions and any(self._within(site, regions) for site in sites):
-                    regions.add(function)
-                    growing = True
+    @cached_property
+    def _called_in(self) -> Mapping[cst.CSTNode, set[Function]]:
+        """The functions that each loop and each function calls, within inner ones, too."""
+        found: dict[cst.CSTNode, set[Function]] = defaultdict(set)
+        for function, sites in self.call_sites.items():
+            for site in sites:
+                for around in self.tree.ancestors(site):
+                    found[around].add(function)
+        return found
+
+    def _reached_from(self, start: cst.CSTNode) -> frozenset[cst.CSTNode]:
+        regions: set[cst.CSTNode] = {start}
+        todo = [start]
+        while todo:
+            found = self._called_in.get(todo.pop(), set()) - regions
+            regions |= found
+            todo += found
         return frozenset(regions)
 
     def _within(self, node: cst.CSTNode, regions: Iterable[cst.CSTNode]) -> bool:

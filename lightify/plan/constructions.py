@@ -12,7 +12,7 @@ from lightify.loops.runs import Loop
 from lightify.syntax.frames import Field, Variable
 from lightify.syntax.names import bound_names, same_scope
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import block, children, code, small, target_names
+from lightify.syntax.query import block, children, class_test, code, small, target_names
 
 
 def construction(variable: Variable, tree: Tree, loop: Loop) -> tuple[cst.BaseStatement, cst.Call] | None:
@@ -57,13 +57,19 @@ def _last_binding(name: str, loop: Loop, tree: Tree) -> cst.BaseStatement | None
     return None
 
 
+_BINDS = (cst.AssignTarget, cst.For, cst.AugAssign, cst.AnnAssign, cst.NamedExpr, cst.AsName)
+
+
 @lru_cache(maxsize=64)
 def _bindings(owner: cst.CSTNode) -> tuple[dict[str, list[tuple[cst.BaseStatement, cst.Call]]], dict[str, int]]:
     """In a function or module: the plain `name = call(...)` statements, and how often each name is bound at all."""
     calls: dict[str, list[tuple[cst.BaseStatement, cst.Call]]] = {}
     bound: dict[str, int] = {}
     same: set[cst.CSTNode] = set()  # what is left of `model = DDP(model)` where the Trainer wraps it
+    is_asked = class_test(*_BINDS, cst.SimpleStatementLine)
     for node in scope_nodes(owner):
+        if not is_asked(node.__class__):
+            continue
         inner = small(node)
         if isinstance(inner, cst.Assign) and code(inner.targets[0].target) == code(inner.value):
             same.add(inner.targets[0])

@@ -17,7 +17,7 @@ from lightify.repository.naming import BUILTINS, Names
 from lightify.repository.project import Definition, Imported, Module, Project
 from lightify.syntax.names import bound_names, read_names
 from lightify.syntax.parse import Links, Tree, index, name_fields, training_classes, with_named_fields
-from lightify.syntax.query import LinkedName, block, code, dotted, small, walk
+from lightify.syntax.query import LinkedName, block, code, dotted, nodes_of, small
 from lightify.syntax.substitute import substitute
 
 _MOST_DEFINITIONS = 400
@@ -257,7 +257,7 @@ class _Linker:
 
 def _fixed_reasons(node: cst.CSTNode, module: Module) -> Iterator[str]:
     """Why the code of a definition can't stand in another file."""
-    for part in walk(node):
+    for part in nodes_of(node, cst.Global, cst.ImportFrom, cst.Call):
         if isinstance(part, cst.Global):
             names = ", ".join(item.name.value for item in part.names)
             yield f"it assigns {names} of {module.path}, declared global"
@@ -268,4 +268,4 @@ def _fixed_reasons(node: cst.CSTNode, module: Module) -> Iterator[str]:
 
 
 def _bound_in_classes(node: cst.CSTNode) -> set[str]:
-    return {name for part in walk(node) if isinstance(part, cst.ClassDef) for name in bound_names(block(part.body))}
+    return {name for part in nodes_of(node, cst.ClassDef) for name in bound_names(block(part.body))}

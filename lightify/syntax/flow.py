@@ -9,7 +9,7 @@ import libcst as cst
 
 from lightify.syntax.frames import Binding, Expression, Frame, Step, Usage, Variable, constant
 from lightify.syntax.names import bound_names, collect_target_reads, read_names, same_scope
-from lightify.syntax.query import block, children, small, target_names, walk
+from lightify.syntax.query import block, children, class_test, small, target_names, walk
 
 
 def usage(steps: Sequence[Step]) -> Usage:
@@ -224,11 +224,16 @@ def _has_break(loop: cst.CSTNode) -> bool:
     return any(isinstance(node, cst.Break) for node in own_exits(loop))
 
 
+_is_expression = class_test(cst.BaseExpression)
+
+
 def own_exits(loop: cst.CSTNode) -> Iterator[cst.Break | cst.Continue | cst.Return]:
     """`break` and `continue` that belong to a loop, and every `return` in its body."""
     stack: list[tuple[cst.CSTNode, bool]] = [(node, True) for node in block(loop.body)]  # type: ignore[attr-defined]
     while stack:
         node, own = stack.pop()
+        if _is_expression(node.__class__):
+            continue
         if isinstance(node, cst.Return) or (own and isinstance(node, (cst.Break, cst.Continue))):
             yield node
         if isinstance(node, (cst.FunctionDef, cst.ClassDef, cst.Lambda)):

@@ -7,15 +7,24 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from typing import TypeVar
 
 import libcst as cst
 
 from lightify.errors import Diagnostic, LightifyError, SourceSpan
 from lightify.sources import Source
-from lightify.syntax.query import FieldName, block, children, class_test, dotted, map_children, small, walk
+from lightify.syntax.query import (
+    FieldName,
+    Node,
+    block,
+    children,
+    class_test,
+    dotted,
+    map_children,
+    nodes_of,
+    small,
+    walk,
+)
 
-Node = TypeVar("Node", bound=cst.CSTNode)
 Statement = cst.BaseStatement | cst.BaseSmallStatement
 
 
@@ -293,7 +302,7 @@ def training_classes(classes: Mapping[str, cst.ClassDef]) -> frozenset[cst.Class
     found = {
         node
         for node in classes.values()
-        if any(isinstance(part, cst.Attribute) and part.attr.value == "backward" for part in walk(node))
+        if any(part.attr.value == "backward" for part in nodes_of(node, cst.Attribute))
     }
     changed = bool(found)
     while changed:
@@ -323,6 +332,9 @@ def _syntax_error(place: SourceSpan, text: str) -> Diagnostic:
     return Diagnostic("LF101", f"not valid Python 3: {line[:80]!r}", place, hint=hint)
 
 
+_is_statement = class_test(cst.BaseSmallStatement, cst.BaseCompoundStatement)
+
+
 def index(module: cst.CSTNode) -> tuple[list[Statement], dict[cst.CSTNode, cst.CSTNode]]:
     """The statements below a node in the order of the text, itself included, and the parent of each node."""
     statements: list[Statement] = []
@@ -330,9 +342,9 @@ def index(module: cst.CSTNode) -> tuple[list[Statement], dict[cst.CSTNode, cst.C
     stack: list[cst.CSTNode] = [module]
     while stack:
         node = stack.pop()
-        if isinstance(node, (cst.BaseSmallStatement, cst.BaseCompoundStatement)):
-            statements.append(node)
-        below = list(children(node))
+        if _is_statement(node.__class__):
+            statements.append(node)  # type: ignore[arg-type]
+        below = children(node)
         for child in below:
             parents[child] = node
         stack.extend(reversed(below))

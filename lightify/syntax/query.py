@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
 
 import libcst as cst
 from libcst._nodes.internal import CodegenState
@@ -36,6 +36,8 @@ _WHITESPACE_FIELDS = {
 }
 
 _EMPTY = cst.Module(body=[])
+
+Node = TypeVar("Node", bound=cst.CSTNode)
 
 
 class FieldName(cst.Name):
@@ -128,6 +130,12 @@ def walk(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
         current = stack.pop()
         yield current
         stack += reversed(children(current))
+
+
+def nodes_of(node: cst.CSTNode, *kinds: type[Node]) -> Iterator[Node]:
+    """Yields those of some classes among the node and all below it, parents first."""
+    is_one = class_test(*kinds)
+    return (found for found in walk(node) if is_one(found.__class__))  # type: ignore[misc]
 
 
 Changed = cst.CSTNode | cst.RemovalSentinel | cst.FlattenSentinel

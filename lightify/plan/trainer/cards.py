@@ -12,7 +12,18 @@ from lightify.plan.draft import Draft
 from lightify.syntax.flow import usage
 from lightify.syntax.frames import Item
 from lightify.syntax.names import read_names
-from lightify.syntax.query import arguments, block, code, dotted, is_constant, method_call, opposite, small, walk
+from lightify.syntax.query import (
+    arguments,
+    block,
+    code,
+    dotted,
+    is_constant,
+    method_call,
+    nodes_of,
+    opposite,
+    small,
+    walk,
+)
 
 _AVAILABLE = "torch.cuda.is_available()"
 CURRENT = "torch.cuda.current_device()"
@@ -136,8 +147,8 @@ def _means_the_same(asked: Sequence[cst.BaseExpression], later: Sequence[Item], 
     names = {name for node in asked for name in read_names(node)}
     paths = {path for node in asked for part in walk(node) if (path := dotted(part)) is not None}
     variables = {draft.nest.host.resolve(name) for name in names}
-    targets = (node.target for item in later for node in walk(item.node) if isinstance(node, _BINDS))
+    targets = (node.target for item in later for node in nodes_of(item.node, *_BINDS))  # type: ignore[attr-defined]
     return variables.isdisjoint(usage(later).writes) and paths.isdisjoint(dotted(target) for target in targets)
 
 
-_BINDS = (cst.AssignTarget, cst.AugAssign, cst.AnnAssign)
+_BINDS: tuple[type[cst.CSTNode], ...] = (cst.AssignTarget, cst.AugAssign, cst.AnnAssign)
