@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import libcst as cst
 
@@ -29,7 +30,7 @@ from lightify.plan.exits import (
     may_return,
     unsupported,
 )
-from lightify.plan.homes import assign_homes
+from lightify.plan.homes import Homes, assign_homes
 from lightify.plan.hooks import make_hooks
 from lightify.plan.idiom.bars import bare_loop, goes_over_bar, without_bars
 from lightify.plan.idiom.loader_options import inline_options
@@ -64,13 +65,60 @@ from lightify.plan.types import (
     Computed,
     FateNote,
     Hook,
+    Initial,
     Plan,
 )
 from lightify.plan.unbound import asks_for_names, catches_unbound, seen_by_functions
 from lightify.settings import Settings
 from lightify.syntax.flow import expression_usage, usage
-from lightify.syntax.frames import Usage
+from lightify.syntax.frames import Usage, Variable
 from lightify.syntax.parse import Tree
+
+
+@dataclass(frozen=True)
+class _Loops:
+    """What the loops say once they are taken apart.
+
+    Attributes:
+        step: how the Trainer takes the body's step; a text says why it can't.
+        endable: a batch may end the loops.
+        source: the iterable for fit in terms of the host; None when the module provides the batches.
+        plain: the Trainer's pass over the source is the loop's, batch by batch to its end.
+        tests: what the conditions of `while` loops use.
+    """
+
+    head: BatchHead
+    epochs: EpochHead | None
+    step: Automatic | str
+    endable: bool
+    source: cst.BaseExpression | None
+    plain: bool
+    tests: Usage
+
+    @property
+    def auto(self) -> Automatic | None:
+        return self.step if isinstance(self.step, Automatic) else None
+
+    @property
+    def counted(self) -> bool:
+        """False where there may be no epoch at all."""
+        return self.epochs is None or (isinstance(self.epochs.count, cst.Integer) and self.epochs.count.value != "0")
+
+
+@dataclass(frozen=True)
+class _Host:
+    """The host around the run: what it hands over, and what is said anew in it.
+
+    Attributes:
+        sources: how many iterables it hands to the Trainer in whole.
+    """
+
+    captured: tuple[tuple[Variable, str], ...]
+    initial: tuple[Initial, ...]
+    validation: cst.BaseExpression | None
+    after_fit: tuple[str, ...]
+    edits: Mapping[cst.CSTNode, cst.CSTNode]
+    sources: int
 
 
 def plan_run(
@@ -78,104 +126,63 @@ def plan_run(
 ) -> Plan | Flatten:
     """Decides everything about one run whose loops are open, or says why they can't be taken apart like that."""
     draft = _draft(tree, analysis, settings, nest, bare)
-    heads = _heads(draft)
-    if isinstance(heads, Flatten):
-        return heads
-    head, epochs = heads
-    head = without_missing(draft, head)
-    mixed_precision(draft)
-    draft.nest = idiom(draft, head)
-    read = _step_of(draft, head)
-    auto = read if isinstance(read, Automatic) else None
-    endable = ends_early(draft, head)
-    draft.kept_alive = read_by_closures(draft.whole(), tree)
-    nest = draft.nest
-    if nest.batch_frame is not nest.host and any(v.frame is nest.batch_frame for v in draft.kept_alive):
-        return Flatten("a function made in the batch loop outlives the epoch, and sees its own epoch's names")
-    source = batch_source(draft, head)
-    counted = epochs is None or (isinstance(epochs.count, cst.Integer) and epochs.count.value != "0")
-    plain = source is not None and not draft.lazy and not endable and not nest.skips
-    _take_evaluation(draft, auto, plain)
+    loops = _loops(draft)
+    if isinstance(loops, Flatten):
+        return loops
+    _take_evaluation(draft, loops)
     tested = final_test(draft)
-    nest = draft.nest
-    tests = _tests(head, epochs, nest)
-    given = source is not None or head.while_test is not None
-    batches = None if given else Hook("train_batches", (), (), result=(head.source, nest.batch_frame))
-    hooks = _hooks(draft, make_hooks(draft, head, epochs, auto, endable), tested, batches, tests)
-    optimizers, schedulers, extra = make_optimizers(draft, hooks, auto, plain)
+    hooks = _hooks(draft, loops, tested)
+    optimizers, schedulers, made = make_optimizers(draft, hooks, loops.auto, loops.plain)
     hooks = drop_scheduler_steps(draft, hooks, schedulers)
-    device = None if draft.analysis.accelerated else device_variable(draft)
-    if device is not None and device not in usage([step for hook in hooks for step in hook.steps]).writes:
-        draft.forced[device] = Computed("self.device")
-    ask_trainer(draft, head)
-    extra += tests
-    extra.exposed |= {v for v in draft.kept_alive if v.frame is nest.host or v.frame.is_module}
-    homes = assign_homes(nest, hooks, draft.forced, draft.around, draft.kinds, tree, extra)
-    problem = (
-        assigned_in_expressions(draft, homes)
-        or hidden_module(draft, homes)
-        or catches_unbound(draft, homes)
-        or seen_by_functions(draft, homes)
-    )
-    if problem is not None:
-        return problem
-    again, host_edits = take_host_moves(draft, homes)
-    captured, initial = initial_values(draft, homes)
-    trainer_options(draft, epochs, auto)
-    validation = in_host(draft, draft.evaluation.head.source, draft.evaluation.frame) if draft.evaluation else None
-    after_fit = (*again, *modes_after_fit(draft))
-    options = inline_options(draft, host_edits)
-    edits = {
-        **host_edits,
-        **options,
-        **(tested.edits if tested is not None else {}),
-        **(bare.merged if bare is not None else {}),
-    }
-    in_run = [source, validation, *(edits[node] for node in (tested.edits if tested is not None else ()))]
-    drop_unread_values(draft, edits, read_by_run(draft, homes, captured, [*filter(None, in_run)], after_fit))
-    shared = plain + (validation is not None) + (tested is not None)
-    spread = distributed(draft, captured, shared)
+    homes = _homes(draft, loops, hooks, made)
+    if isinstance(homes, Flatten):
+        return homes
+    host = _host(draft, loops, homes, tested)
+    spread = distributed(draft, host.captured, host.sources)
+    nest, auto, lightning = draft.nest, loops.auto, on_lightning(draft)
     keeps_gradients = auto is None or auto.zero is not None
     return Plan(
         nest=nest,
         mode="automatic" if auto is not None else "manual",
-        keeps_gradients=keeps_gradients or (on_lightning(draft) and leaves_gradients(draft)),
-        finds_gradients=on_lightning(draft) and keeps_gradients and finds_gradients(draft),
+        keeps_gradients=keeps_gradients or (lightning and leaves_gradients(draft)),
+        finds_gradients=lightning and keeps_gradients and finds_gradients(draft),
         own_sigterm=own_sigterm(tree),
-        steps_raw=on_lightning(draft) and any(steps_without_closure(draft, one.variable) for one in optimizers),
-        reasons=(*nest.notes, read) if isinstance(read, str) else nest.notes,
+        steps_raw=lightning and any(steps_without_closure(draft, one.variable) for one in optimizers),
+        reasons=(*nest.notes, loops.step) if isinstance(loops.step, str) else nest.notes,
         hooks=tuple(hook for hook in hooks if hook.steps or hook.first or hook.last or hook.result),
         homes=homes.of,
-        captured=captured,
-        initial=initial,
+        captured=host.captured,
+        initial=host.initial,
         unset=homes.unset,
         results=homes.results,
         optimizers=tuple(optimizers),
         schedulers=tuple(schedulers),
         options=tuple(draft.options),
-        train_source=source,
+        train_source=loops.source,
         fates=draft.fates,
         removed=frozenset(draft.removed | draft.around.removed),
         class_name="",
-        endable=endable,
-        steps_while=head.while_test,
+        endable=loops.endable,
+        steps_while=loops.head.while_test,
         lazy=draft.lazy,
-        sized_lazily=plain and on_lightning(draft) and starts_late(draft, head.source, nest.batch_frame, counted),
+        sized_lazily=loops.plain
+        and lightning
+        and starts_late(draft, loops.head.source, nest.batch_frame, loops.counted),
         interruptible=interruptible(draft),
-        validation_source=validation,
+        validation_source=host.validation,
         before_fit=tuple(draft.before_fit),
-        after_fit=after_fit,
+        after_fit=host.after_fit,
         batch_mover=draft.batch_mover,
         backwards_of_others=backwards_of_others(nest, draft.kinds),
-        host_edits=edits,
+        host_edits=host.edits,
         origins={**nest.origins, **draft.stripped.origins},
         departures=departures(draft, hooks),
-        epochs_while=epochs.test if epochs is not None else None,
+        epochs_while=loops.epochs.test if loops.epochs is not None else None,
         returns=may_return((*nest.epoch_start, *nest.body, *nest.epoch_end)),
-        unbroken=_unbroken(draft, endable),
+        unbroken=_unbroken(draft, loops.endable),
         distributed=spread,
         prints_everywhere=analysis.accelerated or (spread is not None and bool(spread.group)),
-        incomparable=incomparable(draft, captured),
+        incomparable=incomparable(draft, host.captured),
     )
 
 
@@ -221,9 +228,31 @@ def _heads(draft: Draft) -> tuple[BatchHead, EpochHead | None] | Flatten:
     )
 
 
-def _take_evaluation(draft: Draft, auto: Automatic | None, plain: bool) -> None:
+def _loops(draft: Draft) -> _Loops | Flatten:
+    """Reads the loops, the idiom of the style applied to them."""
+    heads = _heads(draft)
+    if isinstance(heads, Flatten):
+        return heads
+    head, epochs = without_missing(draft, heads[0]), heads[1]
+    mixed_precision(draft)
+    draft.nest = idiom(draft, head)
+    step = _step_of(draft, head)
+    endable = ends_early(draft, head)
+    draft.kept_alive = read_by_closures(draft.whole(), draft.tree)
+    nest = draft.nest
+    if nest.batch_frame is not nest.host and any(v.frame is nest.batch_frame for v in draft.kept_alive):
+        return Flatten("a function made in the batch loop outlives the epoch, and sees its own epoch's names")
+    source = batch_source(draft, head)
+    plain = source is not None and not draft.lazy and not endable and not nest.skips
+    return _Loops(head, epochs, step, endable, source, plain, _tests(head, epochs, nest))
+
+
+def _take_evaluation(draft: Draft, loops: _Loops) -> None:
     """Leaves the evaluation that ends each epoch to the Trainer, where that changes nothing."""
-    draft.evaluation = evaluation_of(draft, plain, auto.optimizer if auto is not None and auto.zero is None else None)
+    auto = loops.auto
+    draft.evaluation = evaluation_of(
+        draft, loops.plain, auto.optimizer if auto is not None and auto.zero is None else None
+    )
     if draft.evaluation is not None:
         # what the evaluation needs from its own function is opened, too
         draft.nest = replace(
@@ -235,20 +264,57 @@ def _take_evaluation(draft: Draft, auto: Automatic | None, plain: bool) -> None:
         draft.look_around()
 
 
-def _hooks(draft: Draft, hooks: list[Hook], tested: FinalTest | None, batches: Hook | None, tests: Usage) -> list[Hook]:
-    """All hooks, without what only code that is gone has needed.
-
-    Args:
-        hooks: those of the loops.
-        batches: gives the batches, where the host can't.
-        tests: what the conditions of the loops use.
-    """
+def _hooks(draft: Draft, loops: _Loops, tested: FinalTest | None) -> list[Hook]:
+    """All hooks, without what only code that is gone has needed."""
+    hooks = make_hooks(draft, loops.head, loops.epochs, loops.auto, loops.endable)
     if tested is not None:
         hooks = [*hooks, *(with_summaries(draft, hook) for hook in tested.hooks)]
     hooks = without_training_calls(draft, hooks)
-    if batches is not None:
-        hooks.insert(1, batches)
-    return without_dead_values(draft, hooks, tests)
+    if loops.source is None and loops.head.while_test is None:
+        hooks.insert(1, Hook("train_batches", (), (), result=(loops.head.source, draft.nest.batch_frame)))
+    return without_dead_values(draft, hooks, loops.tests)
+
+
+def _homes(draft: Draft, loops: _Loops, hooks: Sequence[Hook], made: Usage) -> Homes | Flatten:
+    """Where each variable of the hooks lives.
+
+    Args:
+        made: what making the optimizers uses.
+    """
+    nest = draft.nest
+    device = None if draft.analysis.accelerated else device_variable(draft)
+    if device is not None and device not in usage([step for hook in hooks for step in hook.steps]).writes:
+        draft.forced[device] = Computed("self.device")
+    ask_trainer(draft, loops.head)
+    apart = Usage()
+    apart += made
+    apart += loops.tests
+    apart.exposed |= {v for v in draft.kept_alive if v.frame is nest.host or v.frame.is_module}
+    homes = assign_homes(nest, hooks, draft.forced, draft.around, draft.kinds, draft.tree, apart)
+    return (
+        assigned_in_expressions(draft, homes)
+        or hidden_module(draft, homes)
+        or catches_unbound(draft, homes)
+        or seen_by_functions(draft, homes)
+        or homes
+    )
+
+
+def _host(draft: Draft, loops: _Loops, homes: Homes, tested: FinalTest | None) -> _Host:
+    """What becomes of the host's own lines; those that only the loops needed are dropped."""
+    again, moves = take_host_moves(draft, homes)
+    captured, initial = initial_values(draft, homes)
+    trainer_options(draft, loops.epochs, loops.auto)
+    validation = in_host(draft, draft.evaluation.head.source, draft.evaluation.frame) if draft.evaluation else None
+    after_fit = (*again, *modes_after_fit(draft))
+    options = inline_options(draft, moves)
+    testing = tested.edits if tested is not None else {}
+    merged = draft.distribution.merged if draft.distribution is not None else {}
+    edits = {**moves, **options, **testing, **merged}
+    in_run = filter(None, [loops.source, validation, *(edits[node] for node in testing)])
+    drop_unread_values(draft, edits, read_by_run(draft, homes, captured, in_run, after_fit))
+    sources = loops.plain + (validation is not None) + (tested is not None)
+    return _Host(captured, initial, validation, after_fit, edits, sources)
 
 
 def _step_of(draft: Draft, head: BatchHead) -> Automatic | str:
