@@ -14,7 +14,7 @@ from lightify.output.imports import drop_unused_imports
 from lightify.output.unread import drop_unused_definitions
 from lightify.plan.types import Plans
 from lightify.settings import Settings
-from lightify.syntax.comments import above, own, paragraph, section, texts, without_ends
+from lightify.syntax.comments import above, beginning, own, paragraph, section, texts, without_ends
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import block, code, is_docstring, joined, map_children, negated, small, walk
 from lightify.syntax.substitute import substitute
@@ -65,7 +65,7 @@ def script_around(
                     following = node.body[number + 1 : number + 2]
                     shared = following and following[0] not in plans.removed and small(statement) in dropped
                     about = paragraph(statement, following[0]) if shared else []
-                    heading = about or heading
+                    heading = beginning(about or heading, node.body[max(number - 1, 0) : number])
                     lost |= texts(own(statement)) if not about else set()
                     body.extend(_freed(statement, change, loops))
                     continue

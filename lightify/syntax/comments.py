@@ -26,6 +26,13 @@ def own(statement: cst.CSTNode) -> list[cst.EmptyLine]:
     return kept
 
 
+def beginning(lines: Sequence[cst.EmptyLine], before: Sequence[cst.CSTNode]) -> list[cst.EmptyLine]:
+    """The lines without comments that end what the same comment, above the statement before them, began."""
+    said = {text for statement in before for text in texts(own(statement))}
+    left = [line for line in lines if line.comment is None or line.comment.value not in said]
+    return left if texts(left) else []
+
+
 def paragraph(statement: cst.CSTNode, following: cst.CSTNode) -> list[cst.EmptyLine]:
     """The lines above a statement whose comment is about the next one, too: no blank line, no comment parts them."""
     return list(_lines(statement)) if own(statement) and not _lines(following) else []

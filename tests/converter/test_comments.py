@@ -68,3 +68,8 @@ def test_a_comment_that_ended_what_is_gone_goes_with_it() -> None:
     text = script(before=f"{DEVICE}# moves\nmodel.to(device)\n# moves\n\nprint(criterion)\n# ready\n")
     done = converted(text)
     assert "# moves" not in str(done.text) and "# ready" in str(done.text)
+
+
+def test_a_comment_that_ended_what_stays_heads_nothing_else() -> None:
+    text = script(before=f"{DEVICE}# the loss\nprint(criterion)\n# the loss\n\nmodel.to(device)\nprint(1)\n")
+    assert str(converted(text).text).count("# the loss") == 1
