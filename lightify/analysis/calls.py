@@ -25,6 +25,7 @@ from lightify.syntax.query import (
 )
 
 
+@lru_cache(maxsize=4)
 def callers(tree: Tree) -> Mapping[cst.FunctionDef, list[cst.Call]]:
     """The calls of each function and method that the file defines, as far as names tell."""
     methods = tree.methods
