@@ -9,32 +9,15 @@ import libcst as cst
 
 from lightify.ledger import Fate
 from lightify.plan.draft import Draft
-from lightify.plan.effects import only_computes
 from lightify.plan.homes import encloses, hook_usage
 from lightify.plan.idiom.lines import Lines
 from lightify.plan.types import FateNote, Hook
+from lightify.plan.unwanted import may_go
 from lightify.syntax.flow import usage
 from lightify.syntax.frames import Field, Item, Usage, Variable
-from lightify.syntax.query import block, dotted, method_call, small, walk
+from lightify.syntax.query import block, small, walk
 
 _NOTE = FateNote(Fate.DROPPED, "", "nothing reads its value")
-_HARMLESS = {
-    "sum",
-    "len",
-    "max",
-    "min",
-    "float",
-    "int",
-    "str",
-    "list",
-    "time.time",
-    "time.perf_counter",
-    "datetime.now",
-    "datetime.datetime.now",
-    "range",
-    "round",
-    "abs",
-}
 
 
 def without_dead_values(draft: Draft, hooks: Sequence[Hook], tests: Usage) -> list[Hook]:
@@ -99,8 +82,7 @@ def _is_dead(draft: Draft, step: Item, line: cst.BaseStatement, reads: set[Varia
     target = inner.targets[0].target if isinstance(inner, cst.Assign) and len(inner.targets) == 1 else None
     if not isinstance(inner, cst.Assign) or not isinstance(target, cst.Name):
         return False
-    computed = draft.settings.style == "idiomatic" and only_computes(inner.value, step.frame, draft.tree, _unknown)
-    if not computed and not _does_nothing_else(inner.value):
+    if not may_go(inner.value, step.frame, draft):
         return False
     variable = step.frame.variable(target.value)
     if isinstance(variable, Field) or encloses(variable.frame, draft.nest.host):
@@ -109,15 +91,3 @@ def _is_dead(draft: Draft, step: Item, line: cst.BaseStatement, reads: set[Varia
     if line is not step.node and len(named) > 1:
         return False
     return variable not in reads and not (variable.frame.is_module and variable.name in draft.around.kept_reads)
-
-
-def _unknown(_: cst.Call) -> bool:
-    return False
-
-
-def _does_nothing_else(value: cst.BaseExpression) -> bool:
-    """True when an expression may be left out if nobody wants its value."""
-    return all(
-        not isinstance(node, cst.Call) or dotted(node.func) in _HARMLESS or (method_call(node) or ("", ""))[1] == "item"
-        for node in walk(value)
-    )

@@ -9,29 +9,14 @@ import libcst as cst
 from lightify.ledger import Fate
 from lightify.plan.batches import in_host
 from lightify.plan.draft import Draft
-from lightify.plan.effects import only_computes
 from lightify.plan.homes import Homes
 from lightify.plan.types import FateNote, Global
+from lightify.plan.unwanted import may_go
 from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Field, Item, Variable
 from lightify.syntax.names import read_names
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import children, method_call, small, walk
-
-_PURE = {
-    "len",
-    "int",
-    "float",
-    "str",
-    "bool",
-    "min",
-    "max",
-    "torch.device",
-    "torch.cuda.is_available",
-    "torch.cuda.device_count",
-    "torch.accelerator.is_available",
-    "torch.backends.mps.is_available",
-}
+from lightify.syntax.query import children, small
 
 
 def read_by_run(
@@ -70,7 +55,7 @@ def drop_unread_values(draft: Draft, edits: Mapping[cst.CSTNode, cst.CSTNode], r
         if item.node in draft.removed:
             continue
         inner = small(item.node)
-        if isinstance(inner, cst.Assign) and _may_go(draft, item, inner.value):
+        if isinstance(inner, cst.Assign) and may_go(inner.value, item.frame, draft):
             names = [target.target.value for target in inner.targets if isinstance(target.target, cst.Name)]
             meant = {item.frame.resolve(name) for name in names}
             unread = len(names) == len(inner.targets) and not meant & needed
@@ -93,24 +78,6 @@ def _read_around(draft: Draft) -> set[Variable]:
             if not isinstance(part, (cst.BaseSuite, cst.BaseStatement, cst.Else)):
                 reads |= expression_usage(part, draft.nest.host).reads
     return reads
-
-
-def _may_go(draft: Draft, item: Item, value: cst.BaseExpression) -> bool:
-    """True for what may be left out once its value is not wanted; the idiomatic style leaves out more."""
-    computes = draft.settings.style == "idiomatic" and only_computes(value, item.frame, draft.tree, lambda _: False)
-    return computes or _is_pure(value, draft.tree)
-
-
-def _is_pure(value: cst.BaseExpression, tree: Tree) -> bool:
-    """True for what may be left out if nobody wants its value."""
-    for node in walk(value):
-        if isinstance(node, cst.Call) and tree.qualified(node.func) not in _PURE:
-            used = method_call(node)
-            if used is None or used[1] not in ("size", "dim", "item"):
-                return False
-        elif isinstance(node, (cst.Await, cst.Yield, cst.NamedExpr, cst.Subscript)):
-            return False
-    return True
 
 
 def _was_read(name: str, tree: Tree) -> bool:

@@ -89,3 +89,18 @@ def test_shares_in_percent_and_detached_numbers_are_logged(style: str) -> None:
         "training_step"
     ]
     assert "self.log('acc', acc, prog_bar=True)" in step and "self.log('loss', loss, prog_bar=True)" in step
+
+
+DRAWS = {
+    "a list of a loader": "seen = list(train_loader)",
+    "a comprehension over a loader": "seen = max([len(y) for _, y in train_loader])",
+    "an iterator that is used up": "it = iter(val_loader)\nseen = list(it)",
+    "an element, which may be made when it is asked for": "seen = data[0]",
+}
+
+
+@pytest.mark.parametrize("lines", DRAWS.values(), ids=DRAWS)
+def test_a_pass_over_batches_stays_though_nothing_reads_it(lines: str) -> None:
+    for text in (script(STEP, end=lines), script(STEP, before=lines.replace("train_", "val_"))):
+        assert "seen = " in str(converted(text).text)
+    assert "seen = " not in str(converted(script(STEP, end="seen = len(train_loader)")).text)

@@ -1,0 +1,56 @@
+"""What may be left out once nobody wants its value."""
+
+from __future__ import annotations
+
+import libcst as cst
+
+from lightify.facts import Kind
+from lightify.plan.draft import Draft
+from lightify.plan.effects import only_computes
+from lightify.syntax.frames import Frame
+from lightify.syntax.query import dotted, method_call, nodes_of, walk
+
+_CALLS = frozenset(
+    """len int float str bool min max sum abs round range list time.time time.perf_counter datetime.datetime.now
+    torch.device torch.cuda.is_available torch.cuda.device_count torch.accelerator.is_available
+    torch.backends.mps.is_available""".split()  # noqa: SIM905, a list of words
+)
+_METHODS = ("size", "dim", "item")
+
+
+def may_go(value: cst.BaseExpression, frame: Frame, draft: Draft) -> bool:
+    """True for an expression that does nothing but give its value; the idiomatic style knows more of them."""
+    idiomatic = draft.settings.style == "idiomatic" and only_computes(value, frame, draft.tree, lambda _: False)
+    return (idiomatic or _is_plain(value, draft)) and not _goes_over_batches(value, frame, draft)
+
+
+def _is_plain(value: cst.BaseExpression, draft: Draft) -> bool:
+    """True for names, numbers and calls that are known; an element may be made when it is asked for."""
+    if next(nodes_of(value, cst.Await, cst.Yield, cst.NamedExpr, cst.Subscript), None) is not None:
+        return False
+    calls = nodes_of(value, cst.Call)
+    return all(
+        draft.tree.qualified(call.func) in _CALLS or (method_call(call) or ("", ""))[1] in _METHODS for call in calls
+    )
+
+
+def _goes_over_batches(value: cst.BaseExpression, frame: Frame, draft: Draft) -> bool:
+    """True for `list(loader)` and `max(b for b in it)`: a pass draws an order, and uses an iterator up."""
+    asked = {arg.value for call in nodes_of(value, cst.Call) if dotted(call.func) == "len" for arg in call.args}
+    asked |= {part.value for part in nodes_of(value, cst.Attribute)}
+    return any(_gives_batches(node, frame, draft) for node in walk(value) if node not in asked)
+
+
+def _gives_batches(node: cst.CSTNode, frame: Frame, draft: Draft) -> bool:
+    variable = draft.kinds.variable(node, frame)
+    if variable is None:
+        return False
+    assigns = draft.tree.nodes(cst.Assign)
+    made = [one.value for one in assigns if any(dotted(each.target) == variable.name for each in one.targets)]
+    return draft.kinds.of(variable) is Kind.LOADER or any(_is_used_up(value) for value in made)
+
+
+def _is_used_up(value: cst.BaseExpression) -> bool:
+    """True for an iterator, which a pass leaves empty."""
+    called = dotted(value.func) if isinstance(value, cst.Call) else None
+    return isinstance(value, cst.GeneratorExp) or called in ("iter", "zip", "map", "filter", "enumerate", "reversed")
