@@ -140,14 +140,11 @@ def _named_by_variable(value: cst.BaseExpression) -> list[str]:
 def _phrases(call: cst.Call) -> dict[cst.CSTNode, str]:
     """`d_loss` for the number after `D loss:`, where a text names it so."""
     found: dict[cst.CSTNode, str] = {}
-    for part in walk(call):
-        seen = 0
-        for slot in _slots(part):
-            text = re.sub(r"^%[-+ #0-9.]*[a-zA-Z]", "", slot.before[seen:])
-            words = re.findall(r"[A-Za-z]\w*", re.split(r"\\[tnr]|[][|,;()\t\n]", text)[-1])[-3:]
-            seen = len(slot.before)
-            if words and measures(words[-1]):
-                found[slot.value] = "_".join(words).lower()
+    for slot in (slot for part in walk(call) for slot in _slots(part)):
+        text = re.sub(r"^%[-+ #0-9.]*[a-zA-Z]", "", slot.since)
+        words = re.findall(r"[A-Za-z]\w*", re.split(r"\\[tnr]|[][|,;()\t\n]", text)[-1])[-3:]
+        if words and measures(words[-1]):
+            found[slot.value] = "_".join(words).lower()
     return found
 
 
@@ -252,13 +249,12 @@ def labels(call: cst.Call) -> dict[cst.CSTNode, str]:
     found: dict[cst.CSTNode, str] = {}
     things: dict[str, set[str]] = {}
     for part in walk(call):
-        word, told, seen = "", False, 0
+        word, told = "", False
         for slot in _slots(part):
-            text, seen = slot.before[seen:], len(slot.before)
-            words, is_number = measures(text), slot.spec[-1:] in _FLOATS
+            words, is_number = measures(slot.since), slot.spec[-1:] in _FLOATS
             if words:
                 word, told = words[0], False
-            elif told and any(sign.isalpha() for sign in text):
+            elif told and any(sign.isalpha() for sign in slot.since):
                 word = ""  # the text goes on with something else
             told |= is_number
             if word:
@@ -290,11 +286,11 @@ def metric_name(variable: Variable) -> str:
 
 
 class _Slot(NamedTuple):
-    """A place in a text where a value goes; `before` is the text up to there."""
+    """A place in a text where a value goes; `since` is the text from the last such place on."""
 
     value: cst.BaseExpression
     spec: str
-    before: str
+    since: str
 
 
 @lru_cache(maxsize=4096)
@@ -302,12 +298,13 @@ def _slots(node: cst.CSTNode) -> tuple[_Slot, ...]:
     """The values of an f-string, of `text.format(...)` and of `text % values`."""
     used = method_call(node)
     if isinstance(node, cst.FormattedString):
-        slots, before = [], ""
+        slots, since = [], ""
         for piece in node.parts:
             if isinstance(piece, cst.FormattedStringExpression):
-                slots.append(_Slot(piece.expression, _spec(piece), before))
+                slots.append(_Slot(piece.expression, _spec(piece), since))
+                since = ""
             elif isinstance(piece, cst.FormattedStringText):
-                before += piece.value
+                since += piece.value
         return tuple(slots)
     if isinstance(node, cst.Call) and used is not None and used[1] == "format":
         return tuple(_format_slots(_text(used[0]), arguments(node)))
@@ -319,19 +316,22 @@ def _slots(node: cst.CSTNode) -> tuple[_Slot, ...]:
     found = list(re.finditer(pattern, text))
     if len(found) != len(values):
         return ()
-    return tuple(_Slot(value, match.group(1), text[: match.start()]) for value, match in zip(values, found))
+    starts = [0, *(match.start() for match in found)]
+    return tuple(
+        _Slot(value, match.group(1), text[start : match.start()]) for value, match, start in zip(values, found, starts)
+    )
 
 
 def _format_slots(text: str, given: Arguments) -> list[_Slot]:
     """The values of `text.format(...)`, as the text names them: in order, by number, by keyword, with their fields."""
     slots: list[_Slot] = []
-    before, unnamed = "", 0
+    since, unnamed = "", 0
     try:
         pieces = list(Formatter().parse(text))
     except ValueError:
         return []
     for literal, name, spec, _ in pieces:
-        before += literal
+        since += literal
         if name is None:
             continue
         head, *fields = name.split(".")
@@ -342,7 +342,8 @@ def _format_slots(text: str, given: Arguments) -> list[_Slot]:
             return []
         for field in fields:
             value = cst.Attribute(value, cst.Name(field))
-        slots.append(_Slot(value, spec or "", before))
+        slots.append(_Slot(value, spec or "", since))
+        since = ""
     return slots
 
 
