@@ -15,8 +15,9 @@ import libcst as cst
 from lightify.errors import SourceSpan
 from lightify.repository.naming import BUILTINS, Names
 from lightify.repository.project import Definition, Imported, Module, Project
+from lightify.syntax.fields import name_fields, training_classes, with_named_fields
 from lightify.syntax.names import bound_names, read_names
-from lightify.syntax.parse import Links, Tree, index, name_fields, training_classes, with_named_fields
+from lightify.syntax.parse import Links, Tree, index
 from lightify.syntax.query import LinkedName, block, code, dotted, nodes_of, small
 from lightify.syntax.substitute import substitute
 
