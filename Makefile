@@ -36,6 +36,9 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/convert_time.py
+	$(BIN)/python benchmarks/step_overhead.py
+	$(BIN)/python benchmarks/kills.py
+	$(BIN)/python benchmarks/memory.py
 
 clean:
 	rm -rf build dist lightify.egg-info demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

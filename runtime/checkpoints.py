@@ -21,7 +21,8 @@ import torch
 
 from .plain_types import loadable, restore_foreign
 
-TEMPORARY_NAME = ".lightify-checkpoint.tmp"  # the only name that a killed save can leave behind in a folder
+TEMPORARY_NAME = ".lightify-checkpoint.tmp"  # the only name that a killed save or removal can leave behind in a folder
+REPLACED_NAME = "replaced"  # under that one, when it is a folder: what another checkpoint takes the name of
 
 _MARK = b"lightify-sha256:"
 _COMMENT_LENGTH = len(_MARK) + 64
@@ -50,7 +51,7 @@ def save(checkpoint: Mapping[str, Any], path: str | Path) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / TEMPORARY_NAME
+    temporary = temporary_in(path.parent)
     content = loadable(checkpoint)
     with open(temporary, "w+b") as file:
         sealed = _write_with_checksum(content, file)
@@ -101,9 +102,24 @@ def remove(path: str | Path) -> None:
     """Removes a checkpoint, a file or a folder of shards, if it is there."""
     path = Path(path)
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        # Renamed first: a removal that is killed must not leave half a checkpoint under its name.
+        temporary = temporary_in(path.parent)
+        temporary.unlink(missing_ok=True)
+        os.rename(path, temporary)
+        shutil.rmtree(temporary)
     else:
         path.unlink(missing_ok=True)
+
+
+def temporary_in(folder: Path) -> Path:
+    """The temporary name in `folder`; a folder that a killed process left under it is put back or removed."""
+    temporary = folder / TEMPORARY_NAME
+    if temporary.is_dir():
+        for kept in temporary.glob(f"{REPLACED_NAME}/*"):
+            if not (folder / kept.name).exists():
+                os.rename(kept, folder / kept.name)
+        shutil.rmtree(temporary)
+    return temporary
 
 
 def damage(file: IO[bytes]) -> str | None:

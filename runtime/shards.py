@@ -17,12 +17,12 @@ from typing import Any
 import torch
 
 from . import checkpoints
-from .checkpoints import TEMPORARY_NAME, Checkpoint, CheckpointDamaged
+from .checkpoints import REPLACED_NAME, TEMPORARY_NAME, Checkpoint, CheckpointDamaged
 
 META = "meta.pt"
 DIGESTS = "lightify_digests"
 FRESH = "lightify_fresh_optimizers"  # the states of optimizers that have none yet, which makes no shard
-REPLACED_NAME = ".lightify-checkpoint.old"  # holds a folder while another takes its name
+NEW_NAME = "new"  # under the temporary name: what is being written
 
 
 def is_sharded(path: str | Path) -> bool:
@@ -32,48 +32,39 @@ def is_sharded(path: str | Path) -> bool:
 def existing(path: str | Path) -> Path:
     """`path`, or where a process that was killed between two renames left it."""
     path = Path(path)
-    replaced = path.parent / REPLACED_NAME / path.name
+    replaced = path.parent / TEMPORARY_NAME / REPLACED_NAME / path.name
     return replaced if not path.exists() and replaced.exists() else path
 
 
 def temporary_folder(path: Path) -> Path:
-    """An empty folder beside `path`, to write into; to be called by one process."""
-    _put_back(path.parent / REPLACED_NAME)
-    folder = path.parent / TEMPORARY_NAME
-    if folder.is_dir():
-        shutil.rmtree(folder)
-    folder.unlink(missing_ok=True)
+    """Where the shards of `path` are written before they get its name."""
+    return path.parent / TEMPORARY_NAME / NEW_NAME
+
+
+def make_temporary_folder(path: Path) -> Path:
+    """That folder, empty; to be called by one process."""
+    checkpoints.temporary_in(path.parent).unlink(missing_ok=True)
+    folder = temporary_folder(path)
     folder.mkdir(parents=True)
     return folder
 
 
-def publish(temporary: Path, meta: Checkpoint, path: Path) -> None:
-    """Completes a folder whose shards are written, and gives it its name; to be called by one process."""
+def publish(meta: Checkpoint, path: Path) -> None:
+    """Completes the folder whose shards are written, and gives it its name; to be called by one process."""
+    folder = temporary_folder(path)
     digests = {}
-    for file in sorted(temporary.iterdir()):
+    for file in sorted(folder.iterdir()):
         digests[file.name] = _digest(file)
         _flush(file)
-    checkpoints.save({**meta, DIGESTS: digests}, temporary / META)
-    if path.is_dir():
+    checkpoints.save({**meta, DIGESTS: digests}, folder / META)
+    if path.exists():
         # Two renames, since a folder cannot replace another: `existing` finds what a kill in between leaves.
-        aside = path.parent / REPLACED_NAME
+        aside = folder.with_name(REPLACED_NAME)
         aside.mkdir()
         os.rename(path, aside / path.name)
-        os.rename(temporary, path)
-        shutil.rmtree(aside)
-    else:
-        path.unlink(missing_ok=True)
-        os.rename(temporary, path)
+    os.rename(folder, path)
     _flush(path.parent)
-
-
-def _put_back(aside: Path) -> None:
-    """Undoes what a process that was killed between two renames left, whichever checkpoint it was about."""
-    if aside.is_dir():
-        for kept in aside.iterdir():
-            if not Path(aside.parent, kept.name).exists():
-                os.rename(kept, aside.parent / kept.name)
-        shutil.rmtree(aside)
+    shutil.rmtree(folder.parent)
 
 
 def load_meta(path: Path, map_location: Any = None, weights_only: bool | None = None) -> Checkpoint:

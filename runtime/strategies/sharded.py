@@ -116,13 +116,12 @@ class ShardedStrategy(ParallelStrategy):
         checkpoint[shards.FRESH] = {index: own for index, own in states.items() if not own["state"]}
         state |= {f"optimizer_{index}": own for index, own in states.items() if own["state"]}
         if self.is_global_zero:
-            shards.temporary_folder(path)
+            shards.make_temporary_folder(path)
         self.barrier("the folder is there")
-        temporary = path.parent / checkpoints.TEMPORARY_NAME
-        save(state, checkpoint_id=temporary)
+        save(state, checkpoint_id=shards.temporary_folder(path))
         self.barrier("the shards are written")
         if self.is_global_zero:
-            shards.publish(temporary, checkpoint, path)
+            shards.publish(checkpoint, path)
         self.barrier("the checkpoint is there")
 
     def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> Checkpoint:

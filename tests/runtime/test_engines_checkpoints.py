@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import enum
-import multiprocessing
 import os
 import random
-import signal
 import time
 import warnings
 import zipfile
 from collections import Counter, OrderedDict, defaultdict
 from pathlib import Path
+from unittest import mock
 
 import lightify.runtime as L
 import numpy as np
@@ -22,7 +21,8 @@ from lightify.runtime import checkpoints, randomness, shards
 from lightify.runtime.checkpoint_io import AsyncCheckpointIO, TorchCheckpointIO
 from lightify.runtime.checkpoints import TEMPORARY_NAME, CheckpointDamaged
 from lightify.runtime.errors import MisconfigurationException
-from torch.distributed.checkpoint.state_dict_saver import save as save_shards
+
+from benchmarks.kills import WRITES, kill_while_saving, write_folder
 
 
 class Colour(str, enum.Enum):
@@ -182,70 +182,48 @@ def test_storage_options_need_a_writer_that_knows_them(tmp_path: Path) -> None:
         TorchCheckpointIO().save_checkpoint({}, tmp_path / "a.ckpt", storage_options={})
 
 
-def save_for_ever(folder: Path) -> None:
-    """A run that keeps its newest checkpoint and one under another name."""
-    torch.set_num_threads(1)
-    step, state = 0, torch.zeros(20000)
-    while True:
-        step += 1
-        state += 1
-        checkpoints.save({"step": step, "state": state}, folder / "last.ckpt")
-        checkpoints.save({"step": step, "state": state}, folder / f"step={step}.ckpt")
-        checkpoints.remove(folder / f"step={step - 1}.ckpt")
-        (folder / "saved.new").write_text(str(step))
-        os.replace(folder / "saved.new", folder / "saved.txt")
-
-
-def kill_while_saving(folder: Path, times: int, seed: int = 0) -> None:
-    """Kills a saving process at random moments; each time all files are sound and nothing is lost."""
-    draw = random.Random(seed)
-    for _ in range(times):
-        process = multiprocessing.get_context("fork").Process(target=save_for_ever, args=(folder,))
-        process.start()
-        time.sleep(draw.uniform(0.01, 0.2))
-        assert process.pid is not None
-        os.kill(process.pid, signal.SIGKILL)
-        process.join()
-        (folder / "saved.new").unlink(missing_ok=True)
-        names = {path.name for path in folder.iterdir()} - {"saved.txt"}
-        saved = (folder / "saved.txt").read_text() if (folder / "saved.txt").exists() else ""
-        if saved:
-            newest = checkpoints.load(folder / "last.ckpt")
-            assert newest["step"] >= int(saved)
-            assert torch.equal(newest["state"], torch.full((20000,), float(newest["step"])))
-        checkpoint_names = {name for name in names if name.endswith(".ckpt")}
-        assert names - checkpoint_names <= {TEMPORARY_NAME}
-        for name in checkpoint_names:
-            checkpoints.load(folder / name)
-        assert len(checkpoint_names) <= 3  # last, the newest, and the one before it if the kill came in between
-        for name in names | {"saved.txt"}:
-            (folder / name).unlink(missing_ok=True)
-
-
-def test_a_killed_save_loses_nothing(tmp_path: Path) -> None:
-    kill_while_saving(tmp_path, 12)
+@pytest.mark.parametrize("kind", WRITES)
+def test_a_killed_save_loses_nothing(kind: str, tmp_path: Path) -> None:
+    outcome = kill_while_saving(tmp_path, 12, WRITES[kind])
+    assert (outcome.lost, outcome.left_over) == ([], [])
 
 
 @pytest.mark.slow
 def test_more_killed_saves_lose_nothing(tmp_path: Path) -> None:
-    kill_while_saving(tmp_path, 40, seed=1)
+    outcome = kill_while_saving(tmp_path, 40, seed=1)
+    assert (outcome.lost, outcome.left_over) == ([], [])
 
 
-def test_a_folder_whose_replacement_was_killed_is_put_back(tmp_path: Path) -> None:
-    def publish(name: str, step: int) -> None:
-        folder = shards.temporary_folder(tmp_path / name)
-        save_shards({"model": {"w": torch.full((2,), float(step))}}, checkpoint_id=folder, no_dist=True)
-        shards.publish(folder, {"step": step}, tmp_path / name)
+WEIGHT = {"weight": torch.ones(2)}
 
-    publish("a.ckpt", 1)
+
+@pytest.mark.parametrize("kind", WRITES)
+def test_a_folder_whose_replacement_was_killed_is_put_back(kind: str, tmp_path: Path) -> None:
+    def step(name: str) -> int:
+        return shards.load_any(tmp_path / name)["step"]
+
+    write_folder({"step": 1, "state_dict": WEIGHT}, tmp_path / "a.ckpt")
     # Killed between the two renames of the next save of a.ckpt.
-    (tmp_path / shards.REPLACED_NAME).mkdir()
-    os.rename(tmp_path / "a.ckpt", tmp_path / shards.REPLACED_NAME / "a.ckpt")
-    assert shards.load_any(tmp_path / "a.ckpt")["step"] == 1
-    publish("b.ckpt", 2)
-    publish("b.ckpt", 3)
-    assert [shards.load_any(tmp_path / name)["step"] for name in ("a.ckpt", "b.ckpt")] == [1, 3]
+    replaced = tmp_path / TEMPORARY_NAME / checkpoints.REPLACED_NAME
+    replaced.mkdir(parents=True)
+    os.rename(tmp_path / "a.ckpt", replaced / "a.ckpt")
+    assert step("a.ckpt") == 1
+    WRITES[kind]({"step": 2, "state_dict": WEIGHT}, tmp_path / "b.ckpt")
+    WRITES[kind]({"step": 3, "state_dict": WEIGHT}, tmp_path / "b.ckpt")
+    assert [step(name) for name in ("a.ckpt", "b.ckpt")] == [1, 3]
     assert sorted(os.listdir(tmp_path)) == ["a.ckpt", "b.ckpt"]
+
+
+def test_a_folder_whose_removal_was_killed_is_no_half_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_folder({"step": 1, "state_dict": WEIGHT}, tmp_path / "a.ckpt")
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(checkpoints.shutil, "rmtree", mock.Mock(side_effect=KeyboardInterrupt))
+        checkpoints.remove(tmp_path / "a.ckpt")
+    assert os.listdir(tmp_path) == [TEMPORARY_NAME]
+    checkpoints.save({"step": 2}, tmp_path / "b.ckpt")
+    assert os.listdir(tmp_path) == ["b.ckpt"]
 
 
 # --- objects in states -----------------------------------------------------------------------------------------------
