@@ -29,8 +29,10 @@ def from_compiled(model: Any) -> LightningModule:
         if module._compiler_ctx["dynamo_ctx"] is model.dynamo_ctx:
             return module
         to_uncompiled(module)  # another compilation of the same module
-    # A method that the module does not have must not look as if it had it.
-    own = {name: getattr(module, name) for name in METHODS if is_overridden(name, module, LightningModule)}
+    # A method that the module does not have must not look as if it had it; `predict_step` is there when `forward` is.
+    has = {name for name in METHODS if is_overridden(name, module, LightningModule)}
+    has |= {"predict_step"} if "forward" in has else set()
+    own = {name: getattr(module, name) for name in METHODS if name in has}
     module._compiler_ctx = {
         "compiler": "dynamo",
         "dynamo_ctx": model.dynamo_ctx,

@@ -16,7 +16,7 @@ from torch.utils.data.distributed import DistributedSampler
 from . import randomness
 from .combined import CombinedLoader
 from .errors import MisconfigurationException, PossibleUserWarning, rank_zero_warn
-from .samplers import DistributedSamplerWrapper, IndexTracker, ShardedBatches, UnrepeatedDistributedSampler
+from .samplers import DistributedSamplerWrapper, IndexTracker, ShardedBatches, UnrepeatedSamplerWrapper
 from .strategies import environment
 
 __all__ = ["CombinedLoader"]
@@ -200,7 +200,7 @@ def with_distributed_sampler(
         return changed(loader, batch_sampler=ShardedBatches(batch_sampler, seed=seed, **kwargs))
     source = batch_sampler.sampler if custom_batches else sampler
     if mode == "predict":
-        return with_sampler(loader, UnrepeatedDistributedSampler(source, seed=seed, **kwargs))
+        return with_sampler(loader, UnrepeatedSamplerWrapper(source, seed=seed, **kwargs))
     if not _is_plain(source, loader.dataset):
         return with_sampler(loader, DistributedSamplerWrapper(source, seed=seed, **kwargs))
     generator = getattr(source, "generator", None)

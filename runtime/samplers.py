@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
-from torch.utils.data import BatchSampler
+from torch.utils.data import BatchSampler, RandomSampler, SequentialSampler
 from torch.utils.data.distributed import DistributedSampler
 
 from . import randomness
@@ -37,7 +37,7 @@ class DistributedSamplerWrapper(DistributedSampler):
 
     repeats = True
 
-    def __init__(self, sampler: Any, num_replicas: int, rank: int, seed: int = 0) -> None:
+    def __init__(self, sampler: Any, num_replicas: int | None, rank: int | None, seed: int = 0) -> None:
         super().__init__(sampler, num_replicas=num_replicas, rank=rank, shuffle=False, seed=seed)
         self.sampler = sampler
 
@@ -61,9 +61,26 @@ class DistributedSamplerWrapper(DistributedSampler):
 
 
 class UnrepeatedDistributedSampler(DistributedSamplerWrapper):
-    """This process's part, each index once: a prediction must not come twice."""
+    """This process's part of a data set's indices, each once: a prediction must not come twice."""
 
     repeats = False
+
+    def __init__(
+        self,
+        dataset: Any,
+        num_replicas: int | None = None,
+        rank: int | None = None,
+        shuffle: bool = True,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(RandomSampler(dataset) if shuffle else SequentialSampler(dataset), num_replicas, rank, seed)
+
+
+class UnrepeatedSamplerWrapper(UnrepeatedDistributedSampler):
+    """The same of what another sampler yields."""
+
+    def __init__(self, sampler: Any, num_replicas: int, rank: int, seed: int = 0) -> None:
+        DistributedSamplerWrapper.__init__(self, sampler, num_replicas, rank, seed)
 
 
 class ShardedBatches:

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.nn import Module
 from torch.nn.parallel import DistributedDataParallel
@@ -84,6 +85,10 @@ class DDPStrategy(ParallelStrategy):
         trains = trainer.state.fn == TrainerFn.FITTING
         if trains and any(parameter.requires_grad for parameter in self.model.parameters()):
             self.model = self._wrap(self.model)
+        elif dist.is_initialized():  # the wrapper does it otherwise
+            ignored = getattr(self.model, "_ddp_params_and_buffers_to_ignore", ())
+            state = [*self.model.named_parameters(), *self.model.named_buffers()]
+            self.take_from_first(tensor for name, tensor in state if name not in ignored)
 
     def _wrap(self, module: Module) -> DistributedDataParallel:
         device = self.root_device

@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.distributed as dist
 from torch.nn import Module
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -160,13 +159,7 @@ class FSDPStrategy(ShardedStrategy):
 
         state = [*module.parameters(), *module.buffers()]
         empty = any(tensor.is_meta for tensor in state)
-        for tensor in state:
-            if tensor.is_meta:
-                continue
-            # All start from the first process's values, as under DDP.
-            value = tensor.detach().to(self.root_device)
-            dist.broadcast(value, 0)
-            tensor.data.copy_(value)
+        self.take_from_first(state)  # as under DDP
         if self.checkpointing_policy is not None:
             from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_activation_checkpointing
 

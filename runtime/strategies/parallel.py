@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from functools import cache
 from typing import Any, TypeVar
@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from ..accelerators import Accelerator
 from ..checkpoint_io import CheckpointIO
@@ -242,6 +243,14 @@ class ParallelStrategy(Strategy):
             dist.broadcast(of_first, 0)
             same = same and torch.equal(of_first.cpu(), tensor)
         return self.reduce_boolean_decision(same)
+
+    def take_from_first(self, tensors: Iterable[Tensor]) -> None:
+        """All processes start from the first one's values; what has none yet is left."""
+        for tensor in tensors:
+            if not (tensor.is_meta or is_lazy(tensor)):
+                value = tensor.detach().to(self.root_device)
+                dist.broadcast(value, 0)
+                tensor.data.copy_(value)
 
     def reduce_boolean_decision(self, decision: bool, all: bool = True) -> bool:
         votes = int(self.reduce(torch.tensor(int(decision), device=self.root_device), reduce_op="sum"))

@@ -412,6 +412,11 @@ def test_a_compiled_module_has_the_steps_that_it_had_before_and_can_be_had_plain
     assert from_compiled(compiled) is module
     assert to_uncompiled(compiled) is module
     assert "training_step" not in module.__dict__
+    assert "predict_step" not in from_compiled(compiled).__dict__
+    to_uncompiled(module)
+    OnlyTrains.forward = lambda self, x: self.layer(x)
+    assert "predict_step" in from_compiled(torch.compile(module, backend="eager")).__dict__  # which calls `forward`
+    to_uncompiled(module)
     trainer.fit_loop.max_epochs = 2
     trainer.fit(module, Batches(1))
     with pytest.raises(ValueError, match="required to be a compiled LightningModule"):

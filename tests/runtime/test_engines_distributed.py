@@ -274,6 +274,7 @@ def test_collective_calls(own_launch: dict[str, Any]) -> None:
         "mean of whole numbers": 0.5, "broadcast": {"from": 1}, "all": False, "any": True,
         "gathered": [[1.0, 2.0], [2.0, 3.0]], "kept": "text",
         "log_mean": 1.5, "log_sum": 3.0, "log_min": 1.0, "log_max": 2.0, "wrote": False,
+        "validated with": 0.0,
     }  # fmt: skip
     for rank, answers in enumerate((first, second)):
         # The gradient of what all gathered: every process's share of it.

@@ -26,6 +26,7 @@ from lightify.runtime.loaders import (
     without_shuffle,
 )
 from lightify.runtime.order import advance, inexact_reason, load_loader_state, loader_state, pass_state, restore_pass
+from lightify.runtime.samplers import UnrepeatedDistributedSampler
 from lightify.runtime.state import RunningStage, TrainerFn
 from torch.utils.data import (
     BatchSampler,
@@ -277,6 +278,12 @@ def test_prediction_repeats_nothing() -> None:
     parts = shares(DataLoader(Numbers(5)), mode="predict")
     assert parts == [[[0], [2], [4]], [[1], [3]]]
     assert shares(DataLoader(Numbers(5)))[1] == [[1], [3], [0]]
+    for shuffle in (False, True):
+        ranks = [UnrepeatedDistributedSampler(Numbers(103), 4, rank, shuffle=shuffle) for rank in range(4)]
+        orders = [list(sampler) for sampler in ranks]
+        assert [len(sampler) for sampler in ranks] == [len(order) for order in orders] == [26, 26, 26, 25]
+        assert sorted(index for order in orders for index in order) == list(range(103))
+        assert (orders[0] == list(range(0, 103, 4))) is not shuffle
 
 
 def test_a_loader_of_any_class_keeps_its_class_and_attributes() -> None:

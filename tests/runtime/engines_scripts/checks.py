@@ -303,4 +303,7 @@ def talk(case: dict[str, Any]) -> dict[str, Any]:
     path = Path(case["folder"], f"by{trainer.global_rank}.ckpt")
     trainer.save_checkpoint(path)
     answers["wrote"] = path.exists()
+    torch.nn.init.constant_(next(module.parameters()), trainer.global_rank)
+    trainer.validate(module, parts.loaders(case)[1], verbose=False)
+    answers["validated with"] = next(module.parameters()).max().item()
     return answers
