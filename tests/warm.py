@@ -114,7 +114,7 @@ def become(wanted: dict[str, Any], streams: list[int]) -> None:
     os.environ.clear()
     os.environ.update(wanted["environment"])
     sys.argv = wanted["arguments"]
-    sys.path[0] = str(Path(sys.argv[0]).parent)
+    sys.path[:1] = [str(Path(sys.argv[0]).parent), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     runpy.run_path(sys.argv[0], run_name="__main__")
 
 

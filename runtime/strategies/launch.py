@@ -18,8 +18,6 @@ import torch
 import torch.multiprocessing as mp
 from torch.multiprocessing.spawn import ProcessRaisedException
 
-import __main__
-
 from ..errors import MisconfigurationException
 from . import environment
 from .base import Launcher
@@ -112,11 +110,12 @@ class SubprocessLauncher(Launcher):
 
 def script_command() -> list[str]:
     """The command that started this process: a script, or a module by `python -m`."""
-    spec = getattr(__main__, "__spec__", None)
+    main = sys.modules["__main__"]  # which whoever runs a script from within Python replaces
+    spec = getattr(main, "__spec__", None)
     if spec is not None:
         name = spec.parent if spec.name.endswith("__main__") and spec.parent else spec.name
         return [sys.executable, "-m", name, *sys.argv[1:]]
-    script = getattr(__main__, "__file__", None)
+    script = getattr(main, "__file__", None)
     if script is None:
         raise MisconfigurationException(
             "`strategy='ddp'` starts this script again in each process, but there is no script: you are in an"

@@ -207,7 +207,7 @@ def test_no_class_but_ours_gives_arguments() -> None:
 
 
 @pytest.mark.slow
-def test_as_a_script(tmp_path: Path) -> None:
+def test_as_a_script(tmp_path: Path, python: str) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "import torch\n"
@@ -229,9 +229,9 @@ def test_as_a_script(tmp_path: Path) -> None:
     )
     words = ["fit", "--model.width=5", "--trainer.max_steps=3", "--trainer.logger=false", "--trainer.accelerator=cpu"]
     words += ["--trainer.enable_checkpointing=false", "--trainer.enable_progress_bar=false"]
-    result = subprocess.run([sys.executable, script, *words], capture_output=True, text=True, cwd=tmp_path)
+    result = subprocess.run([python, script, *words], capture_output=True, text=True, cwd=tmp_path)
     assert "steps 3 width 5" in result.stdout, result.stderr
-    helped = subprocess.run([sys.executable, script, "fit", "--help"], capture_output=True, text=True, cwd=tmp_path)
+    helped = subprocess.run([python, script, "fit", "--help"], capture_output=True, text=True, cwd=tmp_path)
     assert "--model.width" in helped.stdout and "--trainer.max_epochs" in helped.stdout
 
 

@@ -1,6 +1,7 @@
 """Several real processes over gloo: against one process, started in each way, in trouble, and their checkpoints.
 
-Starting processes takes longer than anything they do here, so that one start serves many checks.
+Starting processes takes longer than anything they do here, so that one start serves many checks, and those that are not
+about starting have the first process forked from a Python that has torch imported.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from lightify.runtime import shards
@@ -31,12 +33,18 @@ TIMEOUT_S = 250
 # Two processes add the halves of a batch in another order than one adds the whole.
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-6}
 
-TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 Case = dict[str, Any]
 
 
-def command(cases: list[Case], launcher: tuple[str, ...] = ()) -> list[str]:
-    return [sys.executable, "-W", "ignore", *launcher, str(SCRIPT), json.dumps(cases)]
+MARK = "LIGHTIFY_TEST_FOLDER"  # in the environment, which every process that a process starts inherits
+
+Start = tuple[str, ...]
+FRESH: Start = (sys.executable, "-W", "ignore")
+TORCHRUN: Start = (*FRESH, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+
+
+def command(cases: list[Case], start: Start = FRESH) -> list[str]:
+    return [*start, str(SCRIPT), json.dumps(cases)]
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
@@ -48,12 +56,12 @@ def clean_environment(**extra: str) -> dict[str, str]:
 def run(
     folder: Path,
     cases: dict[str, Case],
-    launcher: tuple[str, ...] = (),
+    start: Start = FRESH,
     /,
     environment: dict[str, str] | None = None,
     **common: Any,
 ) -> dict[str, Any]:
-    """Runs all cases in one start; their results by name, and what was written to stderr.
+    """Runs all cases in one start; their results by name, what was written to stderr, and the processes still there.
 
     A case that fails ends them all, so it comes last; of a check there are the results of all processes.
     """
@@ -62,14 +70,20 @@ def run(
         (folder / name).mkdir(parents=True)
         full.append({"devices": 2, "batch_size": 4, "folder": str(folder / name), **common, **case})
     done = subprocess.run(
-        command(full, launcher), env=clean_environment(**environment or {}), capture_output=True, text=True,
-        timeout=TIMEOUT_S, check=False,
+        command(full, start), env=clean_environment(**environment or {}, **{MARK: str(folder)}), capture_output=True,
+        text=True, timeout=TIMEOUT_S, check=False,
     )  # fmt: skip
     *_, last = cases.values()
     assert (done.returncode != 0) == ("fail_on_rank" in last), done.stderr[-3000:]
     ended = {name: case for name, case in cases.items() if "fail_on_rank" not in case}
     results = {name: result_of(folder / name, is_check="check" in case) for name, case in ended.items()}
-    return {**results, "stderr": done.stderr}
+    return {**results, "stderr": done.stderr, "left": processes_of(folder)}
+
+
+def processes_of(folder: Path) -> list[str]:
+    """What runs of a start, whoever started it."""
+    running = psutil.process_iter(["environ", "cmdline"])
+    return [str(each.info["cmdline"]) for each in running if (each.info["environ"] or {}).get(MARK) == str(folder)]
 
 
 def result_of(folder: Path, is_check: bool = False) -> Any:
@@ -164,14 +178,14 @@ def under_torchrun(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def from_this_one(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def from_this_one(tmp_path_factory: pytest.TempPathFactory, python: str) -> dict[str, Any]:
     """Processes that the script's own makes, without starting the script again."""
     cases = {
         "ddp_fork": {**TRAINED["ddp"], "strategy": "ddp_fork"},
         "ddp_spawn": {**TRAINED["ddp"], "strategy": "ddp_spawn"},
         "fails": {"strategy": "ddp_spawn", "fail_on_rank": 0},
     }
-    return run(tmp_path_factory.mktemp("from this one"), cases)
+    return run(tmp_path_factory.mktemp("from this one"), cases, (python,))
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -191,12 +205,12 @@ def test_in_processes_of_this_one(strategy: str, from_this_one: dict[str, Any], 
     assert_same_training(from_this_one[strategy], own_launch["ddp"])
 
 
-def test_two_nodes_of_one_process_each(tmp_path: Path, own_launch: dict[str, Any]) -> None:
+def test_two_nodes_of_one_process_each(tmp_path: Path, own_launch: dict[str, Any], python: str) -> None:
     case = {**TRAINED["ddp"], "devices": 1, "num_nodes": 2, "batch_size": 4, "folder": str(tmp_path)}
     port = str(free_port())
     nodes = [
         subprocess.Popen(
-            command([case]),
+            command([case], (python,)),
             env=clean_environment(MASTER_ADDR="127.0.0.1", MASTER_PORT=port, NODE_RANK=str(node), LOCAL_RANK="0"),
         )
         for node in range(2)
@@ -287,11 +301,10 @@ def test_collective_calls(own_launch: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_rank_that_fails_ends_the_others_with_its_error(rank: int, tmp_path: Path) -> None:
-    ended = run(tmp_path, {"fails": {**DDP, "fail_on_rank": rank}})
+def test_a_rank_that_fails_ends_the_others_with_its_error(rank: int, tmp_path: Path, python: str) -> None:
+    ended = run(tmp_path, {"fails": {**DDP, "fail_on_rank": rank}}, (python,))
     assert "ValueError: the user's own error" in ended["stderr"]
-    left = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, text=True, check=False)
-    assert left.stdout == ""
+    assert ended["left"] == []
 
 
 def test_a_rank_that_fails_in_processes_started_otherwise(
@@ -299,12 +312,13 @@ def test_a_rank_that_fails_in_processes_started_otherwise(
 ) -> None:
     for results in (under_torchrun, from_this_one):
         assert "ValueError: the user's own error" in results["stderr"]
+        assert results["left"] == []
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_signal_to_one_process_ends_all_after_the_same_batch(rank: int, tmp_path: Path) -> None:
+def test_a_signal_to_one_process_ends_all_after_the_same_batch(rank: int, tmp_path: Path, python: str) -> None:
     case = {**DDP, "devices": 2, "batch_size": 4, "folder": str(tmp_path), "pause_s": 0.01, "max_epochs": 1000}
-    process = subprocess.Popen(command([case]), env=clean_environment(), stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command([case], (python,)), env=clean_environment(), stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + TIMEOUT_S
     files = [tmp_path / "pid0", tmp_path / "pid1"]
     while not all(file.exists() and file.read_text() for file in files) and time.monotonic() < deadline:
@@ -320,14 +334,16 @@ def test_a_signal_to_one_process_ends_all_after_the_same_batch(rank: int, tmp_pa
 # --- checkpoints of other numbers of processes -----------------------------------------------------------------------
 
 
-def test_checkpoints_load_at_other_numbers_of_processes(tmp_path: Path, under_torchrun: dict[str, Any]) -> None:
+def test_checkpoints_load_at_other_numbers_of_processes(
+    tmp_path: Path, under_torchrun: dict[str, Any], python: str
+) -> None:
     expected = in_one_process(tmp_path / "whole", {})
     path = under_torchrun["half"]["checkpoint"]
     assert Path(path).is_dir()
     as_torchrun = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "TORCHELASTIC_RUN_ID": "test"}
     as_torchrun |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     alone = {"by hand": OTHER["by hand"], "fsdp": {**FSDP, "ckpt_path": path}, "plain": {"ckpt_path": path}}
-    one = run(tmp_path / "again", alone, environment=as_torchrun, devices=1, batch_size=8)
+    one = run(tmp_path / "again", alone, (python,), environment=as_torchrun, devices=1, batch_size=8)
     (by_hand,) = one["by hand"]
     assert by_hand["seen"] == by_hand["expected"] and by_hand["group kept"]
     for result in (under_torchrun["from one"], one["fsdp"], one["plain"]):

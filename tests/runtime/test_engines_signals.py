@@ -6,7 +6,6 @@ import os
 import signal
 import stat
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -130,7 +129,7 @@ def test_turns_of_a_job_are_counted(tmp_path: Path) -> None:
 
 
 SCRIPT = """
-import sys, time, torch
+import os, sys, time, torch
 import lightify.runtime as L
 from torch.utils.data import DataLoader
 
@@ -141,7 +140,7 @@ class Net(L.LightningModule):
         self.starts = True
     def training_step(self, batch, batch_idx):
         if self.starts:
-            print("training from step", self.global_step, flush=True)
+            print(f"process {os.getpid()} trains from step {self.global_step}", flush=True)
             self.starts = False
         time.sleep(0.01)
         return self.net(batch).sum()
@@ -161,22 +160,37 @@ except KeyboardInterrupt:
 """
 
 
+class Started:
+    """The script, in a process that has begun to train."""
+
+    def __init__(self, python: str, folder: Path, argument: str = "", **environment: str) -> None:
+        script = folder / "script.py"
+        script.write_text(SCRIPT)
+        self.process = subprocess.Popen(
+            [python, script, folder, argument], env={**os.environ, **environment},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert self.process.stdout is not None
+        _, pid, *_, step = self.process.stdout.readline().split()
+        self.pid, self.step = int(pid), int(step)
+
+    def send(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "argument", "status"),
     [(signal.SIGINT, "", 130), (signal.SIGINT, "decides", 7), (signal.SIGTERM, "", 143)],
     ids=["Ctrl-C", "Ctrl-C, the script decides", "SIGTERM"],
 )
-def test_a_run_ends_in_order(number: int, argument: str, status: int, tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", SCRIPT, str(tmp_path), argument],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stdout is not None and process.stdout.readline() == "training from step 0\n"
+def test_a_run_ends_in_order(number: int, argument: str, status: int, tmp_path: Path, python: str) -> None:
+    started = Started(python, tmp_path, argument)
+    assert started.step == 0
     time.sleep(0.3)
-    process.send_signal(number)
-    output, error = process.communicate(timeout=60)
-    assert process.returncode == status, error
+    started.send(number)
+    output, error = started.process.communicate(timeout=60)
+    assert started.process.returncode == status, error
     assert "Traceback" not in error
     assert ("the script's own farewell" in output) == (number == signal.SIGINT)
     saved = list(tmp_path.glob("*.ckpt"))
@@ -185,42 +199,32 @@ def test_a_run_ends_in_order(number: int, argument: str, status: int, tmp_path: 
 
 
 @pytest.mark.slow
-def test_a_requeued_job_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_requeued_job_goes_on_where_it_was(tmp_path: Path, python: str) -> None:
     scontrol = tmp_path / "scontrol"
     scontrol.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/called\n')
     scontrol.chmod(scontrol.stat().st_mode | stat.S_IEXEC)
     environment = {
-        **os.environ, "SLURM_JOB_ID": "42", "SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0",
-        "SLURM_NODEID": "0", "SLURM_JOB_NAME": "x", "SLURM_NODELIST": "localhost",
-        "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
+        "SLURM_JOB_ID": "42", "SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0",
+        "SLURM_JOB_NAME": "x", "SLURM_NODELIST": "localhost", "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
     }  # fmt: skip
-
-    def start() -> tuple[subprocess.Popen[str], str]:
-        process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", SCRIPT, str(tmp_path)],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
-        )  # fmt: skip
-        assert process.stdout is not None
-        return process, process.stdout.readline()
-
-    process, line = start()
-    assert line == "training from step 0\n"
-    process.send_signal(signal.SIGUSR1)
+    started = Started(python, tmp_path, **environment)
+    assert started.step == 0
+    started.send(signal.SIGUSR1)
     deadline = time.monotonic() + 60
     while not (tmp_path / "called").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert (tmp_path / "called").read_text() == "requeue 42\n"
-    process.send_signal(signal.SIGTERM)  # SLURM's, which ends the old turn; the new one is asked for already
+    started.send(signal.SIGTERM)  # SLURM's, which ends the old turn; the new one is asked for already
     time.sleep(0.3)
-    assert process.poll() is None
-    process.kill()
-    process.communicate()
+    assert started.process.poll() is None
+    started.send(signal.SIGKILL)
+    started.process.communicate()
     saved = checkpoints.load(tmp_path / "hpc_ckpt_1.ckpt")["global_step"]
     assert saved > 0
-    process, line = start()
-    process.kill()
-    process.communicate()
-    assert line == f"training from step {saved}\n"
+    again = Started(python, tmp_path, **environment)
+    again.send(signal.SIGKILL)
+    again.process.communicate()
+    assert again.step == saved
 
 
 class Interrupting(L.LightningModule):

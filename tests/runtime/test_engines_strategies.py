@@ -355,7 +355,7 @@ def test_who_starts_the_processes() -> None:
 
 def test_the_script_is_started_again_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     main = SimpleNamespace(__spec__=None, __file__="/a/train.py")
-    monkeypatch.setattr("lightify.runtime.strategies.launch.__main__", main)
+    monkeypatch.setitem(sys.modules, "__main__", main)
     monkeypatch.setattr(sys, "argv", ["train.py", "--lr", "1"])
     assert script_command() == [sys.executable, "/a/train.py", "--lr", "1"]
     for name, started in (("package.__main__", "package"), ("package.train", "package.train")):
