@@ -14,6 +14,9 @@ import pytest
 from lightify.verify import Outcome, verify
 from tests.warm import warm_python
 
+# The models are so small that threads do nothing but wait for one another, the more so as tests run side by side.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # A job started in the background by a shell inherits an ignored Ctrl-C, and so would every process a test starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
