@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import libcst as cst
 
 from lightify.facts import Kind
 from lightify.plan.draft import Draft
 from lightify.plan.effects import only_computes
-from lightify.syntax.frames import Frame
+from lightify.syntax.frames import Frame, Variable
 from lightify.syntax.query import dotted, method_call, nodes_of, walk
 
 _CALLS = frozenset(
@@ -21,7 +23,8 @@ _METHODS = ("size", "dim", "item")
 def may_go(value: cst.BaseExpression, frame: Frame, draft: Draft) -> bool:
     """True for an expression that does nothing but give its value; the idiomatic style knows more of them."""
     idiomatic = draft.settings.style == "idiomatic" and only_computes(value, frame, draft.tree, lambda _: False)
-    return (idiomatic or _is_plain(value, draft)) and not _goes_over_batches(value, frame, draft)
+    plain = idiomatic or _is_plain(value, draft)
+    return plain and not _goes_over_batches(value, frame, draft) and not _makes_elements(value, frame, draft)
 
 
 def _is_plain(value: cst.BaseExpression, draft: Draft) -> bool:
@@ -45,12 +48,24 @@ def _gives_batches(node: cst.CSTNode, frame: Frame, draft: Draft) -> bool:
     variable = draft.kinds.variable(node, frame)
     if variable is None:
         return False
-    assigns = draft.tree.nodes(cst.Assign)
-    made = [one.value for one in assigns if any(dotted(each.target) == variable.name for each in one.targets)]
-    return draft.kinds.of(variable) is Kind.LOADER or any(_is_used_up(value) for value in made)
+    return draft.kinds.of(variable) is Kind.LOADER or any(_is_used_up(value) for value in _made(variable, draft))
+
+
+def _made(variable: Variable, draft: Draft) -> Iterator[cst.BaseExpression]:
+    """What the script assigns to a name."""
+    for one in draft.tree.nodes(cst.Assign):
+        if any(dotted(each.target) == variable.name for each in one.targets):
+            yield one.value
 
 
 def _is_used_up(value: cst.BaseExpression) -> bool:
     """True for an iterator, which a pass leaves empty."""
     called = dotted(value.func) if isinstance(value, cst.Call) else None
     return isinstance(value, cst.GeneratorExp) or called in ("iter", "zip", "map", "filter", "enumerate", "reversed")
+
+
+def _makes_elements(value: cst.BaseExpression, frame: Frame, draft: Draft) -> bool:
+    """True for `data[0]` of an object that the script makes: a data set may draw what it gives."""
+    owners = (draft.kinds.variable(one.value, frame) for one in nodes_of(value, cst.Subscript))
+    made = (each for owner in owners if owner is not None for each in _made(owner, draft))
+    return any(isinstance(one, cst.Call) and (dotted(one.func) or "").rpartition(".")[2][:1].isupper() for one in made)

@@ -99,8 +99,9 @@ DRAWS = {
 }
 
 
+@pytest.mark.parametrize("style", ["faithful", "idiomatic"])
 @pytest.mark.parametrize("lines", DRAWS.values(), ids=DRAWS)
-def test_a_pass_over_batches_stays_though_nothing_reads_it(lines: str) -> None:
+def test_a_pass_over_batches_stays_though_nothing_reads_it(lines: str, style: str) -> None:
     for text in (script(STEP, end=lines), script(STEP, before=lines.replace("train_", "val_"))):
-        assert "seen = " in str(converted(text).text)
-    assert "seen = " not in str(converted(script(STEP, end="seen = len(train_loader)")).text)
+        assert "seen = " in str(converted(text, style=style).text)
+    assert "seen = " not in str(converted(script(STEP, end="seen = len(train_loader)"), style=style).text)
