@@ -1,4 +1,4 @@
-"""Which function a call runs, as far as names tell, and which class an object is of."""
+"""Which function a call runs, where it can be only one, and which class an object is of."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from itertools import chain
 
 import libcst as cst
 
-from lightify.analysis.closures import closure_of, closures
+from lightify.analysis.closures import closures
 from lightify.syntax.frames import Frame, Variable
-from lightify.syntax.names import local_names
+from lightify.syntax.names import local_names, same_scope
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import (
     MODULE_SELF,
@@ -23,70 +23,6 @@ from lightify.syntax.query import (
     small,
     walk,
 )
-
-
-@lru_cache(maxsize=4)
-def callers(tree: Tree) -> Mapping[cst.FunctionDef, list[cst.Call]]:
-    """The calls of each function and method that the file defines, as far as names tell."""
-    methods = tree.methods
-    found: dict[cst.FunctionDef, list[cst.Call]] = defaultdict(list)
-    nested: dict[str, list[cst.FunctionDef]] = defaultdict(list)
-    for node in tree.parents:
-        if isinstance(node, cst.FunctionDef) and any(isinstance(a, cst.FunctionDef) for a in tree.ancestors(node)):
-            nested[node.name.value].append(node)
-    for node in tree.parents:
-        if not isinstance(node, cst.Call):
-            continue
-        if isinstance(node.func, cst.Name) and node.func.value.startswith("self."):
-            definition = _class_of(node, tree)
-            family = family_of(definition, tree) if definition is not None else ()
-            for function in methods.get(node.func.value[5:], ()):
-                if definition is None or _class_around(function, tree) in family:
-                    found[function].append(node)
-        elif isinstance(node.func, cst.Name):
-            named = _nested_function(node, nested[node.func.value], tree) or tree.functions.get(node.func.value)
-            if named is None and (closure := closure_of(node, tree)) is not None:
-                named = closure.function
-            if named is None:
-                for made in classes_of_object(node.func, tree):
-                    if (called := _called(made, tree)) is not None:
-                        found[called].append(node)
-            if named is not None:
-                found[named].append(node)
-        elif (used := method_call(node)) is not None:
-            for function in methods.get(used[1], ()):
-                if _may_be_receiver(used[0], function, tree):
-                    found[function].append(node)
-    return found
-
-
-def _nested_function(call: cst.Call, candidates: Sequence[cst.FunctionDef], tree: Tree) -> cst.FunctionDef | None:
-    """The function defined inside one of those around a call."""
-    around = set(tree.ancestors(call)) if candidates else set()
-    return next(
-        (f for f in candidates if next(a for a in tree.ancestors(f) if isinstance(a, cst.FunctionDef)) in around), None
-    )
-
-
-def _may_be_receiver(receiver: cst.BaseExpression, method: cst.FunctionDef, tree: Tree) -> bool:
-    definition = _class_around(method, tree)
-    known = classes_of_object(receiver, tree)
-    if known:
-        return any(definition in family_of(one, tree) for one in known)
-    return not method.name.value.startswith("__") and method.name.value not in _TENSOR_METHODS
-
-
-#: Methods that torch objects have too: a call on an unknown object says nothing about the file's own classes.
-_TENSOR_METHODS = {"train", "eval", "step", "forward", "to", "cuda", "backward", "zero_grad", "update", "reset", "add"}
-
-
-def _class_around(node: cst.CSTNode, tree: Tree) -> cst.ClassDef | None:
-    for ancestor in tree.ancestors(node):
-        if isinstance(ancestor, cst.ClassDef):
-            return ancestor
-        if isinstance(ancestor, cst.FunctionDef):
-            return None
-    return None
 
 
 def class_of_object(
@@ -112,14 +48,15 @@ def classes_of_object(
         return ()
     name = receiver.value
     if name == "self":
-        around = _class_of(receiver, tree)
+        around = class_of(receiver, tree)
         return (around,) if around is not None else ()
     bound = _classes_of_names(tree).get(name, {})
-    own = bound.get(scope or _scope_of_name(receiver, tree))
+    own = bound.get(scope or scope_of_name(receiver, tree))
     return tuple(dict.fromkeys(own or chain.from_iterable(bound.values())))
 
 
-def _scope_of_name(name: cst.Name, tree: Tree) -> cst.FunctionDef | None:
+def scope_of_name(name: cst.Name, tree: Tree) -> cst.FunctionDef | None:
+    """The function that a name belongs to; None for one of the module."""
     functions = (a for a in tree.ancestors(name) if isinstance(a, cst.FunctionDef))
     return next((function for function in functions if name.value in local_names(function)), None)
 
@@ -133,8 +70,31 @@ def _classes_of_names(tree: Tree) -> Mapping[str, Mapping[cst.FunctionDef | None
         definition = tree.classes.get(dotted(made.func) or "") if made is not None else None
         for target in node.targets if isinstance(node, cst.Assign) and definition is not None else ():
             if isinstance(target.target, cst.Name) and definition is not None:
-                found[target.target.value][_scope_of_name(target.target, tree)].append(definition)
+                found[target.target.value][scope_of_name(target.target, tree)].append(definition)
     return found
+
+
+@lru_cache(maxsize=4096)
+def _inner_functions(function: cst.FunctionDef) -> Mapping[str, cst.FunctionDef]:
+    """The functions that a function defines for itself."""
+    nodes = same_scope(block(function.body))
+    return {node.name.value: node for node in nodes if isinstance(node, cst.FunctionDef)}
+
+
+def nested_function(name: str, node: cst.CSTNode, tree: Tree) -> cst.FunctionDef | None:
+    """The function of a name that is defined inside one of those around a node."""
+    around = (a for a in tree.ancestors(node) if isinstance(a, cst.FunctionDef))
+    return next((inner[name] for function in around if name in (inner := _inner_functions(function))), None)
+
+
+def class_around(node: cst.CSTNode, tree: Tree) -> cst.ClassDef | None:
+    """The class that a node stands in the body of, in no function."""
+    for ancestor in tree.ancestors(node):
+        if isinstance(ancestor, cst.ClassDef):
+            return ancestor
+        if isinstance(ancestor, cst.FunctionDef):
+            return None
+    return None
 
 
 def _with_bases(definition: cst.ClassDef, tree: Tree) -> list[cst.ClassDef]:
@@ -163,16 +123,10 @@ def _is_made(definition: cst.ClassDef, tree: Tree) -> bool:
     return any(isinstance(call.func, cst.Name) and tree.classes.get(call.func.value) is definition for call in calls)
 
 
-def _called(definition: cst.ClassDef, tree: Tree) -> cst.FunctionDef | None:
-    """The method that runs when an object is called: `__call__`, or `forward` of a network."""
-    methods = (_method_of(definition, name, cst.Name("self"), tree) for name in ("__call__", "forward"))
-    return next((found[0] for found in methods if found is not None), None)
-
-
 def callee(call: cst.Call, frame: Frame, tree: Tree) -> tuple[cst.FunctionDef, cst.BaseExpression | None] | None:
     """The function that a call runs and, for a method, the expression of its object."""
     if isinstance(call.func, cst.Name) and call.func.value.startswith("self."):
-        return _method_of(_class_of(call, tree), call.func.value[5:], cst.Name("self"), tree)
+        return method_of(class_of(call, tree), call.func.value[5:], cst.Name("self"), tree)
     if isinstance(call.func, cst.Name):
         meaning = frame.resolve(call.func.value)
         if not isinstance(meaning, Variable):
@@ -196,22 +150,22 @@ def callee(call: cst.Call, frame: Frame, tree: Tree) -> tuple[cst.FunctionDef, c
     if isinstance(receiver, cst.Name) and receiver.value != MODULE_SELF:
         meaning = frame.resolve(receiver.value)
         if isinstance(meaning, Variable) and meaning.frame.function is not None and meaning.name == "self":
-            definition = _class_around(meaning.frame.function, tree)
+            definition = class_around(meaning.frame.function, tree)
         else:
             name = cst.Name(meaning.name) if isinstance(meaning, Variable) else receiver
             scope = meaning.frame.function if isinstance(meaning, Variable) else None
             definition = class_of_object(name, tree, scope)
-        return _method_of(definition, used[1], receiver, tree)
+        return method_of(definition, used[1], receiver, tree)
     return None
 
 
 def _called_object(meaning: Variable, call: cst.Call, tree: Tree) -> tuple[cst.FunctionDef, cst.BaseExpression] | None:
     """`__call__` of an object of the script's own class."""
     definition = class_of_object(cst.Name(meaning.name), tree, meaning.frame.function)
-    return _method_of(definition, "__call__", call.func, tree)
+    return method_of(definition, "__call__", call.func, tree)
 
 
-def _method_of(
+def method_of(
     definition: cst.ClassDef | None, name: str, receiver: cst.BaseExpression, tree: Tree
 ) -> tuple[cst.FunctionDef, cst.BaseExpression] | None:
     for candidate in family_of(definition, tree) if definition is not None else ():
@@ -221,7 +175,8 @@ def _method_of(
     return None
 
 
-def _class_of(node: cst.CSTNode, tree: Tree) -> cst.ClassDef | None:
+def class_of(node: cst.CSTNode, tree: Tree) -> cst.ClassDef | None:
+    """The innermost class around a node."""
     return next((a for a in tree.ancestors(node) if isinstance(a, cst.ClassDef)), None)
 
 

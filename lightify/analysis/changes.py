@@ -8,6 +8,7 @@ from functools import lru_cache
 import libcst as cst
 
 from lightify.analysis.computed import runs_code
+from lightify.analysis.held import held_by_name
 from lightify.syntax.names import declared_elsewhere
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import code, dotted, literal, method_call, nodes_of, walk
@@ -27,7 +28,8 @@ def may_run(node: cst.Call | cst.Attribute, tree: Tree) -> list[cst.FunctionDef]
     if isinstance(node, cst.Attribute):
         return runs_code(node, tree)
     called = (dotted(node.func) or "").rpartition(".")[2]
-    return [*tree.methods.get(called, ()), *filter(None, [tree.functions.get(called)])]
+    held = (thing for thing in held_by_name(tree).get(called, ()) if isinstance(thing, cst.FunctionDef))
+    return [*tree.methods.get(called, ()), *filter(None, [tree.functions.get(called)]), *held]
 
 
 @lru_cache(maxsize=256)

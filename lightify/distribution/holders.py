@@ -8,7 +8,8 @@ from functools import partial
 
 import libcst as cst
 
-from lightify.analysis.calls import callers, class_of_object
+from lightify.analysis.callers import callers
+from lightify.analysis.calls import class_of_object
 from lightify.distribution.edits import Edit, free_quote, merged, module_argument, stripping_prefix, with_argument
 from lightify.distribution.mentions import Holder, Mentions
 from lightify.distribution.order import Order, Place

@@ -8,7 +8,7 @@ from functools import partial
 
 import libcst as cst
 
-from lightify.analysis.calls import callers
+from lightify.analysis.callers import callers
 from lightify.distribution.edits import (
     Edit,
     called_here,

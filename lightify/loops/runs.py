@@ -10,7 +10,7 @@ from typing import NamedTuple
 import libcst as cst
 
 from lightify.analysis.analyze import scope_of
-from lightify.analysis.calls import callers
+from lightify.analysis.callers import callers
 from lightify.errors import Refusal
 from lightify.facts import Analysis, Kind, Named
 from lightify.syntax.parse import Tree

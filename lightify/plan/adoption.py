@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import libcst as cst
 
 from lightify.analysis.analyze import scope_of
-from lightify.analysis.calls import callers
+from lightify.analysis.callers import callers
 from lightify.errors import Refusal
 from lightify.loops.nest import Nest
 from lightify.loops.runs import Loop

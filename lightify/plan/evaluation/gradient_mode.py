@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import libcst as cst
 
-from lightify.analysis.calls import callers
+from lightify.analysis.callers import callers
 from lightify.analysis.opening import gradients
 from lightify.plan.draft import Draft, Flatten
 from lightify.syntax.frames import Item

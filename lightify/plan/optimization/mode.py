@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import libcst as cst
 
-from lightify.analysis.calls import callee, callers
+from lightify.analysis.callers import callers
+from lightify.analysis.calls import callee
 from lightify.facts import Analysis, Kind
 from lightify.ledger import Fate
 from lightify.loops.nest import Nest, trains

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import libcst as cst
 
-from lightify.analysis.calls import callers
+from lightify.analysis.callers import callers
 from lightify.distribution.questions import exchanges
 from lightify.loops.headers import BatchHead
 from lightify.loops.nest import Nest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import libcst as cst
 
-from lightify.analysis.calls import callers
+from lightify.analysis.callers import callers
 from lightify.plan.draft import Draft
 from lightify.syntax.frames import Item
 from lightify.syntax.parse import Tree
