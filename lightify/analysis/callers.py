@@ -42,6 +42,8 @@ def _run(call: cst.Call, tree: Tree) -> Iterator[cst.FunctionDef]:
             if _may_be_receiver(used[0], function, tree):
                 yield function
         yield from _held(call.func, tree)
+    elif isinstance(call.func, cst.Subscript):
+        yield from _held(call.func, tree)
 
 
 def _named(name: cst.Name, call: cst.Call, tree: Tree) -> Iterator[cst.FunctionDef]:

@@ -10,6 +10,7 @@ from itertools import chain
 import libcst as cst
 
 from lightify.analysis.closures import closures
+from lightify.analysis.rebound import binds_of, in_force, is_replaced
 from lightify.syntax.frames import Frame, Variable
 from lightify.syntax.names import local_names, same_scope
 from lightify.syntax.parse import Tree
@@ -21,7 +22,6 @@ from lightify.syntax.query import (
     made_by,
     method_call,
     small,
-    walk,
 )
 
 
@@ -126,7 +126,7 @@ def _is_made(definition: cst.ClassDef, tree: Tree) -> bool:
 def callee(call: cst.Call, frame: Frame, tree: Tree) -> tuple[cst.FunctionDef, cst.BaseExpression | None] | None:
     """The function that a call runs and, for a method, the expression of its object."""
     if isinstance(call.func, cst.Name) and call.func.value.startswith("self."):
-        return method_of(class_of(call, tree), call.func.value[5:], cst.Name("self"), tree)
+        return _kept_method(class_of(call, tree), call.func.value[5:], cst.Name("self"), tree)
     if isinstance(call.func, cst.Name):
         meaning = frame.resolve(call.func.value)
         if not isinstance(meaning, Variable):
@@ -135,13 +135,15 @@ def callee(call: cst.Call, frame: Frame, tree: Tree) -> tuple[cst.FunctionDef, c
         if closure is not None:
             return closure.function, None
         if meaning.frame.is_module:
-            function = tree.functions.get(meaning.name)
-            return (function, None) if function is not None else _called_object(meaning, call, tree)
+            if meaning.name not in tree.functions:
+                return _called_object(meaning, call, tree)
+            function = in_force(meaning.name, call if frame.is_module else None, tree)
+            return (function, None) if function is not None else None
         owner = meaning.frame.function
         assert owner is not None
-        for node in walk(owner):
-            if isinstance(node, cst.FunctionDef) and node.name.value == meaning.name and node is not owner:
-                return node, None
+        binds = binds_of(meaning.name, owner)
+        if any(isinstance(node, cst.FunctionDef) for node in binds):
+            return (binds[0], None) if len(binds) == 1 else None  # type: ignore[return-value]
         return _called_object(meaning, call, tree)
     used = method_call(call)
     if used is None:
@@ -155,8 +157,17 @@ def callee(call: cst.Call, frame: Frame, tree: Tree) -> tuple[cst.FunctionDef, c
             name = cst.Name(meaning.name) if isinstance(meaning, Variable) else receiver
             scope = meaning.frame.function if isinstance(meaning, Variable) else None
             definition = class_of_object(name, tree, scope)
-        return method_of(definition, used[1], receiver, tree)
+        return _kept_method(definition, used[1], receiver, tree)
     return None
+
+
+def _kept_method(
+    definition: cst.ClassDef | None, name: str, receiver: cst.BaseExpression, tree: Tree
+) -> tuple[cst.FunctionDef, cst.BaseExpression] | None:
+    """A method, where no field takes its place."""
+    if definition is None or is_replaced(name, family_of(definition, tree), tree):
+        return None
+    return method_of(definition, name, receiver, tree)
 
 
 def _called_object(meaning: Variable, call: cst.Call, tree: Tree) -> tuple[cst.FunctionDef, cst.BaseExpression] | None:

@@ -23,9 +23,8 @@ Held = cst.FunctionDef | cst.ClassDef
 
 
 def held_by(node: cst.BaseExpression, tree: Tree) -> frozenset[Held]:
-    """What a name or a field of `self` may stand for, as far as it is handed on within the script."""
-    place = _place(node, tree)
-    return _held(tree).get(place, frozenset()) if place is not None else frozenset()
+    """What an expression may stand for, as far as functions and objects are handed on within the script."""
+    return _things(node, _held(tree), tree)
 
 
 @lru_cache(maxsize=4)
@@ -70,6 +69,8 @@ def _flows(tree: Tree) -> Iterator[tuple[tuple[Place, str], cst.BaseExpression]]
                 place = _place(target.target, tree)
                 if place is not None:
                     yield place, node.value
+        elif isinstance(node, cst.FunctionDef):
+            yield from (((node, p.name.value), p.default) for p in parameters(node) if p.default is not None)
         elif isinstance(node, cst.Call) and node.args:
             for function, bound in _called(node, tree):
                 names = [param.name.value for param in parameters(function)]
@@ -116,17 +117,28 @@ def _things(
     """The functions and objects that an expression may give."""
     if isinstance(value, cst.IfExp):
         return _things(value.body, found, tree) | _things(value.orelse, found, tree)
+    if isinstance(value, (cst.Dict, cst.List, cst.Tuple)):
+        parts = [element.value for element in value.elements]
+        return frozenset(thing for part in parts for thing in _things(part, found, tree))
+    if isinstance(value, cst.Subscript):
+        return _things(value.value, found, tree)
     if isinstance(value, cst.Call):
+        if tree.qualified(value.func) == "functools.partial" and value.args:
+            return _things(value.args[0].value, found, tree)
         name = dotted(value.func) or ""
         if name in tree.classes:
             return frozenset((tree.classes[name],))
         return frozenset(function for factory, _ in _called(value, tree) for function in _returned(factory))
     place = _place(value, tree)
     if place is None:
-        return frozenset()
+        classes = classes_of_object(value.value, tree) if isinstance(value, cst.Attribute) else ()
+        methods = (method_of(one, value.attr.value, value, tree) for one in classes)  # type: ignore[attr-defined]
+        return frozenset(found[0] for found in methods if found is not None)
     things = found.get(place, frozenset())
     if isinstance(value, cst.Name) and "." not in value.value:
-        function = nested_function(value.value, value, tree) or (tree.functions.get(value.value) if place[0] is None else None)
+        function = nested_function(value.value, value, tree) or (
+            tree.functions.get(value.value) if place[0] is None else None
+        )
         return things | {function} if function is not None else things
     method = method_of(place[0], place[1], value, tree) if isinstance(place[0], cst.ClassDef) else None
     return things | {method[0]} if method is not None else things

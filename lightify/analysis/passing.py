@@ -5,6 +5,7 @@ from __future__ import annotations
 import libcst as cst
 
 from lightify.analysis.changes import Changes, changes_of
+from lightify.analysis.rebound import stays
 from lightify.syntax.frames import Binding, Expression, Frame, Item, Step, Variable, fixed_value
 from lightify.syntax.names import bound_names, declared_elsewhere, parameters, same_scope
 from lightify.syntax.parse import Tree
@@ -54,6 +55,8 @@ def bind(
         elif param.default is not None:
             if _collects(param, function):
                 return f"{function.name.value} keeps what it collects in the default of {name}"
+            if not stays(param.default, function, tree):
+                return f"the default of {name} in {function.name.value} is made once, where the function is defined"
             value, source = param.default, frame.outer or item.frame
         else:
             return f"the call of {function.name.value} gives no {name}"

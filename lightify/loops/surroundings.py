@@ -30,6 +30,7 @@ class Surroundings:
         within_reads: what definitions in the host read, and what making them does.
         rebound: names that they bind outside of themselves; with a dot, fields that functions which the run calls bind.
         repeated: the run stands in an outer loop.
+        defined: functions and classes that the host defines before the loop.
     """
 
     before: tuple[Item, ...]
@@ -40,14 +41,18 @@ class Surroundings:
     within_reads: frozenset[str]
     rebound: frozenset[str]
     repeated: bool
+    defined: frozenset[str]
 
     def set_before(self, host: Frame) -> set[Variable]:
         """Variables that the host may have set when the loop is reached."""
-        return usage(self.before).writes | _given(host)
+        return usage(self.before).writes | self._defined(host) | _given(host)
 
     def surely_set(self, host: Frame) -> set[Variable]:
         """Variables that the host has set on every path to the loop."""
-        return (usage(self.before).must or set()) | _given(host)
+        return (usage(self.before).must or set()) | self._defined(host) | _given(host)
+
+    def _defined(self, host: Frame) -> set[Variable]:
+        return {host.variable(name) for name in self.defined}
 
 
 def _given(host: Frame) -> set[Variable]:
@@ -117,6 +122,8 @@ def surroundings(
     for part in moved:
         for function in may_run(part, tree) if isinstance(part, (cst.Call, cst.Attribute)) else ():
             rebound |= {f".{field}" for field in changes_of(function, tree).fields}
+    definitions = (item.node for item in before if isinstance(item.node, (cst.FunctionDef, cst.ClassDef)))
+    defined = frozenset(definition.name.value for definition in definitions)
     plain = [item for item in before if not isinstance(item.node, (cst.FunctionDef, cst.ClassDef))]
     plain = [item for item in plain if item.node not in gone]
     after = [
@@ -127,7 +134,7 @@ def surroundings(
         and item.node not in gone
     ]
     shared = frozenset(reads), frozenset(unseen), frozenset(within), frozenset(rebound)
-    return Surroundings(tuple(plain), tuple(after), removed, *shared, repeated)
+    return Surroundings(tuple(plain), tuple(after), removed, *shared, repeated, defined)
 
 
 def _handed_on(tree: Tree) -> set[str]:

@@ -258,7 +258,90 @@ for epoch in range(state["epoch"], 4):
 print(epoch, count.seen)
 """
 
+REPLACED = """
+import functools
+
+
+class Stepper:
+    def __init__(self):
+        self.optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        self.step = self.other
+
+    def step(self, x, y, factor=1.0):
+        self.optimizer.zero_grad()
+        loss = criterion(model(x), y) * factor
+        loss.backward()
+        self.optimizer.step()
+        return loss.item()
+
+    def other(self, x, y):
+        return Stepper.step(self, x, y, 2.0)
+
+    def fit(self):
+        total = 0.0
+        for epoch in range(2):
+            for x, y in train_loader:
+                total += self.step(x, y)
+        return total
+
+
+def step(x, y, factor=1.0):
+    optimizer.zero_grad()
+    loss = criterion(model(x), y) * factor
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+def within():
+    def step_of_its_own(x, y, factor=1.0):
+        optimizer.zero_grad()
+        loss = criterion(model(x), y) * factor
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    step_of_its_own = functools.partial(step_of_its_own, factor=4.0)
+    for epoch in range(2):
+        total = 0.0
+        for x, y in train_loader:
+            total += step_of_its_own(x, y)
+    return total
+
+
+weight = 3.0
+
+
+def weighted(factor=weight):
+    total = 0.0
+    for x, y in train_loader:
+        optimizer.zero_grad()
+        loss = loss_of(model(x), y) * factor
+        loss.backward()
+        optimizer.step()
+        total += loss.item()
+    return total
+
+
+def loss_of(out, y):
+    return criterion(out, y)
+
+
+print(Stepper().fit(), within())
+step, weight = functools.partial(step, factor=2.0), 5.0
+for epoch in range(2):
+    for x, y in train_loader:
+        last = step(x, y)
+    step = functools.partial(step, factor=0.5)
+print(last)
+for epoch in range(3):
+    total = weighted()
+    loss_of = lambda out, y: 0.5 * criterion(out, y)
+print(total)
+"""
+
 SCRIPTS = {
+    "names that come to stand for other functions": script("pass", after=REPLACED, **ELSEWHERE),
     "what changes while a function runs": script("pass", after=CHANGED, **ELSEWHERE),
     "examples drawn by Python's random": script(
         f"x, y = data[random.sample(range(30), 8)]\n{STEP}",

@@ -1,0 +1,97 @@
+"""Names of functions and methods that come to stand for something else: `step = twice(step)`, `self.step = other`."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from functools import lru_cache
+
+import libcst as cst
+
+from lightify.syntax.names import bound_by, declared_elsewhere, local_names, same_scope
+from lightify.syntax.parse import Tree
+from lightify.syntax.query import arguments, block, call_name, dotted, is_constant, literal, walk
+
+
+def in_force(name: str, call: cst.Call | None, tree: Tree) -> cst.FunctionDef | None:
+    """The function of the module that a name stands for; None where it may stand for something else, too.
+
+    Args:
+        call: where the name is read, if that is code of the module itself, which runs in the order of the text.
+    """
+    function = tree.functions.get(name)
+    binds = _binds(tree).get(name, ())
+    if function is None or len(binds) < 2 or function in tree.links.origins:
+        return function
+    if call is None or any(not _is_straight(node, tree) for node in binds):
+        return None
+    earlier = [node for node in binds if tree.span(node) < tree.span(call)]
+    last = earlier[-1] if earlier else None
+    return last if isinstance(last, cst.FunctionDef) else None
+
+
+def stays(default: cst.BaseExpression, function: cst.FunctionDef, tree: Tree) -> bool:
+    """True when a default, which is made once, may as well be made at each call."""
+    if isinstance(default, cst.Call):
+        made = tree.qualified(default.func) or ""
+        plain = made == "torch.device" or (made.startswith("torch.nn.") and made.endswith("Loss"))
+        return plain and all(stays(arg.value, function, tree) for arg in default.args)
+    if is_constant(default):
+        return True
+    name, *fields = (dotted(default) or "").split(".")
+    outer = next((a for a in tree.ancestors(function) if isinstance(a, cst.FunctionDef)), None)
+    binds = _binds(tree).get(name, []) if outer is None or name not in local_names(outer) else binds_of(name, outer)
+    return name != "" and len(binds) < 2 and not any(field in _fields(tree) for field in fields)
+
+
+def binds_of(name: str, function: cst.FunctionDef) -> list[cst.CSTNode]:
+    """What binds a name of a function, and the functions inside it that declare it."""
+    inner = (node for node in walk(function.body) if isinstance(node, cst.FunctionDef))
+    return [
+        *(node for node in same_scope(block(function.body)) if name in bound_by(node)),
+        *(node for node in inner if name in declared_elsewhere(node)),
+    ]
+
+
+@lru_cache(maxsize=4)
+def _binds(tree: Tree) -> Mapping[str, list[cst.CSTNode]]:
+    """What binds names of the module, in the order of the text, and the functions that declare them."""
+    found: dict[str, list[cst.CSTNode]] = defaultdict(list)
+    for node in same_scope(tree.module.body):
+        for name in bound_by(node):
+            found[name].append(node)
+    for node in tree.parents:
+        if isinstance(node, cst.FunctionDef):
+            for name in declared_elsewhere(node):
+                found[name].append(node)
+    return found
+
+
+def _is_straight(node: cst.CSTNode, tree: Tree) -> bool:
+    """True for what runs once, where it stands."""
+    around = (a for a in tree.ancestors(node) if isinstance(a, (cst.BaseCompoundStatement, cst.Lambda)))
+    return next(around, None) is None
+
+
+def is_replaced(name: str, family: tuple[cst.ClassDef, ...], tree: Tree) -> bool:
+    """True when an object of a class may get a field of a method's name."""
+    set_with = _fields(tree).get(name, ())
+    return any(owner in family if owner is not None else not plain for owner, plain in set_with)
+
+
+@lru_cache(maxsize=4)
+def _fields(tree: Tree) -> Mapping[str, list[tuple[cst.ClassDef | None, bool]]]:
+    """Fields that are set: the class of `self`, or None for another object, and whether to a plain value."""
+    found: dict[str, list[tuple[cst.ClassDef | None, bool]]] = defaultdict(list)
+    for node in tree.parents:
+        if isinstance(node, cst.AssignTarget):
+            owner, _, name = (dotted(node.target) or "").rpartition(".")
+            around = next((a for a in tree.ancestors(node) if isinstance(a, cst.ClassDef)), None)
+            parent = tree.parents[node]
+            plain = not isinstance(parent, cst.Assign) or is_constant(parent.value)
+            if owner:
+                found[name].append((around if owner == "self" else None, plain))
+        elif isinstance(node, cst.Call) and call_name(node) == "setattr" and len(node.args) == 3:
+            name = literal(arguments(node).get(1, "name")) or ""
+            found[name].append((None, False))
+    return found
