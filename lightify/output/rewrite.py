@@ -243,7 +243,7 @@ class _Rewriter:
     def _step(self, step: Step, hook: Hook, fetched: dict[Variable, str]) -> list[cst.BaseStatement]:
         if isinstance(step, Binding):
             target = self._expression(step.target, step.target_frame, fetched)
-            if isinstance(target, cst.Tuple):
+            if isinstance(target, cst.Tuple) and "\n" not in code(target):
                 target = target.with_changes(lpar=[], rpar=[])
             value = self._expression(step.value, step.value_frame, fetched)
             return [cst.SimpleStatementLine([cst.Assign([cst.AssignTarget(target)], value)])]  # type: ignore[arg-type]

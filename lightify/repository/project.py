@@ -145,7 +145,7 @@ class Project:
     def _resolve(self, module: Module, parts: list[str], depth: int) -> Definition | Module | None:
         head, rest = parts[0], parts[1:]
         found = self._own(module, head, depth)
-        if found is None and module.is_package:
+        if found is None and module.is_package and head not in module.bindings:
             found = self.module(_joined(module.name, head))
         while rest and isinstance(found, Module):
             inner = self._own(found, rest[0], depth) if depth < 8 else None

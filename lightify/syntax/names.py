@@ -126,9 +126,11 @@ def _collect_reads(node: cst.CSTNode, hidden: frozenset[str], names: set[str]) -
         for outside in _evaluated_outside(node):
             _collect_reads(outside, hidden, names)
     elif isinstance(node, _COMPREHENSIONS):
-        inner = hidden | _comprehension_names(node)
-        for child in children(node):
-            _collect_reads(child, inner, names)
+        inner, first = hidden | _comprehension_names(node), node.for_in  # type: ignore[attr-defined]
+        _collect_reads(first.iter, hidden, names)  # the one part that is evaluated where the comprehension stands
+        for child in (*children(node), *children(first)):
+            if child is not first and child is not first.iter:
+                _collect_reads(child, inner, names)
     elif isinstance(node, (cst.Import, cst.ImportFrom, cst.Global, cst.Nonlocal)):
         return
     elif isinstance(node, (cst.AssignTarget, cst.AnnAssign, cst.For, cst.AsName, cst.NamedExpr, cst.Del, cst.CompFor)):

@@ -65,8 +65,15 @@ class _Substitution:
             while part is not None:
                 names.update(target_names(part.target))
                 part = part.inner_for_in  # type: ignore[assignment]
-            inner = hidden | names
-            return map_children(node, lambda child: self.visit(child, inner, node))
+            inner, first = hidden | names, node.for_in
+
+            def visit(child: cst.CSTNode) -> cst.CSTNode:
+                if child is first:
+                    return map_children(child, visit)
+                outside = child is first.iter  # the one part that is evaluated where the comprehension stands
+                return self.visit(child, hidden if outside else inner, node)
+
+            return map_children(node, visit)
         if isinstance(node, (cst.ClassDef,)):
             return map_children(node, lambda child: child if child is node.name else self.visit(child, hidden, node))
         if isinstance(node, cst.NameItem):
