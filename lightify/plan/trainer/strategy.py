@@ -19,7 +19,7 @@ from lightify.plan.naming import runtime_alias
 from lightify.plan.trainer.processes import number_of_processes, unfit
 from lightify.plan.types import Distributed, FateNote, Plans, TrainerOption
 from lightify.syntax.frames import Field, Item, Variable
-from lightify.syntax.names import local_names
+from lightify.syntax.names import bound_names, local_names
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import code, dotted, small, walk
 
@@ -80,7 +80,7 @@ def distributed(draft: Draft, captured: Sequence[tuple[Variable, str]], sources:
     own_group = launch is not None and found.processes is None
     return Distributed(
         before_fit=_before_fit(draft, found, launch, captured) if launch is not None else (),
-        imports=("import os",) if own_group and draft.tree.imports.get("os") != "os" else (),
+        imports=("import os",) if own_group and "os" not in bound_names(draft.tree.module.body) else (),
         group=launch.group if launch is not None else "",
         syncs_buffers=found.syncs_buffers,
         changed=found.changed,
