@@ -9,6 +9,7 @@ from functools import partial
 import libcst as cst
 
 from lightify.analysis.calls import called_statement, callee
+from lightify.analysis.caught import asks_for_own_names
 from lightify.analysis.closures import closures
 from lightify.analysis.passing import bind, named_in_all, without_flags
 from lightify.analysis.returns import Stuck, WithoutReturns, returns
@@ -146,6 +147,8 @@ def open_call(
     if isinstance(outer, str):
         return outer
     frame = Frame(function.name.value, function, outer)
+    if asks_for_own_names(frame):
+        return f"{function.name.value} asks whether a name of its own is bound"
     before = bind(call, function, receiver, item, frame, tree)
     if isinstance(before, str):
         return before

@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import libcst as cst
 
+from lightify.analysis.caught import catches
 from lightify.plan.effects import only_computes
 from lightify.plan.types import Attribute, Computed, Home, Hook, Plan
+from lightify.plan.unbound import asked_by
 from lightify.syntax.frames import Frame, Variable, constant
 from lightify.syntax.names import local_names
 from lightify.syntax.parse import Tree
@@ -82,6 +84,8 @@ class Restructure:
             if not block(body) and other is None and only_computes(node.test, self.frame, self.tree, lambda _: False):
                 return []
             return [self._calls(node.with_changes(body=_filled(body), orelse=other), skip=("body", "orelse"))]
+        if isinstance(node, cst.Try) and asked_by(node, self.frame, self.plan.homes):
+            node = node.with_changes(handlers=[_for_attributes(handler) for handler in node.handlers])
         if isinstance(node, cst.BaseCompoundStatement):
             return [map_children(node, lambda child: self._part(child, own))]
         return [self._calls(node)]
@@ -181,3 +185,13 @@ def _with_comments(node: cst.CSTNode, statements: Sequence[cst.BaseStatement]) -
 
 def _filled(suite: cst.IndentedBlock) -> cst.IndentedBlock:
     return suite if suite.body else suite.with_changes(body=[cst.parse_statement("pass")])
+
+
+def _for_attributes(handler: cst.ExceptHandler) -> cst.ExceptHandler:
+    """`except (NameError, AttributeError)` for `except NameError`: what the module has not got is no missing name."""
+    if not catches(handler):
+        return handler
+    kinds = list(handler.type.elements) if isinstance(handler.type, cst.Tuple) else [cst.Element(handler.type)]  # type: ignore[arg-type]
+    kinds = [cst.Element(kind.value) for kind in (*kinds, cst.Element(cst.Name("AttributeError")))]
+    space = cst.SimpleWhitespace(" ")
+    return handler.with_changes(type=cst.Tuple(kinds), whitespace_after_except=space)

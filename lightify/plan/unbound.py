@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile
 
 import libcst as cst
 
+from lightify.analysis.caught import catches
 from lightify.plan.draft import Draft, Flatten
 from lightify.plan.homes import Homes
-from lightify.plan.types import Attribute
+from lightify.plan.types import Attribute, Home
 from lightify.syntax.flow import usage
 from lightify.syntax.frames import Frame, Item, Step, Variable
 from lightify.syntax.names import bound_names, declared_elsewhere, free_names, local_names
 from lightify.syntax.query import block, dotted, walk
-
-_UNBOUND = frozenset(("NameError", "UnboundLocalError"))
 
 
 def asks_for_names(draft: Draft) -> Flatten | None:
@@ -46,10 +45,15 @@ def _own_names(draft: Draft) -> set[str]:
 
 
 def catches_unbound(draft: Draft, homes: Homes) -> Flatten | None:
-    """Says so where `except NameError` asks whether something is bound that the module is to keep."""
+    """Says so where `except NameError` asks whether something is bound that the module is to keep.
+
+    Where it only takes from an iterator, it goes on to ask the module.
+    """
+    before = draft.around.set_before(draft.nest.host)
     for frame, caught in _catching(draft.whole()):
         for variable in usage([Item(node, frame) for node in block(caught.body)]).reads:
-            if isinstance(homes.of.get(variable), Attribute):
+            new = not draft.around.repeated and variable not in before
+            if isinstance(homes.of.get(variable), Attribute) and not (new and _is_plain(caught)):
                 return _refused(draft, caught, variable)
     for frame, caught in _catching(draft.around.after):
         for variable in usage([Item(node, frame) for node in block(caught.body)]).reads & set(homes.results):
@@ -107,16 +111,23 @@ def _is_handed_on(definition: cst.FunctionDef | cst.ClassDef, host: cst.Function
     return any(node is not definition.name and node not in called for node in named)
 
 
+def asked_by(caught: cst.Try, frame: Frame, homes: Mapping[Variable, Home]) -> bool:
+    """True when a `try` asks whether an attribute of the module is set, as `except NameError` did for its name."""
+    tried = usage([Item(node, frame) for node in block(caught.body)]).exposed
+    return any(isinstance(homes.get(variable), Attribute) for variable in tried)
+
+
+def _is_plain(caught: cst.Try) -> bool:
+    """True when nothing in a `try` is likely to raise an AttributeError of its own: it takes from iterators."""
+    calls = (node for node in walk(caught.body) if isinstance(node, (cst.Call, cst.Attribute)))
+    return all(isinstance(node, cst.Call) and dotted(node.func) == "next" for node in calls)
+
+
 def _catching(steps: Sequence[Step]) -> Iterator[tuple[Frame, cst.Try]]:
     """The `try` statements that catch a name which is not bound."""
     for step in steps:
         for node in walk(step.node) if isinstance(step, Item) else ():
-            if isinstance(node, cst.Try) and any(
-                dotted(part) in _UNBOUND
-                for handler in node.handlers
-                if handler.type is not None
-                for part in walk(handler.type)
-            ):
+            if isinstance(node, cst.Try) and any(catches(handler) for handler in node.handlers):
                 yield step.frame, node  # type: ignore[union-attr]
 
 

@@ -47,6 +47,23 @@ def test_what_asks_for_none_is_converted(batch: str) -> None:
     assert converted(script(batch)).text is not None
 
 
+TAKEN = f"try:\n    more, _ = next(rest)\nexcept (StopIteration, NameError):\n    rest = iter(val_loader)\n{STEP}"
+
+
+def test_an_iterator_that_is_made_when_it_is_missed_is_asked_of_the_module() -> None:
+    done = converted(script(TAKEN))
+    assert done.mode == "automatic"
+    assert "except (StopIteration, NameError, AttributeError):\n            self.rest = iter(" in (done.text or "")
+
+
+@pytest.mark.parametrize("caught", ["except", "except Exception", "except UnboundLocalError"])
+def test_what_a_function_forgets_is_not_kept(caught: str) -> None:
+    taken = TAKEN.replace("except (StopIteration, NameError)", caught)
+    define = f"def train():\n    for x, y in train_loader:\n{indent(taken, '        ')}\n"
+    done = converted(script("", define=define, start="train()", batches="if True:"))
+    assert done.mode == "manual" and "self.rest" not in (done.text or ""), done.refusals
+
+
 def test_a_function_that_the_script_calls_eval_asks_for_none() -> None:
     done = converted(script(f"{STEP}\neval(model)", define="def eval(net):\n    net.eval()\n    net.train()"))
     assert done.text is not None
