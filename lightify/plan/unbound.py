@@ -119,8 +119,10 @@ def asked_by(caught: cst.Try, frame: Frame, homes: Mapping[Variable, Home]) -> b
 
 def _is_plain(caught: cst.Try) -> bool:
     """True when nothing in a `try` is likely to raise an AttributeError of its own: it takes from iterators."""
-    calls = (node for node in walk(caught.body) if isinstance(node, (cst.Call, cst.Attribute)))
-    return all(isinstance(node, cst.Call) and dotted(node.func) == "next" for node in calls)
+    parts = [node for node in walk(caught.body) if isinstance(node, (cst.Call, cst.Attribute))]
+    taking = [node.func for node in parts if isinstance(node, cst.Call)]
+    takes = all(dotted(func) == "next" or (dotted(func) or "").endswith(".__next__") for func in taking)
+    return takes and all(node in taking for node in parts if isinstance(node, cst.Attribute))
 
 
 def _catching(steps: Sequence[Step]) -> Iterator[tuple[Frame, cst.Try]]:

@@ -50,8 +50,9 @@ def test_what_asks_for_none_is_converted(batch: str) -> None:
 TAKEN = f"try:\n    more, _ = next(rest)\nexcept (StopIteration, NameError):\n    rest = iter(val_loader)\n{STEP}"
 
 
-def test_an_iterator_that_is_made_when_it_is_missed_is_asked_of_the_module() -> None:
-    done = converted(script(TAKEN))
+@pytest.mark.parametrize("taking", ["next(rest)", "rest.__next__()"])
+def test_an_iterator_that_is_made_when_it_is_missed_is_asked_of_the_module(taking: str) -> None:
+    done = converted(script(TAKEN.replace("next(rest)", taking)))
     assert done.mode == "automatic"
     assert "except (StopIteration, NameError, AttributeError):\n            self.rest = iter(" in (done.text or "")
 
