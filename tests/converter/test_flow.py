@@ -34,6 +34,8 @@ CASES = {
     "an element is a use": ("a[0] = b", "a b", ""),
     "a field is a use": ("a.x = b", "a b", ""),
     "a comprehension keeps its names": ("a = [i for i in b]", "b", "a"),
+    "what a comprehension goes over is read outside": ("a = [i for i in (i, b)]", "b i", "a"),
+    "what its second loop goes over is read inside": ("a = [j for i in b for j in i]", "b", "a"),
     "a walrus": ("if (a := b) > 1:\n    c = a", "b", "a"),
     "a walrus that may not be reached": ("if c and (a := b):\n    pass\nd = a", "a b c", "d"),
     "a nested function reads later": ("def f():\n    return a\na = 1", "a", "f a"),

@@ -151,3 +151,18 @@ def test_a_step_that_is_handed_on_is_the_trainers(text: str) -> None:
 def test_a_step_is_called_by_the_name_that_holds_it(text: str) -> None:
     done = converted(text)
     assert ".fit(" in (done.text or ""), done.refusals
+
+
+def test_a_target_over_several_lines_stays_one() -> None:
+    done = converted(script(batches="for (\n    x,\n    y,\n) in train_loader:".replace("\n", "\n    ")))
+    assert done.mode == "automatic" and ") = batch" in (done.text or "")
+
+
+def test_what_a_comprehension_goes_over_is_renamed_with_its_name() -> None:
+    batch = "parts = [state * 0.5 for state in (state, x)]\nloss = criterion(model(x) + parts[0].sum(), y)\n"
+    done = converted(
+        script(
+            f"{batch}optimizer.zero_grad()\nloss.backward()\noptimizer.step()\nstate = x.mean()", before="state = 0\n"
+        )
+    )
+    assert "for state in (self.state, x)" in (done.text or ""), done.refusals
