@@ -122,8 +122,8 @@ def surroundings(
     for part in moved:
         for function in may_run(part, tree) if isinstance(part, (cst.Call, cst.Attribute)) else ():
             rebound |= {f".{field}" for field in changes_of(function, tree).fields}
-    definitions = (item.node for item in before if isinstance(item.node, (cst.FunctionDef, cst.ClassDef)))
-    defined = frozenset(definition.name.value for definition in definitions)
+    local = (item.node for item in before if isinstance(item.node, (cst.FunctionDef, cst.ClassDef)))
+    defined = frozenset(definition.name.value for definition in local)
     plain = [item for item in before if not isinstance(item.node, (cst.FunctionDef, cst.ClassDef))]
     plain = [item for item in plain if item.node not in gone]
     after = [
