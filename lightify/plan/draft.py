@@ -14,8 +14,8 @@ from lightify.loops.nest import Nest
 from lightify.loops.surroundings import Surroundings, surroundings
 from lightify.plan.evaluation.ending import Evaluation
 from lightify.plan.idiom.devices import Stripped
-from lightify.plan.idiom.metrics import Metric, unlogged
 from lightify.plan.kinds import Kinds
+from lightify.plan.logs.metrics import Metric, unlogged
 from lightify.plan.types import FateNote, Home, Mixed, TrainerOption
 from lightify.settings import Settings
 from lightify.syntax.flow import usage

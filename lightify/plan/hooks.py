@@ -15,7 +15,7 @@ from lightify.plan.counters import batch_names, epoch_names
 from lightify.plan.draft import Draft
 from lightify.plan.evaluation.validation import validation_hooks
 from lightify.plan.exits import breaks_epochs, may_return
-from lightify.plan.idiom.progress import with_summaries
+from lightify.plan.logs.progress import with_summaries
 from lightify.plan.optimization.mode import Automatic
 from lightify.plan.optimization.weights import LEAVING, calls_out, holds_weights
 from lightify.plan.types import (

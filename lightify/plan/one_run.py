@@ -36,11 +36,11 @@ from lightify.plan.idiom.bars import bare_loop, goes_over_bar, without_bars
 from lightify.plan.idiom.loader_options import inline_options
 from lightify.plan.idiom.precision import mixed_precision
 from lightify.plan.idiom.profilers import without_profiler
-from lightify.plan.idiom.progress import with_summaries
 from lightify.plan.idiom.simplify import idiom, take_host_moves
 from lightify.plan.initial import incomparable, initial_values
 from lightify.plan.kinds import Kinds
 from lightify.plan.leftovers import drop_unread_values, read_by_run
+from lightify.plan.logs.progress import with_summaries
 from lightify.plan.optimization.closures import read_by_closures
 from lightify.plan.optimization.missing import without_missing
 from lightify.plan.optimization.mode import Automatic, automatic, is_rebound

@@ -9,13 +9,13 @@ from lightify.plan.batches import batch_parts, batch_variables, in_host, is_load
 from lightify.plan.counters import batch_names
 from lightify.plan.draft import Draft
 from lightify.plan.evaluation.ending import Evaluation, find_evaluation, uses_modules
-from lightify.plan.idiom.averages import log_averages, replaced
 from lightify.plan.idiom.devices import strip_moves
 from lightify.plan.idiom.precision import without_contexts
-from lightify.plan.idiom.progress import logged
 from lightify.plan.idiom.simplify import strippable
-from lightify.plan.idiom.sums import Pass
 from lightify.plan.kinds import Kinds
+from lightify.plan.logs.averages import log_averages, replaced
+from lightify.plan.logs.progress import logged
+from lightify.plan.logs.sums import Pass
 from lightify.plan.trainer.lightning import is_steady, on_lightning
 from lightify.plan.trainer.samplers import evaluation_order_changes
 from lightify.plan.types import (

@@ -14,7 +14,7 @@ from lightify.loops.runs import Loop
 from lightify.plan.draft import Draft
 from lightify.plan.effects import may_draw
 from lightify.plan.idiom.lines import Lines
-from lightify.plan.idiom.metrics import log_statement, metrics_of
+from lightify.plan.logs.metrics import log_statement, metrics_of
 from lightify.plan.types import FateNote
 from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Frame, Item, Step, Variable

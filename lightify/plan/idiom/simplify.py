@@ -12,16 +12,16 @@ from lightify.ledger import Fate
 from lightify.loops.headers import BatchHead
 from lightify.loops.nest import Nest
 from lightify.plan.batches import batch_parts, batch_variables
+from lightify.plan.callbacks.keepers import keep_best
 from lightify.plan.draft import Draft
 from lightify.plan.evaluation.ending import uses_modules
 from lightify.plan.homes import Homes
-from lightify.plan.idiom.averages import log_averages, replaced
 from lightify.plan.idiom.devices import host_moves, moved_parts, strip_moves
-from lightify.plan.idiom.keepers import keep_best
-from lightify.plan.idiom.metrics import PROGRESS, printed
-from lightify.plan.idiom.progress import logged
-from lightify.plan.idiom.running import log_running_means
-from lightify.plan.idiom.sums import Pass
+from lightify.plan.logs.averages import log_averages, replaced
+from lightify.plan.logs.metrics import PROGRESS, printed
+from lightify.plan.logs.progress import logged
+from lightify.plan.logs.running import log_running_means
+from lightify.plan.logs.sums import Pass
 from lightify.plan.trainer import acceleration
 from lightify.plan.trainer.device import device_text
 from lightify.plan.trainer.lightning import makes_own_batches, on_lightning

@@ -9,8 +9,8 @@ import libcst as cst
 from lightify.facts import Kind
 from lightify.ledger import Fate
 from lightify.loops.nest import Nest
-from lightify.plan.idiom.metrics import log_name
 from lightify.plan.kinds import Kinds
+from lightify.plan.logs.metrics import log_name
 from lightify.plan.optimization.gradients import call_of, is_zeroed_by, reads_gradients, takes_gradients
 from lightify.plan.optimization.mode import Automatic, is_made_anew
 from lightify.plan.optimization.weights import may_come_early

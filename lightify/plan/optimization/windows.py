@@ -12,7 +12,7 @@ from lightify.loops.headers import BatchHead
 from lightify.loops.nest import Nest
 from lightify.plan.batches import batch_source, in_host
 from lightify.plan.draft import Draft
-from lightify.plan.idiom.samples import counts_batches
+from lightify.plan.logs.samples import counts_batches
 from lightify.plan.types import FateNote, TrainerOption
 from lightify.syntax.flow import exits_of, expression_usage, usage
 from lightify.syntax.frames import Frame, Item, Step, Variable

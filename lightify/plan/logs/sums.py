@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import libcst as cst
 
 from lightify.plan.draft import Draft
-from lightify.plan.idiom.meters import Added, added, begun, meters_begun
-from lightify.plan.idiom.samples import batch_size, counts_batches, counts_samples, counts_whole_batch, never_zero
+from lightify.plan.logs.meters import Added, added, begun, meters_begun
+from lightify.plan.logs.samples import batch_size, counts_batches, counts_samples, counts_whole_batch, never_zero
 from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Field, Frame, Item, Step, Variable
 from lightify.syntax.query import code, dotted, method_call, small, target_names

@@ -9,7 +9,7 @@ import libcst as cst
 
 from lightify.ledger import Fate
 from lightify.plan.draft import Draft
-from lightify.plan.idiom.meters import (
+from lightify.plan.logs.meters import (
     assigned_pairs,
     begun,
     called_on,
@@ -18,7 +18,7 @@ from lightify.plan.idiom.meters import (
     shown_begun,
     shows_numbers,
 )
-from lightify.plan.idiom.metrics import (
+from lightify.plan.logs.metrics import (
     LOGGED,
     formatted,
     labels,
@@ -32,9 +32,9 @@ from lightify.plan.idiom.metrics import (
     slots_in,
     slots_of,
 )
-from lightify.plan.idiom.records import Record, read_back, records
-from lightify.plan.idiom.samples import is_number
-from lightify.plan.idiom.sums import Mean, Pass, Sum, mean_of, mean_with, meters_of, operand, sums_of, zeroed
+from lightify.plan.logs.records import Record, read_back, records
+from lightify.plan.logs.samples import is_number
+from lightify.plan.logs.sums import Mean, Pass, Sum, mean_of, mean_with, meters_of, operand, sums_of, zeroed
 from lightify.plan.types import FateNote, Local
 from lightify.syntax.flow import exits_of, usage
 from lightify.syntax.frames import Binding, Field, Frame, Item, Step, Variable

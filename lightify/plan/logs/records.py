@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import libcst as cst
 
 from lightify.plan.draft import Draft
-from lightify.plan.idiom.metrics import measures, metric_name, printed
-from lightify.plan.idiom.sums import Mean, plain
+from lightify.plan.logs.metrics import measures, metric_name, printed
+from lightify.plan.logs.sums import Mean, plain
 from lightify.syntax.flow import usage
 from lightify.syntax.frames import Frame, Item, Step, Variable
 from lightify.syntax.query import (

@@ -10,12 +10,12 @@ from lightify.facts import Kind
 from lightify.ledger import Fate
 from lightify.loops.nest import Nest
 from lightify.plan.batches import in_host
+from lightify.plan.callbacks.best_flag import COMPARES, Flagged, flagged, with_patience
+from lightify.plan.callbacks.saves import Saved, plain_save, saving_call
+from lightify.plan.callbacks.stoppers import Stopped, stopped
 from lightify.plan.constructions import scope_nodes
 from lightify.plan.draft import Draft
-from lightify.plan.idiom.best_flag import COMPARES, Flagged, flagged, with_patience
-from lightify.plan.idiom.metrics import Metric, log_statement, metrics_of, printed
-from lightify.plan.idiom.saves import Saved, plain_save, saving_call
-from lightify.plan.idiom.stoppers import Stopped, stopped
+from lightify.plan.logs.metrics import Metric, log_statement, metrics_of, printed
 from lightify.plan.naming import runtime_alias
 from lightify.plan.optimization.mode import Automatic, automatic
 from lightify.plan.types import FateNote, TrainerOption

@@ -11,7 +11,7 @@ from lightify.ledger import Fate
 from lightify.loops.nest import Nest
 from lightify.plan.constructions import construction
 from lightify.plan.draft import Draft
-from lightify.plan.idiom.metrics import printed
+from lightify.plan.logs.metrics import printed
 from lightify.plan.types import FateNote
 from lightify.syntax.flow import usage
 from lightify.syntax.frames import Field, Frame, Item, Step, Variable

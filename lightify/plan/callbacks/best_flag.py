@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import libcst as cst
 
 from lightify.loops.nest import Nest
+from lightify.plan.callbacks.saves import Saved, flagged_save
 from lightify.plan.draft import Draft
 from lightify.plan.evaluation.ending import uses_modules
-from lightify.plan.idiom.saves import Saved, flagged_save
 from lightify.syntax.flow import usage
 from lightify.syntax.frames import Field, Item, Variable
 from lightify.syntax.query import block, code, dotted, small

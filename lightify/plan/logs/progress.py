@@ -12,8 +12,8 @@ from lightify.loops.headers import BatchHead
 from lightify.plan.batches import in_host
 from lightify.plan.draft import Draft
 from lightify.plan.effects import only_computes
-from lightify.plan.idiom.meters import assigned_pairs, called_on
-from lightify.plan.idiom.metrics import (
+from lightify.plan.logs.meters import assigned_pairs, called_on
+from lightify.plan.logs.metrics import (
     LOGGED,
     PROGRESS,
     Metric,
@@ -24,7 +24,7 @@ from lightify.plan.idiom.metrics import (
     printed,
     unlogged,
 )
-from lightify.plan.idiom.sums import plain
+from lightify.plan.logs.sums import plain
 from lightify.plan.types import FateNote, Hook, TrainerOption
 from lightify.syntax.comments import in_place_of
 from lightify.syntax.flow import expression_usage, usage

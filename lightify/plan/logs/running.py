@@ -9,9 +9,9 @@ import libcst as cst
 
 from lightify.plan.draft import Draft
 from lightify.plan.effects import only_computes
-from lightify.plan.idiom.averages import UNTIMED, log_lines, note, without_starts
-from lightify.plan.idiom.meters import assigned_pairs, measures_time
-from lightify.plan.idiom.metrics import (
+from lightify.plan.logs.averages import UNTIMED, log_lines, note, without_starts
+from lightify.plan.logs.meters import assigned_pairs, measures_time
+from lightify.plan.logs.metrics import (
     PROGRESS,
     Metric,
     labels,
@@ -21,9 +21,9 @@ from lightify.plan.idiom.metrics import (
     printed,
     slots_in,
 )
-from lightify.plan.idiom.progress import is_of_each_batch, logs_every
-from lightify.plan.idiom.samples import is_number
-from lightify.plan.idiom.sums import Mean, Pass, Sum, mean_of, zeroed
+from lightify.plan.logs.progress import is_of_each_batch, logs_every
+from lightify.plan.logs.samples import is_number
+from lightify.plan.logs.sums import Mean, Pass, Sum, mean_of, zeroed
 from lightify.syntax.comments import in_place_of
 from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Item, Step, Variable

@@ -11,7 +11,7 @@ import libcst as cst
 from lightify.plan.batches import in_host
 from lightify.plan.draft import Draft
 from lightify.plan.effects import only_computes
-from lightify.plan.idiom.metrics import printed
+from lightify.plan.logs.metrics import printed
 from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Frame, Item
 from lightify.syntax.names import parameters

@@ -1,0 +1,1 @@
+"""What a script keeps and when it ends, as the callbacks of the Trainer."""

@@ -1,0 +1,1 @@
+"""What a script prints and adds up, as `self.log` of the generated module."""
