@@ -1,7 +1,7 @@
 """Several real processes over gloo: against one process, started in each way, in trouble, and their checkpoints.
 
-Starting processes takes longer than anything they do here, so that one start serves many checks, and those that are not
-about starting have the first process forked from a Python that has torch imported.
+Starting processes takes longer than anything they do here, so that one start serves many checks. Each process is a fresh
+one: what a group of gloo needs to end does not survive a fork for sure.
 """
 
 from __future__ import annotations
@@ -178,14 +178,14 @@ def under_torchrun(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def from_this_one(tmp_path_factory: pytest.TempPathFactory, python: str) -> dict[str, Any]:
+def from_this_one(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Processes that the script's own makes, without starting the script again."""
     cases = {
         "ddp_fork": {**TRAINED["ddp"], "strategy": "ddp_fork"},
         "ddp_spawn": {**TRAINED["ddp"], "strategy": "ddp_spawn"},
         "fails": {"strategy": "ddp_spawn", "fail_on_rank": 0},
     }
-    return run(tmp_path_factory.mktemp("from this one"), cases, (python,))
+    return run(tmp_path_factory.mktemp("from this one"), cases)
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -205,12 +205,12 @@ def test_in_processes_of_this_one(strategy: str, from_this_one: dict[str, Any], 
     assert_same_training(from_this_one[strategy], own_launch["ddp"])
 
 
-def test_two_nodes_of_one_process_each(tmp_path: Path, own_launch: dict[str, Any], python: str) -> None:
+def test_two_nodes_of_one_process_each(tmp_path: Path, own_launch: dict[str, Any]) -> None:
     case = {**TRAINED["ddp"], "devices": 1, "num_nodes": 2, "batch_size": 4, "folder": str(tmp_path)}
     port = str(free_port())
     nodes = [
         subprocess.Popen(
-            command([case], (python,)),
+            command([case]),
             env=clean_environment(MASTER_ADDR="127.0.0.1", MASTER_PORT=port, NODE_RANK=str(node), LOCAL_RANK="0"),
         )
         for node in range(2)
@@ -301,8 +301,8 @@ def test_collective_calls(own_launch: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_rank_that_fails_ends_the_others_with_its_error(rank: int, tmp_path: Path, python: str) -> None:
-    ended = run(tmp_path, {"fails": {**DDP, "fail_on_rank": rank}}, (python,))
+def test_a_rank_that_fails_ends_the_others_with_its_error(rank: int, tmp_path: Path) -> None:
+    ended = run(tmp_path, {"fails": {**DDP, "fail_on_rank": rank}})
     assert "ValueError: the user's own error" in ended["stderr"]
     assert ended["left"] == []
 
@@ -316,9 +316,9 @@ def test_a_rank_that_fails_in_processes_started_otherwise(
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_signal_to_one_process_ends_all_after_the_same_batch(rank: int, tmp_path: Path, python: str) -> None:
+def test_a_signal_to_one_process_ends_all_after_the_same_batch(rank: int, tmp_path: Path) -> None:
     case = {**DDP, "devices": 2, "batch_size": 4, "folder": str(tmp_path), "pause_s": 0.01, "max_epochs": 1000}
-    process = subprocess.Popen(command([case], (python,)), env=clean_environment(), stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command([case]), env=clean_environment(), stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + TIMEOUT_S
     files = [tmp_path / "pid0", tmp_path / "pid1"]
     while not all(file.exists() and file.read_text() for file in files) and time.monotonic() < deadline:
@@ -334,16 +334,14 @@ def test_a_signal_to_one_process_ends_all_after_the_same_batch(rank: int, tmp_pa
 # --- checkpoints of other numbers of processes -----------------------------------------------------------------------
 
 
-def test_checkpoints_load_at_other_numbers_of_processes(
-    tmp_path: Path, under_torchrun: dict[str, Any], python: str
-) -> None:
+def test_checkpoints_load_at_other_numbers_of_processes(tmp_path: Path, under_torchrun: dict[str, Any]) -> None:
     expected = in_one_process(tmp_path / "whole", {})
     path = under_torchrun["half"]["checkpoint"]
     assert Path(path).is_dir()
     as_torchrun = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "TORCHELASTIC_RUN_ID": "test"}
     as_torchrun |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     alone = {"by hand": OTHER["by hand"], "fsdp": {**FSDP, "ckpt_path": path}, "plain": {"ckpt_path": path}}
-    one = run(tmp_path / "again", alone, (python,), environment=as_torchrun, devices=1, batch_size=8)
+    one = run(tmp_path / "again", alone, environment=as_torchrun, devices=1, batch_size=8)
     (by_hand,) = one["by hand"]
     assert by_hand["seen"] == by_hand["expected"] and by_hand["group kept"]
     for result in (under_torchrun["from one"], one["fsdp"], one["plain"]):
