@@ -19,10 +19,9 @@ from lightify.syntax.query import method_call
 def callers(tree: Tree) -> Mapping[cst.FunctionDef, list[cst.Call]]:
     """The calls of each function and method that the file defines."""
     found: dict[cst.FunctionDef, list[cst.Call]] = defaultdict(list)
-    for node in tree.parents:
-        if isinstance(node, cst.Call):
-            for function in dict.fromkeys(_run(node, tree)):
-                found[function].append(node)
+    for call in tree.nodes(cst.Call):
+        for function in dict.fromkeys(_run(call, tree)):
+            found[function].append(call)
     return found
 
 

@@ -63,7 +63,7 @@ def _held(tree: Tree) -> Mapping[tuple[Place, str], frozenset[Held]]:
 
 def _flows(tree: Tree) -> Iterator[tuple[tuple[Place, str], cst.BaseExpression]]:
     """Each place with an expression that it may get."""
-    for node in tree.parents:
+    for node in tree.nodes(cst.Assign, cst.FunctionDef, cst.Call):
         if isinstance(node, cst.Assign):
             for target in node.targets:
                 place = _place(target.target, tree)

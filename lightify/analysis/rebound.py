@@ -39,7 +39,7 @@ def stays(default: cst.BaseExpression, function: cst.FunctionDef, tree: Tree) ->
     if is_constant(default):
         return True
     name, *fields = (dotted(default) or "").split(".")
-    outer = next((a for a in tree.ancestors(function) if isinstance(a, cst.FunctionDef)), None)
+    outer = tree.around(function, cst.FunctionDef)
     binds = _binds(tree).get(name, []) if outer is None or name not in local_names(outer) else binds_of(name, outer)
     return name != "" and len(binds) < 2 and not any(field in _fields(tree) for field in fields)
 
@@ -60,10 +60,9 @@ def _binds(tree: Tree) -> Mapping[str, list[cst.CSTNode]]:
     for node in same_scope(tree.module.body):
         for name in bound_by(node):
             found[name].append(node)
-    for node in tree.parents:
-        if isinstance(node, cst.FunctionDef):
-            for name in declared_elsewhere(node):
-                found[name].append(node)
+    for function in tree.nodes(cst.FunctionDef):
+        for name in declared_elsewhere(function):
+            found[name].append(function)
     return found
 
 
@@ -83,10 +82,10 @@ def is_replaced(name: str, family: tuple[cst.ClassDef, ...], tree: Tree) -> bool
 def _fields(tree: Tree) -> Mapping[str, list[tuple[cst.ClassDef | None, bool]]]:
     """Fields that are set: the class of `self`, or None for another object, and whether to a plain value."""
     found: dict[str, list[tuple[cst.ClassDef | None, bool]]] = defaultdict(list)
-    for node in tree.parents:
+    for node in tree.nodes(cst.AssignTarget, cst.Call):
         if isinstance(node, cst.AssignTarget):
             owner, _, name = (dotted(node.target) or "").rpartition(".")
-            around = next((a for a in tree.ancestors(node) if isinstance(a, cst.ClassDef)), None)
+            around = tree.around(node, cst.ClassDef)
             parent = tree.parents[node]
             plain = not isinstance(parent, cst.Assign) or is_constant(parent.value)
             if owner:
