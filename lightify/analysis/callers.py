@@ -20,13 +20,13 @@ def callers(tree: Tree) -> Mapping[cst.FunctionDef, list[cst.Call]]:
     """The calls of each function and method that the file defines."""
     found: dict[cst.FunctionDef, list[cst.Call]] = defaultdict(list)
     for call in tree.nodes(cst.Call):
-        for function in dict.fromkeys(_run(call, tree)):
+        for function in dict.fromkeys(run_by(call, tree)):
             found[function].append(call)
     return found
 
 
-def _run(call: cst.Call, tree: Tree) -> Iterator[cst.FunctionDef]:
-    """The functions that a call may run."""
+def run_by(call: cst.Call, tree: Tree) -> Iterator[cst.FunctionDef]:
+    """The script's functions that a call may run."""
     if isinstance(call.func, cst.Name) and call.func.value.startswith("self."):
         definition = class_of(call, tree)
         family = family_of(definition, tree) if definition is not None else ()

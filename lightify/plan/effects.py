@@ -47,7 +47,7 @@ _TELLS = frozenset(
     lstrip norm round floor timestamp memory_allocated max_memory_allocated memory_reserved asctime ctime now
     state_dict parameters is_available""".split()  # noqa: SIM905, a list of words
 )
-_BUILTINS = frozenset(dir(builtins))
+BUILTINS = frozenset(dir(builtins))
 
 
 def may_draw(step: Step, tree: Tree) -> bool:
@@ -179,7 +179,7 @@ def _calm(definition: cst.FunctionDef | cst.ClassDef, tree: Tree, within: tuple[
         return all(_calm(part, tree, within) for part in parts)
     if definition.decorators or definition.asynchronous is not None or declared_elsewhere(definition):
         return False
-    known = _BUILTINS | tree.imports.keys() | tree.functions.keys() | tree.classes.keys()
+    known = BUILTINS | tree.imports.keys() | tree.functions.keys() | tree.classes.keys()
     if not {name for name in free_names(definition) if "." not in name} <= known:
         return False
     return all(_is_small(node, definition, tree, within) for node in same_scope(block(definition.body)))

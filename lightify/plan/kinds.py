@@ -8,7 +8,7 @@ import libcst as cst
 
 from lightify.analysis.analyze import class_of
 from lightify.analysis.calls import class_of_object, family_of
-from lightify.facts import Analysis, Kind, Scope
+from lightify.facts import Analysis, Kind, Named, Scope
 from lightify.loops.nest import Nest
 from lightify.syntax.flow import usage
 from lightify.syntax.frames import Expression, Field, Frame, Variable
@@ -68,6 +68,13 @@ class Kinds:
                 return kind
         return found[0] if found else None
 
+    def in_scope(self, name: str | None, scope: Scope) -> Kind | None:
+        """The kind of a name in a function, or of a global; fields of `self` are told by their class."""
+        function = scope if isinstance(scope, cst.FunctionDef) else None
+        around = class_of(function, self.tree) if function is not None and (name or "").startswith("self.") else None
+        scopes = family_of(around, self.tree) if around is not None else (scope, None)
+        return next((kind for one in scopes if (kind := self._kinds.get((one, name or ""))) is not None), None)
+
     def built_here(self, variable: Variable) -> bool:
         """True when the construction of what the variable holds is in sight."""
         return any(key in self._sure for key in self._lookup(variable))
@@ -80,8 +87,13 @@ class Kinds:
     def values(self, variable: Variable) -> list[cst.BaseExpression]:
         """What is assigned to the variable where that makes something known."""
         keys = self._lookup(variable)
-        facts = [fact for fact in self._named if (fact.scope, fact.name) in keys]
+        facts = [fact for fact in self._named if (self._place(fact), fact.name) in keys]
         return [fact.node.value for fact in facts if isinstance(fact.node, cst.Assign)]
+
+    def _place(self, fact: Named) -> Scope:
+        """Where a fact's name lives: a function, or the class whose field it is."""
+        function = fact.scope if isinstance(fact.scope, cst.FunctionDef) else None
+        return class_of(function, self.tree) if function is not None and fact.name.startswith("self.") else fact.scope
 
     def variable(self, node: cst.CSTNode | None, frame: Frame) -> Variable | None:
         """The variable that a name stands for, through parameters."""

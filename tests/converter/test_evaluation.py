@@ -15,6 +15,50 @@ with torch.no_grad():
 print(f'{right / 30:.3f}')
 """
 
+TOOLS = """\
+import functools
+class Tool:
+    net = None
+    def __init__(self, *nets):
+        self.nets = nets
+    def show(self, *about):
+        print([net(data[:2][0]).sum() for net in (*self.nets, self.net) if net is not None])
+    __call__ = show
+class Shelf:
+    def __init__(self, tool):
+        self.tool = tool
+class Printer:
+    def tell(self, *about):
+        print(about)
+def paint(net, *about):
+    print(net(data[:2][0]).sum())
+tool = Tool(model)
+late = Tool()
+shelf = Shelf(Tool(model))
+late.net = model
+tools = {"first": tool}
+part = functools.partial(paint, model)
+draw = lambda epoch: paint(model, epoch)
+printer = Printer()
+"""
+
+#: Calls that run the network without naming it.
+HIDDEN = {
+    name: script(start="model.train()", before=TOOLS, end=f"{EVALUATE}{call}")
+    for name, call in {
+        "a method": "tool.show(epoch)",
+        "an object": "tool(epoch)",
+        "a method, bound before": "show = tool.show\nshow(epoch)",
+        "an object that got it later": "late.show(epoch)",
+        "a field's method": "shelf.tool.show(epoch)",
+        "an element": "tools['first'].show(epoch)",
+        "a partial": "part(epoch)",
+        "a lambda": "draw(epoch)",
+        "a method by its name": "getattr(tool, 'show')(epoch)",
+        "a function that a builtin calls": "list(map(part, [epoch]))",
+    }.items()
+}
+
 INLINE = {
     "there is none": script(),
     "the network never goes back to training": script(end=EVALUATE),
@@ -43,6 +87,9 @@ HOOKS = {
     "train(False) is eval": script(
         start="model.train(True)", end=EVALUATE.replace("model.eval()", "model.train(False)")
     ),
+    "a method that only prints, after it": script(
+        start="model.train()", before=TOOLS, end=f"{EVALUATE}printer.tell(epoch)"
+    ),
     "in a function": script(
         start="model.train()",
         end="right = evaluate()\nprint(right)",
@@ -59,7 +106,7 @@ HOOKS = {
 }
 
 
-@pytest.mark.parametrize("text", INLINE.values(), ids=INLINE)
+@pytest.mark.parametrize("text", (INLINE | HIDDEN).values(), ids=INLINE | HIDDEN)
 def test_it_stays_where_it_is(text: str) -> None:
     done = converted(text)
     assert "validation_step" not in methods(done.text)

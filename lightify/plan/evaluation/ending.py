@@ -14,9 +14,9 @@ from lightify.ledger import Fate
 from lightify.loops.headers import BatchHead, batch_head
 from lightify.loops.nest import Nest
 from lightify.loops.runs import is_over_data
-from lightify.plan.effects import may_draw, only_writes
+from lightify.plan.effects import may_draw
+from lightify.plan.evaluation.networks_used import uses_modules
 from lightify.plan.kinds import Kinds
-from lightify.plan.optimization.weights import calls_out
 from lightify.plan.types import FateNote
 from lightify.syntax.flow import exits_of, own_exits, usage
 from lightify.syntax.frames import Frame, Item, Step, Variable, live_nodes
@@ -229,30 +229,6 @@ def mode_call(step: Step, kinds: Kinds, mode: str) -> Variable | None:
         return None
     variable = kinds.variable(used[0], step.frame)
     return variable if variable is not None and kinds.of(variable) is Kind.MODULE else None
-
-
-def uses_modules(step: Step, kinds: Kinds, *, asking: bool = False) -> bool:
-    """True when a step may run a network or hand it to something that does.
-
-    Args:
-        asking: the script's own functions are asked whether they may, too.
-    """
-    if not isinstance(step, Item):
-        names = [node for node in walk(step.value) if isinstance(node, cst.Name)]
-        return any(kinds.kind(node, step.value_frame) is Kind.MODULE for node in names)
-    quiet = ("state_dict", "parameters", "named_parameters", "zero_grad")
-    saved = set()
-    for node in live_nodes(step.node, step.frame):
-        if isinstance(node, cst.Attribute) and node.attr.value in quiet:
-            saved.add(node.value)
-    for node in live_nodes(step.node, step.frame):
-        if isinstance(node, cst.Name) and node not in saved and kinds.kind(node, step.frame) is Kind.MODULE:
-            return True
-        if isinstance(node, cst.Call) and calls_out(node, step.frame, kinds.tree) and dotted(node.func) != "torch.save":
-            own = kinds.tree.functions.get(dotted(node.func) or "") if asking else None
-            if own is None or not only_writes(own, kinds.tree):
-                return True
-    return False
 
 
 def _called_modules(step: Item, kinds: Kinds) -> set[Variable]:

@@ -17,8 +17,8 @@ from lightify.plan.evaluation.ending import (
     find_evaluation,
     holds_loop,
     mode_call,
-    uses_modules,
 )
+from lightify.plan.evaluation.networks_used import uses_modules
 from lightify.plan.evaluation.validation import SAME_MODE, prepared
 from lightify.plan.kinds import Kinds
 from lightify.plan.types import FateNote, Hook

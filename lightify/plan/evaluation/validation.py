@@ -8,7 +8,8 @@ from lightify.ledger import Fate
 from lightify.plan.batches import batch_parts, batch_variables, in_host, is_loader
 from lightify.plan.counters import batch_names
 from lightify.plan.draft import Draft
-from lightify.plan.evaluation.ending import Evaluation, find_evaluation, uses_modules
+from lightify.plan.evaluation.ending import Evaluation, find_evaluation
+from lightify.plan.evaluation.networks_used import uses_modules
 from lightify.plan.idiom.devices import strip_moves
 from lightify.plan.idiom.precision import without_contexts
 from lightify.plan.idiom.simplify import strippable

@@ -14,7 +14,7 @@ from lightify.loops.nest import Nest
 from lightify.plan.batches import batch_parts, batch_variables
 from lightify.plan.callbacks.keepers import keep_best
 from lightify.plan.draft import Draft
-from lightify.plan.evaluation.ending import uses_modules
+from lightify.plan.evaluation.networks_used import uses_modules
 from lightify.plan.homes import Homes
 from lightify.plan.idiom.devices import host_moves, moved_parts, strip_moves
 from lightify.plan.logs.averages import log_averages, replaced

@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 
 import libcst as cst
 
+from lightify.analysis.callers import run_by
+from lightify.analysis.held import held_by
 from lightify.facts import Kind
 from lightify.plan.constructions import construction
-from lightify.plan.effects import is_calm
+from lightify.plan.effects import BUILTINS, is_calm, only_prints
 from lightify.plan.kinds import Kinds
 from lightify.syntax.flow import usage
 from lightify.syntax.frames import Field, Frame, Item, Step, Variable
@@ -69,13 +71,16 @@ def holds_weights(node: cst.Name, frame: Frame, kinds: Kinds) -> bool:
 
 
 def calls_out(call: cst.Call, frame: Frame, tree: Tree) -> bool:
-    """True for own functions that do more than compute, in-place tensor methods, and what leaves or saves."""
+    """True for own functions that do more than compute, in-place tensor methods, what leaves or saves, the unknown."""
     used = method_call(call)
     if used is not None and used[1].endswith("_") and not used[1].endswith("__"):
         return True
+    own = [*run_by(call, tree), *handed_on(call, tree)]
+    if own:
+        return not all(is_calm(one, tree) or only_prints(one, tree) for one in own)
     name = dotted(call.func)
     if name is None:
-        return False
+        return not isinstance(call.func, cst.Attribute)  # `tools[0](x)`, `getattr(tool, "draw")(x)`
     if name.startswith(MODULE_SELF):
         return False
     if name.startswith("self."):
@@ -86,4 +91,11 @@ def calls_out(call: cst.Call, frame: Frame, tree: Tree) -> bool:
     full = tree.qualified(call.func) or name
     if full in ("torch.save", "sys.exit", "exit", "quit") or not isinstance(head, Variable):
         return True
-    return head.frame.name != "" and name == head.name
+    known = head.name in tree.classes or head.name in tree.imports or head.name in BUILTINS
+    return name == head.name and (head.frame.name != "" or not known)
+
+
+def handed_on(call: cst.Call, tree: Tree) -> list[cst.FunctionDef]:
+    """The script's functions that a call hands on: `map(show, names)`."""
+    named = (arg.value for arg in call.args if isinstance(arg.value, (cst.Name, cst.Attribute)))
+    return [thing for node in named for thing in held_by(node, tree) if isinstance(thing, cst.FunctionDef)]

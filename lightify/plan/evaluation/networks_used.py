@@ -1,0 +1,81 @@
+"""Which statements may run a network, and so notice whether it trains or evaluates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import libcst as cst
+
+from lightify.analysis.callers import run_by
+from lightify.facts import Kind, Scope
+from lightify.plan.constructions import construction
+from lightify.plan.effects import is_calm, only_writes
+from lightify.plan.kinds import Kinds
+from lightify.plan.optimization.weights import calls_out, handed_on
+from lightify.syntax.frames import Field, Frame, Item, Step, Variable, live_nodes
+from lightify.syntax.query import dotted, method_call, walk
+
+#: Attributes of a network that its mode does not change.
+_QUIET = ("state_dict", "parameters", "named_parameters", "zero_grad")
+#: Made from a network's parameters, but they run none.
+_APART = (Kind.OPTIMIZER, Kind.SCHEDULER, Kind.SCALER, Kind.LOADER)
+
+
+def uses_modules(step: Step, kinds: Kinds, *, asking: bool = False) -> bool:
+    """True when a step may run a network or hand it to something that does.
+
+    Args:
+        asking: the script's own functions are asked whether they may, too.
+    """
+    if not isinstance(step, Item):
+        names = [node for node in walk(step.value) if isinstance(node, cst.Name)]
+        return any(kinds.kind(node, step.value_frame) is Kind.MODULE for node in names)
+    nodes = list(live_nodes(step.node, step.frame))
+    quiet = {node.value for node in nodes if isinstance(node, cst.Attribute) and node.attr.value in _QUIET}
+    return any(
+        (isinstance(node, cst.Name) and node not in quiet and kinds.kind(node, step.frame) is Kind.MODULE)
+        or (isinstance(node, cst.Call) and _may_run(node, step.frame, kinds, asking))
+        for node in nodes
+    )
+
+
+def _may_run(call: cst.Call, frame: Frame, kinds: Kinds, asking: bool) -> bool:
+    tree, used = kinds.tree, method_call(call)
+    owner = kinds.variable(used[0], frame) if used is not None else None
+    if dotted(call.func) == "torch.save" or (owner is not None and kinds.of(owner) in _APART):
+        return False
+    own = [*run_by(call, tree), *handed_on(call, tree)]
+    if own:
+        return not all(is_calm(one, tree) or (asking and only_writes(one, tree)) for one in own)
+    return _holds_network(owner, kinds) if owner is not None else calls_out(call, frame, tree)
+
+
+def _holds_network(owner: Variable, kinds: Kinds, depth: int = 0) -> bool:
+    """True for an object that was made with a network, or may have been."""
+    made = list(_made(owner, kinds))
+    return any(_is_given_network(value, scope, owner, kinds, depth) for value, scope in made) or (
+        not made and isinstance(owner, Field)
+    )
+
+
+def _made(owner: Variable, kinds: Kinds) -> Iterator[tuple[cst.Call, Scope]]:
+    """The calls that made the object in a variable, with the functions that they stand in."""
+    if not isinstance(owner, Field):
+        found = construction(owner, kinds.tree, kinds.host_loop)
+        if found is not None:
+            yield found[1], owner.frame.function
+        return
+    for node in kinds.tree.nodes(cst.Assign):
+        if isinstance(node.value, cst.Call) and any(dotted(one.target) == f"self.{owner.name}" for one in node.targets):
+            around = (one for one in kinds.tree.ancestors(node) if isinstance(one, cst.FunctionDef))
+            yield node.value, next(around, None)
+
+
+def _is_given_network(value: cst.Call, scope: Scope, owner: Variable, kinds: Kinds, depth: int) -> bool:
+    quiet = {node.value for node in walk(value) if isinstance(node, cst.Attribute) and node.attr.value in _QUIET}
+    given = [node for arg in value.args for node in walk(arg.value) if isinstance(node, (cst.Name, cst.Attribute))]
+    if depth > 3 or any(kinds.in_scope(dotted(node), scope) is Kind.MODULE for node in given if node not in quiet):
+        return True
+    meant = (owner.frame.resolve(node.value) for node in given if isinstance(node, cst.Name))
+    others = (one for one in meant if isinstance(one, Variable) and not isinstance(one, Field))
+    return any(kinds.of(one) not in _APART and _holds_network(one, kinds, depth + 1) for one in others)
