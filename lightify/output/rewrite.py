@@ -13,7 +13,19 @@ from lightify.output.remainder import script_around
 from lightify.output.restructure import Restructure, declared_at_home
 from lightify.plan.homes import hook_usage
 from lightify.plan.naming import runtime_alias
-from lightify.plan.types import Attribute, Computed, Global, Hook, Initial, Local, Made, Plan, Plans, TrainerOption
+from lightify.plan.types import (
+    Attribute,
+    Computed,
+    Global,
+    Hook,
+    Initial,
+    Local,
+    Made,
+    Plan,
+    Plans,
+    Scheduled,
+    TrainerOption,
+)
 from lightify.settings import Settings
 from lightify.syntax.comments import above, below, own
 from lightify.syntax.frames import Binding, Expression, Frame, Item, Step, Variable, live_nodes
@@ -340,17 +352,13 @@ class _Rewriter:
                 value = cst.parse_expression(self._made_text(made))
             lines.append(_moved(made, cst.Return(value)))
         else:
-            for made in (*plan.optimizers, *(scheduler for scheduler, _ in plan.schedulers)):
+            for made in (*plan.optimizers, *(one.made for one in plan.schedulers)):
                 if made.moved:
                     target = cst.AssignTarget(cst.Name(made.variable.name))
                     value = self._expression(made.value, host, {})  # type: ignore[arg-type]
                     lines.append(_moved(made, cst.Assign([target], value)))
             optimizers = ", ".join(self._made_text(made) for made in plan.optimizers)
-            entries = ((made.variable.name, interval) for made, interval in plan.schedulers)
-            schedulers = ", ".join(
-                name if interval == "epoch" else f'{{"scheduler": {name}, "interval": "step"}}'
-                for name, interval in entries
-            )
+            schedulers = ", ".join(map(_scheduler_text, plan.schedulers))
             result = f"[{optimizers}], [{schedulers}]" if schedulers else f"[{optimizers}]"
             lines.append(_statement(f"return {result}"))
         return Method("configure_optimizers", (), _indented(lines))
@@ -360,6 +368,14 @@ class _Rewriter:
             return made.variable.name
         home = self.plan.homes[made.variable]
         return f"self.{home.name}" if isinstance(home, Attribute) else made.variable.name
+
+
+def _scheduler_text(one: Scheduled) -> str:
+    """`scheduler`, or the dictionary that says when and by what the Trainer steps it."""
+    name = one.made.variable.name
+    if one.monitor:
+        return f'{{"scheduler": {name}, "monitor": "{one.monitor}"}}'
+    return f'{{"scheduler": {name}, "interval": "step"}}' if one.interval == "step" else name
 
 
 def _moved(made: Made, statement: cst.BaseSmallStatement) -> cst.SimpleStatementLine:

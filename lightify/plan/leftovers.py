@@ -16,7 +16,7 @@ from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Field, Item, Variable
 from lightify.syntax.names import read_names
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import children, small
+from lightify.syntax.query import assigned_pairs, children, small
 
 
 def read_by_run(
@@ -42,7 +42,7 @@ def read_by_run(
 
 
 def drop_unread_values(draft: Draft, edits: Mapping[cst.CSTNode, cst.CSTNode], reads: Iterable[Variable]) -> None:
-    """Drops the host's `name = ...` and `a = b = ...` before the run whose value nothing reads any more.
+    """Drops the host's `name = ...`, `a = b = ...` and `a, b = ...` before the run whose value nothing reads any more.
 
     A field stays: whoever holds the object may read it.
 
@@ -56,9 +56,10 @@ def drop_unread_values(draft: Draft, edits: Mapping[cst.CSTNode, cst.CSTNode], r
             continue
         inner = small(item.node)
         if isinstance(inner, cst.Assign) and may_go(inner.value, item.frame, draft):
-            names = [target.target.value for target in inner.targets if isinstance(target.target, cst.Name)]
+            targets = [one for target in inner.targets for one, _ in assigned_pairs(target.target, inner.value)]
+            names = [target.value for target in targets if isinstance(target, cst.Name)]
             meant = {item.frame.resolve(name) for name in names}
-            unread = len(names) == len(inner.targets) and not meant & needed
+            unread = len(names) == len(targets) and not meant & needed
             unread = unread and not any(isinstance(variable, Field) for variable in meant)
             if unread and all(_was_read(name, draft.tree) for name in names):
                 draft.removed.add(item.node)
@@ -82,4 +83,10 @@ def _read_around(draft: Draft) -> set[Variable]:
 
 def _was_read(name: str, tree: Tree) -> bool:
     """True when the script mentions a name outside the targets of assignments."""
-    return any(not isinstance(tree.parents[node], cst.AssignTarget) for node in tree.mentions.get(name, ()))
+    return any(not _is_target(tree.parents[node], tree) for node in tree.mentions.get(name, ()))
+
+
+def _is_target(parent: cst.CSTNode, tree: Tree) -> bool:
+    while isinstance(parent, (cst.Element, cst.Tuple)):
+        parent = tree.parents[parent]
+    return isinstance(parent, cst.AssignTarget)

@@ -80,6 +80,15 @@ class Made:
 
 
 @dataclass(frozen=True, eq=False)
+class Scheduled:
+    """A scheduler that the Trainer steps, each batch or each epoch, by a metric where it monitors one."""
+
+    made: Made
+    interval: Literal["step", "epoch"]
+    monitor: str = ""
+
+
+@dataclass(frozen=True, eq=False)
 class Initial:
     """An attribute that starts with a constant: `statement` set it before the loop."""
 
@@ -155,7 +164,7 @@ class Plan:
     unset: Mapping[cst.CSTNode, tuple[str, ...]]  # names to bind to None before a statement of the host
     results: tuple[Variable, ...]  # variables that the host reads back after fit
     optimizers: tuple[Made, ...]
-    schedulers: tuple[tuple[Made, str], ...]  # with the interval at which the Trainer steps them
+    schedulers: tuple[Scheduled, ...]
     options: tuple[TrainerOption, ...]
     train_source: cst.BaseExpression | None
     fates: Mapping[cst.CSTNode, FateNote]

@@ -256,6 +256,13 @@ def arguments(call: cst.Call) -> Arguments:
     return Arguments(positional, keyword, any(arg.star for arg in call.args))
 
 
+def assigned_pairs(target: cst.CSTNode, value: cst.CSTNode) -> list[tuple[cst.CSTNode, cst.CSTNode]]:
+    """What is assigned to what: `a, b = x, y` are two."""
+    if isinstance(target, cst.Tuple) and isinstance(value, cst.Tuple) and len(target.elements) == len(value.elements):
+        return [(one.value, other.value) for one, other in zip(target.elements, value.elements)]
+    return [(target, value)]
+
+
 def target_names(target: cst.CSTNode) -> list[str]:
     """Names that an assignment target binds: `a, b` for `(a, *b)`; nothing for `a.x` and `a[0]`."""
     if isinstance(target, cst.Name):

@@ -154,7 +154,33 @@ LOGGED = {
     ),
     "an evaluation": (
         script(start="model.train()", end=EVALUATE + SHOWN),
-        {"loss": "self.criterion(out, b)", "accuracy": "100.0 * (out.argmax(1) == b).sum() / len(b)"},
+        {"val_loss": "self.criterion(out, b)", "accuracy": "100.0 * (out.argmax(1) == b).sum() / len(b)"},
+    ),
+    **{
+        f"a list: {mean}": (
+            script(
+                f"{STEP}\nlosses.append({value})", start="losses = []", end=f"print(f'Train loss: {{{mean}:.3f}}')"
+            ).replace("import torch\n", "import torch, numpy as np, statistics\n", 1),
+            {"train_loss": "loss"},
+        )
+        for value, mean in (
+            ("loss.item()", "sum(losses) / len(losses)"),
+            ("loss.item()", "sum(losses) / len(train_loader)"),
+            ("loss.item()", "np.mean(losses)"),
+            ("loss.item()", "np.array(losses).mean()"),
+            ("loss.item()", "statistics.mean(losses)"),
+            ("loss.detach()", "torch.stack(losses).mean()"),
+            ("loss.item()", "torch.tensor(losses).mean().item()"),
+        )
+    },
+    "a list beside a sum": (
+        script(
+            f"{STEP}\nlosses.append(loss.item())\ntotal += loss.item()",
+            start="losses, total = [], 0.0",
+            end="print(f'{np.mean(losses):.3f} {total / len(train_loader):.3f}')",
+            before="import numpy as np\n",
+        ),
+        {"loss": "loss", "total": "loss"},
     ),
     "the epoch's loss beside the batch's": (
         script(
@@ -167,11 +193,14 @@ LOGGED = {
 }
 KEPT = {
     "the sum is read after the run": script(ADD, **SUMS, end="print(f'{total / seen:.4f}')", after="print(total)"),
-    "the mean steps a scheduler": script(
-        ADD,
-        **SUMS,
-        before="plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)\n",
-        end="mean = total / seen\nprint(f'{mean:.3f}')\nplateau.step(mean)",
+    "the last of a list": script(
+        f"{STEP}\nlosses.append(loss.item())", start="losses = []", end="print(f'{np.mean(losses):.3f}', losses[-1])"
+    ),
+    "a list that goes on": script(
+        f"{STEP}\nlosses.append(loss.item())", before="losses = []\n", end="print(f'{np.mean(losses):.3f}')"
+    ),
+    "a mean of some of a list": script(
+        f"{STEP}\nlosses.append(loss.item())", start="losses = []", end="print(f'{sum(losses[1:]) / len(losses):.3f}')"
     ),
     "a list of means decides": script(
         ADD,
@@ -300,7 +329,7 @@ def test_what_is_written_down_is_what_was_logged(text: str, line: str) -> None:
 def test_a_mean_is_logged(text: str, logs: dict[str, str]) -> None:
     done = converted(text, style="idiomatic")
     hooks = "\n".join(methods(done.text).values())
-    assert "+=" not in hooks and "print(" not in hooks and "time" not in hooks
+    assert "+=" not in hooks and ".append(" not in hooks and "print(" not in hooks and "time" not in hooks
     assert "AverageMeter" not in str(done.text)
     for name, value in logs.items():
         found = re.search(rf"self\.log\('{name}', (.*?), (on_step|prog_bar)", hooks)
@@ -312,14 +341,14 @@ def test_a_mean_is_logged(text: str, logs: dict[str, str]) -> None:
 @pytest.mark.parametrize("text", [text for text, _ in LOGGED.values()], ids=LOGGED)
 def test_the_faithful_style_keeps_its_sums(text: str) -> None:
     hooks = "\n".join(methods(converted(text).text).values())
-    assert "+=" in hooks or ".update(" in hooks
+    assert "+=" in hooks or ".update(" in hooks or ".append(" in hooks
 
 
 @pytest.mark.parametrize("text", KEPT.values(), ids=KEPT)
 def test_what_more_than_a_print_needs_stays(text: str) -> None:
     done = converted(text, style="idiomatic")
     hooks = "\n".join(methods(done.text).values())
-    assert "+=" in hooks or ".update(" in hooks
+    assert "+=" in hooks or ".update(" in hooks or ".append(" in hooks
     assert not any("average" in departure for departure in done.departures)
 
 

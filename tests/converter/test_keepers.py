@@ -168,6 +168,13 @@ REPLACED = {
         [STOPPING, CHECKPOINT],
     ),
     "both": (lowest(BOTH), [CHECKPOINT, STOPPING]),
+    "best and count as pairs": (
+        kept(
+            BOTH.replace("best = val_loss\n    wait = 0", "best, wait = val_loss, 0"),
+            start="best, wait = float('inf'), 0",
+        ).replace("\nwait = 0", "", 1),
+        [CHECKPOINT, STOPPING],
+    ),
 }
 
 STAYS = {
@@ -208,7 +215,6 @@ STAYS = {
     "more than the patience": lowest(PATIENCE.replace(">=", ">")),
     "a patience in a statement of its own that asks more": lowest(AFTERWARDS.replace(">= 2", ">= 2 and epoch > 3")),
     "the break skips something": lowest(f"{PATIENCE}print(model)"),
-    "a patience from a finite start": kept(PATIENCE, start="best = 1000.0"),
 }
 STAYS["in an outer loop"] = repeated(lowest(BEST))
 
@@ -233,6 +239,7 @@ def test_the_trainer_keeps_it(text: str, callbacks: list[str]) -> None:
         "if val_loss",
         "if best",
         "best = val_loss",
+        "best, wait = val_loss",
         "torch.save",
         "wait += 1",
         "if wait",
@@ -243,6 +250,12 @@ def test_the_trainer_keeps_it(text: str, callbacks: list[str]) -> None:
     targets = " and ".join(one.partition("(")[0] for one in callbacks)
     assert {fates[line] for line in gone} in ({targets}, {one.partition("(")[0] for one in callbacks})
     assert missing_and_double(done.ledger, parse(done.source).spans.values()) == ([], [])
+
+
+def test_a_patience_from_a_finite_start_is_a_departure() -> None:
+    done = converted(kept(PATIENCE, start="best = 1000.0"), style="idiomatic")
+    assert "EarlyStopping" in str(done.text)
+    assert "the first epoch counts as better than none, whatever its val_loss" in done.departures
 
 
 def test_the_first_of_equals_and_a_patience_of_none_are_departures() -> None:

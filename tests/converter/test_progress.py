@@ -103,3 +103,44 @@ def test_a_summary_has_a_name_of_its_own() -> None:
     hooks = methods(done.text)
     assert "self.log('loss', loss" in hooks["training_step"]
     assert "self.log('epoch_loss', " in hooks["on_train_epoch_end"]
+
+
+LOGGERS = {
+    "the module's": ("import logging\nlogger = logging.getLogger(__name__)\n", "logger.info"),
+    "the library's own": ("import logging\n", "logging.info"),
+    "of a function": (
+        "import logging\ndef make():\n    one = logging.getLogger()\n    return one\nlog = make()\n",
+        "log.debug",
+    ),
+}
+
+
+@pytest.mark.parametrize(("before", "call"), LOGGERS.values(), ids=LOGGERS)
+@pytest.mark.parametrize("text", ["f'loss {loss.item():.3f}'", "'%d: loss %.3f', epoch, loss.item()"])
+def test_a_record_is_logged_and_stays_in_the_faithful_style(text: str, before: str, call: str) -> None:
+    source = script(before=before, end=f"{call}({text})")
+    for style, stays in (("faithful", True), ("idiomatic", False)):
+        hooks = methods(converted(source, style=style).text)
+        assert "self.log('loss', self.loss, prog_bar=True)" in hooks["on_train_epoch_end"]
+        assert (call in hooks["on_train_epoch_end"]) is stays
+
+
+def test_what_is_no_record_stays() -> None:
+    before = "class Teller:\n    def info(self, text):\n        print(text)\nlogger = Teller()\n"
+    hooks = methods(converted(script(before=before, end="logger.info(f'{loss.item():.3f}')"), style="idiomatic").text)
+    assert "logger.info" in hooks["on_train_epoch_end"]
+
+
+NAMED = {
+    "Train loss: {:.3f}": "train_loss",
+    "epoch | Validation accuracy {:.3f}": "val_accuracy",
+    "val_acc={:.3f}": "val_acc",
+    "[testing] Loss {:.3f}": "loss",
+    "interval loss {:.3f}": "loss",
+}
+
+
+@pytest.mark.parametrize(("text", "name"), NAMED.items(), ids=NAMED)
+def test_a_number_is_named_after_its_pass(text: str, name: str) -> None:
+    source = script(f"{STEP}\ntotal += loss.item()", start="total = 0", end=f"print('{text}'.format(total / 4))")
+    assert f"self.log('{name}', self.total / 4, prog_bar=True)" in methods(converted(source).text)["on_train_epoch_end"]

@@ -9,10 +9,10 @@ import libcst as cst
 from lightify.loops.nest import Nest
 from lightify.plan.callbacks.saves import Saved, flagged_save
 from lightify.plan.draft import Draft
-from lightify.plan.evaluation.ending import uses_modules
+from lightify.plan.evaluation.networks_used import uses_modules
 from lightify.syntax.flow import usage
-from lightify.syntax.frames import Field, Item, Variable
-from lightify.syntax.query import block, code, dotted, small
+from lightify.syntax.frames import Field, Item, Step, Variable
+from lightify.syntax.query import assigned_pairs, block, code, dotted, small, walk
 
 #: How a metric is compared with its best.
 COMPARES = (cst.LessThan, cst.LessThanEqual, cst.GreaterThan, cst.GreaterThanEqual)
@@ -64,6 +64,39 @@ def with_patience(nest: Nest) -> Nest | None:
     return replace(
         nest, epoch_end=(*nest.epoch_end[:-2], Item(new, compares.frame)), origins={**nest.origins, new: node}
     )
+
+
+def with_singles(nest: Nest) -> Nest | None:
+    """The loops with `best, wait = loss, 0` as two statements, where it follows a comparison."""
+    origins: dict[cst.CSTNode, cst.CSTNode] = {}
+    end: list[Step] = []
+    for step in nest.epoch_end:
+        node = step.node if isinstance(step, Item) else None
+        if isinstance(step, Item) and isinstance(node, cst.If) and isinstance(node.test, cst.Comparison):
+            body = [single for line in block(node.body) for single in _singles(line, origins)]
+            if len(body) > len(block(node.body)):
+                new = node.with_changes(body=node.body.with_changes(body=body))
+                origins[new] = node
+                step = Item(new, step.frame)
+        end.append(step)
+    return replace(nest, epoch_end=tuple(end), origins={**nest.origins, **origins}) if origins else None
+
+
+def _singles(line: cst.BaseStatement, origins: dict[cst.CSTNode, cst.CSTNode]) -> list[cst.BaseStatement]:
+    """The assignments of `a, b = x, y`, where none of them needs what another sets."""
+    inner = small(line)
+    pairs = assigned_pairs(inner.targets[0].target, inner.value) if isinstance(inner, cst.Assign) else []
+    names = {code(target) for target, _ in pairs}
+    read = {part.value for _, value in pairs for part in walk(value) if isinstance(part, cst.Name)}
+    plain = isinstance(inner, cst.Assign) and len(inner.targets) == 1 and not names & read
+    if len(pairs) < 2 or not plain or not all(isinstance(target, cst.Name) for target, _ in pairs):
+        return [line]
+    lines: list[cst.BaseStatement] = []
+    for target, value in pairs:
+        single = cst.Assign([cst.AssignTarget(target)], value)  # type: ignore[arg-type]
+        origins[single] = inner  # type: ignore[assignment]
+        lines.append(cst.SimpleStatementLine([single]))
+    return lines
 
 
 def _read(draft: Draft, nest: Nest, number: int, step: Item, sets: cst.Assign, test: cst.Comparison) -> Flagged | None:

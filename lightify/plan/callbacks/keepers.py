@@ -10,7 +10,7 @@ from lightify.facts import Kind
 from lightify.ledger import Fate
 from lightify.loops.nest import Nest
 from lightify.plan.batches import in_host
-from lightify.plan.callbacks.best_flag import COMPARES, Flagged, flagged, with_patience
+from lightify.plan.callbacks.best_flag import COMPARES, Flagged, flagged, with_patience, with_singles
 from lightify.plan.callbacks.saves import Saved, plain_save, saving_call
 from lightify.plan.callbacks.stoppers import Stopped, stopped
 from lightify.plan.constructions import scope_nodes
@@ -22,7 +22,7 @@ from lightify.plan.types import FateNote, TrainerOption
 from lightify.syntax.flow import exits_of, expression_usage, usage
 from lightify.syntax.frames import Field, Frame, Item, Step, Variable
 from lightify.syntax.names import declared_elsewhere, parameters
-from lightify.syntax.query import arguments, block, code, dotted, method_call, small, target_names, walk
+from lightify.syntax.query import arguments, assigned_pairs, block, code, dotted, method_call, small, target_names, walk
 
 _INFINITIES = ("float('inf')", "math.inf", "numpy.inf", "numpy.Inf", "torch.inf")
 
@@ -57,10 +57,11 @@ def keep_best(draft: Draft, nest: Nest) -> Nest:
         nest = _stops(draft, ends)
     flag = flagged(draft, nest)
     new = _kept(draft, flag.nest, flag) if flag is not None else None
-    patient = with_patience(nest)
-    if new is None and patient is not None:
-        new = _kept(draft, patient, None)
-    return new or _kept(draft, nest, None) or nest
+    for reading in (nest, with_singles(nest)) if new is None else ():
+        patient = with_patience(reading) if reading is not None else None
+        for one in filter(None, (patient, reading)):
+            new = new or _kept(draft, one, None)
+    return new or nest
 
 
 def _stops(draft: Draft, ends: Stopped) -> Nest:
@@ -170,12 +171,13 @@ def _replaced(draft: Draft, nest: Nest, found: _Best, number: int, flag: Flagged
         draft.steps_away.append(f"{both} weights are in a Lightning checkpoint, not in {where[1]}")
         if found.ties:
             draft.steps_away.append(f"of epochs with the same {found.metric.name} the first one counts as the best")
-    infinite = start in _infinite(found.mode) and not found.ties
-    patience = _patience(draft, nest, found, later) if infinite else None
+    patience = _patience(draft, nest, found, later) if _starts_below(start, found.mode) and not found.ties else None
     if number == len(nest.epoch_end) - 1 and found.node in nest.origins and flag is None and patience is None:
         return None  # the patience asks in the branch that counts only for EarlyStopping
     if patience is not None:
         limit, reset = patience
+        if start not in _infinite(found.mode):
+            draft.steps_away.append(f"the first epoch counts as better than none, whatever its {found.metric.name}")
         callbacks.append(f"{where_from}.EarlyStopping({monitor}, patience={limit}, check_finite=False)")
         gone.append(reset)
     if not callbacks:
@@ -217,20 +219,19 @@ def _start(draft: Draft, variable: Variable) -> str:
         return ""
     owner = variable.frame.function or draft.tree.scope
     found = [
-        node
+        (node, value)
         for node in scope_nodes(owner)
-        if isinstance(node, cst.Assign)
-        and len(node.targets) == 1
-        and isinstance(node.targets[0].target, cst.Name)
-        and node.targets[0].target.value == variable.name
+        if isinstance(node, cst.Assign) and len(node.targets) == 1
+        for target, value in assigned_pairs(node.targets[0].target, node.value)
+        if isinstance(target, cst.Name) and target.value == variable.name
     ]
     before = [small(item.node) for item in draft.around.before]
     own = variable.frame is draft.nest.host
-    first = [node for node in found if node in before or not own]
+    first = [value for node, value in found if node in before or not own]
     written = [one for one in draft.around.before if variable in usage([one]).writes]
     if len(first) != 1 or len(written) != own:
         return ""
-    value = first[0].value
+    value = first[0]
     sign = "-" if isinstance(value, cst.UnaryOperation) and isinstance(value.operator, cst.Minus) else ""
     inner = value.expression if isinstance(value, cst.UnaryOperation) else value
     if isinstance(inner, cst.Call):

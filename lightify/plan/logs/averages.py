@@ -10,7 +10,6 @@ import libcst as cst
 from lightify.ledger import Fate
 from lightify.plan.draft import Draft
 from lightify.plan.logs.meters import (
-    assigned_pairs,
     begun,
     called_on,
     label_of,
@@ -34,11 +33,11 @@ from lightify.plan.logs.metrics import (
 )
 from lightify.plan.logs.records import Record, read_back, records
 from lightify.plan.logs.samples import is_number
-from lightify.plan.logs.sums import Mean, Pass, Sum, mean_of, mean_with, meters_of, operand, sums_of, zeroed
+from lightify.plan.logs.sums import Mean, Pass, Sum, begun_empty, mean_of, mean_with, meters_of, operand, sums_of
 from lightify.plan.types import FateNote, Local
 from lightify.syntax.flow import exits_of, usage
 from lightify.syntax.frames import Binding, Field, Frame, Item, Step, Variable
-from lightify.syntax.query import block, children, code, module_attribute, small, walk
+from lightify.syntax.query import assigned_pairs, block, children, code, module_attribute, small, walk
 
 OVER_PASS = "averages over the pass"
 UNTIMED = "how long the batches take is no longer shown"
@@ -312,7 +311,7 @@ def without_starts(
     """What is left of the statements that begin sums and meters, where some are gone."""
     new: dict[Step, tuple[Step, ...]] = {}
     for step in one.start:
-        start = {**dict.fromkeys(zeroed(step), "0"), **{v: code(made) for v, made in begun(draft, step).items()}}
+        start = {**begun_empty(step), **{v: code(made) for v, made in begun(draft, step).items()}}
         rest = [v for v in sorted(start, key=lambda v: v.order) if v not in gone]
         if len(rest) < len(start) and isinstance(step, Item):
             lines = [cst.parse_statement(f"{v.name} = {start[v]}") for v in rest]

@@ -15,6 +15,7 @@ from lightify.syntax.frames import Field, Item, Step, Variable
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import (
     arguments,
+    assigned_pairs,
     atom,
     block,
     code,
@@ -65,13 +66,6 @@ def begun(draft: Draft, step: Step) -> dict[Variable, cst.Call]:
             return {}
         found[variable] = made  # type: ignore[assignment]
     return found
-
-
-def assigned_pairs(target: cst.CSTNode, value: cst.CSTNode) -> list[tuple[cst.CSTNode, cst.CSTNode]]:
-    """What is assigned to what: `a, b = x, y` are two."""
-    if isinstance(target, cst.Tuple) and isinstance(value, cst.Tuple) and len(target.elements) == len(value.elements):
-        return [(one.value, other.value) for one, other in zip(target.elements, value.elements)]
-    return [(target, value)]
 
 
 def meters_begun(draft: Draft, step: Step) -> dict[Variable, Meter]:

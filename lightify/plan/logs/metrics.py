@@ -13,6 +13,7 @@ import libcst as cst
 
 from lightify.plan.effects import only_computes, only_prints
 from lightify.plan.kinds import Kinds
+from lightify.plan.logs.loggers import LEVELS, is_record
 from lightify.syntax.flow import expression_usage
 from lightify.syntax.frames import Frame, Item, Step, Variable
 from lightify.syntax.query import (
@@ -71,7 +72,7 @@ def printed(node: cst.CSTNode, frame: Frame, kinds: Kinds) -> cst.Call | None:
     function = kinds.tree.functions.get(name)
     own = function is not None and frame.outermost.resolve(name) is frame.resolve(name)
     own = own and only_prints(function, kinds.tree)  # type: ignore[arg-type]
-    if not own and name not in ("print", "sys.stdout.write", "tqdm.write"):
+    if not own and name not in ("print", "sys.stdout.write", "tqdm.write") and not is_record(call, frame, kinds):
         return None
     files = [arg.value for arg in call.args if arg.keyword is not None and arg.keyword.value == "file"]
     shows = all(dotted(file) in ("sys.stdout", "sys.stderr") for file in files)
@@ -194,19 +195,16 @@ def unlogged(
             yield code(value)
 
 
+_TEXTS = ("print", "sys.stdout.write", "tqdm.write", "str", "round")
+
+
 def _shown(node: cst.CSTNode) -> Iterator[cst.BaseExpression]:
     """The values that a text is made of."""
     slots = _slots(node)
     if slots:
         for slot in slots:
             yield from _shown(slot.value)
-    elif isinstance(node, cst.Call) and dotted(node.func) in (
-        "print",
-        "sys.stdout.write",
-        "tqdm.write",
-        "str",
-        "round",
-    ):
+    elif isinstance(node, cst.Call) and (dotted(node.func) in _TEXTS or (method_call(node) or ("", ""))[1] in LEVELS):
         for arg in node.args if dotted(node.func) == "print" else node.args[:1]:
             if arg.keyword is None:
                 yield from _shown(arg.value)
@@ -244,6 +242,19 @@ def measures(text: str) -> list[str]:
     return [match.group().lower() for match in _MEASURES.finditer(text)][::-1]
 
 
+#: Words for the pass that a number is of, right before the word for what it measures.
+_STAGE = re.compile(r"(?<![a-z])(train|val|test)(?:ing|id|idation)?[ _-]+$", re.IGNORECASE)
+
+
+def _label(text: str) -> str:
+    """The last word for a measure in a text, after the pass that it is of: `val_loss` for `| Validation loss:`."""
+    found = list(_MEASURES.finditer(text))
+    if not found:
+        return ""
+    stage = _STAGE.search(text[: found[-1].start()])
+    return f"{stage.group(1)}_{found[-1].group()}".lower() if stage is not None else found[-1].group().lower()
+
+
 def labels(call: cst.Call) -> dict[cst.CSTNode, str]:
     """What a print calls the numbers that it shows, where it uses a word for a measure, and for one thing only."""
     found: dict[cst.CSTNode, str] = {}
@@ -251,9 +262,9 @@ def labels(call: cst.Call) -> dict[cst.CSTNode, str]:
     for part in walk(call):
         word, told = "", False
         for slot in _slots(part):
-            words, is_number = measures(slot.since), slot.spec[-1:] in _FLOATS
-            if words:
-                word, told = words[0], False
+            named, is_number = _label(slot.since), slot.spec[-1:] in _FLOATS
+            if named:
+                word, told = named, False
             elif told and any(sign.isalpha() for sign in slot.since):
                 word = ""  # the text goes on with something else
             told |= is_number
@@ -295,7 +306,7 @@ class _Slot(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def _slots(node: cst.CSTNode) -> tuple[_Slot, ...]:
-    """The values of an f-string, of `text.format(...)` and of `text % values`."""
+    """The values of an f-string, of `text.format(...)`, of `text % values` and of `logger.info(text, *values)`."""
     used = method_call(node)
     if isinstance(node, cst.FormattedString):
         slots, since = [], ""
@@ -310,9 +321,12 @@ def _slots(node: cst.CSTNode) -> tuple[_Slot, ...]:
         return tuple(_format_slots(_text(used[0]), arguments(node)))
     if isinstance(node, cst.BinaryOperation) and isinstance(node.operator, cst.Modulo):
         values = [e.value for e in node.right.elements] if isinstance(node.right, cst.Tuple) else [node.right]
-        text, pattern = _text(node.left).replace("%%", ""), r"%[-+ #0]*[0-9]*(?:\.[0-9]+)?([a-zA-Z])"
+        text = _text(node.left)
+    elif isinstance(node, cst.Call) and used is not None and used[1] in LEVELS and len(node.args) > 1:
+        values, text = [arg.value for arg in node.args[1:]], _text(node.args[0].value)
     else:
         return ()
+    text, pattern = text.replace("%%", ""), r"%[-+ #0]*[0-9]*(?:\.[0-9]+)?([a-zA-Z])"
     found = list(re.finditer(pattern, text))
     if len(found) != len(values):
         return ()

@@ -12,7 +12,8 @@ from lightify.loops.headers import BatchHead
 from lightify.plan.batches import in_host
 from lightify.plan.draft import Draft
 from lightify.plan.effects import only_computes
-from lightify.plan.logs.meters import assigned_pairs, called_on
+from lightify.plan.logs.loggers import is_record
+from lightify.plan.logs.meters import called_on
 from lightify.plan.logs.metrics import (
     LOGGED,
     PROGRESS,
@@ -29,7 +30,7 @@ from lightify.plan.types import FateNote, Hook, TrainerOption
 from lightify.syntax.comments import in_place_of
 from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Frame, Item, Step, Usage, Variable, constant
-from lightify.syntax.query import block, code, method_call, small, target_names, walk
+from lightify.syntax.query import assigned_pairs, block, code, method_call, small, target_names, walk
 
 
 def logged(
@@ -97,7 +98,7 @@ def in_place(
         metrics = tuple(m for m in metrics if not m.variables & draft.averaged)
         gone = call is not None and bool(expression_usage(call, step.frame).reads & draft.averaged)
         gone |= called_on(draft, step, node) in draft.averaged  # what showed averages
-        if call is not None and metrics and not gone:
+        if call is not None and metrics and not gone and not _is_kept(draft, call, step.frame):
             gone = shows_only(draft, call, step.frame, metrics, written, index)
         metrics = tuple(m for m in metrics if gone or m.name not in names)
         names |= {m.name for m in metrics}
@@ -135,6 +136,11 @@ def in_place(
     body = guard.with_changes(body=guard.body.with_changes(body=later))
     draft.stripped.origins[body] = step.node
     return [*early, body]
+
+
+def _is_kept(draft: Draft, call: cst.Call, frame: Frame) -> bool:
+    """True for a record that may go to a file of the script's."""
+    return draft.settings.style == "faithful" and is_record(call, frame, draft.kinds)
 
 
 def is_of_each_batch(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import libcst as cst
 
+from lightify.facts import Kind
 from lightify.plan.draft import Draft
 from lightify.plan.logs.metrics import measures, metric_name, printed
 from lightify.plan.logs.sums import Mean, plain
@@ -34,7 +35,7 @@ MeanOf = Callable[[cst.CSTNode, Frame], Mean | None]
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """A statement that only writes means down: into a list, a logger, or as the best one so far.
+    """A statement that writes means down or hands them on: into a list, a logger, as the best one, to a scheduler.
 
     Attributes:
         values: the parts of it that are means; others: what else it reads.
@@ -60,7 +61,7 @@ def records(draft: Draft, after: Sequence[Step], training: bool, mean_of: MeanOf
 
 
 def _record(draft: Draft, step: Step, mean_of: MeanOf) -> Record | None:
-    if not isinstance(step, Item) or not (_writes(draft, step) or _keeps_best(draft, step)):
+    if not isinstance(step, Item) or not any(tells(draft, step) for tells in (_writes, _keeps_best, _steps_scheduler)):
         return None
     values = dict(_means(step.node, step.frame, mean_of))
     rest = _changed(step.node, dict.fromkeys(values, cst.Name("None")))
@@ -89,6 +90,12 @@ def _keeps_best(draft: Draft, step: Item) -> bool:
         for line in lines
     )
     return plain and bool(asked & draft.monitored)
+
+
+def _steps_scheduler(draft: Draft, step: Item) -> bool:
+    """True for `scheduler.step(loss)`."""
+    used = method_call(expression_of(step.node))
+    return used is not None and used[1] == "step" and draft.kinds.kind(used[0], step.frame) is Kind.SCHEDULER
 
 
 def _means(node: cst.CSTNode, frame: Frame, mean_of: MeanOf) -> Iterator[tuple[cst.CSTNode, Mean]]:

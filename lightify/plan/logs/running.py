@@ -10,7 +10,7 @@ import libcst as cst
 from lightify.plan.draft import Draft
 from lightify.plan.effects import only_computes
 from lightify.plan.logs.averages import UNTIMED, log_lines, note, without_starts
-from lightify.plan.logs.meters import assigned_pairs, measures_time
+from lightify.plan.logs.meters import measures_time
 from lightify.plan.logs.metrics import (
     PROGRESS,
     Metric,
@@ -27,7 +27,7 @@ from lightify.plan.logs.sums import Mean, Pass, Sum, mean_of, zeroed
 from lightify.syntax.comments import in_place_of
 from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Item, Step, Variable
-from lightify.syntax.query import block, children, code, small
+from lightify.syntax.query import assigned_pairs, block, children, code, small
 
 _OVER_LAST = "averages over the last batches"
 

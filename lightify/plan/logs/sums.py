@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 import libcst as cst
 
 from lightify.plan.draft import Draft
+from lightify.plan.logs.lists import meant_list
 from lightify.plan.logs.meters import Added, added, begun, meters_begun
 from lightify.plan.logs.samples import batch_size, counts_batches, counts_samples, counts_whole_batch, never_zero
 from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Field, Frame, Item, Step, Variable
-from lightify.syntax.query import code, dotted, method_call, small, target_names
+from lightify.syntax.query import assigned_pairs, code, dotted, expression_of, method_call, small
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,9 +42,10 @@ class Pass:
 
 @dataclass(frozen=True, eq=False)
 class Sum:
-    """`variable += value` once a batch, from 0; or what a meter is given.
+    """`variable += value` or `variable.append(value)` once a batch, from nothing; or what a meter is given.
 
     Attributes:
+        listed: the values are kept in a list.
         added: what a meter is given, which knows the size of a batch and its own mean.
         made: what makes the meter.
     """
@@ -51,6 +53,7 @@ class Sum:
     variable: Variable
     step: Item
     value: cst.BaseExpression
+    listed: bool = False
     added: Added | None = None
     made: cst.Call | None = None
 
@@ -75,17 +78,29 @@ class Mean:
 
 
 def sums_of(one: Pass) -> dict[Variable, Sum]:
-    started = {variable for step in one.start for variable in zeroed(step)}
+    started = {variable: start for step in one.start for variable, start in begun_empty(step).items()}
     found: dict[Variable, Sum] = {}
     for step in one.body:
-        inner = small(step.node) if isinstance(step, Item) else None
-        if isinstance(step, Item) and isinstance(inner, cst.AugAssign) and isinstance(inner.target, cst.Name):
-            variable = step.frame.resolve(inner.target.value)
-            fits = isinstance(inner.operator, cst.AddAssign) and variable in started and not isinstance(variable, Field)
-            if isinstance(variable, Variable) and fits:
-                found[variable] = Sum(variable, step, inner.value)
+        total = _grows(step) if isinstance(step, Item) else None
+        if total is not None and started.get(total.variable) == ("[]" if total.listed else "0"):
+            found[total.variable] = total
     again = [v for step in one.body for v in usage([step]).writes if v in found and found[v].step is not step]
     return {v: total for v, total in found.items() if v not in again}
+
+
+def _grows(step: Item) -> Sum | None:
+    """Reads `total += value` and `values.append(value)`."""
+    inner, call = small(step.node), expression_of(step.node)
+    used = method_call(call)
+    if isinstance(inner, cst.AugAssign) and isinstance(inner.operator, cst.AddAssign):
+        target, value, listed = inner.target, inner.value, False
+    elif used is not None and used[1] == "append" and isinstance(call, cst.Call) and len(call.args) == 1:
+        target, value, listed = used[0], call.args[0].value, True  # type: ignore[assignment]
+    else:
+        return None
+    variable = step.frame.resolve(target.value) if isinstance(target, cst.Name) else None
+    plain = isinstance(variable, Variable) and not isinstance(variable, Field)
+    return Sum(variable, step, value, listed) if plain else None  # type: ignore[arg-type]
 
 
 def meters_of(draft: Draft, one: Pass) -> dict[Variable, Sum]:
@@ -96,22 +111,39 @@ def meters_of(draft: Draft, one: Pass) -> dict[Variable, Sum]:
     for step in one.body:
         inner = added(draft, step, known)
         if inner is not None and isinstance(step, Item):
-            total = Sum(inner.variable, step, inner.weighted, inner, made[inner.variable])
+            total = Sum(inner.variable, step, inner.weighted, added=inner, made=made[inner.variable])
             found.setdefault(inner.variable, []).append(total)
     writes = [v for step in one.body for v in usage([step]).writes]
     return {v: totals[0] for v, totals in found.items() if len(totals) == 1 and v not in writes}
 
 
-def zeroed(step: Step) -> set[Variable]:
-    """The variables that a statement sets to zero, and nothing else."""
+def begun_empty(step: Step) -> dict[Variable, str]:
+    """The variables that a statement sets to `0` or to `[]`, where it does nothing else."""
     inner = small(step.node) if isinstance(step, Item) else None
     if not isinstance(step, Item) or not isinstance(inner, cst.Assign):
-        return set()
-    values = [e.value for e in inner.value.elements] if isinstance(inner.value, cst.Tuple) else [inner.value]
-    if not all(isinstance(v, (cst.Integer, cst.Float)) and float(v.value) == 0 for v in values):
-        return set()
-    names = [name for target in inner.targets for name in target_names(target.target)]
-    return {v for name in names if isinstance(v := step.frame.resolve(name), Variable)}
+        return {}
+    found: dict[Variable, str] = {}
+    for target in inner.targets:
+        for name, value in assigned_pairs(target.target, inner.value):
+            variable = step.frame.resolve(name.value) if isinstance(name, cst.Name) else None
+            start = _nothing(value)
+            if not start or not isinstance(variable, Variable) or (start == "[]" and len(inner.targets) > 1):
+                return {}
+            found[variable] = start
+    return found
+
+
+def _nothing(value: cst.CSTNode) -> str:
+    """`0` for zero, `[]` for an empty list; empty for anything else."""
+    if isinstance(value, (cst.Integer, cst.Float)):
+        return "0" if float(value.value) == 0 else ""
+    return "[]" if code(value) in ("[]", "list()") else ""
+
+
+def zeroed(step: Step) -> set[Variable]:
+    """The variables that a statement sets to zero, and nothing else."""
+    begun_at = begun_empty(step)
+    return set(begun_at) if set(begun_at.values()) == {"0"} else set()
 
 
 def mean_of(
@@ -134,6 +166,9 @@ def mean_of(
             return None
         known = total.added.size == "1" or _known_at(one, total, total.added.size)
         return mean_with(draft, one, total, total.added.size, {total.variable}) if known else None
+    values = draft.kinds.variable(meant_list(node, draft.tree), frame)
+    if values is not None and values in sums and sums[values].listed:
+        return mean_with(draft, one, sums[values], "1", {values})
     if not isinstance(node, cst.BinaryOperation):
         return None
     if isinstance(node.operator, cst.Multiply):
@@ -153,8 +188,11 @@ def mean_of(
                 break
     if isinstance(node.operator, cst.FloorDivide) and not scale:
         return None  # no share in percent
-    variable = draft.kinds.variable(top, frame)
-    if variable is None or variable not in sums or variable in means:
+    summed = (
+        top.args[0].value if isinstance(top, cst.Call) and dotted(top.func) == "sum" and len(top.args) == 1 else top
+    )
+    variable = draft.kinds.variable(summed, frame)
+    if variable is None or variable not in sums or variable in means or sums[variable].listed is (summed is top):
         return None
     total, (count, place) = sums[variable], _meant(draft, one, plain(node.right), frame)
     counter = draft.kinds.variable(count, frame)
@@ -166,7 +204,9 @@ def mean_of(
         size, involved = "1", {variable}
     elif one.window:
         return None
-    elif counts_batches(draft, count, place, one.source, one.frame, one.index):
+    elif (sums[variable].listed and code(plain(node.right)) == f"len({code(summed)})") or counts_batches(
+        draft, count, place, one.source, one.frame, one.index
+    ):
         size, involved = "1", {variable}
     elif counts_samples(draft, count, place, one.source, one.frame):
         size, involved = batch_size(draft, one.body, one.batch, total.step.frame), {variable}

@@ -12,6 +12,7 @@ from lightify.ledger import Fate
 from lightify.plan.constructions import construction
 from lightify.plan.draft import Draft
 from lightify.plan.optimization.mode import Automatic
+from lightify.plan.optimization.plateaus import monitored
 from lightify.plan.trainer.lightning import on_lightning
 from lightify.plan.types import (
     Computed,
@@ -19,6 +20,7 @@ from lightify.plan.types import (
     Hook,
     Local,
     Made,
+    Scheduled,
 )
 from lightify.syntax.flow import exits_of, expression_usage, usage
 from lightify.syntax.frames import Field, Item, Step, Usage, Variable
@@ -28,7 +30,7 @@ from lightify.syntax.query import dotted, method_call, small, walk
 
 def make_optimizers(
     draft: Draft, hooks: list[Hook], auto: Automatic | None, plain: bool
-) -> tuple[list[Made], list[tuple[Made, str]], Usage]:
+) -> tuple[list[Made], list[Scheduled], Usage]:
     nest = draft.nest
     cycle = usage([step for hook in hooks for step in hook.steps])
     used = {v for v in cycle.reads if draft.kinds.of(v) is Kind.OPTIMIZER}
@@ -40,7 +42,7 @@ def make_optimizers(
     if draft.analysis.accelerated:
         used.clear()  # what accelerate prepared counts and skips its own steps
     host_reads = usage(draft.around.after).exposed
-    schedulers: list[tuple[Made, str]] = []
+    schedulers: list[Scheduled] = []
     extra = Usage()
     made: list[Made] = []
     ordered = sorted(used, key=lambda v: build_position(draft, v))
@@ -67,18 +69,18 @@ def make_optimizers(
             draft.forced[variable] = Local(variable.name)
             if scheduler is not None:
                 schedulers.append(scheduler)
-                statement, value = scheduler[0].statement, scheduler[0].value
+                statement, value = scheduler.made.statement, scheduler.made.value
                 assert statement is not None and value is not None
                 draft.removed.add(statement)
                 draft.fates[statement] = FateNote(Fate.MOVED, "configure_optimizers")
                 extra += expression_usage(value, nest.host)
-                draft.forced[scheduler[0].variable] = Local(scheduler[0].variable.name)
+                draft.forced[scheduler.made.variable] = Local(scheduler.made.variable.name)
         else:
             made.append(Made(variable, None, None, False))
             extra.reads.add(variable)
-    for number, (one, _) in enumerate(schedulers if auto is None else ()):
+    for number, one in enumerate(schedulers if auto is None else ()):
         index = f"[{number}]" if len(schedulers) > 1 else ""
-        draft.forced[one.variable] = Computed(f"self.lr_schedulers(){index}")
+        draft.forced[one.made.variable] = Computed(f"self.lr_schedulers(){index}")
     return made, schedulers, extra
 
 
@@ -128,7 +130,7 @@ def _items_after(draft: Draft, statement: cst.BaseStatement) -> tuple[Item, ...]
 
 def moved_scheduler(
     draft: Draft, optimizer: Variable, hooks: Sequence[Hook], auto: Automatic, host_reads: set[Variable], plain: bool
-) -> tuple[Made, str] | None:
+) -> Scheduled | None:
     """The scheduler that the Trainer can step instead of the script, with its interval."""
     scheduler = fed_scheduler(draft, optimizer, host_reads)
     if scheduler is None:
@@ -139,7 +141,7 @@ def moved_scheduler(
             return None
         assert isinstance(draft.scheduler_step, Item)
         draft.fates[draft.scheduler_step.node] = FateNote(Fate.REPLACED, "Trainer: steps the scheduler each batch")
-        return scheduler, "step"
+        return Scheduled(scheduler, "step")
     uses = [(hook, step) for hook in hooks for step in hook.steps if variable in usage([step]).reads]
     if on_lightning(draft) and any(
         optimizer in usage(hook.steps).reads for hook in hooks if hook.name == "on_train_batch_end"
@@ -150,15 +152,18 @@ def moved_scheduler(
     step = uses[0][1]
     call = _expression(step)
     used = method_call(call)
-    if not isinstance(step, Item) or not isinstance(call, cst.Call) or used is None or used[1] != "step" or call.args:
+    if not isinstance(step, Item) or not isinstance(call, cst.Call) or used is None or used[1] != "step":
         return None
     if any(isinstance(s, Item) and any(True for _ in exits_of(s.node)) for s in uses[0][0].steps):
         return None
+    monitor = monitored(draft, uses[0][0], step, call, scheduler, optimizer) if call.args else ""
+    if call.args and not monitor:
+        return None
     draft.fates[step.node] = FateNote(Fate.REPLACED, "Trainer: steps the scheduler each epoch")
-    return scheduler, "epoch"
+    return Scheduled(scheduler, "epoch", monitor)
 
 
-def stepped_scheduler(draft: Draft, optimizer: Variable, host_reads: set[Variable]) -> tuple[Made, str] | None:
+def stepped_scheduler(draft: Draft, optimizer: Variable, host_reads: set[Variable]) -> Scheduled | None:
     """The scheduler that the hooks step themselves, and ask the Trainer for."""
     scheduler = fed_scheduler(draft, optimizer, host_reads)
     if scheduler is None or scheduler.variable in usage(draft.whole()).writes:
@@ -169,7 +174,7 @@ def stepped_scheduler(draft: Draft, optimizer: Variable, host_reads: set[Variabl
             asked = draft.kinds.variable(used[0], step.frame) if used is not None else None  # type: ignore[union-attr]
             if asked is scheduler.variable and used is not None and used[1] not in ("step", "get_last_lr"):
                 return None
-    return scheduler, "epoch"
+    return Scheduled(scheduler, "epoch")
 
 
 def fed_scheduler(draft: Draft, optimizer: Variable, host_reads: set[Variable]) -> Made | None:
@@ -195,7 +200,7 @@ def fed_scheduler(draft: Draft, optimizer: Variable, host_reads: set[Variable]) 
     return Made(variable, found[0], found[1], True)
 
 
-def drop_scheduler_steps(draft: Draft, hooks: list[Hook], schedulers: Sequence[tuple[Made, str]]) -> list[Hook]:
+def drop_scheduler_steps(draft: Draft, hooks: list[Hook], schedulers: Sequence[Scheduled]) -> list[Hook]:
     kept_step = draft.scheduler_step
     result = []
     for hook in hooks:
@@ -208,7 +213,11 @@ def drop_scheduler_steps(draft: Draft, hooks: list[Hook], schedulers: Sequence[t
                 and draft.fates[s.node].target.startswith("Trainer: steps the scheduler each epoch")
             )
         ]
-        if hook.name == "on_train_batch_end" and kept_step is not None and not any(i == "step" for _, i in schedulers):
+        if (
+            hook.name == "on_train_batch_end"
+            and kept_step is not None
+            and not any(one.interval == "step" for one in schedulers)
+        ):
             steps.insert(0, kept_step)
         result.append(replace(hook, steps=tuple(steps)))
     return result
