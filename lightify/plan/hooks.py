@@ -16,7 +16,7 @@ from lightify.plan.draft import Draft
 from lightify.plan.evaluation.validation import validation_hooks
 from lightify.plan.exits import breaks_epochs, may_return
 from lightify.plan.logs.progress import with_summaries
-from lightify.plan.optimization.mode import Automatic
+from lightify.plan.optimization.automatic import Automatic
 from lightify.plan.optimization.weights import LEAVING, calls_out, holds_weights
 from lightify.plan.types import (
     FateNote,

@@ -41,9 +41,10 @@ from lightify.plan.initial import incomparable, initial_values
 from lightify.plan.kinds import Kinds
 from lightify.plan.leftovers import drop_unread_values, read_by_run
 from lightify.plan.logs.progress import with_summaries
+from lightify.plan.optimization.automatic import Automatic, is_rebound
 from lightify.plan.optimization.closures import read_by_closures
 from lightify.plan.optimization.missing import without_missing
-from lightify.plan.optimization.mode import Automatic, automatic, is_rebound
+from lightify.plan.optimization.mode import automatic
 from lightify.plan.optimization.optimizers import drop_scheduler_steps, make_optimizers
 from lightify.plan.optimization.own_optimizers import steps_without_closure, works_before_closure
 from lightify.plan.optimization.own_step import own_step

@@ -17,7 +17,8 @@ from lightify.plan.constructions import scope_nodes
 from lightify.plan.draft import Draft
 from lightify.plan.logs.metrics import Metric, log_statement, metrics_of, printed
 from lightify.plan.naming import runtime_alias
-from lightify.plan.optimization.mode import Automatic, automatic
+from lightify.plan.optimization.automatic import Automatic
+from lightify.plan.optimization.mode import automatic
 from lightify.plan.types import FateNote, TrainerOption
 from lightify.syntax.flow import exits_of, expression_usage, usage
 from lightify.syntax.frames import Field, Frame, Item, Step, Variable

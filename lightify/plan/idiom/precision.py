@@ -16,7 +16,8 @@ from lightify.plan.batches import in_host
 from lightify.plan.constructions import construction, scope_nodes
 from lightify.plan.draft import Draft
 from lightify.plan.kinds import Kinds
-from lightify.plan.optimization.mode import Automatic, automatic
+from lightify.plan.optimization.automatic import Automatic
+from lightify.plan.optimization.mode import automatic
 from lightify.plan.optimization.weights import touches_weights
 from lightify.plan.trainer.device import device_text
 from lightify.plan.types import FateNote, Mixed, TrainerOption

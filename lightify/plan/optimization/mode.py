@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import libcst as cst
 
@@ -14,9 +14,9 @@ from lightify.ledger import Fate
 from lightify.loops.nest import Nest, trains
 from lightify.loops.reachable import contains
 from lightify.plan.kinds import Kinds
+from lightify.plan.optimization.automatic import Automatic, Clip, done_by_trainer, is_made_anew, is_rebound
 from lightify.plan.optimization.gradients import (
     call_of,
-    drops_gradients,
     is_autograd,
     is_zeroed_by,
     may_leave_gradients,
@@ -24,53 +24,50 @@ from lightify.plan.optimization.gradients import (
     owns_all,
     reads_gradients,
 )
+from lightify.plan.optimization.handed_closure import handed_closure
 from lightify.plan.optimization.weights import may_come_early
 from lightify.plan.types import FateNote
-from lightify.syntax.flow import exits_of, usage
-from lightify.syntax.frames import Field, Frame, Item, Step, Variable, live_nodes
+from lightify.syntax.flow import exits_of
+from lightify.syntax.frames import Item, Step, Variable, live_nodes
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import (
-    arguments,
-    block,
-    dotted,
-    literal,
-    method_call,
-    small,
-    walk,
-)
-
-Clip = tuple[cst.BaseExpression, Frame, str]
+from lightify.syntax.query import arguments, dotted, literal, method_call, walk
 
 
-@dataclass(frozen=True, eq=False)
-class Automatic:
-    """The body of a batch loop as the Trainer runs it.
+@dataclass(frozen=True)
+class _Body:
+    """A body with one zero_grad, one backward and one step, by their places in it."""
 
-    Attributes:
-        before: up to the loss; early: what stood after backward and may run before it.
-        middle: what runs between backward and step; after: what followed the step.
-        clip: (value, frame, "norm" or "value").
-        scheduler: stepped right after the optimizer, each batch.
-    """
+    steps: tuple[Step, ...]
+    zero: int
+    backward: int
+    update: int
 
-    before: tuple[Step, ...]
-    loss: cst.BaseExpression
-    loss_frame: Frame
-    early: tuple[Step, ...]
-    middle: tuple[Step, ...]
-    after: tuple[Step, ...]
-    optimizer: Variable | None
-    clip: Clip | None
-    scheduler: Variable | None
-    fates: Mapping[cst.CSTNode, FateNote] = field(default_factory=dict)
-    start: tuple[Step, ...] = ()  # with a closure: what runs once a batch, before the step
-    closure: cst.FunctionDef | None = None
-    end: tuple[Step, ...] = ()  # what leaves no gradients behind, where someone may notice
-    step: tuple[Step, ...] = ()  # between backward and the last use of gradients, when the script steps in its own way
-    zero: tuple[Step, ...] | None = None  # the script's own zeroing, none where it has none; None: the Trainer zeroes
-    backward: tuple[cst.Arg, ...] = ()  # what backward is called with
-    leaves: bool = False  # a batch may be left before its step
-    always: tuple[Step, ...] = ()  # what runs at the end of such a batch, too
+    @property
+    def zeroes_last(self) -> bool:
+        return self.zero > self.update
+
+    @property
+    def middle(self) -> tuple[Step, ...]:
+        return self.steps[self.backward + 1 : self.update]
+
+    @property
+    def after(self) -> tuple[Step, ...]:
+        return self.steps[self.update + 1 :]
+
+    def item(self, place: int) -> Item:
+        """The statement at one of the three places."""
+        found = self.steps[place]
+        assert isinstance(found, Item)
+        return found
+
+    def receiver(self, place: int) -> cst.BaseExpression:
+        """What the method at one of the three places is called on."""
+        used = method_call(call_of(self.steps[place]))
+        assert used is not None
+        return used[0]
+
+    def without_zero(self, steps: Sequence[Step]) -> tuple[Step, ...]:
+        return tuple(step for step in steps if step is not self.steps[self.zero])
 
 
 def automatic(
@@ -85,20 +82,6 @@ def automatic(
     if isinstance(read, str):
         return _what_trains(nest, kinds) or read
     return "the optimizer is made anew by a function that the loop calls" if is_rebound(read, rebound) else read
-
-
-def is_made_anew(optimizer: Variable | None, nest: Nest) -> bool:
-    """True when the loops bind the optimizer's name, or that of the object which holds it."""
-    anew = usage(nest.body + nest.epoch_start + nest.epoch_end).writes | nest.taken
-    return optimizer in anew or (isinstance(optimizer, Field) and optimizer.owner in anew)
-
-
-def is_rebound(read: Automatic, rebound: frozenset[str]) -> bool:
-    """True when functions which stay bind the optimizer's name anew."""
-    optimizer = read.optimizer
-    if isinstance(optimizer, Field):
-        return f".{optimizer.name}" in rebound
-    return optimizer is not None and optimizer.frame.is_module and optimizer.name in rebound
 
 
 def _what_trains(nest: Nest, kinds: Kinds) -> str:
@@ -117,24 +100,56 @@ def _what_trains(nest: Nest, kinds: Kinds) -> str:
 
 
 def _automatic(nest: Nest, kinds: Kinds, tree: Tree, analysis: Analysis) -> Automatic | str:
-    closure = _closure(nest, kinds)
+    closure = handed_closure(nest, kinds)
     if closure is not None:
         return closure
     steps, always = _parted(nest)
-    zeros, backwards, updates = [], [], []
+    body = _taken_apart(steps, always, nest, tree)
+    if isinstance(body, str):
+        return body
+    optimizer = _stepped(body, nest, kinds)
+    if isinstance(optimizer, str):
+        return optimizer
+    others = _other_backwards(steps, nest, analysis)
+    problem = _problem(body, optimizer, others, nest, kinds, tree)
+    if problem:
+        return problem
+    leaves = _may_be_left(steps[: body.backward])
+    early_enough = may_come_early(steps[: body.backward + 1], kinds, tree)
+    clip, early, middle, fates = _between(body.middle, optimizer, early_enough, kinds, tree)
+    fates[body.item(body.zero).node] = done_by_trainer("zeroes gradients")
+    fates[body.item(body.backward).node] = done_by_trainer("backward of the returned loss")
+    fates[body.item(body.update).node] = done_by_trainer("steps the optimizer")
+    noticed = body.zeroes_last and (others or _runs_elsewhere(nest, tree) or names_gradients(tree.scope, tree))
+    return Automatic(
+        before=body.without_zero(steps[: body.backward]),
+        loss=body.receiver(body.backward),
+        loss_frame=body.item(body.backward).frame,
+        early=early,
+        middle=middle,
+        after=body.without_zero(body.after),
+        optimizer=optimizer,
+        clip=clip,
+        scheduler=_scheduler(body.after, kinds) if not leaves else None,
+        fates=fates,
+        end=(steps[body.zero],) if noticed else (),
+        leaves=leaves,
+        always=always,
+    )
+
+
+def _taken_apart(steps: tuple[Step, ...], always: Sequence[Step], nest: Nest, tree: Tree) -> _Body | str:
+    """Finds the one zero_grad, backward and step, where nothing else takes gradients or steps."""
+    places: dict[str, list[int]] = {"zero_grad": [], "backward": [], "step": []}
     for number, step in enumerate(steps):
-        call = call_of(step)
-        role = _role(call, step, kinds, nest)
-        if role == "zero":
-            zeros.append(number)
-        elif role == "backward":
-            backwards.append(number)
-        elif role == "update":
-            updates.append(number)
+        role = _role(step, nest)
+        if role is not None:
+            places[role].append(number)
         elif reason := _hides_training(step, nest, tree):
             return reason
     if hidden := next(filter(None, (_hides_training(step, nest, tree) for step in always)), ""):
         return hidden
+    zeros, backwards, updates = places.values()
     if len(backwards) != 1:
         none = "backward() is not called in the loop's own body"
         return f"{len(backwards)} backward passes in the batch loop" if backwards else none
@@ -143,83 +158,66 @@ def _automatic(nest: Nest, kinds: Kinds, tree: Tree, analysis: Analysis) -> Auto
         return f"{len(updates)} optimizer steps in the batch loop" if updates else none
     if len(zeros) != 1:
         return "gradients are zeroed more than once" if zeros else "gradients are not zeroed in the batch loop"
-    zero, backward, update = zeros[0], backwards[0], updates[0]
-    if not backward < update or backward < zero < update:
+    body = _Body(steps, zeros[0], backwards[0], updates[0])
+    if not body.backward < body.update or body.backward < body.zero < body.update:
         return "the order is not zero_grad, backward, step"
-    step_call = call_of(steps[update])
-    assert step_call is not None
-    update_frame = steps[update].frame  # type: ignore[union-attr]
-    optimizer = kinds.variable(method_call(step_call)[0], update_frame)  # type: ignore[index]
+    return body
+
+
+def _stepped(body: _Body, nest: Nest, kinds: Kinds) -> Variable | str:
+    """The optimizer that steps."""
+    update = body.item(body.update)
+    call = call_of(update)
+    optimizer = kinds.variable(body.receiver(body.update), update.frame)
     if optimizer is None or kinds.of(optimizer) is not Kind.OPTIMIZER:
         return "what steps is not known to be an optimizer"
-    if step_call.args:
+    if call is not None and call.args:
         return "the optimizer steps with a closure or an argument"
     if is_made_anew(optimizer, nest):
         return "the optimizer is made anew in the loop"
-    if not is_zeroed_by(steps[zero], optimizer, kinds, tree):
-        return "gradients are zeroed on something else than the optimizer"
-    early_reads = (*nest.epoch_start, *steps[: backward + 1])
-    if reads_gradients(steps if zero > update else early_reads, tree) or reads_gradients(nest.epoch_end, tree):
-        return "gradients are read or written by the script itself"
+    return optimizer
+
+
+def _other_backwards(steps: Sequence[Step], nest: Nest, analysis: Analysis) -> list[cst.Call]:
+    """Backward passes outside the run."""
     run = (*nest.epoch_start, *steps, *nest.epoch_end)
     own = {part for step in run if isinstance(step, Item) for part in walk(step.node)}
-    others = [fact.call for fact in analysis.backwards if fact.call not in own]
-    if zero > update and (left := [call for call in others if may_leave_gradients(call, nest.host_loop, tree)]):
+    return [fact.call for fact in analysis.backwards if fact.call not in own]
+
+
+def _problem(body: _Body, optimizer: Variable, others: Sequence[cst.Call], nest: Nest, kinds: Kinds, tree: Tree) -> str:
+    """Why the Trainer's step would not do the same.
+
+    Args:
+        others: backward passes outside the run.
+    """
+    steps, backward, update = body.steps, body.backward, body.update
+    if not is_zeroed_by(steps[body.zero], optimizer, kinds, tree):
+        return "gradients are zeroed on something else than the optimizer"
+    early_reads = (*nest.epoch_start, *steps[: backward + 1])
+    if reads_gradients(steps if body.zeroes_last else early_reads, tree) or reads_gradients(nest.epoch_end, tree):
+        return "gradients are read or written by the script itself"
+    if body.zeroes_last and (left := [call for call in others if may_leave_gradients(call, nest.host_loop, tree)]):
         line = tree.line_of(left[0])
         return f"gradients are zeroed after the step, and may be left from another backward pass ({line})"
-    leaves = _may_be_left(steps[:backward])
     own_gradients = [step.node for step in steps[backward : update + 1] if isinstance(step, Item)]
-    if _may_be_left(steps[backward : update + 1]) or (leaves and names_gradients(tree.scope, tree, own_gradients)):
-        return "the body may be left before the optimizer steps"
-    for step in steps[update + 1 :]:
-        if isinstance(step, Item) and any(isinstance(e, cst.Continue) for e in exits_of(step.node)):
-            return "the body may be left before its end"
-    middle = list(steps[backward + 1 : update])
-    early_enough = may_come_early(steps[: backward + 1], kinds, tree)
-    clip, calm, fates = _between(middle, optimizer, early_enough, kinds, tree)
-    after = list(steps[update + 1 :])
-    if calm is not None:
-        early, middle = calm, []
-    else:
-        early, clip, fates = [], None, {}
-    scheduler = None
-    if after and not leaves:
-        call = call_of(after[0])
-        used = method_call(call)
-        if used is not None and used[1] == "step" and not call.args:  # type: ignore[union-attr]
-            variable = kinds.variable(used[0], after[0].frame)  # type: ignore[union-attr]
-            if variable is not None and kinds.of(variable) is Kind.SCHEDULER:
-                scheduler = variable
-    loss_step = steps[backward]
-    loss = method_call(call_of(loss_step))
-    assert isinstance(loss_step, Item) and loss is not None
-    for number, target in (
-        (zero, "Trainer: zeroes gradients"),
-        (backward, "Trainer: backward of the returned loss"),
-        (update, "Trainer: steps the optimizer"),
+    if _may_be_left(steps[backward : update + 1]) or (
+        _may_be_left(steps[:backward]) and names_gradients(tree.scope, tree, own_gradients)
     ):
-        replaced = steps[number]
-        assert isinstance(replaced, Item)
-        fates[replaced.node] = FateNote(Fate.REPLACED, target, "automatic optimization")
-    before = tuple(step for number, step in enumerate(steps[:backward]) if number != zero)
-    after = [step for step in after if step is not steps[zero]]
-    return Automatic(
-        before,
-        loss[0],
-        loss_step.frame,
-        tuple(early),
-        tuple(middle),
-        tuple(after),
-        optimizer,
-        clip,
-        scheduler,
-        fates,
-        end=(steps[zero],)
-        if zero > update and (others or _runs_elsewhere(nest, tree) or names_gradients(tree.scope, tree))
-        else (),
-        leaves=leaves,
-        always=always,
-    )
+        return "the body may be left before the optimizer steps"
+    exits = (e for step in body.after if isinstance(step, Item) for e in exits_of(step.node))
+    return "the body may be left before its end" if any(isinstance(e, cst.Continue) for e in exits) else ""
+
+
+def _scheduler(after: Sequence[Step], kinds: Kinds) -> Variable | None:
+    """The scheduler that steps right after the optimizer."""
+    first = after[0] if after else None
+    call = call_of(first) if first is not None else None
+    used = method_call(call)
+    if not isinstance(first, Item) or call is None or used is None or used[1] != "step" or call.args:
+        return None
+    variable = kinds.variable(used[0], first.frame)
+    return variable if variable is not None and kinds.of(variable) is Kind.SCHEDULER else None
 
 
 def _runs_elsewhere(nest: Nest, tree: Tree) -> bool:
@@ -241,81 +239,12 @@ def _may_be_left(steps: Sequence[Step]) -> bool:
     return any(True for step in steps if isinstance(step, Item) for _ in exits_of(step.node))
 
 
-def _closure(nest: Nest, kinds: Kinds) -> Automatic | None:
-    """Reads `def closure(): zero_grad, loss, backward, return loss` and `optimizer.step(closure)`."""
-    steps = nest.body
-    for number, step in enumerate(steps):
-        call = call_of(step)
-        used = method_call(call)
-        if used is None or call not in nest.sites or used[1] != "step" or len(call.args) != 1:
-            continue
-        name = dotted(call.args[0].value)
-        found = [
-            s
-            for s in steps[:number]
-            if isinstance(s, Item) and isinstance(s.node, cst.FunctionDef) and s.node.name.value == name
-        ]
-        optimizer = kinds.variable(used[0], step.frame)  # type: ignore[union-attr]
-        if len(found) != 1 or optimizer is None or kinds.of(optimizer) is not Kind.OPTIMIZER:
-            return None
-        function = found[0].node
-        assert isinstance(function, cst.FunctionDef)
-        frame = Frame(function.name.value, function, found[0].frame)
-        inside = [Item(node, frame) for node in block(function.body)]
-        calls = [method_call(call_of(s)) for s in inside]
-        roles = [used[1] if used is not None else "" for used in calls]
-        result = small(inside[-1].node) if inside else None
-        if roles.count("zero_grad") != 1 or roles.count("backward") != 1 or not isinstance(result, cst.Return):
-            return None
-        zero, backward = roles.index("zero_grad"), roles.index("backward")
-        loss = calls[backward][0]  # type: ignore[index]
-        others = [s for n, s in enumerate(inside) if n not in (zero, backward, len(inside) - 1)]
-        if (
-            kinds.variable(calls[zero][0], frame) is not optimizer  # type: ignore[index]
-            or call_of(inside[backward]).args  # type: ignore[index,union-attr]
-            or not drops_gradients(call_of(inside[zero]))  # type: ignore[arg-type]
-            or backward < zero
-            or any(n > backward for n in range(len(inside) - 1) if n not in (zero, backward))
-            or result.value is None
-            or dotted(result.value) != dotted(loss)
-            or dotted(loss) is None
-            or any(site is not call and site is not call_of(inside[backward]) for site in nest.sites)
-            or usage(others).writes & usage([s for s in steps if s is not found[0]]).reads
-        ):
-            return None
-        replaced = FateNote(
-            Fate.REPLACED, "Trainer: steps the optimizer with the training step as closure", "automatic optimization"
-        )
-        assert isinstance(step, Item)
-        fates: dict[cst.CSTNode, FateNote] = {}
-        fates.update(dict.fromkeys((inside[zero].node, inside[backward].node, step.node), replaced))
-        fates[result] = FateNote(Fate.MOVED, "training_step")
-        before = tuple(s for s in steps[:number] if s is not found[0])
-        if any(True for s in before if isinstance(s, Item) for _ in exits_of(s.node)):
-            return None
-        return Automatic(
-            tuple(others),
-            loss,
-            frame,
-            (),
-            (),
-            tuple(steps[number + 1 :]),
-            optimizer,
-            None,
-            None,
-            fates,
-            start=before,
-            closure=function,
-        )
-    return None
-
-
 def _between(
-    steps: Sequence[Step], optimizer: Variable, early: Callable[[Step], bool], kinds: Kinds, tree: Tree
-) -> tuple[Clip | None, list[Step] | None, dict[cst.CSTNode, FateNote]]:
-    """What stands between backward and step: (clipping, statements that gradients don't concern, fates).
+    steps: tuple[Step, ...], optimizer: Variable, early: Callable[[Step], bool], kinds: Kinds, tree: Tree
+) -> tuple[Clip | None, tuple[Step, ...], tuple[Step, ...], dict[cst.CSTNode, FateNote]]:
+    """What stands between backward and step: (clipping, what may run early, what runs before the step, fates).
 
-    The statements are None when one of them may touch gradients: then all run right before the step.
+    Where one statement may touch gradients, all of them run right before the step.
     """
     clip = None
     calm: list[Step] = []
@@ -330,21 +259,20 @@ def _between(
         elif early(step):
             calm.append(step)
         else:
-            return None, None, {}
-    return clip, calm, fates
+            return None, (), steps, {}
+    return clip, tuple(calm), (), fates
 
 
-def _role(call: cst.Call | None, step: Step, kinds: Kinds, nest: Nest) -> str | None:
+def _role(step: Step, nest: Nest) -> str | None:
+    """Which part of the optimization a statement is: the name of the method that it calls."""
+    call = call_of(step)
     used = method_call(call)
     if call is None or used is None or not isinstance(step, Item):
         return None
     if used[1] == "zero_grad":
-        return "zero"
-    if used[1] == "backward" and not call.args and call in nest.sites:
-        return "backward"
-    if used[1] == "step" and call in nest.sites:
-        return "update"
-    return None
+        return used[1]
+    plain = used[1] == "step" or (used[1] == "backward" and not call.args)
+    return used[1] if plain and call in nest.sites else None
 
 
 def _hides_training(step: Step, nest: Nest, tree: Tree) -> str:

@@ -11,7 +11,7 @@ from lightify.facts import Kind
 from lightify.ledger import Fate
 from lightify.plan.constructions import construction
 from lightify.plan.draft import Draft
-from lightify.plan.optimization.mode import Automatic
+from lightify.plan.optimization.automatic import Automatic
 from lightify.plan.optimization.plateaus import monitored
 from lightify.plan.trainer.lightning import on_lightning
 from lightify.plan.types import (

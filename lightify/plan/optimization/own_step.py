@@ -7,14 +7,12 @@ from collections.abc import Iterator, Sequence
 import libcst as cst
 
 from lightify.facts import Kind
-from lightify.ledger import Fate
 from lightify.loops.nest import Nest
 from lightify.plan.kinds import Kinds
 from lightify.plan.logs.metrics import log_name
+from lightify.plan.optimization.automatic import Automatic, done_by_trainer, is_made_anew
 from lightify.plan.optimization.gradients import call_of, is_zeroed_by, reads_gradients, takes_gradients
-from lightify.plan.optimization.mode import Automatic, is_made_anew
 from lightify.plan.optimization.weights import may_come_early
-from lightify.plan.types import FateNote
 from lightify.syntax.flow import exits_of, usage
 from lightify.syntax.frames import Item, Step, Variable, live_nodes
 from lightify.syntax.names import bound_names
@@ -60,11 +58,11 @@ def own_step(nest: Nest, kinds: Kinds, tree: Tree) -> Automatic | str:
     problem = _problem(nest, steps[: last + 1], after, own, optimizer, kinds, tree)
     if problem:
         return problem
-    fates = {_node(steps[backward]): _replaced("backward of the returned loss")}
+    fates = {_node(steps[backward]): done_by_trainer("backward of the returned loss")}
     early, calm = list(steps[:backward]), may_come_early(steps[: backward + 1], kinds, tree)
     if zero is None:
         plain = next(step for step in early if _zeroes(step))
-        fates[_node(plain)] = _replaced("zeroes gradients")
+        fates[_node(plain)] = done_by_trainer("zeroes gradients")
         early.remove(plain)
     while region and calm(region[0]):
         early.append(region[0])
@@ -80,19 +78,16 @@ def own_step(nest: Nest, kinds: Kinds, tree: Tree) -> Automatic | str:
     region = tuple(kept)
     middle: Sequence[Step] = ()
     if _is_plain_step(region[-1], nest) and not any(True for step in region[:-1] for _ in _sites(step, nest)):
-        fates[_node(region[-1])] = _replaced("steps the optimizer")
+        fates[_node(region[-1])] = done_by_trainer("steps the optimizer")
         region, middle = (), region[:-1]
     return Automatic(
-        tuple(step for step in early if step not in (zero or ())),
-        loss[0],
-        frame,
-        (),
-        tuple(middle),
-        tuple(after),
-        optimizer,
-        None,
-        None,
-        fates,
+        before=tuple(step for step in early if step not in (zero or ())),
+        loss=loss[0],
+        loss_frame=frame,
+        middle=tuple(middle),
+        after=tuple(after),
+        optimizer=optimizer,
+        fates=fates,
         zero=tuple(zero) if zero is not None else None,
         step=tuple(region),
         backward=tuple(call.args),
@@ -114,10 +109,6 @@ def _is_apart(step: Step, others: Sequence[Step]) -> bool:
 def _node(step: Step) -> cst.CSTNode:
     assert isinstance(step, Item)
     return step.node
-
-
-def _replaced(what: str) -> FateNote:
-    return FateNote(Fate.REPLACED, f"Trainer: {what}", "automatic optimization")
 
 
 def _is_plain_step(step: Step, nest: Nest) -> bool:

@@ -9,7 +9,7 @@ import libcst as cst
 from lightify.analysis.analyze import class_of
 from lightify.loops.epochs import EpochHead
 from lightify.plan.draft import Draft
-from lightify.plan.optimization.mode import Automatic
+from lightify.plan.optimization.automatic import Automatic
 from lightify.plan.trainer.device import device_options
 from lightify.plan.types import (
     Hook,
