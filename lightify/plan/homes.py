@@ -21,7 +21,7 @@ from lightify.syntax.parse import Tree
 from lightify.syntax.query import block, children, dotted
 
 #: Names of `nn.Module`, LightningModule and its hooks, those of 1.x too, that an attribute must not hide.
-RESERVED = frozenset(
+_RESERVED = frozenset(
     """
     T_destination add_module all_gather allow_zero_length_dataloader_with_multiple_devices apply
     automatic_optimization backward bfloat16 buffers call_super_init children clip_gradients compile
@@ -56,6 +56,9 @@ RESERVED = frozenset(
 )
 
 
+_TRAINED = (Kind.MODULE, Kind.OPTIMIZER, Kind.SCHEDULER, Kind.SCALER)
+
+
 @dataclass(frozen=True, eq=False)
 class Homes:
     """The homes and what follows from them.
@@ -79,7 +82,6 @@ def assign_homes(
     forced: Mapping[Variable, Home],
     around: Surroundings,
     kinds: Kinds,
-    tree: Tree,
     extra: Usage,
 ) -> Homes:
     """Gives each variable of the moved code a home.
@@ -88,102 +90,166 @@ def assign_homes(
         forced: decided before (loop counters, optimizers fetched in the hook, generated parameters).
         extra: what else is read in the module (the construction of optimizers).
     """
-    per_hook = [hook_usage(hook) for hook in hooks]
-    run = _run_usage(hooks)
-    written = {v for use in per_hook for v in use.writes} - forced.keys()
-    mentioned = {v for use in per_hook for v in use.reads | use.writes} | extra.reads
-    across = {v for use in per_hook for v in use.exposed} | extra.exposed
-    surely = {v for use in per_hook for v in use.must or ()}
-    inner = {v: v.owner for v in mentioned if isinstance(v, Field) and v.owner in written}  # of objects made anew
-    mentioned |= set(inner.values())
-    across |= {owner for field, owner in inner.items() if field in across}
-    hidden = {v for hook, use in zip(hooks, per_hook) for v in use.reads if v.name in hook.parameters}
-    after = usage(around.after)
-    before = around.set_before(nest.host)
-    homes: dict[Variable, Home] = dict(forced)
-    hyperparameters = _hyperparameters(nest, hooks, mentioned - written, kinds, tree)
-    changed, owned = _changed_fields(tree) | tree.methods.keys(), set[Variable]()
-    captured: list[Variable] = []
-    results: list[Variable] = []
-    taken = {home.name for home in homes.values() if isinstance(home, Attribute)}
-    for variable in sorted(mentioned - forced.keys(), key=lambda v: (v.frame.name, v.order)):
-        of_module = variable.frame.is_module
-        around_host = encloses(variable.frame, nest.host)  # `nonlocal` here
-        of_host = variable.frame is nest.host or around_host
-        if variable in written:
-            if isinstance(variable, Field):
-                captured.extend([] if variable in inner else [variable.owner])
-                continue
-            if of_module and (variable.name in around.kept_reads or not nest.host.is_module):
-                homes[variable] = Global(variable.name)
-                continue
-            read_after = around_host or ((of_host or of_module) and variable in after.exposed)
-            if variable not in across and not read_after:
-                homes[variable] = Local(variable.name)
-                continue
-            if read_after:
-                results.append(variable)
-            first = variable in run.exposed | extra.exposed or variable in inner.values()
-            if (variable in before or around_host) and (first or variable not in surely):
-                captured.append(variable)
-        elif variable is hyperparameters and (of_host or nest.host.is_module):
-            homes[variable] = Computed("self.hparams")
-            captured.append(variable)
-            continue
-        elif of_module and not isinstance(variable, Field):
-            if variable not in hidden and not _handed_over(variable, nest.host, around, kinds, tree):
-                homes[variable] = Global(variable.name)
-                continue
-            captured.append(variable)
-        elif isinstance(variable, Field) and (variable in inner or _is_asked(variable, changed, kinds, around)):
-            captured.extend([] if variable in inner else [variable.owner])
-            owned.add(variable)
-            continue
-        elif of_host or isinstance(variable, Field):
-            captured.append(variable)
-        else:
-            homes[variable] = Local(variable.name)
-            continue
-        homes[variable] = Attribute(_free_name(variable, taken))
-        taken.add(homes[variable].name)  # type: ignore[union-attr]
-    for variable in sorted((mentioned & written) | owned, key=lambda v: v.order):
-        if isinstance(variable, Field):
-            owner = variable.owner
-            if owner not in homes:
-                homes[owner] = Attribute(_free_name(Variable("owner", owner.frame), taken))
-                taken.add("owner")
-            homes[variable] = Computed(f"{_text(homes[owner])}.{variable.name}")
-    captured = [variable for variable in dict.fromkeys(captured) if not isinstance(homes[variable], (Global, Local))]
-    _separate_locals(homes, per_hook)
+    uses = _Uses.of(hooks, forced, extra)
+    homing = _Homing(nest, around, kinds, uses, dict(forced), _hyperparameters(nest, hooks, uses, kinds))
+    for variable in sorted(uses.mentioned - forced.keys(), key=lambda v: (v.frame.name, v.order)):
+        homing.settle(variable)
+    homing.settle_fields()
+    homes, before = homing.homes, homing.before
+    captured = [
+        variable for variable in dict.fromkeys(homing.captured) if not isinstance(homes[variable], (Global, Local))
+    ]
+    _separate_locals(homes, uses.per_hook)
     order = {v: n for n, v in enumerate(sorted(before, key=lambda v: v.order))}
     captured.sort(key=lambda v: (kinds.of(v) is not Kind.MODULE, order.get(v, -1)))
-    names = [(v, home.name if isinstance(home := homes[v], Attribute) else v.name) for v in captured]
-    return Homes(homes, tuple(names), _unset(captured, around, nest.host), tuple(results), frozenset(written))
+    names = tuple((v, home.name if isinstance(home := homes[v], Attribute) else v.name) for v in captured)
+    return Homes(homes, names, _unset(captured, around, nest.host), tuple(homing.results), frozenset(uses.written))
+
+
+@dataclass(frozen=True)
+class _Uses:
+    """What the hooks use.
+
+    Attributes:
+        run: all of it, in the order of a run; elsewhere: what else reads in the module.
+        mentioned: read or written; written: by the hooks, where nothing is decided yet.
+        across: read in a hook that has not written it before.
+        surely: written by a hook on every path through it.
+        inner: fields of objects that the hooks make anew, with the object.
+        hidden: read in a hook that has a parameter of that name.
+    """
+
+    per_hook: tuple[Usage, ...]
+    run: Usage
+    elsewhere: Usage
+    mentioned: set[Variable]
+    written: set[Variable]
+    across: set[Variable]
+    surely: set[Variable]
+    inner: Mapping[Field, Variable]
+    hidden: set[Variable]
+
+    @classmethod
+    def of(cls, hooks: Sequence[Hook], forced: Mapping[Variable, Home], elsewhere: Usage) -> _Uses:
+        per_hook = tuple(hook_usage(hook) for hook in hooks)
+        written = {v for use in per_hook for v in use.writes} - forced.keys()
+        mentioned = {v for use in per_hook for v in use.reads | use.writes} | elsewhere.reads
+        across = {v for use in per_hook for v in use.exposed} | elsewhere.exposed
+        surely = {v for use in per_hook for v in use.must or ()}
+        inner = {v: v.owner for v in mentioned if isinstance(v, Field) and v.owner in written}
+        mentioned |= set(inner.values())
+        across |= {owner for field, owner in inner.items() if field in across}
+        hidden = {v for hook, use in zip(hooks, per_hook) for v in use.reads if v.name in hook.parameters}
+        run = _run_usage(hooks)
+        return cls(per_hook, run, elsewhere, mentioned, written, across, surely, inner, hidden)
+
+
+class _Homing:
+    """Homes as they are given, one variable after the other.
+
+    Attributes:
+        captured: what the host hands to the module; results: what it reads back.
+        before: what the host may have set when the loop is reached.
+    """
+
+    def __init__(
+        self,
+        nest: Nest,
+        around: Surroundings,
+        kinds: Kinds,
+        uses: _Uses,
+        homes: dict[Variable, Home],
+        hyperparameters: Variable | None,
+    ) -> None:
+        self.host, self.around, self.kinds, self.tree, self.uses = nest.host, around, kinds, kinds.tree, uses
+        self.homes = homes
+        self.hyperparameters = hyperparameters
+        self.after = usage(around.after)
+        self.before = around.set_before(nest.host)
+        self.changed = _changed_fields(self.tree) | self.tree.methods.keys()
+        self.captured: list[Variable] = []
+        self.results: list[Variable] = []
+        self.of_owner: set[Field] = set()  # fields that are reached by way of their object
+        self.taken = {home.name for home in homes.values() if isinstance(home, Attribute)}
+
+    def settle(self, variable: Variable) -> None:
+        """Gives a variable its home; fields that are reached by way of their object wait for that of the object."""
+        if isinstance(variable, Field) and self._is_of_owner(variable):
+            self.of_owner.add(variable)
+            if variable not in self.uses.inner:
+                self.captured.append(variable.owner)
+        elif variable in self.uses.written:
+            self.homes[variable] = self._of_written(variable)
+        else:
+            self.homes[variable] = self._of_read(variable)
+
+    def settle_fields(self) -> None:
+        """Gives those fields their homes."""
+        for variable in sorted(self.of_owner, key=lambda v: v.order):
+            owner = variable.owner
+            if owner not in self.homes:
+                self.homes[owner] = self._attribute(Variable("owner", owner.frame))
+            self.homes[variable] = Computed(f"{_text(self.homes[owner])}.{variable.name}")
+
+    def _is_of_owner(self, field: Field) -> bool:
+        uses = self.uses
+        if field in uses.written or field in uses.inner or f".{field.name}" in self.around.rebound:
+            return True
+        if is_computed(field.name, self.tree):
+            return True
+        return self.kinds.of(field) not in _TRAINED and field.name in self.changed
+
+    def _of_written(self, variable: Variable) -> Home:
+        uses, of_module = self.uses, variable.frame.is_module
+        if of_module and (variable.name in self.around.kept_reads or not self.host.is_module):
+            return Global(variable.name)
+        around_host = encloses(variable.frame, self.host)  # `nonlocal` here
+        of_host = variable.frame is self.host or of_module
+        read_after = around_host or (of_host and variable in self.after.exposed)
+        if variable not in uses.across and not read_after:
+            return Local(variable.name)
+        if read_after:
+            self.results.append(variable)
+        first = variable in uses.run.exposed | uses.elsewhere.exposed or variable in uses.inner.values()
+        if (variable in self.before or around_host) and (first or variable not in uses.surely):
+            self.captured.append(variable)
+        return self._attribute(variable)
+
+    def _of_read(self, variable: Variable) -> Home:
+        of_host = variable.frame is self.host or encloses(variable.frame, self.host)
+        if variable is self.hyperparameters and (of_host or self.host.is_module):
+            self.captured.append(variable)
+            return Computed("self.hparams")
+        if variable.frame.is_module and not isinstance(variable, Field):
+            if variable not in self.uses.hidden and not self._is_handed_over(variable):
+                return Global(variable.name)
+        elif not of_host and not isinstance(variable, Field):
+            return Local(variable.name)
+        self.captured.append(variable)
+        return self._attribute(variable)
+
+    def _is_handed_over(self, variable: Variable) -> bool:
+        """True for a global that the module holds: what is trained, and what was made before the loop for good."""
+        name, kind = variable.name, self.kinds.of(variable)
+        if kind not in _TRAINED or name in self.around.rebound:
+            return False
+        if name in self.tree.functions or name in self.tree.classes:
+            return False
+        if self.host.is_module:
+            return variable in self.before
+        made = name in bound_names(block(self.tree.scope))
+        return kind is Kind.MODULE and made and self.host.resolve(name) is variable
+
+    def _attribute(self, variable: Variable) -> Attribute:
+        name = _free_name(variable, self.taken)
+        self.taken.add(name)
+        return Attribute(name)
 
 
 def _text(home: Home) -> str:
     if isinstance(home, Computed):
         return home.text
     return f"self.{home.name}" if isinstance(home, Attribute) else home.name
-
-
-def _is_asked(field: Field, changed: set[str], kinds: Kinds, around: Surroundings) -> bool:
-    """True for a field that the object is asked for each time."""
-    if f".{field.name}" in around.rebound or is_computed(field.name, kinds.tree):
-        return True
-    return kinds.of(field) not in _TRAINED and field.name in changed
-
-
-def _handed_over(variable: Variable, host: Frame, around: Surroundings, kinds: Kinds, tree: Tree) -> bool:
-    """True for a global that the module holds: what is trained, and what was made before the loop for good."""
-    if kinds.of(variable) not in _TRAINED or variable.name in around.rebound:
-        return False
-    if variable.name in tree.functions or variable.name in tree.classes:
-        return False
-    if host.is_module:
-        return variable in around.set_before(host)
-    made = variable.name in bound_names(block(tree.scope))
-    return kinds.of(variable) is Kind.MODULE and made and host.resolve(variable.name) is variable
 
 
 def _unset(captured: Sequence[Variable], around: Surroundings, host: Frame) -> dict[cst.CSTNode, tuple[str, ...]]:
@@ -197,9 +263,6 @@ def _unset(captured: Sequence[Variable], around: Surroundings, host: Frame) -> d
         if first is not None:
             found[first] = (*found.get(first, ()), variable.name)
     return found
-
-
-_TRAINED = (Kind.MODULE, Kind.OPTIMIZER, Kind.SCHEDULER, Kind.SCALER)
 
 
 def _changed_fields(tree: Tree) -> set[str]:
@@ -217,12 +280,11 @@ def _changed_fields(tree: Tree) -> set[str]:
     return found
 
 
-def _hyperparameters(
-    nest: Nest, hooks: Sequence[Hook], mentioned: set[Variable], kinds: Kinds, tree: Tree
-) -> Variable | None:
+def _hyperparameters(nest: Nest, hooks: Sequence[Hook], uses: _Uses, kinds: Kinds) -> Variable | None:
     """The parsed arguments, when the module only reads their fields."""
-    spaces = [v for v in mentioned if kinds.of(v) is Kind.NAMESPACE and not isinstance(v, Field)]
-    if len(spaces) != 1 or _is_edited(spaces[0], nest, tree):
+    only_read = uses.mentioned - uses.written
+    spaces = [v for v in only_read if kinds.of(v) is Kind.NAMESPACE and not isinstance(v, Field)]
+    if len(spaces) != 1 or _is_edited(spaces[0], nest, kinds.tree):
         return None
     for hook in hooks:
         for step in hook.steps:
@@ -301,12 +363,12 @@ def _free_name(variable: Variable, taken: set[str]) -> str:
         name = name.strip("_") or "value"
     if name == "self":
         name = "owner"
-    if name in RESERVED:
+    if name in _RESERVED:
         name = f"{name}_"
     if name in taken:
         name = f"{variable.frame.name or 'script'}_{variable.name}"
     number = 2
-    while name in taken or name in RESERVED:
+    while name in taken or name in _RESERVED:
         name, number = f"{variable.name}_{number}", number + 1
     return name
 

@@ -291,7 +291,7 @@ def _homes(draft: Draft, loops: _Loops, hooks: Sequence[Hook], made: Usage) -> H
     apart += made
     apart += loops.tests
     apart.exposed |= {v for v in draft.kept_alive if v.frame is nest.host or v.frame.is_module}
-    homes = assign_homes(nest, hooks, draft.forced, draft.around, draft.kinds, draft.tree, apart)
+    homes = assign_homes(nest, hooks, draft.forced, draft.around, draft.kinds, apart)
     return (
         assigned_in_expressions(draft, homes)
         or hidden_module(draft, homes)
