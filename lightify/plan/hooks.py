@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import libcst as cst
 
@@ -28,6 +29,29 @@ from lightify.syntax.frames import Binding, Item, Step, Variable
 from lightify.syntax.query import children, dotted, method_call, walk
 
 
+@dataclass(frozen=True)
+class _Leaving:
+    """Lines by which hooks tell that the script leaves its loops, or ask whether it does.
+
+    Attributes:
+        stop: no epoch follows; ask: does one?
+        epochs: a break ended the epochs; batches: one ended the batches.
+    """
+
+    stop: tuple[str, ...]
+    ask: tuple[str, ...]
+    epochs: tuple[str, ...]
+    batches: tuple[str, ...]
+
+    @property
+    def function(self) -> tuple[str, ...]:
+        """The function returns."""
+        return (*_BATCHES_ENDED, *self.stop)
+
+
+_BATCHES_ENDED = ("self.pass_ended = True",)
+
+
 def make_hooks(
     draft: Draft, head: BatchHead, epochs: EpochHead | None, auto: Automatic | None, endable: bool
 ) -> list[Hook]:
@@ -36,85 +60,89 @@ def make_hooks(
     draft.forced[batch], draft.forced[batch_idx] = Local("batch"), Local("batch_idx")
     untold = _reads_untold(nest, auto) if auto is not None else frozenset()
     first = batch_names(draft, head, nest.batch_frame, nest.batch_loop, nest.body, draft.after_batches(), untold)
-    start: list[Step] = []
-    stop = ("self.trainer.should_stop = True",) if epochs is not None else ()
-    ask = (
-        ("self.trainer.should_stop = not self.another_epoch()",)
+    start = [*(epoch_names(draft, epochs) if epochs is not None else ()), *nest.epoch_start]
+    leaving = _Leaving(
+        stop=("self.trainer.should_stop = True",) if epochs is not None else (),
+        ask=("self.trainer.should_stop = not self.another_epoch()",)
         if epochs is not None and epochs.test is not None
-        else ()
+        else (),
+        epochs=("self.epochs_ended = True",) if breaks_epochs(draft) else (),
+        batches=_BATCHES_ENDED if endable else (),
     )
-    left = ("self.epochs_ended = True",) if breaks_epochs(draft) else ()
-    over = ("self.pass_ended = True", *stop, "return")  # the function returns
-    if epochs is not None:
-        start.extend(epoch_names(draft, epochs))
-    start.extend(nest.epoch_start)
+    hooks = [_epoch_start(nest, start, (*leaving.epochs, *leaving.stop))]
     if auto is not None:
-        draft.fates.update(auto.fates)
-        kept, late = split_after(draft, auto)
-        body: list[Step] = [*first, *auto.before, *auto.early, *kept]
-        leave = ("self.pass_ended = True",) if endable else ()
-        no_loss = ("return None",) if auto.leaves else ()
-        late, unless_left = _end_of_batch(draft, auto, late)
-        if auto.closure is not None:
-            draft.fates[auto.closure] = FateNote(Fate.MOVED, "training_step")
-            body, kept, late = [*auto.before], [], [*kept, *late]
-        hooks = [
-            _epoch_start(nest, start, (*left, *stop)),
-            Hook("on_train_batch_start", ("batch", "batch_idx"), (*first, *auto.start) if auto.closure else ()),
-            Hook(
-                "training_step",
-                ("batch", "batch_idx"),
-                tuple(body),
-                result=(auto.loss, auto.loss_frame),
-                on_break=(*leave, *no_loss),
-                on_continue=no_loss,
-                on_return=(*over[:-1], *no_loss) if no_loss else (),
-                leaves=auto.leaves,
-            ),
-            *_own_hooks(draft, auto),
-            Hook("on_before_optimizer_step", ("optimizer",), auto.middle),
-            Hook(
-                "on_train_batch_end",
-                ("outputs", "batch", "batch_idx"),
-                tuple(late),
-                first=unless_left,
-                on_break=(*leave, "return"),
-                on_continue=("return",),
-                on_return=over,
-                leaves=bool(unless_left),
-            ),
-        ]
+        hooks.extend(_automatic_step(draft, auto, first, leaving))
     else:
-        hooks = [
-            _epoch_start(nest, start, (*left, *stop)),
-            Hook(
-                "training_step",
-                ("batch", "batch_idx"),
-                (*first, *nest.body),
-                on_break=("self.pass_ended = True", "return"),
-                on_continue=("return",),
-                on_return=over,
-            ),
-        ]
+        hooks.append(_manual_step(nest, first, leaving))
     hooks.extend(with_summaries(draft, hook) for hook in validation_hooks(draft))
-    hooks.append(
-        with_summaries(
-            draft,
-            Hook(
-                "on_train_epoch_end",
-                (),
-                nest.epoch_end,
-                first=_already_over(nest, ask),
-                last=ask,
-                on_break=(*left, *stop, "return"),
-                on_continue=(*ask, "return"),
-                on_return=(*stop, "return"),
-            ),
-        )
-    )
+    hooks.append(with_summaries(draft, _epoch_end(nest, leaving)))
     if auto is not None and auto.end:
         hooks.append(Hook("on_train_end", (), auto.end))
     return hooks
+
+
+def _automatic_step(draft: Draft, auto: Automatic, first: Sequence[Step], leaving: _Leaving) -> list[Hook]:
+    """What runs for each batch, around the Trainer's own step."""
+    draft.fates.update(auto.fates)
+    kept, rest = split_after(draft, auto)
+    late, unless_left = _end_of_batch(draft, auto, rest)
+    body = [*first, *auto.before, *auto.early, *kept]
+    start: tuple[Step, ...] = ()
+    if auto.closure is not None:
+        draft.fates[auto.closure] = FateNote(Fate.MOVED, "training_step")
+        start, body, late = (*first, *auto.start), [*auto.before], [*kept, *late]
+    no_loss = ("return None",) if auto.leaves else ()
+    return [
+        Hook("on_train_batch_start", ("batch", "batch_idx"), start),
+        Hook(
+            "training_step",
+            ("batch", "batch_idx"),
+            tuple(body),
+            result=(auto.loss, auto.loss_frame),
+            on_break=(*leaving.batches, *no_loss),
+            on_continue=no_loss,
+            on_return=(*leaving.function, *no_loss) if no_loss else (),
+            leaves=auto.leaves,
+        ),
+        *_own_hooks(draft, auto),
+        Hook("on_before_optimizer_step", ("optimizer",), auto.middle),
+        Hook(
+            "on_train_batch_end",
+            ("outputs", "batch", "batch_idx"),
+            tuple(late),
+            first=unless_left,
+            on_break=(*leaving.batches, "return"),
+            on_continue=("return",),
+            on_return=(*leaving.function, "return"),
+            leaves=bool(unless_left),
+        ),
+    ]
+
+
+def _manual_step(nest: Nest, first: Sequence[Step], leaving: _Leaving) -> Hook:
+    """The body of the batch loop as it is."""
+    return Hook(
+        "training_step",
+        ("batch", "batch_idx"),
+        (*first, *nest.body),
+        on_break=(*_BATCHES_ENDED, "return"),
+        on_continue=("return",),
+        on_return=(*leaving.function, "return"),
+    )
+
+
+def _epoch_end(nest: Nest, leaving: _Leaving) -> Hook:
+    """What runs after the batches."""
+    return Hook(
+        "on_train_epoch_end",
+        (),
+        nest.epoch_end,
+        first=_already_over(nest, leaving.ask),
+        last=leaving.ask,
+        on_break=(*leaving.epochs, *leaving.stop, "return"),
+        on_continue=(*leaving.ask, "return"),
+        on_return=(*leaving.stop, "return"),
+    )
 
 
 def _epoch_start(nest: Nest, steps: Sequence[Step], stop: tuple[str, ...]) -> Hook:
