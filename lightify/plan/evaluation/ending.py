@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import libcst as cst
 
@@ -24,6 +24,7 @@ from lightify.syntax.parse import Tree
 from lightify.syntax.query import block, dotted, expression_of, method_call, walk
 
 EVALUATES = ("Trainer: evaluation mode", "Trainer: back to training mode")
+_WITHOUT_GRADIENTS = FateNote(Fate.REPLACED, "Trainer: evaluates without gradients")
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,141 +57,154 @@ def find_evaluation(
     """Reads the end of an epoch, or of the training, as one evaluation; a text says why it stays as it is."""
     if nest.epoch_loop is None and not final:
         return "there are no epochs"
-    steps = list(end)
+    found = _taken_apart(end, nest, analysis, tree)
+    if not isinstance(found, str):
+        found = _without_eval_calls(found, kinds, tree)
+    if not isinstance(found, str):
+        found = _without_train_calls(found, nest, kinds, final)
+    if isinstance(found, str):
+        return found
+    found = _without_gradients(found, tree)
+    return _problem(found, nest, kinds) or found
+
+
+def _taken_apart(end: Sequence[Step], nest: Nest, analysis: Analysis, tree: Tree) -> Evaluation | str:
+    """Finds the loop over evaluation data, what stands around it, and what its own function does not do."""
     fates: dict[cst.CSTNode, FateNote] = {}
-    opened: list[Opened] = []
-    own_end = None
-    for number, step in enumerate(steps):
+    own, opened, others = _call_opened(end, nest, analysis, tree)
+    own, others = (_laid_flat(part, analysis, tree, fates) for part in (own, others))
+    flat = [*own, *others]
+    loops = ((n, s.node, s.frame) for n, s in enumerate(flat) if isinstance(s, Item) and isinstance(s.node, cst.For))
+    over_data = next((found for found in loops if is_over_data(found[1], analysis)), None)
+    if over_data is None:
+        return "no loop over evaluation data stands at the epoch's end"
+    place, loop, frame = over_data
+    head = batch_head(loop)
+    if isinstance(head, str):
+        return head
+    if loop.orelse is not None:
+        return "the evaluation has an else"
+    if any(isinstance(e, (cst.Break, cst.Return)) for e in own_exits(loop)):
+        return "the evaluation may be left early"
+    if any(True for s in flat[:place] if isinstance(s, Item) for _ in exits_of(s.node)):
+        return "the epoch may be left before its evaluation"
+    end_of_own = max(place + 1, len(own))
+    return Evaluation(
+        loop=loop,
+        frame=frame,
+        head=head,
+        before=tuple(flat[:place]),
+        body=tuple(live([Item(node, frame) for node in block(loop.body)], tree)),
+        after=tuple(flat[place + 1 : end_of_own]),
+        rest=tuple(flat[end_of_own:]),
+        modules=frozenset(),
+        trains_again=False,
+        opened=opened,
+        fates=fates,
+    )
+
+
+def _call_opened(
+    end: Sequence[Step], nest: Nest, analysis: Analysis, tree: Tree
+) -> tuple[Sequence[Step], tuple[Opened, ...], Sequence[Step]]:
+    """The steps up to the end of a function that evaluates, its call, and the steps that follow."""
+    for number, step in enumerate(end):
         if not isinstance(step, Item):
             continue
         inner = evaluating_call(step, nest, analysis, tree)
         if inner is not None:
-            opened.append(inner)
-            steps[number : number + 1] = inner.steps
-            own_end = number + len(inner.steps)
-            break
+            return (*end[:number], *inner.steps), (inner,), end[number + 1 :]
         if holds_loop(step, analysis):
             break
+    return (), (), end
+
+
+def _laid_flat(steps: Sequence[Step], analysis: Analysis, tree: Tree, fates: dict[cst.CSTNode, FateNote]) -> list[Step]:
+    """Steps with a loop over data taken out of its `with torch.no_grad()`."""
     flat: list[Step] = []
-    for number, step in enumerate(steps):
-        if own_end is not None and number == own_end:
-            own_end = len(flat)
-        if (
-            isinstance(step, Item)
-            and isinstance(step.node, cst.With)
-            and holds_loop(step, analysis)
-            and (gradients(step.node, step.frame, tree) is False)
-        ):
-            fates[step.node] = FateNote(Fate.REPLACED, "Trainer: evaluates without gradients")
-            flat.extend(Item(node, step.frame) for node in block(step.node.body))
-        else:
-            flat.append(step)
-    if opened and (own_end is None or own_end > len(flat) or own_end == len(steps)):
-        own_end = len(flat)
-    place = next(
-        (
-            n
-            for n, s in enumerate(flat)
-            if isinstance(s, Item) and isinstance(s.node, cst.For) and is_over_data(s.node, analysis)
-        ),
-        None,
-    )
-    if place is None:
-        return "no loop over evaluation data stands at the epoch's end"
-    loop_step = flat[place]
-    assert isinstance(loop_step, Item) and isinstance(loop_step.node, cst.For)
-    head = batch_head(loop_step.node)
-    if isinstance(head, str):
-        return head
-    if loop_step.node.orelse is not None:
-        return "the evaluation has an else"
-    if any(isinstance(e, (cst.Break, cst.Return)) for e in own_exits(loop_step.node)):
-        return "the evaluation may be left early"
-    before, after = flat[:place], flat[place + 1 :]
-    if any(True for s in before if isinstance(s, Item) for _ in exits_of(s.node)):
-        return "the epoch may be left before its evaluation"
-    rest: list[Step] = []
-    if own_end is not None:
-        own_end = max(own_end, place + 1)
-        after, rest = flat[place + 1 : own_end], flat[own_end:]
-    else:
-        after, rest = [], after
-    return _checked(nest, kinds, tree, loop_step, head, before, after, rest, opened, fates, final)
+    for step in steps:
+        inner = _under_no_grad(step, tree) if isinstance(step, Item) and holds_loop(step, analysis) else None
+        if inner is not None:
+            fates[step.node] = _WITHOUT_GRADIENTS  # type: ignore[union-attr]
+        flat.extend(inner or [step])
+    return flat
 
 
-def _checked(
-    nest: Nest,
-    kinds: Kinds,
-    tree: Tree,
-    loop_step: Item,
-    head: BatchHead,
-    before: Sequence[Step],
-    after: Sequence[Step],
-    rest: Sequence[Step],
-    opened: Sequence[Opened],
-    fates: dict[cst.CSTNode, FateNote],
-    final: bool,
-) -> Evaluation | str:
-    loop = loop_step.node
-    assert isinstance(loop, cst.For)
+def _under_no_grad(step: Item, tree: Tree) -> list[Step] | None:
+    """The statements of a `with torch.no_grad()`."""
+    if not isinstance(step.node, cst.With) or gradients(step.node, step.frame, tree) is not False:
+        return None
+    return [Item(node, step.frame) for node in block(step.node.body)]
+
+
+def _without_eval_calls(found: Evaluation, kinds: Kinds, tree: Tree) -> Evaluation | str:
+    """The evaluation without what puts networks into its mode."""
     modules: set[Variable] = set()
-    kept_before: list[Step] = []
-    for step in before:
+    fates = dict(found.fates)
+    kept: list[Step] = []
+    for step in found.before:
         variable = mode_call(step, kinds, "eval")
         if isinstance(step, Item) and variable is not None:
             modules.add(variable)
             fates[step.node] = FateNote(Fate.REPLACED, EVALUATES[0])
-            continue
-        if uses_modules(step, kinds) or may_draw(step, tree):
+        elif uses_modules(step, kinds) or may_draw(step, tree):
             return "what runs before the evaluation may notice its mode"
-        kept_before.append(step)
-    again: set[Variable] = set()
-    kept_after: list[list[Step]] = [[], []]
-    for number, part in enumerate((after, rest)):
-        for step in part:
-            variable = mode_call(step, kinds, "train")
-            if isinstance(step, Item) and variable is not None and variable in modules:
-                again.add(variable)
-                fates[step.node] = FateNote(Fate.REPLACED, EVALUATES[1])
-                continue
-            if modules - again and uses_modules(step, kinds, asking=True):
-                return "what follows the evaluation uses the network in evaluation mode"
-            kept_after[number].append(step)
-    starts = {v for step in (*nest.epoch_start, *nest.body[:3]) if (v := mode_call(step, kinds, "train")) is not None}
-    if modules - again - starts and not final:
-        return "the network is never put back into training mode"
-    called = _called_modules(loop_step, kinds)
-    body: list[Step] = []
-    for step in live([Item(node, loop_step.frame) for node in block(loop.body)], tree):
-        within = step.node if isinstance(step, Item) and isinstance(step.node, cst.With) else None
-        if isinstance(step, Item) and within is not None and gradients(within, step.frame, tree) is False:
-            fates[step.node] = FateNote(Fate.REPLACED, "Trainer: evaluates without gradients")
-            body.extend(live([Item(node, step.frame) for node in block(within.body)], tree))
         else:
-            body.append(step)
-    if modules and any(not kinds.is_loss(v) for v in called - modules):
+            kept.append(step)
+    return replace(found, before=tuple(kept), modules=frozenset(modules), fates=fates)
+
+
+def _without_train_calls(found: Evaluation, nest: Nest, kinds: Kinds, final: bool) -> Evaluation | str:
+    """The evaluation without what puts its networks back into training mode."""
+    again: set[Variable] = set()
+    fates = dict(found.fates)
+    gone: set[Step] = set()
+    for step in (*found.after, *found.rest):
+        variable = mode_call(step, kinds, "train")
+        if isinstance(step, Item) and variable is not None and variable in found.modules:
+            again.add(variable)
+            gone.add(step)
+            fates[step.node] = FateNote(Fate.REPLACED, EVALUATES[1])
+        elif found.modules - again and uses_modules(step, kinds, asking=True):
+            return "what follows the evaluation uses the network in evaluation mode"
+    starts = {v for step in (*nest.epoch_start, *nest.body[:3]) if (v := mode_call(step, kinds, "train")) is not None}
+    if found.modules - again - starts and not final:
+        return "the network is never put back into training mode"
+    return replace(
+        found,
+        after=tuple(step for step in found.after if step not in gone),
+        rest=tuple(step for step in found.rest if step not in gone),
+        trains_again=bool(found.modules) and found.modules <= again,
+        fates=fates,
+    )
+
+
+def _without_gradients(found: Evaluation, tree: Tree) -> Evaluation:
+    """The evaluation whose batches need no `with torch.no_grad()`."""
+    body: list[Step] = []
+    fates = dict(found.fates)
+    for step in found.body:
+        inner = _under_no_grad(step, tree) if isinstance(step, Item) else None
+        if inner is not None:
+            fates[step.node] = _WITHOUT_GRADIENTS  # type: ignore[union-attr]
+        body.extend(live(inner, tree) if inner is not None else [step])
+    return replace(found, body=tuple(body), fates=fates)
+
+
+def _problem(found: Evaluation, nest: Nest, kinds: Kinds) -> str:
+    """Why a Trainer's validation would not be the same."""
+    called = _called_modules(Item(found.loop, found.frame), kinds)
+    if found.modules and any(not kinds.is_loss(v) for v in called - found.modules):
         return "not every network is put into evaluation mode"
-    for step in body:
+    for step in found.body:
         assert isinstance(step, Item)
         if any(mode_call(Item(s, step.frame), kinds, m) for s in _lines(step.node) for m in ("eval", "train")):
             return "the mode changes inside the evaluation"
         if any(isinstance(n, cst.Attribute) and n.attr.value == "backward" for n in live_nodes(step.node, step.frame)):
             return "the evaluation takes gradients"
-    if not modules and any(v in usage(nest.body).reads for v in called) is False and called:
+    if not found.modules and called and called.isdisjoint(usage(nest.body).reads):
         return "the evaluation is of another network"
-    return Evaluation(
-        loop,
-        loop_step.frame,
-        head,
-        tuple(kept_before),
-        tuple(body),
-        tuple(kept_after[0]),
-        tuple(kept_after[1]),
-        frozenset(modules),
-        bool(modules) and modules <= again,
-        tuple(opened),
-        fates,
-    )
+    return ""
 
 
 def _lines(node: cst.CSTNode) -> list[cst.SimpleStatementLine]:
