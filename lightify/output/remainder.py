@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 
 import libcst as cst
 
@@ -41,69 +41,12 @@ def script_around(
         trainer: its name.
     """
     module, brought = with_code_from_elsewhere(tree, plans)
-    loops: dict[cst.CSTNode, int] = {plan.nest.host_loop: n for n, plan in enumerate(plans.runs)}
-    edits = {node: new for plan in plans.runs for node, new in plan.host_edits.items()}
-    dropped = {node for plan in plans.runs for node, note in plan.fates.items() if note.fate is Fate.DROPPED}
-    unset: dict[cst.CSTNode, dict[str, None]] = defaultdict(dict)
-    for plan in plans.runs:
-        for node, names in plan.unset.items():
-            unset[node].update(dict.fromkeys(names))
-    tops = [_class_place(plan.nest.host_loop, module, tree) for plan in plans.runs]
-    last_import = _last_import(module)
-
-    def change(node: cst.CSTNode) -> cst.CSTNode:
-        if isinstance(node, (cst.IndentedBlock, cst.Module)):
-            body: list[cst.BaseStatement] = []
-            lost: set[str] = set()
-            if last_import is None and node is module:
-                body.append(_slot(IMPORT_SLOT))
-            heading: list[cst.EmptyLine] = []
-            for number, statement in enumerate(node.body):
-                body.extend(_slot(class_slot(n)) for n, top in enumerate(tops) if statement is top)
-                heading = section(statement) or heading
-                if statement in plans.removed:
-                    following = node.body[number + 1 : number + 2]
-                    shared = following and following[0] not in plans.removed and small(statement) in dropped
-                    about = paragraph(statement, following[0]) if shared else []
-                    heading = beginning(about or heading, node.body[max(number - 1, 0) : number])
-                    lost |= texts(own(statement)) if not about else set()
-                    body.extend(_freed(statement, change, loops))
-                    continue
-                start = len(body)
-                body.extend(cst.parse_statement(f"{name} = None") for name in unset.get(statement, ()))
-                statement = edits.get(statement, statement)  # type: ignore[assignment]
-                if statement in loops:
-                    leading = list(statement.leading_lines)  # type: ignore[attr-defined]
-                    body.append(_slot(fit_slot(loops[statement])).with_changes(leading_lines=leading))
-                    if statement.orelse is not None:  # type: ignore[attr-defined]
-                        suite = change(statement.orelse.body)  # type: ignore[attr-defined]
-                        test = unbroken[loops[statement]]
-                        body.extend([cst.If(cst.parse_expression(test), suite)] if test else suite.body)  # type: ignore
-                else:
-                    body.append(change(statement))  # type: ignore[arg-type]
-                if heading and not section(statement):  # of a statement that is gone
-                    leading = [*heading, *own(body[start])]
-                    body[start] = body[start].with_changes(leading_lines=leading)
-                heading = []
-                if statement in plans.adopted:
-                    body[-1] = _apart(body[-1], node.body[number + 1 : number + 2])
-                if statement is last_import:
-                    body.append(_slot(IMPORT_SLOT))
-            if not body and isinstance(node, cst.IndentedBlock):
-                body.append(cst.SimpleStatementLine([cst.Pass()]))
-            return without_ends(node.with_changes(body=body), lost)
-        if isinstance(node, (cst.BaseSmallStatement, cst.SimpleStatementLine, cst.BaseExpression)):
-            return node
-        changed = map_children(node, change)
-        if isinstance(node, cst.If) and isinstance(changed, cst.If):
-            changed = _without_removed(node, changed, plans.removed)
-        return changed
-
     adopted = frozenset(definition.name.value for definition in plans.adopted)  # type: ignore[attr-defined]
     spread = [plan.distributed for plan in plans.runs if plan.distributed is not None]
     answers = {name: f"{trainer}.{attribute}" for one in spread for attribute, name in one.asked.items()}
     answers |= {name: name for name in adopted}
-    script = substitute(change(module), lambda name: cst.parse_expression(answers[name]) if name in answers else None)
+    left = _Remainder(tree, plans, unbroken, module).change(module)
+    script = substitute(left, lambda name: cst.parse_expression(answers[name]) if name in answers else None)
     assert isinstance(script, cst.Module)
     settled = settings.style == "idiomatic"
     lines, unused = "\n".join(generated), frozenset[cst.CSTNode]()
@@ -113,14 +56,86 @@ def script_around(
     return text, gone | unused
 
 
-def _freed(
-    statement: cst.CSTNode, change: Callable[[cst.CSTNode], cst.CSTNode], loops: Collection[cst.CSTNode]
-) -> Sequence[cst.BaseStatement]:
-    """What stays of a statement that is gone: the body of a `with` around a run's loop."""
-    if not isinstance(statement, cst.With) or not any(node in loops for node in walk(statement)):
-        return ()
-    first, *rest = change(statement.body).body  # type: ignore[attr-defined]
-    return [above(first, [*statement.leading_lines]), *rest]
+class _Remainder:
+    """Takes what moved out of a script, and puts in where the new things go."""
+
+    def __init__(self, tree: Tree, plans: Plans, unbroken: Sequence[str], module: cst.Module) -> None:
+        self.plans = plans
+        self.unbroken = unbroken
+        self.module = module
+        self.loops: dict[cst.CSTNode, int] = {plan.nest.host_loop: n for n, plan in enumerate(plans.runs)}
+        self.edits = {node: new for plan in plans.runs for node, new in plan.host_edits.items()}
+        fates = (pair for plan in plans.runs for pair in plan.fates.items())
+        self.dropped = {node for node, note in fates if note.fate is Fate.DROPPED}
+        self.unset: dict[cst.CSTNode, dict[str, None]] = defaultdict(dict)
+        for plan in plans.runs:
+            for node, names in plan.unset.items():
+                self.unset[node].update(dict.fromkeys(names))
+        self.tops = [_class_place(plan.nest.host_loop, module, tree) for plan in plans.runs]
+        self.last_import = _last_import(module)
+
+    def change(self, node: cst.CSTNode) -> cst.CSTNode:
+        if isinstance(node, (cst.IndentedBlock, cst.Module)):
+            return self._suite(node)
+        if isinstance(node, (cst.BaseSmallStatement, cst.SimpleStatementLine, cst.BaseExpression)):
+            return node
+        changed = map_children(node, self.change)
+        if isinstance(node, cst.If) and isinstance(changed, cst.If):
+            changed = _without_removed(node, changed, self.plans.removed)
+        return changed
+
+    def _suite(self, node: cst.BaseSuite | cst.Module) -> cst.IndentedBlock | cst.Module:
+        body: list[cst.BaseStatement] = []
+        lost: set[str] = set()  # comments of statements that are gone
+        heading: list[cst.EmptyLine] = []  # the comment above a section of the suite
+        if self.last_import is None and node is self.module:
+            body.append(_slot(IMPORT_SLOT))
+        for number, statement in enumerate(block(node)):
+            body.extend(_slot(class_slot(n)) for n, top in enumerate(self.tops) if statement is top)
+            heading = section(statement) or heading
+            previous, following = node.body[max(number - 1, 0) : number], block(node)[number + 1 : number + 2]
+            if statement in self.plans.removed:
+                shared = following and following[0] not in self.plans.removed and small(statement) in self.dropped
+                about = paragraph(statement, following[0]) if shared else []
+                heading = beginning(about or heading, previous)
+                lost |= texts(own(statement)) if not about else set()
+                body.extend(self._freed(statement))
+                continue
+            new: list[cst.BaseStatement] = [
+                cst.parse_statement(f"{name} = None") for name in self.unset.get(statement, ())
+            ]
+            statement = self.edits.get(statement, statement)  # type: ignore[assignment]
+            if statement in self.loops:
+                new.extend(self._run(statement))  # type: ignore[arg-type]
+            else:
+                new.append(self.change(statement))  # type: ignore[arg-type]
+            if heading and not section(statement):  # of a statement that is gone
+                new[0] = new[0].with_changes(leading_lines=[*heading, *own(new[0])])
+            heading = []
+            if statement in self.plans.adopted:
+                new[-1] = _apart(new[-1], following)
+            if statement is self.last_import:
+                new.append(_slot(IMPORT_SLOT))
+            body.extend(new)
+        if not body and isinstance(node, cst.IndentedBlock):
+            body.append(cst.SimpleStatementLine([cst.Pass()]))
+        return without_ends(node.with_changes(body=body), lost)  # type: ignore[arg-type]
+
+    def _run(self, loop: Loop) -> list[cst.BaseStatement]:
+        """What stands where the loop stood, its else included."""
+        number = self.loops[loop]
+        fit = _slot(fit_slot(number)).with_changes(leading_lines=list(loop.leading_lines))
+        if loop.orelse is None:
+            return [fit]
+        suite, test = self._suite(loop.orelse.body), self.unbroken[number]
+        return [fit, cst.If(cst.parse_expression(test), suite)] if test else [fit, *block(suite)]  # type: ignore[arg-type]
+
+    def _freed(self, statement: cst.CSTNode) -> Sequence[cst.BaseStatement]:
+        """What stays of a statement that is gone: the body of a `with` around a run's loop."""
+        if not isinstance(statement, cst.With) or not any(node in self.loops for node in walk(statement)):
+            return ()
+        first, *rest = block(self._suite(statement.body))
+        return [above(first, [*statement.leading_lines]), *rest]
 
 
 def _apart(definition: cst.BaseStatement, following: Sequence[cst.BaseStatement]) -> cst.BaseStatement:

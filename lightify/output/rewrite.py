@@ -71,30 +71,7 @@ class _Rewriter:
     def pieces(self) -> RunPieces:
         plan = self.plan
         module_name, trainer_name = self.tree.fresh("module", "lit_module"), self.tree.fresh("trainer", "lit_trainer")
-        methods = [self._method(hook) for hook in plan.hooks]
-        methods = [method for method in methods if method.body != _NOTHING or method.name.endswith("_step")]
-        if plan.steps_while is not None:
-            test = self._expression(plan.steps_while, plan.nest.batch_frame, {})
-            methods.append(Method("goes_on", (), _indented([_statement(f"return {_truth(code(test))}")])))
-        if plan.epochs_while is not None:
-            again = self._expression(plan.epochs_while, plan.nest.host, {})
-            methods.append(Method("another_epoch", (), _indented([cst.SimpleStatementLine([cst.Return(again)])])))
-        methods.append(self._configure_optimizers())
-        init = [
-            f"self.{name} = {name}" for variable, name in plan.captured if isinstance(plan.homes[variable], Attribute)
-        ]
-        init += [_initial(one) for one in plan.initial]
         passes = plan.endable or bool(plan.nest.skips) or plan.lazy or plan.train_source is None or plan.sized_lazily
-        if plan.endable:
-            init.append("self.pass_ended = False")
-        if any(one.nest.skips for one in self.plans.runs):
-            init.append("self.pass_skipped = False")
-        if plan.nest.contexts:
-            init.append(f"self.{STACK} = contextlib.ExitStack()")
-        if plan.unbroken == "epochs_ended":
-            init.append("self.epochs_ended = False")
-        if plan.returns:
-            init.append("self.returned = ()")  # of the result, once there is one
         if plan.train_source is not None:
             source = code(plan.train_source)
         elif plan.steps_while is not None:
@@ -108,8 +85,8 @@ class _Rewriter:
         return RunPieces(
             class_name=plan.class_name,
             parameters=tuple(name for _, name in plan.captured),
-            init=tuple(init),
-            methods=tuple(methods),
+            init=self._init(),
+            methods=self._methods(),
             hyperparameters=tuple(name for v, name in plan.captured if isinstance(plan.homes[v], Computed)),
             incomparable=plan.incomparable if self.on_lightning else (),
             batch_mover=plan.batch_mover,
@@ -140,6 +117,23 @@ class _Rewriter:
             results=tuple(line for variable in plan.results for line in self._read_back(variable, module_name)),
         )
 
+    def _init(self) -> tuple[str, ...]:
+        """What the module's constructor does, line by line."""
+        plan = self.plan
+        lines = [f"self.{name} = {name}" for v, name in plan.captured if isinstance(plan.homes[v], Attribute)]
+        lines += [_initial(one) for one in plan.initial]
+        if plan.endable:
+            lines.append("self.pass_ended = False")
+        if any(one.nest.skips for one in self.plans.runs):
+            lines.append("self.pass_skipped = False")
+        if plan.nest.contexts:
+            lines.append(f"self.{STACK} = contextlib.ExitStack()")
+        if plan.unbroken == "epochs_ended":
+            lines.append("self.epochs_ended = False")
+        if plan.returns:
+            lines.append("self.returned = ()")  # of the result, once there is one
+        return tuple(lines)
+
     def _about(self) -> str:
         """What the module is made of, for its docstring."""
         nest = self.plan.nest
@@ -163,6 +157,18 @@ class _Rewriter:
         return f'if hasattr({module_name}, "{home.name}"):', f"    {line}"  # an exception may come first
 
     # -- methods ------------------------------------------------------------------------------------------------
+
+    def _methods(self) -> tuple[Method, ...]:
+        plan = self.plan
+        methods = [self._method(hook) for hook in plan.hooks]
+        methods = [method for method in methods if method.body != _NOTHING or method.name.endswith("_step")]
+        if plan.steps_while is not None:
+            test = self._expression(plan.steps_while, plan.nest.batch_frame, {})
+            methods.append(Method("goes_on", (), _indented([_statement(f"return {_truth(code(test))}")])))
+        if plan.epochs_while is not None:
+            again = self._expression(plan.epochs_while, plan.nest.host, {})
+            methods.append(Method("another_epoch", (), _indented([cst.SimpleStatementLine([cst.Return(again)])])))
+        return (*methods, self._configure_optimizers())
 
     def _method(self, hook: Hook) -> Method:
         uses = hook_usage(hook)
