@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
 import libcst as cst
@@ -69,6 +69,47 @@ def surroundings(
         gone: statements that the result does without.
         methods: those that nothing calls any more go, too.
     """
+    before, after, repeated = _around_loop(nest, tree)
+    removed = removed_functions((nest,), tree, methods=methods)
+    run = (*nest.epoch_start, *nest.body, *nest.epoch_end, *more)
+    moved = {node for step in run if isinstance(step, Item) for node in walk(step.node)}
+    handed_on = _handed_on(tree)
+    reads: set[str] = set()
+    unseen: set[str] = set()
+    within: set[str] = set()
+    rebound: set[str] = set()
+    for node in _kept_definitions(nest, tree, moved | gone, removed):
+        reads |= free_names(node)
+        if not isinstance(node, cst.FunctionDef) or node.name.value in handed_on:
+            unseen |= free_names(node)
+        if nest.host.is_module or nest.host.function in set(tree.ancestors(node)):
+            within |= read_names(node)  # defaults and decorators, too
+        if isinstance(node, cst.FunctionDef):
+            rebound |= declared_elsewhere(node) | bound_by_text(node)
+    if not nest.host.is_module:  # what the script's top level reads of what the run leaves
+        top = (node for node in tree.module.body if not isinstance(node, _DEFINITIONS))
+        reads |= {name for node in top for name in read_names(node)}
+    for part in moved:
+        for function in may_run(part, tree) if isinstance(part, (cst.Call, cst.Attribute)) else ():
+            rebound |= {f".{field}" for field in changes_of(function, tree).fields}
+    return Surroundings(
+        before=tuple(item for item in before if _runs(item, gone)),
+        after=tuple(item for item in after if _runs(item, gone | {nest.host_loop})),
+        removed=removed,
+        kept_reads=frozenset(reads),
+        unseen_reads=frozenset(unseen),
+        within_reads=frozenset(within),
+        rebound=frozenset(rebound),
+        repeated=repeated,
+        defined=frozenset(item.node.name.value for item in before if isinstance(item.node, _DEFINITIONS)),
+    )
+
+
+_DEFINITIONS = (cst.FunctionDef, cst.ClassDef)
+
+
+def _around_loop(nest: Nest, tree: Tree) -> tuple[list[Item], list[Item], bool]:
+    """What the host runs before the loop and after it, and whether an outer loop repeats it all."""
     before: list[Item] = []
     after: list[Item] = []
     repeated = False
@@ -93,48 +134,24 @@ def surroundings(
             repeated = True
             after.extend(Item(node, nest.host) for node in block(outer.body))
         inner = outer
-    removed = removed_functions((nest,), tree, methods=methods)
-    definitions = tree.nodes(cst.FunctionDef, cst.ClassDef, cst.Lambda)
-    kept = [node for node in definitions if _runs_later(node, tree) and node not in removed]
-    run = (*nest.epoch_start, *nest.body, *nest.epoch_end, *more)
-    moved = {node for step in run if isinstance(step, Item) for node in walk(step.node)}
-    reads: set[str] = set()
-    unseen: set[str] = set()
-    within: set[str] = set()
-    handed_on = _handed_on(tree)
-    rebound: set[str] = set()
-    for node in kept:
-        if node in moved or node in gone or node is nest.host.function:
+    return before, after, repeated
+
+
+def _runs(item: Item, without: Container[cst.CSTNode]) -> bool:
+    """True for a statement that does more than define."""
+    return not isinstance(item.node, _DEFINITIONS) and item.node not in without
+
+
+def _kept_definitions(
+    nest: Nest, tree: Tree, gone: Container[cst.CSTNode], removed: frozenset[cst.FunctionDef]
+) -> Iterator[cst.FunctionDef | cst.ClassDef | cst.Lambda]:
+    """The functions and classes that stay where they are."""
+    for node in tree.nodes(cst.FunctionDef, cst.ClassDef, cst.Lambda):
+        if node in gone or node in removed or node is nest.host.function or not _runs_later(node, tree):
             continue
         around = set(tree.ancestors(node))
-        if nest.host_loop in around or not removed.isdisjoint(around):
-            continue
-        reads |= free_names(node)  # type: ignore[arg-type]
-        if not isinstance(node, cst.FunctionDef) or node.name.value in handed_on:
-            unseen |= free_names(node)  # type: ignore[arg-type]
-        if nest.host.is_module or nest.host.function in around:
-            within |= read_names(node)  # defaults and decorators, too
-        if isinstance(node, cst.FunctionDef):
-            rebound |= declared_elsewhere(node) | bound_by_text(node)
-    if not nest.host.is_module:  # what the script's top level reads of what the run leaves
-        top = (node for node in tree.module.body if not isinstance(node, (cst.FunctionDef, cst.ClassDef)))
-        reads |= {name for node in top for name in read_names(node)}
-    for part in moved:
-        for function in may_run(part, tree) if isinstance(part, (cst.Call, cst.Attribute)) else ():
-            rebound |= {f".{field}" for field in changes_of(function, tree).fields}
-    local = (item.node for item in before if isinstance(item.node, (cst.FunctionDef, cst.ClassDef)))
-    defined = frozenset(definition.name.value for definition in local)
-    plain = [item for item in before if not isinstance(item.node, (cst.FunctionDef, cst.ClassDef))]
-    plain = [item for item in plain if item.node not in gone]
-    after = [
-        item
-        for item in after
-        if not isinstance(item.node, (cst.FunctionDef, cst.ClassDef))
-        and item.node is not nest.host_loop
-        and item.node not in gone
-    ]
-    shared = frozenset(reads), frozenset(unseen), frozenset(within), frozenset(rebound)
-    return Surroundings(tuple(plain), tuple(after), removed, *shared, repeated, defined)
+        if nest.host_loop not in around and removed.isdisjoint(around):
+            yield node  # type: ignore[misc]
 
 
 def _handed_on(tree: Tree) -> set[str]:

@@ -168,22 +168,7 @@ def _statement_anew(node: cst.CSTNode, frame: Frame) -> Usage:
     elif isinstance(node, (cst.Try, cst.TryStar)):
         _try(total, node, frame)
     elif isinstance(node, cst.Match):
-        _read(total, node.subject, frame)
-        cases = []
-        for case in node.cases:
-            inner = Usage()
-            for part in walk(case.pattern):
-                if isinstance(part, (cst.MatchValue, cst.MatchClass)):
-                    _read(inner, part.value if isinstance(part, cst.MatchValue) else part.cls, frame)
-            for name in sorted(bound_names([case.pattern])):
-                _name_write(inner, name, frame)
-            if case.guard is not None:
-                _read(inner, case.guard, frame)
-            inner += _block(block(case.body), frame)
-            cases.append(inner)
-        last = node.cases[-1]
-        anything = isinstance(last.pattern, cst.MatchAs) and last.pattern.pattern is None and last.guard is None
-        _branches(total, cases if anything else [*cases, Usage()])
+        _match(total, node, frame)
     elif isinstance(node, (cst.Global, cst.Nonlocal, cst.Pass)):
         pass
     else:
@@ -272,3 +257,22 @@ def _try(total: Usage, node: cst.Try | cst.TryStar, frame: Frame) -> None:
         if total.must is None:  # it runs on the way out, too
             total.exposed |= final.exposed
         total += final
+
+
+def _match(total: Usage, node: cst.Match, frame: Frame) -> None:
+    _read(total, node.subject, frame)
+    cases = []
+    for case in node.cases:
+        inner = Usage()
+        for part in walk(case.pattern):
+            if isinstance(part, (cst.MatchValue, cst.MatchClass)):
+                _read(inner, part.value if isinstance(part, cst.MatchValue) else part.cls, frame)
+        for name in sorted(bound_names([case.pattern])):
+            _name_write(inner, name, frame)
+        if case.guard is not None:
+            _read(inner, case.guard, frame)
+        inner += _block(block(case.body), frame)
+        cases.append(inner)
+    last = node.cases[-1]
+    anything = isinstance(last.pattern, cst.MatchAs) and last.pattern.pattern is None and last.guard is None
+    _branches(total, cases if anything else [*cases, Usage()])
