@@ -10,7 +10,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec
 
@@ -98,7 +98,23 @@ def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+@dataclass(frozen=True)
+class _Wanted:
+    """What is read, and where results and reports go."""
+
+    paths: tuple[str, ...]
+    output: str | None
+    in_place: bool
+    force: bool
+    diff: bool
+    check: bool
+    as_json: bool
+    sarif: str | None
+    jobs: int
+
+
 def _output_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds them to a command, which gets them as one value."""
     options = [
         click.argument("paths", nargs=-1, required=True, metavar="PATH..."),
         click.option("-o", "--output", metavar="OUT", help="File or folder to write; - is standard output."),
@@ -110,23 +126,14 @@ def _output_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--sarif", metavar="FILE", help="Write problems and findings as SARIF 2.1.0; - prints them."),
         click.option("-j", "--jobs", type=click.IntRange(1), default=1, show_default=True, help="N files at a time."),
     ]
+
+    @functools.wraps(command)
+    def with_wanted(**given: Any) -> Any:
+        return command(_Wanted(**{field.name: given.pop(field.name) for field in fields(_Wanted)}), **given)
+
     for option in reversed(options):
-        command = option(command)
-    return command
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """Where results and reports go."""
-
-    output: str | None
-    in_place: bool
-    force: bool
-    diff: bool
-    check: bool
-    as_json: bool
-    sarif: str | None
-    jobs: int
+        with_wanted = option(with_wanted)
+    return with_wanted
 
 
 @cli.command(cls=ScriptArguments)
@@ -136,28 +143,14 @@ class _Wanted:
 @click.option("--verify", "prove", is_flag=True, help="Train source and result, and compare them step by step.")
 @click.option("--steps", type=int, help="With --verify: compare this many optimizer steps only.")
 @_guarded
-def convert(
-    paths: tuple[str, ...],
-    output: str | None,
-    in_place: bool,
-    force: bool,
-    diff: bool,
-    check: bool,
-    as_json: bool,
-    sarif: str | None,
-    prove: bool,
-    steps: int | None,
-    jobs: int,
-    **options: object,
-) -> int:
+def convert(wanted: _Wanted, prove: bool, steps: int | None, **options: object) -> int:
     """Convert scripts, notebooks or folders; - reads standard input.
 
     The result goes beside its source as NAME_lit.py. What follows `--` is given to the scripts by --verify.
     """
-    if prove and (diff or check or "-" in paths or output == "-"):
+    if prove and (wanted.diff or wanted.check or "-" in (*wanted.paths, wanted.output)):
         raise click.UsageError("--verify needs a source and a result that are files")
-    wanted = _Wanted(output, in_place, force, diff, check, as_json, sarif, jobs)
-    outcomes, code = _carry_out(paths, wanted, "convert", options)
+    outcomes, code = _carry_out(wanted, "convert", options)
     if prove and code == DONE:
         code = max((_prove(outcome, steps) for outcome in outcomes if outcome.written), default=DONE)
     return code
@@ -167,42 +160,30 @@ def convert(
 @_output_options
 @click.option("--runtime", type=click.Choice(["bundled", "lightning"]), help="What the result imports.")
 @_guarded
-def upgrade(
-    paths: tuple[str, ...],
-    output: str | None,
-    in_place: bool,
-    force: bool,
-    diff: bool,
-    check: bool,
-    as_json: bool,
-    sarif: str | None,
-    jobs: int,
-    **options: object,
-) -> int:
+def upgrade(wanted: _Wanted, **options: object) -> int:
     """Rewrite Lightning 1.x scripts, notebooks or folders as 2.x; - reads standard input.
 
     The result goes beside its source as NAME_lit.py. A file with a form that cannot be rewritten safely is refused.
     """
-    wanted = _Wanted(output, in_place, force, diff, check, as_json, sarif, jobs)
-    return _carry_out(paths, wanted, "upgrade", options)[1]
+    return _carry_out(wanted, "upgrade", options)[1]
 
 
 def _carry_out(
-    paths: tuple[str, ...], wanted: _Wanted, task: Literal["convert", "upgrade"], options: dict[str, object]
+    wanted: _Wanted, task: Literal["convert", "upgrade"], options: dict[str, object]
 ) -> tuple[list[Outcome], int]:
     """Does one task for every file, prints what is to be printed, and says how it went."""
     from lightify.jobs import run_all
 
     if wanted.in_place and wanted.output is not None:
         raise click.UsageError("--in-place and --output exclude each other")
-    if wanted.in_place and "-" in paths:
+    if wanted.in_place and "-" in wanted.paths:
         raise click.UsageError("standard input cannot be changed in place")
     if wanted.sarif == "-" and wanted.as_json:
         raise click.UsageError("--json and --sarif - both print to standard output")
     dry = wanted.diff or wanted.check
     work = [
         replace(job, task=task, in_place=wanted.in_place, force=wanted.force, write=not dry)
-        for job in _make_jobs(paths, wanted.output, options)
+        for job in _make_jobs(wanted.paths, wanted.output, options)
     ]
     prints_text = not dry and any(job.target == "-" for job in work)
     if prints_text and (wanted.as_json or wanted.sarif == "-"):
@@ -218,7 +199,7 @@ def _carry_out(
         write_sarif(outcomes, wanted.sarif)
     if wanted.as_json:
         print_json(outcomes)
-    several = len(paths) > 1 or os.path.isdir(paths[0])
+    several = len(wanted.paths) > 1 or os.path.isdir(wanted.paths[0])
     report(outcomes, several=several, to_stderr=prints_text or wanted.diff or wanted.as_json)
     named = task == "convert" and not wanted.check  # asked for by name, and not done
     return outcomes, exit_code(outcomes, check=wanted.check, unneeded_fails=named)
