@@ -25,7 +25,7 @@ from typing import Any
 
 import psutil
 import torch
-from step_overhead import network
+from step_overhead import SHOWN, module, network
 from torch.nn import functional as F
 
 PARTS = 10
@@ -63,20 +63,6 @@ def raw(batches: Batches) -> None:
 
 
 def fit(package: Any, batches: Batches) -> None:
-    class Module(package.LightningModule):  # type: ignore[name-defined]
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = network()
-
-        def training_step(self, batch: Any, batch_idx: int) -> Any:
-            x, y = batch
-            loss = F.cross_entropy(self.net(x), y)
-            self.log("train_loss", loss, on_step=True, on_epoch=True, prog_bar=True)
-            return loss
-
-        def configure_optimizers(self) -> Any:
-            return torch.optim.SGD(self.parameters(), lr=0.01)
-
     callbacks, loggers = (importlib.import_module(f"{package.__name__}.{name}") for name in ("callbacks", "loggers"))
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = callbacks.ModelCheckpoint(every_n_train_steps=batches.steps // PARTS // 2)
@@ -88,7 +74,7 @@ def fit(package: Any, batches: Batches) -> None:
             default_root_dir=folder,
             logger=loggers.CSVLogger(folder),
             callbacks=[callbacks.TQDMProgressBar(), checkpoint],
-        ).fit(Module(), batches)
+        ).fit(module(package, SHOWN), batches)
 
 
 def main() -> None:

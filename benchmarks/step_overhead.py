@@ -26,6 +26,7 @@ from torch import nn
 from torch.nn import functional as F
 
 Case = Callable[[], tuple[float, nn.Module]]
+SHOWN = {"on_step": True, "on_epoch": True, "prog_bar": True}
 
 
 def network() -> nn.Module:
@@ -61,7 +62,9 @@ def raw(steps: int, device: str) -> tuple[float, nn.Module]:
     return now(device) - start, net
 
 
-def fit(package: Any, steps: int, device: str, log: dict[str, Any] | None, everything: bool) -> tuple[float, nn.Module]:
+def module(package: Any, log: dict[str, Any] | None) -> Any:
+    """The network as a module of a package, its loss logged with some arguments, or not logged."""
+
     class Module(package.LightningModule):  # type: ignore[name-defined]
         def __init__(self) -> None:
             super().__init__()
@@ -77,6 +80,10 @@ def fit(package: Any, steps: int, device: str, log: dict[str, Any] | None, every
         def configure_optimizers(self) -> Any:
             return torch.optim.SGD(self.parameters(), lr=0.01)
 
+    return Module()
+
+
+def fit(package: Any, steps: int, device: str, log: dict[str, Any] | None, everything: bool) -> tuple[float, nn.Module]:
     with tempfile.TemporaryDirectory() as folder:
         parts: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
         if everything:
@@ -85,21 +92,20 @@ def fit(package: Any, steps: int, device: str, log: dict[str, Any] | None, every
         trainer = package.Trainer(
             max_epochs=1, accelerator=device, devices=1, enable_model_summary=False, default_root_dir=folder, **parts
         )
-        module, loader = Module(), batches(steps)
+        trained, loader = module(package, log), batches(steps)
         start = now(device)
-        trainer.fit(module, loader)
-        return now(device) - start, module.net
+        trainer.fit(trained, loader)
+        return now(device) - start, trained.net
 
 
 def cases(steps: int, device: str, names: list[str]) -> dict[str, Case]:
     found: dict[str, Case] = {"raw": lambda: raw(steps, device)}
-    shown = {"on_step": True, "on_epoch": True, "prog_bar": True}
     for name in names:
         package = importlib.import_module(name)
         label = name.split(".")[0]
         found[label] = lambda package=package: fit(package, steps, device, None, False)
         found[f"{label}, self.log"] = lambda package=package: fit(package, steps, device, {}, False)
-        found[f"{label}, log per step and epoch"] = lambda package=package: fit(package, steps, device, shown, False)
+        found[f"{label}, log per step and epoch"] = lambda package=package: fit(package, steps, device, SHOWN, False)
         found[f"{label}, bar + CSV + checkpoint"] = lambda package=package: fit(package, steps, device, {}, True)
     return found
 
