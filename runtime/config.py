@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 Limit = int | float
 Interval = str | timedelta | dict[str, int]
 
-_LIMITS = ("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches")
 # What `barebones=True` turns off, and why it contradicts a value given for it.
 _BAREBONES = {
     "enable_checkpointing": (None, False), "logger": (None, False), "enable_progress_bar": (None, False),

@@ -82,11 +82,6 @@ def scope_of(node: cst.CSTNode, tree: Tree) -> Scope:
     return tree.around(node, cst.FunctionDef)
 
 
-def class_of(node: cst.CSTNode, tree: Tree) -> cst.ClassDef | None:
-    """The class whose method a node stands in."""
-    return tree.around(node, cst.ClassDef)
-
-
 _is_scope = class_test(cst.FunctionDef, cst.ClassDef)
 
 
@@ -109,7 +104,7 @@ def _collect(tree: Tree) -> list[Fact]:
 def _owner(fact: Named, tree: Tree) -> Scope:
     """Where a name lives: attributes of self in the class, free names of a function in the module."""
     if fact.name.startswith("self."):
-        return class_of(fact.node, tree)
+        return tree.around(fact.node, cst.ClassDef)
     scope = fact.scope
     head = fact.name.partition(".")[0]
     while isinstance(scope, cst.FunctionDef) and head not in local_names(scope):

@@ -188,7 +188,7 @@ def method_of(
 
 def class_of(node: cst.CSTNode, tree: Tree) -> cst.ClassDef | None:
     """The innermost class around a node."""
-    return next((a for a in tree.ancestors(node) if isinstance(a, cst.ClassDef)), None)
+    return tree.around(node, cst.ClassDef)
 
 
 def called_statement(node: cst.BaseStatement) -> tuple[cst.Call, cst.BaseExpression | None] | None:

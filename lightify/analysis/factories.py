@@ -68,7 +68,7 @@ class Factories:
         if len(targets) == 1 and kind_of_value(value, self.tree) is None:
             found: tuple[Kind | None, ...] = (self._kind(value, scope),)
         else:
-            found = self._results(value, scope)
+            found = self._results(value)
         if len(found) != len(targets):
             return
         for part, kind in zip(targets, found):
@@ -89,10 +89,10 @@ class Factories:
         if used is not None and used[1] in IN_PLACE:
             kind = self._kind(used[0], scope, depth)
             return kind if kind is Kind.MODULE else None
-        results = self._results(value, scope, depth)
+        results = self._results(value, depth)
         return results[0] if len(results) == 1 else None
 
-    def _results(self, call: cst.Call, scope: Scope, depth: int = 0) -> tuple[Kind | None, ...]:
+    def _results(self, call: cst.Call, depth: int = 0) -> tuple[Kind | None, ...]:
         """What a call of the script's own function returns, element by element."""
         name = dotted(call.func) or ""
         function = self._called(call, name)

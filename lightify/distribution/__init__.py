@@ -137,7 +137,7 @@ def _merged(tree: Tree, changed: frozenset[cst.CSTNode]) -> dict[cst.CSTNode, cs
     """`main()` for a test whose branches both say that now."""
     found: dict[cst.CSTNode, cst.CSTNode] = {}
     for node in tree.spans:
-        if not isinstance(node, cst.If) or not isinstance(node.orelse, cst.Else) or not is_repeatable(node.test, tree):
+        if not isinstance(node, cst.If) or not isinstance(node.orelse, cst.Else) or not is_repeatable(node.test):
             continue
         lines = (*block(node.body), *block(node.orelse.body))
         inner = [line for one in lines if (line := small(one)) is not None]
@@ -199,7 +199,7 @@ def _gone(tree: Tree, wrapped: set[cst.CSTNode]) -> frozenset[cst.CSTNode]:
         for ancestor in tree.ancestors(statement):
             if isinstance(ancestor, cst.FunctionDef):
                 break
-            if isinstance(ancestor, cst.If) and is_repeatable(ancestor.test, tree) and _is_empty(ancestor, gone):
+            if isinstance(ancestor, cst.If) and is_repeatable(ancestor.test) and _is_empty(ancestor, gone):
                 gone.add(ancestor)
     return frozenset(gone)
 

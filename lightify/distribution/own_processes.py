@@ -147,7 +147,7 @@ class _Follower:
         return True
 
     def _holds_nothing_else(self, node: cst.If) -> bool:
-        if not is_repeatable(node.test, self.tree) or not self._all_gone(node.body):
+        if not is_repeatable(node.test) or not self._all_gone(node.body):
             return False
         other = node.orelse
         return other is None or other in self.gone or (isinstance(other, cst.Else) and self._all_gone(other.body))

@@ -79,14 +79,14 @@ def path_condition(node: cst.CSTNode, tree: Tree) -> tuple[str, ...] | str:
             return "the network is wrapped in a loop"
         guards_script = isinstance(ancestor, cst.If) and code(ancestor.test).startswith("__name__")
         if isinstance(ancestor, (cst.If, cst.IfExp)) and below is not ancestor.test and not guards_script:
-            if not is_repeatable(ancestor.test, tree):
+            if not is_repeatable(ancestor.test):
                 return f"whether the network is wrapped depends on `{code(ancestor.test)}`"
             tests.append(code(ancestor.test) if below is ancestor.body else negated(ancestor.test))
         below = ancestor
     return tuple(reversed(tests))
 
 
-def is_repeatable(test: cst.BaseExpression, tree: Tree) -> bool:
+def is_repeatable(test: cst.BaseExpression) -> bool:
     """True for a test that can be asked again: names, attributes, constants and what is known to change nothing."""
     for node in walk(test):
         if isinstance(node, cst.Call) and (dotted(node.func) or "").rpartition(".")[2] not in _ASKED:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import libcst as cst
 
-from lightify.analysis.analyze import class_of
+from lightify.analysis.calls import class_of
 from lightify.facts import Analysis, Kind, Scope
 from lightify.syntax.names import bound_names, local_names, parameters
 from lightify.syntax.parse import Tree

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import libcst as cst
 
-from lightify.analysis.analyze import class_of
+from lightify.analysis.calls import class_of
 from lightify.errors import Diagnostic
 from lightify.facts import Kind
 from lightify.findings.base import Rule

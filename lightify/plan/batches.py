@@ -23,7 +23,7 @@ def batch_parts(head: BatchHead, frame: Frame) -> list[Variable]:
     return [frame.variable(name) for name in target_names(head.element)] if head.element is not None else []
 
 
-def batch_variables(draft: Draft, head: BatchHead, frame: Frame) -> set[Variable]:
+def batch_variables(head: BatchHead, frame: Frame) -> set[Variable]:
     return {variable for variable in batch_parts(head, frame) if variable.name != "_"}
 
 

@@ -135,7 +135,7 @@ def limits_batches(draft: Draft, number: int, head: BatchHead) -> bool:
     step = draft.nest.body[number]
     assert isinstance(step, Item)
     node = step.node
-    if isinstance(node, cst.If) and node.orelse is None and is_first_batch(draft, node.test, head):
+    if isinstance(node, cst.If) and node.orelse is None and is_first_batch(node.test, head):
         inner = block(node.body)
         node = inner[-1]
         if any(True for statement in inner[:-1] for _ in exits_of(statement)):
@@ -166,7 +166,7 @@ def limits_batches(draft: Draft, number: int, head: BatchHead) -> bool:
     return True
 
 
-def is_first_batch(draft: Draft, test: cst.BaseExpression, head: BatchHead) -> bool:
+def is_first_batch(test: cst.BaseExpression, head: BatchHead) -> bool:
     """`i % k == 0`, true for batch 0 whatever k is."""
     if not (
         isinstance(test, cst.Comparison)

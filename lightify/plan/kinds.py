@@ -6,8 +6,7 @@ from functools import cached_property
 
 import libcst as cst
 
-from lightify.analysis.analyze import class_of
-from lightify.analysis.calls import class_of_object, family_of
+from lightify.analysis.calls import class_of, class_of_object, family_of
 from lightify.facts import Analysis, Kind, Named, Scope
 from lightify.loops.nest import Nest
 from lightify.syntax.flow import usage

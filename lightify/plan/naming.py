@@ -8,7 +8,7 @@ from pathlib import PurePath
 
 import libcst as cst
 
-from lightify.analysis.analyze import class_of
+from lightify.analysis.calls import class_of
 from lightify.facts import Analysis, Kind
 from lightify.loops.runs import Loop
 from lightify.plan.constructions import construction

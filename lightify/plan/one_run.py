@@ -177,7 +177,7 @@ def plan_run(
         backwards_of_others=backwards_of_others(nest, draft.kinds),
         host_edits=host.edits,
         origins={**nest.origins, **draft.stripped.origins},
-        departures=departures(draft, hooks),
+        departures=departures(draft),
         epochs_while=loops.epochs.test if loops.epochs is not None else None,
         returns=may_return((*nest.epoch_start, *nest.body, *nest.epoch_end)),
         unbroken=_unbroken(draft, loops.endable),

@@ -179,10 +179,9 @@ def _call(call: cst.Call, log: Log) -> Change | None:
     """`self.manual_backward(loss, optimizer)` and `self.manual_optimizer_step(optimizer)`."""
     name, given = dotted(call.func), arguments(call)
     if name == "self.manual_backward":
-        extra = [arg for arg in call.args[1:] if _is_optimizer(arg)]
-        if extra:
+        if any(_is_optimizer(arg) for arg in call.args[1:]):
             log.rewrote(call, "manual_backward(loss, optimizer)", "manual_backward(loss)")
-            return _first_argument_and(len(extra))
+            return _without_optimizer
     elif name == "self.manual_optimizer_step" and given.get(0, "optimizer") is not None:
         log.rewrote(call, "manual_optimizer_step(optimizer)", "optimizer.step()")
         optimizer = given.get(0, "optimizer")
@@ -203,11 +202,8 @@ def _is_optimizer(arg: cst.Arg) -> bool:
     return not arg.star and (arg.keyword is None or arg.keyword.value in ("optimizer", "optimizer_idx"))
 
 
-def _first_argument_and(dropped: int) -> Change:
-    def shorter(call: cst.CSTNode) -> Changed:
-        assert isinstance(call, cst.Call)
-        kept = [call.args[0], *(arg for arg in call.args[1:] if not _is_optimizer(arg))]
-        kept[-1] = kept[-1].with_changes(comma=call.args[-1].comma)
-        return call.with_changes(args=kept)
-
-    return shorter
+def _without_optimizer(call: cst.CSTNode) -> Changed:
+    assert isinstance(call, cst.Call)
+    kept = [call.args[0], *(arg for arg in call.args[1:] if not _is_optimizer(arg))]
+    kept[-1] = kept[-1].with_changes(comma=call.args[-1].comma)
+    return call.with_changes(args=kept)

@@ -102,7 +102,7 @@ def _singles(line: cst.BaseStatement, origins: dict[cst.CSTNode, cst.CSTNode]) -
 def _read(draft: Draft, nest: Nest, number: int, step: Item, sets: cst.Assign, test: cst.Comparison) -> Flagged | None:
     frame, target = step.frame, sets.targets[0].target
     flag = frame.resolve(target.value) if isinstance(target, cst.Name) and len(sets.targets) == 1 else None
-    update = _update(draft, nest, number, step, test)
+    update = _update(nest, number, step, test)
     if not isinstance(flag, Variable) or isinstance(flag, Field) or update is None:
         return None
     others = [one for one in (*nest.epoch_start, *nest.body, *nest.epoch_end) if one is not step]
@@ -142,7 +142,7 @@ def _read(draft: Draft, nest: Nest, number: int, step: Item, sets: cst.Assign, t
     return Flagged(new, step.node, saved, asks.node if saved is not None else None)
 
 
-def _update(draft: Draft, nest: Nest, number: int, step: Item, test: cst.Comparison) -> int | None:
+def _update(nest: Nest, number: int, step: Item, test: cst.Comparison) -> int | None:
     """Where `best = max(acc, best)` follows; nothing before it may need the old or the new best."""
     operator, right = test.comparisons[0].operator, test.comparisons[0].comparator
     if len(test.comparisons) != 1 or not isinstance(operator, COMPARES):

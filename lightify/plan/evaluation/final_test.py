@@ -48,7 +48,7 @@ def final_test(draft: Draft) -> FinalTest | None:
         return None
     start = later.index(window[0])
     rest = later[start + len(window) :]
-    if not _may_move(draft, found, later[:start], window, rest):
+    if not _may_move(draft, found, later[:start], rest):
         return None
     draft.nest = replace(draft.nest, opened=(*draft.nest.opened, *found.opened))
     draft.kinds = Kinds(draft.nest, draft.analysis, draft.tree)
@@ -113,9 +113,7 @@ def _shares_a_function(draft: Draft, found: Evaluation) -> bool:
     return any(opened.function in own for opened in found.opened)
 
 
-def _may_move(
-    draft: Draft, found: Evaluation, between: Sequence[Item], window: Sequence[Item], rest: Sequence[Item]
-) -> bool:
+def _may_move(draft: Draft, found: Evaluation, between: Sequence[Item], rest: Sequence[Item]) -> bool:
     """True when the module knows before the run what the test needs, and nothing later needs what the test leaves."""
     steps = (*found.before, *found.body, *found.after, *found.rest)
     use, later = usage(steps), usage(draft.around.after)

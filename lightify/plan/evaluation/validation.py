@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lightify.ledger import Fate
-from lightify.plan.batches import batch_parts, batch_variables, in_host, is_loader
+from lightify.plan.batches import batch_variables, in_host, is_loader
 from lightify.plan.counters import batch_names
 from lightify.plan.draft import Draft
 from lightify.plan.evaluation.ending import Evaluation, find_evaluation
@@ -71,7 +71,7 @@ def evaluation_of(draft: Draft, plain: bool, optimizer: Variable | None) -> Eval
 
 def prepared(draft: Draft, found: Evaluation) -> Evaluation:
     """The evaluation without what the Trainer does for it."""
-    batch = batch_variables(draft, found.head, found.frame)
+    batch = batch_variables(found.head, found.frame)
     if not draft.batch_mover and strippable(draft, found.body, batch):
         stripped = strip_moves(found.body, batch, draft.kinds, draft.stripped)
         draft.fates.update(draft.stripped.fates)
@@ -87,21 +87,9 @@ def prepared(draft: Draft, found: Evaluation) -> Evaluation:
 def averaged(draft: Draft, found: Evaluation, batch: set[Variable]) -> Evaluation:
     """The evaluation without the averages that it keeps by hand, and without progress prints."""
     head, nest = found.head, draft.nest
-    index = found.frame.variable(head.index.value) if head.index is not None and head.start is None else None
     outside = draft.read_elsewhere() | usage((*nest.epoch_start, *nest.body)).reads
     after = (*found.after, *found.rest)
-    one = Pass(
-        found.before,
-        found.body,
-        after,
-        head.source,
-        found.frame,
-        batch,
-        batch_parts(head, found.frame),
-        index,
-        outside,
-        training=False,
-    )
+    one = Pass(found.before, found.body, after, head, found.frame, batch, outside, training=False)
     new = log_averages(draft, one)
     later = (*after, *nest.epoch_start, *nest.body, *found.before, *found.body)
     return replace(

@@ -14,7 +14,6 @@ from lightify.plan.kinds import Kinds
 from lightify.plan.types import FateNote
 from lightify.syntax.flow import usage
 from lightify.syntax.frames import Binding, Expression, Frame, Item, Step, Variable
-from lightify.syntax.parse import Tree
 from lightify.syntax.query import (
     block,
     code,
@@ -220,9 +219,7 @@ class HostMoves:
     again: tuple[str, ...]
 
 
-def host_moves(
-    before: Iterable[Item], used_later: set[Variable], handed: set[Variable], kinds: Kinds, tree: Tree
-) -> HostMoves:
+def host_moves(before: Iterable[Item], used_later: set[Variable], handed: set[Variable], kinds: Kinds) -> HostMoves:
     """Finds `model.to(device)` in the host for networks that the Trainer gets.
 
     Args:

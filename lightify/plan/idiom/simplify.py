@@ -11,7 +11,7 @@ from lightify.facts import Kind
 from lightify.ledger import Fate
 from lightify.loops.headers import BatchHead
 from lightify.loops.nest import Nest
-from lightify.plan.batches import batch_parts, batch_variables
+from lightify.plan.batches import batch_variables
 from lightify.plan.callbacks.keepers import keep_best
 from lightify.plan.draft import Draft
 from lightify.plan.evaluation.networks_used import uses_modules
@@ -39,7 +39,7 @@ _ON_CPU = ("pack_padded_sequence", "from_numpy")
 def idiom(draft: Draft, head: BatchHead) -> Nest:
     """Takes moves between devices and progress prints out of the batch loop."""
     nest = draft.nest
-    batch = batch_variables(draft, head, nest.batch_frame)
+    batch = batch_variables(head, nest.batch_frame)
     if draft.settings.style == "idiomatic":
         draft.nest = keep_best(draft, nest)
         nest = averaged(draft, head, batch)
@@ -87,21 +87,10 @@ def without_numbers(draft: Draft, nest: Nest) -> tuple[Step, ...]:
 def averaged(draft: Draft, head: BatchHead, batch: set[Variable]) -> Nest:
     """The loops without the averages that they keep by hand, over the last batches and over the pass."""
     nest = draft.nest
-    index = nest.batch_frame.variable(head.index.value) if head.index is not None and head.start is None else None
     outside = draft.read_elsewhere()
     for log in (log_running_means, log_averages):
-        one = Pass(
-            nest.epoch_start,
-            nest.body,
-            nest.epoch_end,
-            head.source,
-            nest.batch_frame,
-            batch,
-            batch_parts(head, nest.batch_frame),
-            index,
-            outside,
-            training=True,
-        )
+        parts = nest.epoch_start, nest.body, nest.epoch_end
+        one = Pass(*parts, head, nest.batch_frame, batch, outside, training=True)
         new = log(draft, one)
         nest = replace(
             nest,
@@ -177,7 +166,7 @@ def take_host_moves(draft: Draft, homes: Homes) -> tuple[tuple[str, ...], dict[c
     ran = [item for item in draft.around.before if runs_network(draft, item, handed)]
     if ran or device_text(draft) is None:
         return (), {}
-    moves = host_moves(draft.around.before, later, handed, draft.kinds, draft.tree)
+    moves = host_moves(draft.around.before, later, handed, draft.kinds)
     for node in moves.removed:
         draft.removed.add(node)
         draft.fates[node] = FateNote(Fate.REPLACED, "Trainer(accelerator=...)", "the Trainer moves the network")

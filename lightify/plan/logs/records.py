@@ -57,7 +57,7 @@ def records(draft: Draft, after: Sequence[Step], training: bool, mean_of: MeanOf
     first = max(loops, default=-1) + 1 if training else 0
     found = [one for step in after[first:] if (one := _record(draft, step, mean_of)) is not None]
     rest = usage([step for step in draft.whole() if not _only_tells(draft, step)]).reads
-    return [one for one in found if _receiver(draft, one.step) not in rest]
+    return [one for one in found if _receiver(one.step) not in rest]
 
 
 def _record(draft: Draft, step: Step, mean_of: MeanOf) -> Record | None:
@@ -108,7 +108,7 @@ def _means(node: cst.CSTNode, frame: Frame, mean_of: MeanOf) -> Iterator[tuple[c
             yield from _means(child, frame, mean_of)
 
 
-def _receiver(draft: Draft, step: Item) -> Variable | None:
+def _receiver(step: Item) -> Variable | None:
     """The list that is written to."""
     inner, used = small(step.node), method_call(expression_of(step.node))
     target = inner.targets[0].target if isinstance(inner, cst.Assign) else None

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 
 import libcst as cst
 
+from lightify.loops.headers import BatchHead
+from lightify.plan.batches import batch_parts
 from lightify.plan.draft import Draft
 from lightify.plan.logs.lists import meant_list
 from lightify.plan.logs.meters import Added, added, begun, meters_begun
@@ -21,7 +23,6 @@ class Pass:
     """One pass over data: what starts it, one batch, what ends it.
 
     Attributes:
-        parts: the parts of a batch, in order; index: the name that counts its batches.
         outside: variables that others read.
         training: the Trainer logs each batch of it, unless it is told otherwise.
         window: how many batches a sum goes over that starts anew within the pass, as text.
@@ -30,14 +31,27 @@ class Pass:
     start: Sequence[Step]
     body: Sequence[Step]
     after: Sequence[Step]
-    source: cst.BaseExpression
+    head: BatchHead
     frame: Frame
     batch: set[Variable]
-    parts: Sequence[Variable]
-    index: Variable | None
     outside: set[Variable]
     training: bool
     window: str = ""
+
+    @property
+    def source(self) -> cst.BaseExpression:
+        return self.head.source
+
+    @property
+    def parts(self) -> Sequence[Variable]:
+        """The parts of a batch, in order."""
+        return batch_parts(self.head, self.frame)
+
+    @property
+    def index(self) -> Variable | None:
+        """The name that counts its batches, from 0."""
+        named = self.head.index is not None and self.head.start is None
+        return self.frame.variable(self.head.index.value) if named else None  # type: ignore[union-attr]
 
 
 @dataclass(frozen=True, eq=False)

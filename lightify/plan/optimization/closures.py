@@ -21,13 +21,13 @@ def read_by_closures(steps: Iterable[Step], tree: Tree) -> set[Variable]:
         if not isinstance(step, Item):
             continue
         for node in walk(step.node):
-            if isinstance(node, (cst.Lambda, cst.FunctionDef, cst.ClassDef)) and _is_kept(node, step, tree):
+            if isinstance(node, (cst.Lambda, cst.FunctionDef, cst.ClassDef)) and _is_kept(node, tree):
                 names = sorted(free_names(node))
                 found |= {meaning for name in names if isinstance(meaning := step.frame.resolve(name), Variable)}
     return found
 
 
-def _is_kept(function: cst.Lambda | cst.FunctionDef | cst.ClassDef, step: Item, tree: Tree) -> bool:
+def _is_kept(function: cst.Lambda | cst.FunctionDef | cst.ClassDef, tree: Tree) -> bool:
     if isinstance(function, cst.ClassDef):
         return True
     if isinstance(function, cst.Lambda):

@@ -1,18 +1,17 @@
-"""Arguments of the Trainer, and the module's name."""
+"""Arguments of the Trainer, and what the idiomatic style does that the script did not."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import libcst as cst
 
-from lightify.analysis.analyze import class_of
+from lightify.analysis.calls import class_of
 from lightify.loops.epochs import EpochHead
 from lightify.plan.draft import Draft
 from lightify.plan.optimization.automatic import Automatic
 from lightify.plan.trainer.device import device_options
 from lightify.plan.types import (
-    Hook,
     TrainerOption,
 )
 from lightify.syntax.parse import Tree
@@ -21,7 +20,7 @@ from lightify.syntax.query import dotted
 _EACH_EPOCH = "the Trainer saves a checkpoint after each epoch"
 
 
-def departures(draft: Draft, hooks: Sequence[Hook]) -> tuple[str, ...]:
+def departures(draft: Draft) -> tuple[str, ...]:
     """What the idiomatic style does that the script did not do; none of it touches a parameter."""
     if draft.settings.style == "faithful":
         return ()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import libcst as cst
 
-from lightify.analysis.analyze import class_of
+from lightify.analysis.calls import class_of
 from lightify.distribution import Distribution
 from lightify.distribution.launch import Launch
 from lightify.distribution.mentions import Holder
