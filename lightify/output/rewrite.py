@@ -72,15 +72,10 @@ class _Rewriter:
         plan = self.plan
         module_name, trainer_name = self.tree.fresh("module", "lit_module"), self.tree.fresh("trainer", "lit_trainer")
         passes = plan.endable or bool(plan.nest.skips) or plan.lazy or plan.train_source is None or plan.sized_lazily
-        if plan.train_source is not None:
-            source = code(plan.train_source)
-        elif plan.steps_while is not None:
-            source = f"iter({module_name}.goes_on, False)"
-        else:
-            source = f"{module_name}.train_batches()"
-        arguments = tuple(variable.path for variable, _ in plan.captured)
-        options = tuple(self._option(option) for option in plan.options)
-        validation = code(plan.validation_source) if plan.validation_source is not None else ""
+        made = (
+            f"iter({module_name}.goes_on, False)" if plan.steps_while is not None else f"{module_name}.train_batches()"
+        )
+        source = code(plan.train_source) if plan.train_source is not None else made
         spread = plan.distributed
         return RunPieces(
             class_name=plan.class_name,
@@ -94,8 +89,8 @@ class _Rewriter:
             own_sigterm=plan.own_sigterm,
             module_name=module_name,
             trainer_name=trainer_name,
-            arguments=arguments,
-            options=options,
+            arguments=tuple(variable.path for variable, _ in plan.captured),
+            options=tuple(self._option(option) for option in plan.options),
             source=source,
             passes=passes,
             ends=plan.endable,
@@ -108,7 +103,7 @@ class _Rewriter:
             finds_gradients=plan.finds_gradients,
             undoes_exit=self.on_lightning and any(word in self.tree.text for word in _INTERRUPTS),
             about=self._about(),
-            validation=validation,
+            validation=code(plan.validation_source) if plan.validation_source is not None else "",
             after_fit=plan.after_fit,
             returns=plan.returns,
             unbroken=f"not {module_name}.{plan.unbroken}" if plan.unbroken else "",
