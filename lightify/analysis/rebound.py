@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 import libcst as cst
 
 from lightify.syntax.names import bound_by, declared_elsewhere, local_names, same_scope
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import arguments, block, call_name, dotted, is_constant, literal, walk
+from lightify.syntax.query import arguments, block, call_name, dotted, is_constant, literal, nodes_of
 
 
 def in_force(name: str, call: cst.Call | None, tree: Tree) -> cst.FunctionDef | None:
@@ -44,23 +44,31 @@ def stays(default: cst.BaseExpression, function: cst.FunctionDef, tree: Tree) ->
     return name != "" and len(binds) < 2 and not any(field in _fields(tree) for field in fields)
 
 
-def binds_of(name: str, function: cst.FunctionDef) -> list[cst.CSTNode]:
+def binds_of(name: str, function: cst.FunctionDef) -> Sequence[cst.CSTNode]:
     """What binds a name of a function, and the functions inside it that declare it."""
-    inner = (node for node in walk(function.body) if isinstance(node, cst.FunctionDef))
-    return [
-        *(node for node in same_scope(block(function.body)) if name in bound_by(node)),
-        *(node for node in inner if name in declared_elsewhere(node)),
-    ]
+    return _binds_within(function).get(name, ())
+
+
+@lru_cache(maxsize=1024)
+def _binds_within(function: cst.FunctionDef) -> Mapping[str, Sequence[cst.CSTNode]]:
+    return _binds_by_name(block(function.body), nodes_of(function.body, cst.FunctionDef))
 
 
 @lru_cache(maxsize=4)
-def _binds(tree: Tree) -> Mapping[str, list[cst.CSTNode]]:
+def _binds(tree: Tree) -> Mapping[str, Sequence[cst.CSTNode]]:
     """What binds names of the module, in the order of the text, and the functions that declare them."""
+    return _binds_by_name(tree.module.body, tree.nodes(cst.FunctionDef))
+
+
+def _binds_by_name(
+    body: Iterable[cst.CSTNode], functions: Iterable[cst.FunctionDef]
+) -> Mapping[str, Sequence[cst.CSTNode]]:
+    """What binds each name in statements, and those of some functions that declare it."""
     found: dict[str, list[cst.CSTNode]] = defaultdict(list)
-    for node in same_scope(tree.module.body):
+    for node in same_scope(body):
         for name in bound_by(node):
             found[name].append(node)
-    for function in tree.nodes(cst.FunctionDef):
+    for function in functions:
         for name in declared_elsewhere(function):
             found[name].append(function)
     return found

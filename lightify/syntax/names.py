@@ -63,7 +63,13 @@ def same_scope(nodes: Iterable[cst.CSTNode]) -> Iterator[cst.CSTNode]:
 
 def bound_names(nodes: Iterable[cst.CSTNode]) -> set[str]:
     """Names that statements bind in their own scope."""
-    return {name for node in same_scope(nodes) for name in bound_by(node)}
+    return set().union(*map(_bound_in, nodes))
+
+
+@lru_cache(maxsize=16384)
+def _bound_in(node: cst.CSTNode) -> frozenset[str]:
+    """Names that one statement binds: loops and functions are asked for theirs again and again."""
+    return frozenset(name for part in same_scope([node]) for name in bound_by(part))
 
 
 def bound_by(node: cst.CSTNode) -> Iterable[str]:

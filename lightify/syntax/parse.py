@@ -99,10 +99,8 @@ class Tree:
 
     def linked(self, node: cst.CSTNode) -> cst.CSTNode | None:
         """The linked definition that a node stands in; None for nodes of the script itself."""
-        for around in (node, *self.ancestors(node)):
-            if around in self.links.origins:
-                return around
-        return None
+        around = (node, *self.ancestors(node)) if self.links.origins else ()
+        return next((one for one in around if one in self.links.origins), None)
 
     def span(self, node: cst.CSTNode) -> SourceSpan:
         """The place of a node: its own or that of the statement around it."""
