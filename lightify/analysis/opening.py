@@ -23,9 +23,12 @@ from lightify.syntax.query import (
     is_docstring,
     method_call,
     module_attribute,
+    nodes_of,
     small,
     walk,
 )
+
+_WITHOUT_GRADIENTS = ("torch.no_grad", "torch.inference_mode")
 
 
 def live(steps: Sequence[Step], tree: Tree) -> list[Step]:
@@ -56,7 +59,7 @@ def gradients(node: cst.With, frame: Frame, tree: Tree) -> bool | None:
     if not isinstance(call, cst.Call):
         return None
     name = tree.qualified(call.func)
-    if name in ("torch.no_grad", "torch.inference_mode"):
+    if name in _WITHOUT_GRADIENTS:
         return False
     if name == "torch.enable_grad":
         return True
@@ -119,31 +122,21 @@ def open_call(
     fixed = tree.links.fixed.get(tree.linked(function) or function)
     if fixed is not None:
         return fixed
-    if function.asynchronous is not None or any(
-        isinstance(node, (cst.Yield, cst.Await)) for node in walk(function.body)
-    ):
-        return f"{function.name.value} is a generator or coroutine"
-    without = ("torch.no_grad", "torch.inference_mode")
-    if any(
-        not evaluating or tree.qualified(getattr(d.decorator, "func", d.decorator)) not in without
-        for d in function.decorators
-    ):
-        return f"{function.name.value} is decorated"
+    if reason := _never_opened(function, evaluating, tree):
+        return reason
     body = list(block(function.body))
-    if body and is_docstring(body[0]):
+    if is_docstring(body[0]):
         body = body[1:]
     result: cst.BaseExpression | None = None
     origin: cst.CSTNode = item.node
-    middle = any(isinstance(node, cst.Return) for statement in body[:-1] for node in _own_nodes(statement))
-    middle |= bool(body) and small(body[-1]) is None and returns(body[-1])
+    middle = _returns_from_middle(body)
     if middle and not straight:
         return f"{function.name.value} returns from its middle"
     if not middle and body and isinstance(last := small(body[-1]), cst.Return):
         result, origin = last.value, last
         body = body[:-1]
-    outer: Frame | str = item.frame if _is_nested_in(function, item.frame, tree) else module
-    if receiver is None:
-        outer = _made_in(call, item, tree, module) or outer
+    made_in = _made_in(call, item, tree, module) if receiver is None else None
+    outer = made_in or (item.frame if _is_nested_in(function, item.frame, tree) else module)
     if isinstance(outer, str):
         return outer
     frame = Frame(function.name.value, function, outer)
@@ -176,6 +169,27 @@ def open_call(
     return Opened(
         call, function, frame, tuple(before), tuple(inside), tuple(after), result, told, told.origins if told else {}
     )
+
+
+def _never_opened(function: cst.FunctionDef, evaluating: bool, tree: Tree) -> str:
+    """Why a function is not opened, wherever it is called."""
+    if function.asynchronous is not None or next(nodes_of(function.body, cst.Yield, cst.Await), None) is not None:
+        return f"{function.name.value} is a generator or coroutine"
+    decorators = [getattr(one.decorator, "func", one.decorator) for one in function.decorators]
+    harmless = _WITHOUT_GRADIENTS if evaluating else ()
+    if any(tree.qualified(decorator) not in harmless for decorator in decorators):
+        return f"{function.name.value} is decorated"
+    return ""
+
+
+def _returns_from_middle(body: Sequence[cst.BaseStatement]) -> bool:
+    """True when a body may return before its last statement, or from within it."""
+    if not body:
+        return False
+    *before, last = body
+    if any(isinstance(node, cst.Return) for statement in before for node in _own_nodes(statement)):
+        return True
+    return small(last) is None and returns(last)
 
 
 def _made_in(call: cst.Call, item: Item, tree: Tree, module: Frame) -> Frame | str | None:

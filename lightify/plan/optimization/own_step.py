@@ -55,7 +55,7 @@ def own_step(nest: Nest, kinds: Kinds, tree: Tree) -> Automatic | str:
     if isinstance(zero, str):
         return zero
     own = (*region, *(zero or ()))
-    problem = _problem(nest, steps[: last + 1], after, own, optimizer, kinds, tree)
+    problem = _problem(nest, steps[: last + 1], after, own, optimizer, kinds)
     if problem:
         return problem
     fates = {_node(steps[backward]): done_by_trainer("backward of the returned loss")}
@@ -122,7 +122,6 @@ def _problem(
     own: Sequence[Step],
     optimizer: Variable | None,
     kinds: Kinds,
-    tree: Tree,
 ) -> str:
     """Why hooks would not do the same."""
     if any(True for step in until if isinstance(step, Item) for _ in exits_of(step.node)):
@@ -131,7 +130,7 @@ def _problem(
         return "the body may be left before its end"
     if is_made_anew(optimizer, nest):
         return "the optimizer is made anew in the loop"
-    if reads_gradients(nest.epoch_end, tree):
+    if reads_gradients(nest.epoch_end, kinds.tree):
         return "gradients are read or written by the script itself"
     batch = {nest.batch_frame.variable(name) for name in bound_names([_head_of(nest)])}
     counters = {nest.batch_frame.variable(name) for name in _counters(nest)}
@@ -140,7 +139,7 @@ def _problem(
         return "the step reads the batch"
     if any(variable.name in _GIVEN and variable is not optimizer for variable in used):
         return "the step has names of its own for what the Trainer hands over"
-    if not all(_only_stepped(step, optimizer, kinds, tree) for step in own):
+    if not all(_only_stepped(step, optimizer, kinds) for step in own):
         return "the step hands the optimizer on"
     return ""
 
@@ -217,12 +216,12 @@ def _only_zeroes(node: cst.CSTNode) -> bool:
     return (method_call(expression_of(node)) or ("", ""))[1] == "zero_grad"
 
 
-def _only_stepped(step: Step, optimizer: Variable | None, kinds: Kinds, tree: Tree) -> bool:
+def _only_stepped(step: Step, optimizer: Variable | None, kinds: Kinds) -> bool:
     if not isinstance(step, Item) or optimizer is None:
         return True
     for node in live_nodes(step.node, step.frame):
         if isinstance(node, cst.Name) and kinds.variable(node, step.frame) is optimizer:
-            parent = tree.parents.get(node)
+            parent = kinds.tree.parents.get(node)
             if not (isinstance(parent, cst.Attribute) and parent.attr.value in ("step", "zero_grad", "param_groups")):
                 return False
     return True
