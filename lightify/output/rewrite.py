@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import PurePath
 
 import libcst as cst
 
 from lightify.loops.contexts import STACK
+from lightify.output.method_text import EMPTY, body_text
 from lightify.output.pieces import Method, Pieces, RunPieces
 from lightify.output.remainder import script_around
 from lightify.output.restructure import Restructure, declared_at_home
@@ -41,7 +42,6 @@ from lightify.syntax.query import (
 )
 from lightify.syntax.substitute import substitute
 
-_NOTHING = "        pass\n"
 #: What may catch Ctrl-C.
 _INTERRUPTS = ("KeyboardInterrupt", "BaseException")
 
@@ -156,13 +156,13 @@ class _Rewriter:
     def _methods(self) -> tuple[Method, ...]:
         plan = self.plan
         methods = [self._method(hook) for hook in plan.hooks]
-        methods = [method for method in methods if method.body != _NOTHING or method.name.endswith("_step")]
+        methods = [method for method in methods if method.body != EMPTY or method.name.endswith("_step")]
         if plan.steps_while is not None:
             test = self._expression(plan.steps_while, plan.nest.batch_frame, {})
-            methods.append(Method("goes_on", (), _indented([_statement(f"return {_truth(code(test))}")])))
+            methods.append(Method("goes_on", (), body_text([cst.parse_statement(f"return {_truth(code(test))}")])))
         if plan.epochs_while is not None:
             again = self._expression(plan.epochs_while, plan.nest.host, {})
-            methods.append(Method("another_epoch", (), _indented([cst.SimpleStatementLine([cst.Return(again)])])))
+            methods.append(Method("another_epoch", (), body_text([cst.SimpleStatementLine([cst.Return(again)])])))
         return (*methods, self._configure_optimizers())
 
     def _method(self, hook: Hook) -> Method:
@@ -171,7 +171,7 @@ class _Rewriter:
         names = sorted({home.name for v in uses.writes if isinstance(home := self.plan.homes.get(v), Global)})
         lines: list[cst.BaseStatement] = []
         if names:
-            lines.append(_statement(f"global {', '.join(names)}"))
+            lines.append(cst.parse_statement(f"global {', '.join(names)}"))
         parameters = list(hook.parameters)
         body: list[cst.BaseStatement] = []
         ended: list[cst.EmptyLine] = []  # the comments at the end of a block
@@ -186,16 +186,16 @@ class _Rewriter:
             body.extend(moved)
             if isinstance(step, Item):
                 ended += below(step.node, self.tree)
-        lines.extend(_statement(text) for text in (*first, *hook.first))
+        lines.extend(cst.parse_statement(text) for text in (*first, *hook.first))
         lines.extend(body)
-        last = [_statement(text) for text in hook.last]
+        last: list[cst.BaseStatement] = [cst.parse_statement(text) for text in hook.last]
         if hook.result is not None:
             node, frame = hook.result
             last.insert(0, cst.SimpleStatementLine([cst.Return(self._expression(node, frame, fetched))]))
         if last and ended:
             last[0], ended = above(last[0], ended), []
         lines.extend(last)
-        return Method(hook.name, tuple(parameters), _indented(lines, ended))
+        return Method(hook.name, tuple(parameters), body_text(lines, ended))
 
     def _renames_batch(self, step: Step, hook: Hook) -> str | None:
         """The parameter's name when a step only names the batch."""
@@ -290,11 +290,11 @@ class _Rewriter:
         imported = isinstance(inner, (cst.Import, cst.ImportFrom))
         if not imported and not isinstance(node, (cst.FunctionDef, cst.ClassDef)):
             return []
-        lines = []
+        lines: list[cst.BaseStatement] = []
         for name in sorted(bound_names([node])):
             home = self.plan.homes.get(frame.variable(name))
             if isinstance(home, Attribute):
-                lines.append(_statement(f"self.{home.name} = {name}"))
+                lines.append(cst.parse_statement(f"self.{home.name} = {name}"))
         return lines
 
     # -- expressions --------------------------------------------------------------------------------------------
@@ -344,7 +344,7 @@ class _Rewriter:
         host = plan.nest.host
         lines: list[cst.BaseStatement] = []
         if not plan.optimizers:
-            lines.append(_statement("return None"))
+            lines.append(cst.parse_statement("return None"))
         elif len(plan.optimizers) == 1 and not plan.schedulers:
             made = plan.optimizers[0]
             if made.moved:
@@ -361,8 +361,8 @@ class _Rewriter:
             optimizers = ", ".join(self._made_text(made) for made in plan.optimizers)
             schedulers = ", ".join(map(_scheduler_text, plan.schedulers))
             result = f"[{optimizers}], [{schedulers}]" if schedulers else f"[{optimizers}]"
-            lines.append(_statement(f"return {result}"))
-        return Method("configure_optimizers", (), _indented(lines))
+            lines.append(cst.parse_statement(f"return {result}"))
+        return Method("configure_optimizers", (), body_text(lines))
 
     def _made_text(self, made: Made) -> str:
         if made.moved:
@@ -394,22 +394,3 @@ def _initial(one: Initial) -> str:
 
 def _truth(test: str) -> str:
     return test if test == "True" else f"bool({test})"
-
-
-def _statement(text: str) -> cst.BaseStatement:
-    return cst.parse_statement(text)
-
-
-def _indented(statements: Iterable[cst.BaseStatement], footer: Sequence[cst.EmptyLine] = ()) -> str:
-    """The text of statements as they stand in a method; strings over several lines stay as they are."""
-    body = list(statements)
-    if not body:
-        return _NOTHING
-    leading = list(body[0].leading_lines)  # type: ignore[attr-defined]
-    while leading and leading[0].comment is None:
-        del leading[0]
-    body[0] = body[0].with_changes(leading_lines=leading)
-    suite = cst.IndentedBlock(body, indent="    ", footer=footer)
-    wrapped = cst.If(cst.Name("a"), cst.IndentedBlock([cst.If(cst.Name("b"), suite)], indent="    "))
-    text = cst.Module([wrapped]).code
-    return text.split("\n", 2)[2]
