@@ -12,7 +12,7 @@ from lightify.recognisers.base import is_module_class
 from lightify.syntax.frames import Frame, Item, Step, Variable
 from lightify.syntax.names import bound_by, declared_elsewhere, free_names, local_names, same_scope
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import block, dotted, is_constant, method_call, root_name, target_names, walk
+from lightify.syntax.query import assigned_pairs, block, dotted, is_constant, method_call, root_name, target_names, walk
 
 _CALM = frozenset(
     """print len float int range list dict str enumerate zip sum max min round abs time time.time time.perf_counter
@@ -103,6 +103,15 @@ def is_calm(definition: cst.FunctionDef | cst.ClassDef, tree: Tree) -> bool:
     It draws nothing, runs no network, assigns no globals and no fields of its arguments.
     """
     return _calm(definition, tree, (definition,))
+
+
+@lru_cache(maxsize=512)
+def keeps_to_itself(function: cst.FunctionDef, tree: Tree) -> bool:
+    """True for what is calm, only prints, or is a method that computes and changes fields of its own object alone."""
+    if is_calm(function, tree) or only_prints(function, tree):
+        return True
+    around = tree.parents.get(tree.parents.get(function))  # type: ignore[arg-type]
+    return isinstance(around, cst.ClassDef) and is_calm(around, tree) and _calm(function, tree, (around, function))
 
 
 #: Modules that know nothing of networks.
@@ -197,7 +206,8 @@ def _is_small(node: cst.CSTNode, function: cst.FunctionDef, tree: Tree, within: 
         own = isinstance(within[0], cst.ClassDef) and (root_name(node.target) or "").partition(".")[0] == "self"
         return own or (isinstance(node.target, cst.Name) and "." not in node.target.value)
     if isinstance(node, cst.AugAssign):
-        return isinstance(node.target, cst.Name) and _is_own(node.target.value, function)
+        name = dotted(node.target) or ""
+        return bool(name) and _is_own(name, within[0] if name.startswith("self.") else function)
     return not isinstance(node, cst.Call) or _is_small_call(node, function, tree, within)
 
 
@@ -218,12 +228,18 @@ def _is_new(name: str, function: cst.FunctionDef) -> bool:
     return 0 < len(values) == len(bound) and all(one is not None and one[1] in _NEW for one in used)
 
 
-def _is_own(name: str, function: cst.FunctionDef) -> bool:
-    """True for a local that starts as a constant or a new list: `+=` changes nothing else then."""
+def _is_own(name: str, owner: cst.CSTNode) -> bool:
+    """True for a local, or a field of a class, that starts as a constant or a new list: `+=` changes nothing else."""
+    inside = block(owner.body) if isinstance(owner, (cst.FunctionDef, cst.ClassDef)) else ()
+    methods = [node for node in inside if isinstance(node, cst.FunctionDef)] if isinstance(owner, cst.ClassDef) else []
+    lines = [line for method in methods for line in block(method.body)] or inside
     values = [
-        node.value
-        for node in same_scope(block(function.body))
-        if isinstance(node, cst.Assign) and any(name in target_names(target.target) for target in node.targets)
+        value
+        for node in same_scope(lines)
+        if isinstance(node, cst.Assign)
+        for target in node.targets
+        for part, value in assigned_pairs(target.target, node.value)
+        if name in (*target_names(part), dotted(part))
     ]
     return bool(values) and all(is_constant(value) or isinstance(value, cst.List) for value in values)
 

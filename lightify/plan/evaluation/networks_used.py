@@ -9,7 +9,7 @@ import libcst as cst
 from lightify.analysis.callers import run_by
 from lightify.facts import Kind, Scope
 from lightify.plan.constructions import construction
-from lightify.plan.effects import is_calm, only_writes
+from lightify.plan.effects import keeps_to_itself, only_writes
 from lightify.plan.kinds import Kinds
 from lightify.plan.optimization.weights import calls_out, handed_on
 from lightify.syntax.frames import Field, Frame, Item, Step, Variable, live_nodes
@@ -46,7 +46,7 @@ def _may_run(call: cst.Call, frame: Frame, kinds: Kinds, asking: bool) -> bool:
         return False
     own = [*run_by(call, tree), *handed_on(call, tree)]
     if own:
-        return not all(is_calm(one, tree) or (asking and only_writes(one, tree)) for one in own)
+        return not all(keeps_to_itself(one, tree) or (asking and only_writes(one, tree)) for one in own)
     return _holds_network(owner, kinds) if owner is not None else calls_out(call, frame, tree)
 
 

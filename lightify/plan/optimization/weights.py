@@ -10,7 +10,7 @@ from lightify.analysis.callers import run_by
 from lightify.analysis.held import held_by
 from lightify.facts import Kind
 from lightify.plan.constructions import construction
-from lightify.plan.effects import BUILTINS, is_calm, only_prints
+from lightify.plan.effects import BUILTINS, is_calm, keeps_to_itself
 from lightify.plan.kinds import Kinds
 from lightify.syntax.flow import usage
 from lightify.syntax.frames import Field, Frame, Item, Step, Variable
@@ -75,14 +75,14 @@ def calls_out(call: cst.Call, frame: Frame, tree: Tree) -> bool:
     used = method_call(call)
     if used is not None and used[1].endswith("_") and not used[1].endswith("__"):
         return True
+    name = dotted(call.func)
+    if name is not None and name.startswith(MODULE_SELF):
+        return False
     own = [*run_by(call, tree), *handed_on(call, tree)]
     if own:
-        return not all(is_calm(one, tree) or only_prints(one, tree) for one in own)
-    name = dotted(call.func)
+        return not all(keeps_to_itself(one, tree) for one in own)
     if name is None:
         return not isinstance(call.func, cst.Attribute)  # `tools[0](x)`, `getattr(tool, "draw")(x)`
-    if name.startswith(MODULE_SELF):
-        return False
     if name.startswith("self."):
         return True
     head = frame.resolve(name.partition(".")[0])
@@ -98,4 +98,9 @@ def calls_out(call: cst.Call, frame: Frame, tree: Tree) -> bool:
 def handed_on(call: cst.Call, tree: Tree) -> list[cst.FunctionDef]:
     """The script's functions that a call hands on: `map(show, names)`."""
     named = (arg.value for arg in call.args if isinstance(arg.value, (cst.Name, cst.Attribute)))
-    return [thing for node in named for thing in held_by(node, tree) if isinstance(thing, cst.FunctionDef)]
+    things = (thing for node in named for thing in held_by(node, tree))
+    return [thing for thing in things if isinstance(thing, cst.FunctionDef) and not _is_property(thing)]
+
+
+def _is_property(function: cst.FunctionDef) -> bool:
+    return any(dotted(mark.decorator) == "property" for mark in function.decorators)
