@@ -41,7 +41,16 @@ def write_folder(checkpoint: dict[str, Any], path: Path) -> None:
     shards.publish({"step": checkpoint["step"]}, path)
 
 
-WRITES: dict[str, Write] = {"one file": checkpoints.save, "folder of shards": write_folder}
+def write_in_turns(checkpoint: dict[str, Any], path: Path) -> None:
+    """A file in place of a folder, and a folder in place of a file."""
+    (write_folder if checkpoint["step"] % 2 else checkpoints.save)(checkpoint, path)
+
+
+WRITES: dict[str, Write] = {
+    "one file": checkpoints.save,
+    "folder of shards": write_folder,
+    "file and folder in turns": write_in_turns,
+}
 
 
 @dataclass

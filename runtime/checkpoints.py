@@ -22,7 +22,10 @@ import torch
 from .plain_types import loadable, restore_foreign
 
 TEMPORARY_NAME = ".lightify-checkpoint.tmp"  # the only name that a killed save or removal can leave behind in a folder
-REPLACED_NAME = "replaced"  # under that one, when it is a folder: what another checkpoint takes the name of
+NEW_NAME = "new"  # under that one, when it is a folder: what is being written
+REPLACED_NAME = "replaced"  # and what the new one takes the name of
+
+META = "meta.pt"  # of a folder of shards: everything that is no shard
 
 _MARK = b"lightify-sha256:"
 _COMMENT_LENGTH = len(_MARK) + 64
@@ -47,11 +50,16 @@ def save(checkpoint: Mapping[str, Any], path: str | Path) -> None:
     """Writes `checkpoint` so that a reader sees the file before or the file after, whenever the process ends.
 
     The file is written in the target's own folder under `TEMPORARY_NAME`, flushed, read back, renamed, and the folder
-    is flushed. What `weights_only` loading refuses is replaced as the module says; `checkpoint` stays as it is.
+    is flushed; a folder of shards that has its name is set aside for it, where loading finds that one until then.
+    What `weights_only` loading refuses is replaced as the module says; `checkpoint` stays as it is.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_in(path.parent)
+    if is_sharded(path):
+        temporary.unlink(missing_ok=True)
+        temporary.mkdir()
+        temporary = temporary / NEW_NAME
     content = loadable(checkpoint)
     with open(temporary, "w+b") as file:
         sealed = _write_with_checksum(content, file)
@@ -61,8 +69,30 @@ def save(checkpoint: Mapping[str, Any], path: str | Path) -> None:
     if reason is not None:
         temporary.unlink()
         raise OSError(f"{path} was not written: reading it back shows that {reason}. Is the disk failing?")
-    os.replace(temporary, path)
-    _flush_folder(path.parent)
+    if temporary.parent == path.parent:
+        os.replace(temporary, path)
+        flush_folder(path.parent)
+    else:
+        replace_folder(temporary, path)
+
+
+def is_sharded(path: str | Path) -> bool:
+    """Whether `path` is a folder of shards, this package's or Lightning's."""
+    return Path(path, META).is_file() or Path(path, ".metadata").is_file()
+
+
+def replace_folder(new: Path, path: Path) -> None:
+    """Gives `path` to `new`, a file or folder under the temporary name, in place of a folder that may be there.
+
+    Two renames, since neither can replace a folder: `shards.existing` finds what a kill in between leaves.
+    """
+    if path.exists():
+        aside = new.with_name(REPLACED_NAME)
+        aside.mkdir()
+        os.rename(path, aside / path.name)
+    os.rename(new, path)
+    flush_folder(path.parent)
+    shutil.rmtree(new.parent)
 
 
 def load(path: str | Path, map_location: Any = None, weights_only: bool | None = None) -> Checkpoint:
@@ -219,7 +249,8 @@ def _write_with_checksum(content: Any, file: IO[bytes]) -> bool:
     return True
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
+    """Makes sure of the names in `folder`."""
     if sys.platform == "win32":
         return  # a folder cannot be opened there; NTFS journals the rename
     descriptor = os.open(folder, os.O_RDONLY)

@@ -83,6 +83,10 @@ class LightningDataModule(DataHooks, HyperparametersMixin):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Gets back what `state_dict` gave."""
 
+    def show_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """Shows a batch, in whatever way suits the data; yours to write and to call."""
+        raise NotImplementedError(f"`{type(self).__name__}` does not say how to show a batch: define `show_batch`.")
+
     def on_exception(self, exception: BaseException) -> None:
         """Called when an exception ends the run."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,16 +16,10 @@ from typing import Any
 import torch
 
 from . import checkpoints
-from .checkpoints import REPLACED_NAME, TEMPORARY_NAME, Checkpoint, CheckpointDamaged
+from .checkpoints import META, NEW_NAME, REPLACED_NAME, TEMPORARY_NAME, Checkpoint, CheckpointDamaged, is_sharded
 
-META = "meta.pt"
 DIGESTS = "lightify_digests"
 FRESH = "lightify_fresh_optimizers"  # the states of optimizers that have none yet, which makes no shard
-NEW_NAME = "new"  # under the temporary name: what is being written
-
-
-def is_sharded(path: str | Path) -> bool:
-    return Path(path, META).is_file() or Path(path, ".metadata").is_file()
 
 
 def existing(path: str | Path) -> Path:
@@ -57,14 +50,7 @@ def publish(meta: Checkpoint, path: Path) -> None:
         digests[file.name] = _digest(file)
         _flush(file)
     checkpoints.save({**meta, DIGESTS: digests}, folder / META)
-    if path.exists():
-        # Two renames, since a folder cannot replace another: `existing` finds what a kill in between leaves.
-        aside = folder.with_name(REPLACED_NAME)
-        aside.mkdir()
-        os.rename(path, aside / path.name)
-    os.rename(folder, path)
-    _flush(path.parent)
-    shutil.rmtree(folder.parent)
+    checkpoints.replace_folder(folder, path)
 
 
 def load_meta(path: Path, map_location: Any = None, weights_only: bool | None = None) -> Checkpoint:
@@ -95,7 +81,7 @@ def load_whole(path: Path, map_location: Any = None, weights_only: bool | None =
         file = Path(folder, "whole.pt")
         dcp_to_torch_save(path, file)
         shards = torch.load(file, map_location=map_location, weights_only=True)
-    checkpoint["state_dict"] = shards.pop("model")
+    checkpoint["state_dict"] = shards.pop("model", {})
     states = {int(name.rpartition("_")[2]): by_index(state) for name, state in shards.items()}
     states |= checkpoint.pop(FRESH, {})
     checkpoint["optimizer_states"] = [states[index] for index in sorted(states)]

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import Module
 from torch.optim import Optimizer
 
-from .. import shards
+from .. import checkpoints, shards
 from ..accelerators import Accelerator, CPUAccelerator
 from ..checkpoint_io import CheckpointIO, TorchCheckpointIO
 from ..checkpoints import Checkpoint
@@ -291,7 +291,7 @@ class Strategy(ABC):
             self.checkpoint_io.save_checkpoint(checkpoint, filepath, storage_options=storage_options)
 
     def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> Checkpoint:
-        if shards.is_sharded(shards.existing(checkpoint_path)):
+        if checkpoints.is_sharded(shards.existing(checkpoint_path)):
             return shards.load_whole(shards.existing(checkpoint_path), "cpu", weights_only)
         return self.checkpoint_io.load_checkpoint(checkpoint_path, weights_only=weights_only)
 

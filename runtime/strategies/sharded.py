@@ -13,6 +13,7 @@ from torch.nn import Module
 from torch.optim import Optimizer
 
 from .. import checkpoints, shards
+from ..checkpoint_io import TorchCheckpointIO
 from ..checkpoints import Checkpoint
 from .base import Gradients
 from .parallel import ParallelStrategy
@@ -82,6 +83,8 @@ class ShardedStrategy(ParallelStrategy):
     def lightning_module_state_dict(self) -> dict[str, Any]:
         from torch.distributed.checkpoint.state_dict import get_model_state_dict
 
+        if not self.model.state_dict():
+            return {}  # torch's function takes that for a mistake
         return get_model_state_dict(self.model, options=self._options())
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
@@ -99,22 +102,27 @@ class ShardedStrategy(ParallelStrategy):
                 f" `{type(self).__name__}` does not use the `CheckpointIO`."
             )
         path = Path(self.broadcast(str(filepath)))
-        if path.is_dir() and not shards.is_sharded(path):
+        if path.is_dir() and not checkpoints.is_sharded(path):
             raise IsADirectoryError(f"The checkpoint path exists and is a directory: {path}")
         if not self.saves_shards:
-            if path.is_dir() and self.is_global_zero:
+            if path.is_dir() and self.is_global_zero and not self._replaces_folders():
                 checkpoints.remove(path)
             super().save_checkpoint(checkpoint, path)
             return
         self._save_shards(dict(checkpoint), path)
+
+    def _replaces_folders(self) -> bool:
+        """Whether what writes the checkpoints is ours; a writer of the user's own may want the name to be free."""
+        writer = getattr(self.checkpoint_io, "checkpoint_io", self.checkpoint_io)
+        return type(writer).save_checkpoint is TorchCheckpointIO.save_checkpoint
 
     def _save_shards(self, checkpoint: Checkpoint, path: Path) -> None:
         from torch.distributed.checkpoint.state_dict_saver import save
 
         state = {"model": checkpoint.pop("state_dict")}
         states = dict(enumerate(checkpoint.pop("optimizer_states", [])))
-        checkpoint[shards.FRESH] = {index: own for index, own in states.items() if not own["state"]}
-        state |= {f"optimizer_{index}": own for index, own in states.items() if own["state"]}
+        checkpoint[shards.FRESH] = {index: own for index, own in states.items() if not own.get("state")}
+        state |= {f"optimizer_{index}": own for index, own in states.items() if own.get("state")}
         if self.is_global_zero:
             shards.make_temporary_folder(path)
         self.barrier("the folder is there")
@@ -126,7 +134,7 @@ class ShardedStrategy(ParallelStrategy):
 
     def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> Checkpoint:
         path = shards.existing(checkpoint_path)
-        if not shards.is_sharded(path):
+        if not checkpoints.is_sharded(path):
             return super().load_checkpoint(path, weights_only)
         checkpoint = shards.load_meta(path, map_location="cpu", weights_only=weights_only)
         checkpoint["state_dict"] = Shards(path, "model")
@@ -146,7 +154,10 @@ class ShardedStrategy(ParallelStrategy):
         from torch.distributed.checkpoint.state_dict_loader import load
 
         source = checkpoint["state_dict"]
-        if isinstance(source, Shards):
+        if not self.model.state_dict():
+            given = shards.load_whole(source.folder)["state_dict"] if isinstance(source, Shards) else source
+            super().load_model_state_dict({"state_dict": given}, strict)
+        elif isinstance(source, Shards):
             state = {source.key: get_model_state_dict(self.model)}
             load(state, checkpoint_id=source.folder)
             set_model_state_dict(self.model, state[source.key], options=StateDictOptions(strict=strict))
@@ -170,7 +181,7 @@ class ShardedStrategy(ParallelStrategy):
             load(own, checkpoint_id=state.folder)
             set_optimizer_state_dict(self.model, optimizer, own[state.key])
             return
-        if not state["state"]:
+        if not state.get("state"):
             optimizer.load_state_dict(state)
             return
         named = {id(parameter): name for name, parameter in self.model.named_parameters()}

@@ -534,6 +534,16 @@ def test_a_datamodule_is_asked_only_for_what_it_defines() -> None:
     assert not calls and "transfer" in data.calls
 
 
+def test_a_datamodule_shows_batches_in_a_way_of_its_own() -> None:
+    class Shown(L.LightningDataModule):
+        def show_batch(self, split: str, count: int = 1) -> str:
+            return f"{count} of {split}"
+
+    assert Shown().show_batch("train", count=2) == "2 of train"
+    with pytest.raises(NotImplementedError, match="define `show_batch`"):
+        L.LightningDataModule().show_batch()
+
+
 def test_what_is_no_datamodule_is_refused() -> None:
     with pytest.raises(TypeError, match="must be a `LightningDataModule`, got `Linear`"):
         L.Trainer(max_epochs=1, **QUIET).fit(Module(), datamodule=nn.Linear(1, 1))  # type: ignore[arg-type]

@@ -151,6 +151,7 @@ OTHER: dict[str, Case] = {
     "by hand, fsdp, clipped by value": {"check": "by_hand_in_shards", "types": False, "clips": "value"},
     "samplers": {"check": "samplers", **DDP},
     "talk": {"check": "talk", **DDP},
+    "folders": {"check": "folders", **IN_SHARDS},
 }
 
 
@@ -292,9 +293,16 @@ def test_collective_calls(own_launch: dict[str, Any]) -> None:
     }  # fmt: skip
     for rank, answers in enumerate((first, second)):
         # The gradient of what all gathered: every process's share of it.
-        own = {"own": [1.0 + rank, 2.0 + rank], "log_own": rank + 1.0, "wrote": rank == 0, "kept": "kept"}
+        own = {"own": [1.0 + rank, 2.0 + rank], "wrote": rank == 0, "kept": "kept"}
+        own |= dict.fromkeys(("log_own", "log_alone", "log_first"), rank + 1.0)
         own["gradient"] = [4 * value for value in own["own"]]
         assert answers == {**expected, **own}
+
+
+def test_folders_of_shards(own_launch: dict[str, Any]) -> None:
+    expected = {"batches after the first epoch": 8, "one process reads": 0, "still read": 0}
+    for answers in own_launch["folders"]:
+        assert answers == {**expected, "a file": True, "then read": 4}
 
 
 # --- trouble ---------------------------------------------------------------------------------------------------------

@@ -7,10 +7,12 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import lightify.runtime as L
 import torch
 import torch.distributed as dist
+from lightify.runtime import checkpoints, shards
 from lightify.runtime.strategies import FSDPStrategy
 from torch import Tensor
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
@@ -296,6 +298,9 @@ def talk(case: dict[str, Any]) -> dict[str, Any]:
         for reduce_fx in ("mean", "sum", "min", "max"):
             module.log(f"log_{reduce_fx}", float(rank + 1), reduce_fx=reduce_fx, sync_dist=True, on_epoch=True)
         module.log("log_own", float(rank + 1), on_epoch=True)
+        alone = [dist.new_group([each]) for each in range(trainer.world_size)]
+        module.log("log_alone", float(rank + 1), sync_dist=True, sync_dist_group=alone[rank])
+        module.log("log_first", float(rank + 1), sync_dist=True, rank_zero_only=True)
 
     module.on_train_epoch_end = ask
     trainer.fit(module, parts.loaders(case)[0])
@@ -306,4 +311,44 @@ def talk(case: dict[str, Any]) -> dict[str, Any]:
     torch.nn.init.constant_(next(module.parameters()), trainer.global_rank)
     trainer.validate(module, parts.loaders(case)[1], verbose=False)
     answers["validated with"] = next(module.parameters()).max().item()
+    return answers
+
+
+# --- folders of shards -----------------------------------------------------------------------------------------------
+
+
+class Bare(L.LightningModule):
+    """Nothing to save."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.batches = 0
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        self.batches += 1
+
+    def configure_optimizers(self) -> None: ...
+
+
+def folders(case: dict[str, Any]) -> dict[str, Any]:
+    """A module without a state, in shards; and a file that takes a folder's name, but fails at first."""
+    path, train, answers = Path(case["folder"], "a.ckpt"), parts.loaders(case)[0], {}
+    bare = parts.trainer(case, max_epochs=1)
+    bare.fit(Bare(), train)
+    bare.save_checkpoint(path)
+    again = Bare()
+    parts.trainer(case, max_epochs=2).fit(again, train, ckpt_path=path)
+    answers["batches after the first epoch"] = again.batches
+    answers["one process reads"] = len(shards.load_any(path)["state_dict"])
+
+    whole = parts.trainer({**case, "state_dict_type": "full"}, max_epochs=1)
+    whole.fit(parts.net(case), train)
+    content = {"state_dict": whole.strategy.lightning_module_state_dict()}
+    with mock.patch.object(checkpoints, "damage", return_value="it is not"), contextlib.suppress(OSError):
+        whole.strategy.save_checkpoint(content, path)
+    answers["still read"] = len(shards.load_any(path)["state_dict"])
+    dist.barrier()
+    whole.save_checkpoint(path)
+    answers["a file"], answers["then read"] = path.is_file(), len(shards.load_any(path)["state_dict"])
     return answers
