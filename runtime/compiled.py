@@ -15,7 +15,7 @@ def from_compiled(model: Any) -> LightningModule:
     """The module inside what `torch.compile` returned, with its compiled methods.
 
     Raises:
-        ValueError: `model` is not compiled.
+        ValueError: `model` is neither compiled nor a LightningModule that `from_compiled` returned.
         TypeError: what is inside is no LightningModule.
     """
     if not is_compiled(model):
@@ -52,6 +52,8 @@ def to_uncompiled(model: Any) -> LightningModule:
         TypeError: what is inside is no LightningModule.
     """
     module = model._orig_mod if is_compiled(model) else model
+    if module is model and not isinstance(module, LightningModule):
+        raise ValueError("`model` must either be an instance of OptimizedModule or LightningModule")
     if not isinstance(module, LightningModule):
         raise TypeError(f"`model` must hold a LightningModule, found a `{type(module).__name__}`.")
     context = module._compiler_ctx

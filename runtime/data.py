@@ -12,13 +12,16 @@ from .datahooks import DataHooks
 from .errors import PossibleUserWarning, rank_zero_warn
 from .hooks import is_overridden, is_redefined
 from .loaders import (
+    EMPTY,
     CombinedLoader,
     batch_count,
     check_loader,
     counts_of_all,
+    for_prediction,
     in_step,
     limited_count,
     seed_workers,
+    warn_of_iterable_length,
     with_distributed_sampler,
     without_shuffle,
 )
@@ -37,6 +40,7 @@ PREFIXES = {
     RunningStage.TESTING: "test",
     RunningStage.PREDICTING: "predict",
 }
+TRANSFER_HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 
 
 class DataSource:
@@ -147,6 +151,8 @@ def prepare_loaders(trainer: Trainer, stage: RunningStage, source: Any, limit: i
                 _warn_of_repeated_samples(trainer.state.fn)
         if together:
             loader = in_step(loader, strategy)
+        if stage is RunningStage.PREDICTING:
+            loader = for_prediction(loader)
         loader = strategy.process_dataloader(loader)
         reloads = bool(trainer.reload_dataloaders_every_n_epochs)
         check_loader(loader, f"{prefix}_dataloader", trainer.num_devices, reloads)
@@ -175,20 +181,18 @@ def has_len_all_ranks(
     dataloader: Any, strategy: Any, allow_zero_length_dataloader_with_multiple_devices: bool = False
 ) -> bool:
     """Whether a loader knows its length in every process; warns of one that is empty."""
-    count = batch_count(dataloader, warn=True)
+    count = batch_count(dataloader)
     if count == float("inf"):
         return False
     total = strategy.reduce(torch.tensor(float(count), device=strategy.root_device), reduce_op="sum")
     if total == 0:
-        rank_zero_warn(
-            f"Total length of `{type(dataloader).__name__}` across ranks is zero."
-            " Please make sure this was your intention."
-        )
+        rank_zero_warn(EMPTY.format(type(dataloader).__name__))
     if total > 0 and count == 0 and not allow_zero_length_dataloader_with_multiple_devices:
         raise RuntimeError(
             f"`{type(dataloader).__name__}` within local rank has zero length."
             " Please make sure that it returns at least 1 batch."
         )
+    warn_of_iterable_length(dataloader)
     return True
 
 
@@ -244,8 +248,7 @@ def device_mover(trainer: Trainer, dataloader_idx: int = 0) -> Callable[[Any], A
     """The way of a batch to the device; None when it stays as it is."""
     module = trainer.lightning_module
     device, precision = trainer.strategy.root_device, trainer.precision_plugin
-    names = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
-    owners = {name: trainer._data.overriding(name) for name in names}
+    owners = {name: trainer._data.overriding(name) for name in TRANSFER_HOOKS}
     convert = precision.convert_input if precision.needs_input_conversion else None
     if all(owner is None for owner in owners.values()):
         if device.type == "cpu":
@@ -253,7 +256,7 @@ def device_mover(trainer: Trainer, dataloader_idx: int = 0) -> Callable[[Any], A
         if convert is None:
             return lambda batch: move_data_to_device(batch, device)
         return lambda batch: move_data_to_device(convert(batch), device)
-    before, move, after = (getattr(owners[name] or module, name) for name in names)
+    before, move, after = (getattr(owners[name] or module, name) for name in TRANSFER_HOOKS)
     state = trainer.run
 
     def to_device(batch: Any) -> Any:

@@ -377,7 +377,9 @@ def check_loggable(name: str, value: Any) -> None:
                 f"`self.log({name}, {value})` was called, but `{type(part).__name__}` values cannot be logged"
             )
     if is_dict:
-        raise ValueError(f"`self.log({name}, {value})` was called, but a dict is logged with `self.log_dict`")
+        raise ValueError(
+            f"`self.log({name}, {value})` was called, but `dict` values cannot be logged; use `self.log_dict`"
+        )
 
 
 def _no_scalar(name: str, value: Tensor) -> ValueError:

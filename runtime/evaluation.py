@@ -12,7 +12,7 @@ import torch
 from .data import Loaders, device_mover, prepare_loaders, request
 from .fetching import BatchIterator, is_wanted
 from .hooks import Hooks, accepts, is_overridden, is_redefined
-from .loaders import set_epoch, track_indices
+from .loaders import set_epoch
 from .logged import store_pending, write_metrics
 from .module import LightningModule
 from .profilers.base import FETCHES
@@ -79,11 +79,6 @@ class EvaluationRun:
         source = request(trainer, self.stage)
         trainer.strategy.barrier(f"{prefix}_dataloader()")
         self.loaders = prepare_loaders(trainer, self.stage, source, limit, "sequential")
-        if self.stem == "predict":
-            tracked = [track_indices(loader) for loader in self.loaders.given]
-            if any(new is not old for new, old in zip(tracked, self.loaders.given)):
-                self.loaders.combined.flattened = tracked
-                self.loaders = Loaders(self.loaders.combined, self.loaders.limits)
         self.seen = {}
 
     def passes(self) -> Iterator[tuple[int, Iterator[Any]]]:

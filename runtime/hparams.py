@@ -29,7 +29,7 @@ class AttributeDict(dict[str, Any]):
         try:
             return self[key]
         except KeyError as e:
-            raise AttributeError(f"Missing attribute '{key}'") from e
+            raise AttributeError(f"'{type(self).__name__}' object has no attribute '{key}'") from e
 
     def __setattr__(self, key: str, value: Any) -> None:
         self[key] = value
@@ -38,7 +38,7 @@ class AttributeDict(dict[str, Any]):
         try:
             del self[key]
         except KeyError as e:
-            raise AttributeError(f"Missing attribute '{key}'") from e
+            raise AttributeError(f"'{type(self).__name__}' object has no attribute '{key}'") from e
 
     def __repr__(self) -> str:
         if not self:

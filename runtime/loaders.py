@@ -22,6 +22,7 @@ from .strategies import environment
 __all__ = ["CombinedLoader"]
 
 _END = object()
+EMPTY = "Total length of `{}` across ranks is zero. Please make sure this was your intention."
 
 
 # --- counts and limits -----------------------------------------------------------------------------------------------
@@ -34,15 +35,21 @@ def batch_count(loader: Any, warn: bool = False) -> int | float:
     except (TypeError, NotImplementedError):
         return float("inf")
     if warn and count == 0:
-        rank_zero_warn(f"`{type(loader).__name__}` returned 0 length. Please make sure this was your intention.")
-    if warn and has_iterable_dataset(loader):
+        rank_zero_warn(EMPTY.format(type(loader).__name__))
+    if warn:
+        warn_of_iterable_length(loader)
+    return count
+
+
+def warn_of_iterable_length(loader: Any) -> None:
+    """Warns where a length may not hold for several workers."""
+    if has_iterable_dataset(loader):
         rank_zero_warn(
             "Your `IterableDataset` has `__len__` defined."
             " In combination with multi-process data loading (when num_workers > 1),"
             " `__len__` could be inaccurate if each worker is not configured independently"
             " to avoid having duplicate data."
         )
-    return count
 
 
 def limited_count(count: int | float, limit: int | float, stage_name: str) -> int | float:
@@ -220,11 +227,18 @@ def _is_plain(sampler: Any, dataset: Any) -> bool:
     return type(sampler) is SequentialSampler
 
 
-def track_indices(loader: Any) -> Any:
-    """A copy of `loader` whose `batch_sampler.seen_batch_indices` tells which samples each batch of a pass held."""
+def for_prediction(loader: Any) -> Any:
+    """A copy of `loader` whose `batch_sampler.seen_batch_indices` tells which samples each batch of a pass held.
+
+    An incomplete last batch is kept: every sample wants its prediction.
+    """
     if not isinstance(loader, DataLoader) or loader.batch_sampler is None or has_iterable_dataset(loader):
         return loader
-    return changed(loader, batch_sampler=IndexTracker(loader.batch_sampler))
+    batch_sampler: Any = loader.batch_sampler
+    if isinstance(batch_sampler, BatchSampler) and batch_sampler.drop_last:
+        batch_sampler = copy.copy(batch_sampler)
+        batch_sampler.drop_last = False
+    return changed(loader, batch_sampler=IndexTracker(batch_sampler), drop_last=False)
 
 
 def seed_workers(loader: Any, rank: int) -> None:

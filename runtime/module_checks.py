@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .callbacks.base import Callback
-from .data import no_loader
+from .data import TRANSFER_HOOKS, no_loader
 from .datamodule import LightningDataModule
 from .errors import MisconfigurationException, PossibleUserWarning, rank_zero_deprecation, rank_zero_warn
 from .hooks import is_overridden, warn_of_near_misses
@@ -62,6 +62,21 @@ def check_module(trainer: Trainer) -> None:
     if not trainer._data.has(prefix):
         raise no_loader(trainer, prefix)
     _check_model_hooks(module)
+    _say_whose_transfer(trainer)
+
+
+def _say_whose_transfer(trainer: Trainer) -> None:
+    """Warns where it is not plain who handles a batch's way to the device."""
+    if trainer.datamodule is None:
+        return
+    for name in TRANSFER_HOOKS:
+        if not is_overridden(name, trainer.lightning_module, LightningModule):
+            continue
+        if is_overridden(name, trainer.datamodule, LightningDataModule):
+            place, used = "in both `LightningModule` and `LightningDataModule`.", "LightningDataModule"
+        else:
+            place, used = "in `LightningModule` but have passed in a `LightningDataModule`.", "LightningModule"
+        rank_zero_warn(f"You have overridden `{name}` {place} It will use the implementation from `{used}` instance.")
 
 
 def _check_model_hooks(module: LightningModule) -> None:

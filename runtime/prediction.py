@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .errors import MisconfigurationException
+from .errors import MisconfigurationException, rank_zero_warn
 from .evaluation import EvaluationRun, run_pass
 from .hooks import Hooks
 from .state import RunningStage
@@ -49,7 +49,7 @@ class PredictionRun(EvaluationRun):
 
     def start_pass(self) -> None:
         assert self.loaders is not None
-        self.outputs = [[] for _ in self.loaders.given] if self.loaders.is_sequential else [[]]
+        self.outputs = [[] for _ in self.loaders.given]
         self.epoch_batch_indices = [[] for _ in self.outputs]
 
     def start_batch(self, batch: Any, batch_idx: int, index: int) -> None:
@@ -77,7 +77,11 @@ class PredictionRun(EvaluationRun):
 def predict(run: PredictionRun) -> list[Any] | list[list[Any]] | None:
     """Runs `predict_step` over the loaders; returns outputs as one list, or one per loader."""
     run.setup_data()
+    if run.loaders is not None and not run.loaders.is_sequential:
+        raise ValueError('`trainer.predict()` only supports the `CombinedLoader(mode="sequential")` mode.')
     if sum(run.num_batches) == 0:
         return []
     run_pass(run)
+    if any(output is None for outputs in run.outputs for output in outputs):
+        rank_zero_warn("predict returned None if it was on purpose, ignore this warning...")
     return run.predictions if run.return_predictions else None

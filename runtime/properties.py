@@ -13,7 +13,7 @@ from torch import Tensor
 from .callbacks import Callback, Checkpoint, EarlyStopping, ProgressBar
 from .data import DataSource
 from .datamodule import LightningDataModule
-from .errors import rank_zero_info
+from .errors import MisconfigurationException, rank_zero_info
 from .evaluation import EvaluationRun
 from .hooks import is_overridden
 from .loggers import CSVLogger, Logger, TensorBoardLogger
@@ -349,7 +349,11 @@ class TrainerProperties:
             return INFINITE if self.max_steps == -1 else self.max_steps
         if self.train_dataloader is None:
             rank_zero_info("Loading `train_dataloader` to estimate number of stepping batches.")
-            assert self._training is not None
+            if self._training is None:
+                raise MisconfigurationException(
+                    "`trainer.estimated_stepping_batches` is known when `fit` has begun: read it in"
+                    " `configure_optimizers` or in a hook."
+                )
             self._training.setup_data()
         batches = self.num_training_batches
         if batches == INFINITE:

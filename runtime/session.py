@@ -148,6 +148,7 @@ def end(trainer: Trainer) -> None:
     if trainer.state.fn is TrainerFn.FITTING:
         trainer._hooks.call("on_fit_end")
     call_teardown_hooks(trainer)
+    trainer.strategy.barrier("run-end")  # what the first process wrote is there for all
     trainer.state.status, trainer.state.stage = TrainerStatus.FINISHED, None
     trainer._results = None
 

@@ -262,7 +262,7 @@ def summary_totals(
         ("Total estimated model params size (MB)", get_formatted_model_size(model_size)),
         ("Modules in train mode", str(total_training_modes["train"])),
         ("Modules in eval mode", str(total_training_modes["eval"])),
-        ("Total FLOPs", count(total_flops)),
+        ("Total Flops", count(total_flops)),
     ]
 
 

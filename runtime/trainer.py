@@ -155,6 +155,11 @@ class Trainer(TrainerProperties):
                 "You are running in `Trainer(barebones=True)` mode: checkpoints, loggers, the progress bar, the model"
                 " summary, `self.log`, sanity checking, fast_dev_run, anomaly detection and profilers are off."
             )
+        if detect_anomaly:
+            rank_zero_info(
+                "You have turned on `Trainer(detect_anomaly=True)`. This will significantly slow down compute speed and"
+                " is recommended only for model debugging."
+            )
         if self.fast_dev_run:
             rank_zero_info(
                 f"Running in `fast_dev_run` mode: will run the requested loop using {int(self.fast_dev_run)} batch(es)."

@@ -79,8 +79,9 @@ class ExperimentWriter:
     def _check_log_dir_exists(self) -> None:
         if self._files.isdir(self.log_dir) and self._files.ls(self.log_dir, detail=False):
             rank_zero_warn(
-                f"Experiment logs directory {self.log_dir} exists and is not empty. Its metrics file is replaced;"
-                " leave `version` out, or give a new one, to keep it."
+                f"Experiment logs directory {self.log_dir} exists and is not empty. Previous log files in this"
+                " directory will be deleted when the new ones are saved! Leave `version` out, or give a new one,"
+                " to keep them."
             )
             if self._files.isfile(self.metrics_file_path):
                 self._files.rm_file(self.metrics_file_path)

@@ -59,8 +59,9 @@ class WandbLogger(Logger):
             raise ModuleNotFoundError("WandbLogger needs wandb: pip install wandb")
         if offline and log_model:
             raise MisconfigurationException(
-                f"Providing log_model={log_model} and offline={offline} is an invalid configuration:"
-                " checkpoints cannot be uploaded in offline mode. Write `log_model=False` or `offline=False`."
+                f"Providing log_model={log_model} and offline={offline} is an invalid configuration since"
+                " model checkpoints cannot be uploaded in offline mode.\n"
+                "  hint: Set `offline=False` to log your model, or `log_model=False`."
             )
         folder = save_dir if save_dir is not None else dir
         self._wandb_init: dict[str, Any] = {

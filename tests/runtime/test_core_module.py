@@ -478,6 +478,8 @@ def test_estimated_stepping_batches(arguments: dict[str, Any], expected: float) 
 
     L.Trainer(**{**QUIET, **arguments}).fit(Asking(), batches(5))
     assert found == [expected]
+    with pytest.raises(L.MisconfigurationException, match="is known when `fit` has begun"):
+        _ = L.Trainer(**{**QUIET, "max_epochs": 1}).estimated_stepping_batches
 
 
 # ---------------------------------------------------------------- data
@@ -534,6 +536,30 @@ def test_a_datamodule_is_asked_only_for_what_it_defines() -> None:
     assert not calls and "transfer" in data.calls
 
 
+def test_whose_way_to_the_device_a_batch_takes_is_said() -> None:
+    class Moving(L.LightningDataModule):
+        def train_dataloader(self) -> Any:
+            return batches(1)
+
+        def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
+            return batch
+
+    class Both(Module):
+        def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
+            return batch
+
+    class Other(Module):
+        def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+            return batch
+
+    for module, said in (
+        (Both(), "`transfer_batch_to_device` in both .* from `LightningDataModule`"),
+        (Other(), "`on_after_batch_transfer` in `LightningModule` but .* from `LightningModule`"),
+    ):
+        with pytest.warns(UserWarning, match=said):
+            L.Trainer(max_epochs=1, **QUIET).fit(module, datamodule=Moving())
+
+
 def test_a_datamodule_shows_batches_in_a_way_of_its_own() -> None:
     class Shown(L.LightningDataModule):
         def show_batch(self, split: str, count: int = 1) -> str:
@@ -557,7 +583,7 @@ def test_from_datasets() -> None:
     assert [len(loader) for loader in data.val_dataloader()] == [2, 2]
 
 
-def test_predictions() -> None:
+def test_predictions(monkeypatch: pytest.MonkeyPatch) -> None:
     class Predicting(Module):
         def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:
             return (batch[0].sum().item(), batch_idx, dataloader_idx)
@@ -566,6 +592,14 @@ def test_predictions() -> None:
     assert trainer.predict(Predicting(), batches(2)) == [(0.0, 0, 0), (1.0, 1, 0)]
     assert trainer.predict(Predicting(), [batches(1), batches(1)]) == [[(0.0, 0, 0)], [(0.0, 0, 1)]]
     assert trainer.predict(Predicting(), batches(2), return_predictions=False) is None
+    dropping = torch.utils.data.DataLoader(torch.zeros(3, 1), batch_size=2, drop_last=True)
+    assert len(trainer.predict(Predicting(), dropping) or []) == 2
+    together = L.utilities.combined_loader.CombinedLoader([batches(1), batches(1)], "min_size")
+    with pytest.raises(ValueError, match=r"only supports the `CombinedLoader\(mode=\"sequential\"\)`"):
+        trainer.predict(Predicting(), together)
+    monkeypatch.setattr(Predicting, "predict_step", lambda *_: None)
+    with pytest.warns(UserWarning, match="predict returned None"):
+        trainer.predict(Predicting(), batches(1))
 
 
 def test_the_bar_of_one_process_reduces_nothing_over_all(monkeypatch: pytest.MonkeyPatch) -> None:

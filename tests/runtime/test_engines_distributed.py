@@ -288,7 +288,7 @@ def test_collective_calls(own_launch: dict[str, Any]) -> None:
         "mean": [1.5, 2.5], "sum": [3.0, 5.0], "min": [1.0, 2.0], "max": [2.0, 3.0], "product": [2.0, 6.0],
         "mean of whole numbers": 0.5, "broadcast": {"from": 1}, "all": False, "any": True,
         "gathered": [[1.0, 2.0], [2.0, 3.0]], "kept": "text",
-        "log_mean": 1.5, "log_sum": 3.0, "log_min": 1.0, "log_max": 2.0, "wrote": False,
+        "log_mean": 1.5, "log_sum": 3.0, "log_min": 1.0, "log_max": 2.0, "wrote": False, "last row": True,
         "validated with": 0.0,
     }  # fmt: skip
     for rank, answers in enumerate((first, second)):

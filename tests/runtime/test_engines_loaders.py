@@ -19,9 +19,9 @@ from lightify.runtime.loaders import (
     batch_count,
     changed,
     check_loader,
+    for_prediction,
     limited_count,
     set_epoch,
-    track_indices,
     with_distributed_sampler,
     without_shuffle,
 )
@@ -146,7 +146,7 @@ class NoLength:
 def test_batch_counts() -> None:
     assert batch_count(A) == 3
     assert batch_count(NoLength()) == math.inf
-    with pytest.warns(UserWarning, match="returned 0 length"):
+    with pytest.warns(UserWarning, match="Total length of `list` across ranks is zero"):
         batch_count([], warn=True)
 
 
@@ -316,7 +316,7 @@ def test_the_users_loader_is_not_changed() -> None:
     sampler, batch_sampler = loader.sampler, loader.batch_sampler
     for copy in (
         with_distributed_sampler(loader, {"num_replicas": 2, "rank": 0}),
-        track_indices(loader),
+        for_prediction(loader),
         changed(loader, sampler=SequentialSampler(Numbers())),
     ):
         list(copy)
@@ -334,10 +334,12 @@ def test_overfitting_takes_the_data_in_order(sampler: Any) -> None:
     assert without_shuffle(plain, "train") is plain
 
 
-def test_indices_of_each_batch_are_known() -> None:
-    loader = track_indices(DataLoader(Numbers(5), batch_size=2, num_workers=0))
-    for number, batch in enumerate(loader):
-        assert loader.batch_sampler.seen_batch_indices[number] == batch.tolist()
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_every_sample_is_predicted_and_the_indices_of_each_batch_are_known(drop_last: bool) -> None:
+    given = DataLoader(Numbers(5), batch_size=2, drop_last=drop_last)
+    loader = for_prediction(given)
+    assert [batch.tolist() for batch in loader] == loader.batch_sampler.seen_batch_indices == [[0, 1], [2, 3], [4]]
+    assert len(given) == (2 if drop_last else 3) and len(loader) == 3
 
 
 # --- position --------------------------------------------------------------------------------------------------------
