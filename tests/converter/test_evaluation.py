@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import indent
+
 import pytest
 
 from tests.converter.scripts import STEP, converted, methods, script
@@ -59,6 +61,10 @@ HIDDEN = {
     }.items()
 }
 
+GRADED = "model.eval()\nright = 0\nfor a, b in val_loader:\n    right += (model(a).argmax(1) == b).sum().item()\n"
+MOVED = "def moved(a):\n    a.requires_grad_()\n    return a + torch.autograd.grad(model(a).sum(), a)[0]\n"
+FORWARD = "def forward(self, a):\n    a.register_hook(print)\n    return a"
+
 INLINE = {
     "there is none": script(),
     "the network never goes back to training": script(end=EVALUATE),
@@ -75,6 +81,15 @@ INLINE = {
     "what follows runs the network": script(start="model.train()", end=f"{EVALUATE}print(model(data[:8][0]).sum())"),
     "it takes gradients": script(
         start="model.train()", end="model.eval()\nfor a, b in val_loader:\n    criterion(model(a), b).backward()\n"
+    ),
+    "a function that it calls takes gradients": script(
+        start="model.train()", end=GRADED.replace("(a)", "(moved(a))"), before=MOVED
+    ),
+    "the network takes gradients": script(
+        start="model.train()", end=GRADED, before=f"class Field(nn.Module):\n{indent(FORWARD, '    ')}\n"
+    ),
+    "the network is another one without gradients": script(
+        start="model.train()", end=GRADED, before="layer = nn.TransformerEncoderLayer(8, 2)\n"
     ),
     "the training pass may end early": script(
         f"{STEP}\nif loss.item() < 0.1:\n    break", start="model.train()", end=EVALUATE
@@ -96,6 +111,12 @@ HOOKS = {
         before="def evaluate():\n"
         + "".join(f"    {line}\n" for line in EVALUATE.splitlines())
         + "    return right\n\n",
+    ),
+    "where gradients are on": script(start="model.train()", end=GRADED, before=MOVED),
+    "what takes gradients runs without": script(
+        start="model.train()",
+        end=EVALUATE.replace("right +=", "moved(a)\n        right +="),
+        before=f"layer = nn.TransformerEncoderLayer(8, 2)\n@torch.enable_grad()\n{MOVED}",
     ),
     "in a decorated function": script(
         start="model.train()",

@@ -16,6 +16,7 @@ from lightify.loops.nest import Nest
 from lightify.loops.runs import is_over_data
 from lightify.plan.effects import may_draw
 from lightify.plan.evaluation.networks_used import uses_modules
+from lightify.plan.evaluation.wants_gradients import computes_faster_without, wants_gradients
 from lightify.plan.kinds import Kinds
 from lightify.plan.types import FateNote
 from lightify.syntax.flow import exits_of, own_exits, usage
@@ -36,6 +37,7 @@ class Evaluation:
         body: one batch; after: what ends it; rest: what the epoch does next.
         modules: networks that it puts into evaluation mode; empty when it evaluates as it trains.
         trains_again: it ends by putting them back itself.
+        without: what the script itself runs without gradients.
     """
 
     loop: cst.For
@@ -49,6 +51,7 @@ class Evaluation:
     trains_again: bool
     opened: tuple[Opened, ...]
     fates: Mapping[cst.CSTNode, FateNote]
+    without: frozenset[Step]
 
 
 def find_evaluation(
@@ -72,7 +75,8 @@ def _taken_apart(end: Sequence[Step], nest: Nest, analysis: Analysis, tree: Tree
     """Finds the loop over evaluation data, what stands around it, and what its own function does not do."""
     fates: dict[cst.CSTNode, FateNote] = {}
     own, opened, others = _call_opened(end, nest, analysis, tree)
-    own, others = (_laid_flat(part, analysis, tree, fates) for part in (own, others))
+    without = {step for call in opened if call.function.decorators for step in call.steps}
+    own, others = (_laid_flat(part, analysis, tree, fates, without) for part in (own, others))
     flat = [*own, *others]
     loops = ((n, s.node, s.frame) for n, s in enumerate(flat) if isinstance(s, Item) and isinstance(s.node, cst.For))
     over_data = next((found for found in loops if is_over_data(found[1], analysis)), None)
@@ -89,18 +93,21 @@ def _taken_apart(end: Sequence[Step], nest: Nest, analysis: Analysis, tree: Tree
     if any(True for s in flat[:place] if isinstance(s, Item) for _ in exits_of(s.node)):
         return "the epoch may be left before its evaluation"
     end_of_own = max(place + 1, len(own))
+    body = live([Item(node, frame) for node in block(loop.body)], tree)
+    without.update(body if flat[place] in without else ())
     return Evaluation(
         loop=loop,
         frame=frame,
         head=head,
         before=tuple(flat[:place]),
-        body=tuple(live([Item(node, frame) for node in block(loop.body)], tree)),
+        body=tuple(body),
         after=tuple(flat[place + 1 : end_of_own]),
         rest=tuple(flat[end_of_own:]),
         modules=frozenset(),
         trains_again=False,
         opened=opened,
         fates=fates,
+        without=frozenset(without),
     )
 
 
@@ -119,13 +126,20 @@ def _call_opened(
     return (), (), end
 
 
-def _laid_flat(steps: Sequence[Step], analysis: Analysis, tree: Tree, fates: dict[cst.CSTNode, FateNote]) -> list[Step]:
+def _laid_flat(
+    steps: Sequence[Step],
+    analysis: Analysis,
+    tree: Tree,
+    fates: dict[cst.CSTNode, FateNote],
+    without: set[Step],
+) -> list[Step]:
     """Steps with a loop over data taken out of its `with torch.no_grad()`."""
     flat: list[Step] = []
     for step in steps:
         inner = _under_no_grad(step, tree) if isinstance(step, Item) and holds_loop(step, analysis) else None
         if inner is not None:
             fates[step.node] = _WITHOUT_GRADIENTS  # type: ignore[union-attr]
+            without.update(inner)
         flat.extend(inner or [step])
     return flat
 
@@ -183,12 +197,15 @@ def _without_gradients(found: Evaluation, tree: Tree) -> Evaluation:
     """The evaluation whose batches need no `with torch.no_grad()`."""
     body: list[Step] = []
     fates = dict(found.fates)
+    without = set(found.without)
     for step in found.body:
         inner = _under_no_grad(step, tree) if isinstance(step, Item) else None
+        lines = [step] if inner is None else live(inner, tree)
         if inner is not None:
             fates[step.node] = _WITHOUT_GRADIENTS  # type: ignore[union-attr]
-        body.extend(live(inner, tree) if inner is not None else [step])
-    return replace(found, body=tuple(body), fates=fates)
+            without.update(lines)
+        body.extend(lines)
+    return replace(found, body=tuple(body), fates=fates, without=frozenset(without))
 
 
 def _problem(found: Evaluation, nest: Nest, kinds: Kinds) -> str:
@@ -202,9 +219,19 @@ def _problem(found: Evaluation, nest: Nest, kinds: Kinds) -> str:
             return "the mode changes inside the evaluation"
         if any(isinstance(n, cst.Attribute) and n.attr.value == "backward" for n in live_nodes(step.node, step.frame)):
             return "the evaluation takes gradients"
+    graded = [step for step in (*found.before, *found.body, *found.after) if step not in found.without]
+    if any(_wants_gradients(step, kinds) for step in graded):
+        return "the evaluation takes gradients, or asks for them"
+    runs = any(step in graded and uses_modules(step, kinds) for step in found.body)
+    if found.modules and runs and computes_faster_without(kinds.tree):
+        return "the network computes otherwise without gradients"
     if not found.modules and called and called.isdisjoint(usage(nest.body).reads):
         return "the evaluation is of another network"
     return ""
+
+
+def _wants_gradients(step: Step, kinds: Kinds) -> bool:
+    return isinstance(step, Item) and wants_gradients(step, kinds.tree, network=uses_modules(step, kinds))
 
 
 def _lines(node: cst.CSTNode) -> list[cst.SimpleStatementLine]:
