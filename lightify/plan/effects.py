@@ -62,6 +62,11 @@ def is_calm_method(name: str) -> bool:
     return name in _CALM_METHODS
 
 
+def computes_from(name: str) -> bool:
+    """True for a method that, whatever it belongs to, gives a value or takes one down: `item`, `append`, `write`."""
+    return name in (_CALM_METHODS - _ACTS) | _TELLS
+
+
 def _draws_nothing(call: cst.Call, frame: Frame, tree: Tree) -> bool:
     name = dotted(call.func) or ""
     used = method_call(call)

@@ -9,7 +9,7 @@ import libcst as cst
 from lightify.analysis.callers import run_by
 from lightify.facts import Kind, Scope
 from lightify.plan.constructions import construction
-from lightify.plan.effects import keeps_to_itself, only_writes
+from lightify.plan.effects import computes_from, keeps_to_itself, only_writes
 from lightify.plan.kinds import Kinds
 from lightify.plan.optimization.weights import calls_out, handed_on
 from lightify.syntax.frames import Field, Frame, Item, Step, Variable, live_nodes
@@ -47,15 +47,17 @@ def _may_run(call: cst.Call, frame: Frame, kinds: Kinds, asking: bool) -> bool:
     own = [*run_by(call, tree), *handed_on(call, tree)]
     if own:
         return not all(keeps_to_itself(one, tree) or (asking and only_writes(one, tree)) for one in own)
-    return _holds_network(owner, kinds) if owner is not None else calls_out(call, frame, tree)
+    if owner is None or used is None:
+        return calls_out(call, frame, tree)
+    return not computes_from(used[1]) and _holds_network(owner, kinds)
 
 
-def _holds_network(owner: Variable, kinds: Kinds, depth: int = 0) -> bool:
+def _holds_network(owner: Variable, kinds: Kinds, seen: frozenset[Variable] = frozenset()) -> bool:
     """True for an object that was made with a network, or may have been."""
     made = list(_made(owner, kinds))
-    return any(_is_given_network(value, scope, owner, kinds, depth) for value, scope in made) or (
-        not made and isinstance(owner, Field)
-    )
+    if not made:
+        return isinstance(owner, Field)
+    return any(_is_given_network(value, scope, owner, kinds, seen | {owner}) for value, scope in made)
 
 
 def _made(owner: Variable, kinds: Kinds) -> Iterator[tuple[cst.Call, Scope]]:
@@ -71,11 +73,11 @@ def _made(owner: Variable, kinds: Kinds) -> Iterator[tuple[cst.Call, Scope]]:
             yield node.value, next(around, None)
 
 
-def _is_given_network(value: cst.Call, scope: Scope, owner: Variable, kinds: Kinds, depth: int) -> bool:
+def _is_given_network(value: cst.Call, scope: Scope, owner: Variable, kinds: Kinds, seen: frozenset[Variable]) -> bool:
     quiet = {node.value for node in walk(value) if isinstance(node, cst.Attribute) and node.attr.value in _QUIET}
     given = [node for arg in value.args for node in walk(arg.value) if isinstance(node, (cst.Name, cst.Attribute))]
-    if depth > 3 or any(kinds.in_scope(dotted(node), scope) is Kind.MODULE for node in given if node not in quiet):
+    if any(kinds.in_scope(dotted(node), scope) is Kind.MODULE for node in given if node not in quiet):
         return True
     meant = (owner.frame.resolve(node.value) for node in given if isinstance(node, cst.Name))
-    others = (one for one in meant if isinstance(one, Variable) and not isinstance(one, Field))
-    return any(kinds.of(one) not in _APART and _holds_network(one, kinds, depth + 1) for one in others)
+    others = (one for one in meant if isinstance(one, Variable) and not isinstance(one, Field) and one not in seen)
+    return any(kinds.of(one) not in _APART and _holds_network(one, kinds, seen) for one in others)
