@@ -9,6 +9,7 @@ import libcst as cst
 
 from lightify.ledger import Fate
 from lightify.plan.draft import Draft
+from lightify.plan.logs.means import Mean, Means, operand
 from lightify.plan.logs.meters import (
     begun,
     called_on,
@@ -17,23 +18,11 @@ from lightify.plan.logs.meters import (
     shown_begun,
     shows_numbers,
 )
-from lightify.plan.logs.metrics import (
-    LOGGED,
-    formatted,
-    labels,
-    log_call,
-    log_statement,
-    logs,
-    measures,
-    metric_name,
-    metrics_of,
-    printed,
-    slots_in,
-    slots_of,
-)
+from lightify.plan.logs.metrics import LOGGED, labels, log_call, log_statement, logs, metric_name, metrics_of, printed
 from lightify.plan.logs.records import Record, read_back, records
 from lightify.plan.logs.samples import is_number
-from lightify.plan.logs.sums import Mean, Pass, Sum, begun_empty, mean_of, mean_with, meters_of, operand, sums_of
+from lightify.plan.logs.sums import Pass, begun_empty, meters_of, sums_of
+from lightify.plan.logs.texts import formatted, measures, slots_in, slots_of
 from lightify.plan.types import FateNote, Local
 from lightify.syntax.flow import exits_of, usage
 from lightify.syntax.frames import Binding, Field, Frame, Item, Step, Variable
@@ -48,13 +37,13 @@ class _Ends:
     """What the end of a pass does with its sums.
 
     Attributes:
-        means: variables that hold one; names: what each is logged as; shown: those that are printed.
+        means: reads them; names: what each is logged as; shown: those that are printed.
         numbers: sums whose means are shown as one number.
         each: sums that are shown within the pass, too; records: what only writes means down.
         uses: the statements that only make or show means, and the sums that they need.
     """
 
-    means: dict[Variable, Mean] = field(default_factory=dict)
+    means: Means
     names: dict[tuple[Variable, str], tuple[str, Mean]] = field(default_factory=dict)
     shown: set[tuple[Variable, str]] = field(default_factory=set)
     uses: dict[Step, set[Variable]] = field(default_factory=dict)
@@ -72,14 +61,14 @@ def log_averages(draft: Draft, one: Pass) -> dict[Step, tuple[Step, ...]]:
     showing = {variable: step for step in one.start for variable in shown_begun(draft, step, steps)}
     known = sums.keys() | showing.keys()
     shown = [step for step in one.body if _shows_sums(draft, step, known, showing)]
-    ends = _Ends()
+    ends = _Ends(Means(draft, one, sums, {}))
     for step in one.after:
-        _read(draft, one, sums, ends, step)
-    _read_records(draft, one, sums, ends)
+        _read(draft, ends, step)
+    _read_records(draft, one, ends)
     for step in shown:
-        _read_progress(draft, one, sums, ends, step)
+        _read_progress(draft, ends, step)
     for variable, step in showing.items():
-        _read_display(draft, one, sums, ends, step, variable)
+        _read_display(ends, step, variable)
         ends.uses.update({call: {variable} for call in one.after if _is_call_on(draft, call, variable)})
     quiet = {*shown, *ends.uses, *(total.step for total in sums.values())}
     kept = one.outside.union(*(record.others for record in ends.records))
@@ -89,16 +78,16 @@ def log_averages(draft: Draft, one: Pass) -> dict[Step, tuple[Step, ...]]:
     timers = {v for v, total in sums.items() if total.added is not None and measures_time(draft, total.added.value)}
     useful = {variable for _, mean in ends.names.values() for variable in mean.involved}
     gone = (useful | timers | showing.keys()) - kept
-    for mean in [*ends.means.values(), *(mean for _, mean in ends.names.values())]:
+    for mean in [*ends.means.held.values(), *(mean for _, mean in ends.names.values())]:
         if mean.total.variable not in timers and not _is_number(draft, one, ends, mean):
             gone -= mean.involved
-    for variable in kept & ends.means.keys():
-        gone -= ends.means[variable].involved
+    for variable in kept & ends.means.held.keys():
+        gone -= ends.means.held[variable].involved
     while stuck := [used for used in ends.uses.values() if used - gone and used & gone]:
         gone = gone.difference(*stuck)
     if not any(variable in sums for variable in gone):
         return {}
-    return _replacements(draft, one, sums, ends, gone, _named(draft, one, ends, gone - timers), timers)
+    return _replacements(draft, one, ends, gone, _named(draft, one, ends, gone - timers), timers)
 
 
 def _is_number(draft: Draft, one: Pass, ends: _Ends, mean: Mean) -> bool:
@@ -155,7 +144,7 @@ def _is_call_on(draft: Draft, step: Step, variable: Variable) -> bool:
 # -- what the end of a pass does ----------------------------------------------------------------------------------
 
 
-def _read(draft: Draft, one: Pass, sums: dict[Variable, Sum], ends: _Ends, step: Step) -> None:
+def _read(draft: Draft, ends: _Ends, step: Step) -> None:
     """Notes a step that makes means or prints some."""
     if isinstance(step, Binding):
         target, value, place, frame = step.target, step.value, step.target_frame, step.value_frame
@@ -163,7 +152,7 @@ def _read(draft: Draft, one: Pass, sums: dict[Variable, Sum], ends: _Ends, step:
         inner, place, frame = small(step.node), step.frame, step.frame
         call = printed(step.node, frame, draft.kinds) or log_call(step.node)
         if call is not None:
-            _read_print(draft, one, sums, ends, step, call)
+            _read_print(draft, ends, step, call)
             return
         if isinstance(inner, cst.AugAssign) and isinstance(inner.operator, cst.DivideAssign):
             target, value = inner.target, cst.BinaryOperation(inner.target, cst.Divide(), inner.value)  # type: ignore[arg-type]
@@ -173,78 +162,76 @@ def _read(draft: Draft, one: Pass, sums: dict[Variable, Sum], ends: _Ends, step:
             return
     made: dict[Variable, Mean] = {}
     for name, part in assigned_pairs(target, value):
-        mean = mean_of(draft, one, sums, ends.means, part, frame)
+        mean = ends.means.of(part, frame)
         variable = place.resolve(name.value) if isinstance(name, cst.Name) else None
         if mean is None or not isinstance(variable, Variable) or isinstance(variable, Field):
             return
         made[variable] = mean
-    ends.means.update(made)
+    ends.means.held.update(made)
     ends.uses[step] = {variable for mean in made.values() for variable in mean.involved}
     for variable, mean in made.items():
         ends.names.setdefault((mean.total.variable, mean.scale), (variable.name, mean))
 
 
-def _read_progress(draft: Draft, one: Pass, sums: dict[Variable, Sum], ends: _Ends, step: Step) -> None:
+def _read_progress(draft: Draft, ends: _Ends, step: Step) -> None:
     """Notes which means are shown within the pass."""
     if not isinstance(step, Item):
         return
     for call in _prints(draft, step):
         known = labels(call)
         for node in formatted(call):
-            mean = mean_of(draft, one, sums, ends.means, node, step.frame)
+            mean = ends.means.of(node, step.frame)
             ends.numbers |= {mean.total.variable} if mean is not None else set()
         for node in slots_of(call):
-            mean = mean_of(draft, one, sums, ends.means, node, step.frame)
+            mean = ends.means.of(node, step.frame)
             if mean is not None:
                 name = known.get(node) or metric_name(mean.total.variable)
                 ends.names.setdefault((mean.total.variable, mean.scale), (name, mean))
                 ends.each.add(mean.total.variable)
 
 
-def _read_records(draft: Draft, one: Pass, sums: dict[Variable, Sum], ends: _Ends) -> None:
+def _read_records(draft: Draft, one: Pass, ends: _Ends) -> None:
     """Notes which means are written down after the pass."""
 
     def mean(node: cst.CSTNode, frame: Frame) -> Mean | None:
-        made = mean_of(draft, one, sums, ends.means, node, frame)
+        made = ends.means.of(node, frame)
         return made if made is not None and not made.floored else None
 
     ends.records = [record for record in records(draft, one.after, one.training, mean) if record.step not in ends.uses]
     for record in ends.records:
         for value, made in record.values.items():
             holder = draft.kinds.variable(value, record.step.frame)
-            name = record.named or metric_name(holder if holder in ends.means else made.total.variable)  # type: ignore[arg-type]
+            name = record.named or metric_name(holder if holder in ends.means.held else made.total.variable)  # type: ignore[arg-type]
             key = (made.total.variable, made.scale)
             ends.names.setdefault(key, (name, made))
             ends.shown.add(key)
         ends.uses[record.step] = {variable for made in record.values.values() for variable in made.involved}
 
 
-def _read_display(
-    draft: Draft, one: Pass, sums: dict[Variable, Sum], ends: _Ends, step: Step, variable: Variable
-) -> None:
+def _read_display(ends: _Ends, step: Step, variable: Variable) -> None:
     """Notes which means an object shows that was made with their meters."""
-    shown = {v for v in usage([step]).reads if v in sums and sums[v].added is not None}
+    shown = {v for v in usage([step]).reads if v in ends.means.sums and ends.means.sums[v].added is not None}
     ends.uses[step] = shown | {variable}
     for meter in sorted(shown, key=lambda v: v.order):
-        total = sums[meter]
+        total = ends.means.sums[meter]
         assert total.added is not None and total.made is not None
         if shows_numbers(total.made):
             ends.numbers.add(meter)
         name = label_of(total.made) or metric_name(meter)
-        ends.names.setdefault((meter, ""), (name, mean_with(draft, one, total, total.added.size, {meter})))
+        ends.names.setdefault((meter, ""), (name, ends.means.of_sum(total, total.added.size, {meter})))
         ends.each.add(meter)
 
 
-def _read_print(draft: Draft, one: Pass, sums: dict[Variable, Sum], ends: _Ends, step: Item, call: cst.Call) -> None:
+def _read_print(draft: Draft, ends: _Ends, step: Item, call: cst.Call) -> None:
     used: set[Variable] = set()
     known = labels(call)
     numbers = [*formatted(call), *(call.args[1].value for _ in filter(None, [log_call(step.node)]))]
-    shown = (mean_of(draft, one, sums, ends.means, node, step.frame) for node in numbers)
+    shown = (ends.means.of(node, step.frame) for node in numbers)
     ends.numbers |= {mean.total.variable for mean in shown if mean is not None}
     stack: list[cst.CSTNode] = [call]
     while stack:
         node = stack.pop()
-        mean = mean_of(draft, one, sums, ends.means, node, step.frame) if isinstance(node, cst.BaseExpression) else None
+        mean = ends.means.of(node, step.frame) if isinstance(node, cst.BaseExpression) else None
         if mean is not None and not (mean.floored and log_call(step.node) is not None):
             used |= mean.involved
             name = known.get(node) or metric_name(mean.total.variable)
@@ -255,7 +242,7 @@ def _read_print(draft: Draft, one: Pass, sums: dict[Variable, Sum], ends: _Ends,
             ends.shown.add(key)
         else:
             stack.extend(reversed([*slots_in(node), *children(node)]))
-    used |= usage([step]).reads & sums.keys()
+    used |= usage([step]).reads & ends.means.sums.keys()
     if used:
         ends.uses[step] = used
 
@@ -266,12 +253,12 @@ def _read_print(draft: Draft, one: Pass, sums: dict[Variable, Sum], ends: _Ends,
 def _replacements(
     draft: Draft,
     one: Pass,
-    sums: dict[Variable, Sum],
     ends: _Ends,
     gone: set[Variable],
     logged: Sequence[tuple[str, Mean]],
     timers: set[Variable],
 ) -> dict[Step, tuple[Step, ...]]:
+    sums = ends.means.sums
     new: dict[Step, tuple[Step, ...]] = {}
     names = ", ".join(f'self.log("{name}")' for name, _ in logged)
     for variable in sorted(gone & sums.keys(), key=lambda v: v.order):
@@ -281,7 +268,7 @@ def _replacements(
         lines = [line for name, mean in own for line in log_lines(draft, name, mean, *options)]
         new[total.step] = tuple(Item(line, total.step.frame) for line in lines)
         note(draft, total.step, names)
-    draft.averaged |= gone | {variable for variable, mean in ends.means.items() if mean.involved <= gone}
+    draft.averaged |= gone | {variable for variable, mean in ends.means.held.items() if mean.involved <= gone}
     monitored = draft.monitored & set(logs(one.after))
     written = [record for record in ends.records if ends.uses[record.step] <= gone]
     new.update(read_back(draft, written, {(mean.total.variable, mean.scale): name for name, mean in logged}))

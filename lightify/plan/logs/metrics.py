@@ -5,21 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
-from functools import lru_cache
-from string import Formatter
-from typing import NamedTuple
 
 import libcst as cst
 
 from lightify.plan.effects import only_computes, only_prints
 from lightify.plan.kinds import Kinds
-from lightify.plan.logs.loggers import LEVELS, is_record
+from lightify.plan.logs.loggers import is_record
+from lightify.plan.logs.texts import FLOATS, formatted, label, measures, shown, slots, spec_of
 from lightify.syntax.flow import expression_usage
 from lightify.syntax.frames import Frame, Item, Step, Variable
 from lightify.syntax.query import (
     MODULE_SELF,
-    Arguments,
-    arguments,
     code,
     dotted,
     expression_of,
@@ -57,7 +53,6 @@ class Metric:
         return isinstance(self.value, cst.Name)
 
 
-_FLOATS = ("f", "e", "g")
 LOGGED = "summaries are logged, not printed"
 PROGRESS = "progress within an epoch is logged, not printed"
 
@@ -103,11 +98,11 @@ def metrics_of(call: cst.Call, frame: Frame, kinds: Kinds) -> tuple[Metric, ...]
         if isinstance(part, cst.Call) and used is not None and used[1] == "item" and not part.args:
             add(used[0])
         elif isinstance(part, cst.FormattedStringExpression):
-            if _spec(part)[-1:] in _FLOATS:
+            if spec_of(part)[-1:] in FLOATS:
                 add(part.expression)
         elif not isinstance(part, cst.FormattedString):
-            for slot in _slots(part):
-                if slot.spec[-1:] in _FLOATS or (slot.spec == "d" and _is_share(slot.value)):
+            for slot in slots(part):
+                if slot.spec[-1:] in FLOATS or (slot.spec == "d" and _is_share(slot.value)):
                     add(slot.value)
     held = {variable for metric in found.values() for variable in metric.variables}
     told, phrases = labels(call), _phrases(call)
@@ -141,7 +136,7 @@ def _named_by_variable(value: cst.BaseExpression) -> list[str]:
 def _phrases(call: cst.Call) -> dict[cst.CSTNode, str]:
     """`d_loss` for the number after `D loss:`, where a text names it so."""
     found: dict[cst.CSTNode, str] = {}
-    for slot in (slot for part in walk(call) for slot in _slots(part)):
+    for slot in (slot for part in walk(call) for slot in slots(part)):
         text = re.sub(r"^%[-+ #0-9.]*[a-zA-Z]", "", slot.since)
         words = re.findall(r"[A-Za-z]\w*", re.split(r"\\[tnr]|[][|,;()\t\n]", text)[-1])[-3:]
         if words and measures(words[-1]):
@@ -164,16 +159,6 @@ def _is_share(node: cst.BaseExpression) -> bool:
     return any(code(side) in ("100", "100.", "100.0") for side in (node.left, node.right))
 
 
-def slots_in(node: cst.CSTNode) -> list[cst.BaseExpression]:
-    """The values that a text shows."""
-    return [slot.value for slot in _slots(node)]
-
-
-def slots_of(call: cst.Call) -> Iterator[cst.BaseExpression]:
-    """The values that the texts in a call show."""
-    yield from (value for part in walk(call) for value in slots_in(part))
-
-
 def unlogged(
     call: cst.Call, frame: Frame, metrics: Iterable[Metric], averaged: Set[Variable], changing: Set[Variable]
 ) -> Iterator[str]:
@@ -185,7 +170,7 @@ def unlogged(
     """
     logged = set(averaged).union(*(metric.variables for metric in metrics if metric.is_held))
     told = {metric.value for metric in metrics}
-    for value in _shown(call):
+    for value in shown(call):
         reads = expression_usage(value, frame).reads
         if value in told:
             continue
@@ -195,74 +180,14 @@ def unlogged(
             yield code(value)
 
 
-_TEXTS = ("print", "sys.stdout.write", "tqdm.write", "str", "round")
-
-
-def _shown(node: cst.CSTNode) -> Iterator[cst.BaseExpression]:
-    """The values that a text is made of."""
-    slots = _slots(node)
-    if slots:
-        for slot in slots:
-            yield from _shown(slot.value)
-    elif isinstance(node, cst.Call) and (dotted(node.func) in _TEXTS or (method_call(node) or ("", ""))[1] in LEVELS):
-        for arg in node.args if dotted(node.func) == "print" else node.args[:1]:
-            if arg.keyword is None:
-                yield from _shown(arg.value)
-    elif isinstance(node, cst.ConcatenatedString) or (
-        isinstance(node, cst.BinaryOperation) and isinstance(node.operator, cst.Add)
-    ):
-        yield from _shown(node.left)
-        yield from _shown(node.right)
-    elif isinstance(node, cst.BaseExpression) and not isinstance(node, (cst.BaseString, cst.BaseNumber)):
-        yield node
-
-
-def formatted(call: cst.Call) -> Iterator[cst.BaseExpression]:
-    """What a print shows as one number: by a float format, or by `x.item()` and `float(x)`."""
-    for part in walk(call):
-        for slot in _slots(part):
-            if slot.spec[-1:] in _FLOATS:
-                yield slot.value
-        used = method_call(part)
-        if isinstance(part, cst.Call) and used is not None and used[1] == "item" and not part.args:
-            yield used[0]
-        elif isinstance(part, cst.Call) and dotted(part.func) in ("float", "math.exp", "math.sqrt"):
-            yield part.args[0].value
-
-
-#: Words for what training scripts measure; the last one before a number in a text names it.
-_MEASURES = re.compile(
-    r"accuracy|acc|loss|error|err|f1|precision|recall|perplexity|ppl|mse|mae|rmse|bleu|auc|iou|dice|psnr|score|reward",
-    re.IGNORECASE,
-)
-
-
-def measures(text: str) -> list[str]:
-    """The words for what scripts measure in a text, the last one first."""
-    return [match.group().lower() for match in _MEASURES.finditer(text)][::-1]
-
-
-#: Words for the pass that a number is of, right before the word for what it measures.
-_STAGE = re.compile(r"(?<![a-z])(train|val|test)(?:ing|id|idation)?[ _-]+$", re.IGNORECASE)
-
-
-def _label(text: str) -> str:
-    """The last word for a measure in a text, after the pass that it is of: `val_loss` for `| Validation loss:`."""
-    found = list(_MEASURES.finditer(text))
-    if not found:
-        return ""
-    stage = _STAGE.search(text[: found[-1].start()])
-    return f"{stage.group(1)}_{found[-1].group()}".lower() if stage is not None else found[-1].group().lower()
-
-
 def labels(call: cst.Call) -> dict[cst.CSTNode, str]:
     """What a print calls the numbers that it shows, where it uses a word for a measure, and for one thing only."""
     found: dict[cst.CSTNode, str] = {}
     things: dict[str, set[str]] = {}
     for part in walk(call):
         word, told = "", False
-        for slot in _slots(part):
-            named, is_number = _label(slot.since), slot.spec[-1:] in _FLOATS
+        for slot in slots(part):
+            named, is_number = label(slot.since), slot.spec[-1:] in FLOATS
             if named:
                 word, told = named, False
             elif told and any(sign.isalpha() for sign in slot.since):
@@ -294,83 +219,6 @@ def metric_name(variable: Variable) -> str:
     word = next(iter(measures(name)), name)
     plural = next((end for end in ("es", "s") if name.endswith(word + end)), "")
     return name.removesuffix(plural)
-
-
-class _Slot(NamedTuple):
-    """A place in a text where a value goes; `since` is the text from the last such place on."""
-
-    value: cst.BaseExpression
-    spec: str
-    since: str
-
-
-@lru_cache(maxsize=4096)
-def _slots(node: cst.CSTNode) -> tuple[_Slot, ...]:
-    """The values of an f-string, of `text.format(...)`, of `text % values` and of `logger.info(text, *values)`."""
-    used = method_call(node)
-    if isinstance(node, cst.FormattedString):
-        slots, since = [], ""
-        for piece in node.parts:
-            if isinstance(piece, cst.FormattedStringExpression):
-                slots.append(_Slot(piece.expression, _spec(piece), since))
-                since = ""
-            elif isinstance(piece, cst.FormattedStringText):
-                since += piece.value
-        return tuple(slots)
-    if isinstance(node, cst.Call) and used is not None and used[1] == "format":
-        return tuple(_format_slots(_text(used[0]), arguments(node)))
-    if isinstance(node, cst.BinaryOperation) and isinstance(node.operator, cst.Modulo):
-        values = [e.value for e in node.right.elements] if isinstance(node.right, cst.Tuple) else [node.right]
-        text = _text(node.left)
-    elif isinstance(node, cst.Call) and used is not None and used[1] in LEVELS and len(node.args) > 1:
-        values, text = [arg.value for arg in node.args[1:]], _text(node.args[0].value)
-    else:
-        return ()
-    text, pattern = text.replace("%%", ""), r"%[-+ #0]*[0-9]*(?:\.[0-9]+)?([a-zA-Z])"
-    found = list(re.finditer(pattern, text))
-    if len(found) != len(values):
-        return ()
-    starts = [0, *(match.start() for match in found)]
-    return tuple(
-        _Slot(value, match.group(1), text[start : match.start()]) for value, match, start in zip(values, found, starts)
-    )
-
-
-def _format_slots(text: str, given: Arguments) -> list[_Slot]:
-    """The values of `text.format(...)`, as the text names them: in order, by number, by keyword, with their fields."""
-    slots: list[_Slot] = []
-    since, unnamed = "", 0
-    try:
-        pieces = list(Formatter().parse(text))
-    except ValueError:
-        return []
-    for literal, name, spec, _ in pieces:
-        since += literal
-        if name is None:
-            continue
-        head, *fields = name.split(".")
-        number = unnamed if not head else int(head) if head.isdigit() else -1
-        unnamed += not head
-        value = given.get(number, head)
-        if value is None or given.starred or not all(field.isidentifier() for field in fields):
-            return []
-        for field in fields:
-            value = cst.Attribute(value, cst.Name(field))
-        slots.append(_Slot(value, spec or "", since))
-        since = ""
-    return slots
-
-
-def _spec(piece: cst.FormattedStringExpression) -> str:
-    return "".join(getattr(part, "value", "") for part in piece.format_spec or ())
-
-
-def _text(node: cst.BaseExpression) -> str:
-    if isinstance(node, cst.SimpleString):
-        return str(node.raw_value)
-    if isinstance(node, cst.ConcatenatedString):
-        return _text(node.left) + _text(node.right)
-    return ""
 
 
 def log_call(node: cst.CSTNode) -> cst.Call | None:

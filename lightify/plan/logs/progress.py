@@ -13,6 +13,7 @@ from lightify.plan.batches import in_host
 from lightify.plan.draft import Draft
 from lightify.plan.effects import only_computes
 from lightify.plan.logs.loggers import is_record
+from lightify.plan.logs.means import plain
 from lightify.plan.logs.meters import called_on
 from lightify.plan.logs.metrics import (
     LOGGED,
@@ -25,7 +26,6 @@ from lightify.plan.logs.metrics import (
     printed,
     unlogged,
 )
-from lightify.plan.logs.sums import plain
 from lightify.plan.types import FateNote, Hook, TrainerOption
 from lightify.syntax.comments import in_place_of
 from lightify.syntax.flow import expression_usage, usage

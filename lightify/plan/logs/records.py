@@ -9,8 +9,9 @@ import libcst as cst
 
 from lightify.facts import Kind
 from lightify.plan.draft import Draft
-from lightify.plan.logs.metrics import measures, metric_name, printed
-from lightify.plan.logs.sums import Mean, plain
+from lightify.plan.logs.means import Mean, plain
+from lightify.plan.logs.metrics import metric_name, printed
+from lightify.plan.logs.texts import measures
 from lightify.syntax.flow import usage
 from lightify.syntax.frames import Frame, Item, Step, Variable
 from lightify.syntax.query import (

@@ -10,20 +10,13 @@ import libcst as cst
 from lightify.plan.draft import Draft
 from lightify.plan.effects import only_computes
 from lightify.plan.logs.averages import UNTIMED, log_lines, note, without_starts
+from lightify.plan.logs.means import Mean, Means
 from lightify.plan.logs.meters import measures_time
-from lightify.plan.logs.metrics import (
-    PROGRESS,
-    Metric,
-    labels,
-    log_statement,
-    metric_name,
-    metrics_of,
-    printed,
-    slots_in,
-)
+from lightify.plan.logs.metrics import PROGRESS, Metric, labels, log_statement, metric_name, metrics_of, printed
 from lightify.plan.logs.progress import is_of_each_batch, logs_every
 from lightify.plan.logs.samples import is_number
-from lightify.plan.logs.sums import Mean, Pass, Sum, mean_of, zeroed
+from lightify.plan.logs.sums import Pass, Sum, zeroed
+from lightify.plan.logs.texts import slots_in
 from lightify.syntax.comments import in_place_of
 from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Item, Step, Variable
@@ -156,7 +149,7 @@ class _Shown:
         return True
 
     def _mean(self, node: cst.CSTNode) -> Mean | None:
-        return mean_of(self.draft, self.one, self.sums, self.means, node, self.guard.frame)
+        return Means(self.draft, self.one, self.sums, self.means).of(node, self.guard.frame)
 
     def logged(self, guard: cst.If) -> dict[Step, tuple[Step, ...]]:
         """The logs, in the place of the sums; nothing is left of the guard but the other numbers that it printed."""
