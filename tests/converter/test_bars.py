@@ -39,6 +39,11 @@ GONE = {
         "for x, y in pbar:",
         f"{STEP}\nif len(x) == 8:\n    pbar.set_description(f'{{loss.item():.3f}}')",
     ),
+    "a schedule's rate": barred(
+        "pbar = tqdm(train_loader)",
+        "for x, y in pbar:",
+        f"{STEP}\nscheduler.step()\npbar.set_postfix(loss=loss.item(), lr=f'{{scheduler.get_last_lr()[0]:.1e}}')",
+    ).replace(IMPORT, f"{IMPORT}scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 2)\n"),
     "in the head": barred("print(epoch)", "for x, y in (pbar := tqdm(train_loader)):"),
 }
 

@@ -30,6 +30,11 @@ class Shelf:
     def __init__(self, tool):
         self.tool = tool
 class Printer:
+    sum = 0
+    def __init__(self):
+        self.sum = 0
+    def count(self, more):
+        self.sum += more
     def tell(self, *about):
         print(about)
 def paint(net, *about):
@@ -101,6 +106,14 @@ HOOKS = {
     "eval and train around it": script(end=f"{EVALUATE}model.train()"),
     "train(False) is eval": script(
         start="model.train(True)", end=EVALUATE.replace("model.eval()", "model.train(False)")
+    ),
+    "a method that counts for its own object, after it": script(
+        start="model.train()", before=TOOLS, end=f"{EVALUATE}printer.count(right)\nprint(printer.sum)"
+    ),
+    "what an evaluation's value tells, after it": script(
+        start="model.train()",
+        before="def rightly(net):\n    return torch.tensor(0.5) if net is None else torch.ones(1)\nshare = rightly(model)\n",
+        end=f"{EVALUATE}print(share.item())",
     ),
     "a method that only prints, after it": script(
         start="model.train()", before=TOOLS, end=f"{EVALUATE}printer.tell(epoch)"

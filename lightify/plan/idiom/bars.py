@@ -12,7 +12,7 @@ from lightify.loops.contexts import enters
 from lightify.loops.nest import Nest, without_stack
 from lightify.loops.runs import Loop
 from lightify.plan.draft import Draft
-from lightify.plan.effects import may_draw
+from lightify.plan.effects import only_computes
 from lightify.plan.idiom.lines import Lines
 from lightify.plan.logs.metrics import log_statement, metrics_of
 from lightify.plan.types import FateNote
@@ -159,8 +159,14 @@ def _shows(step: Step, variable: Variable, tree: Tree) -> bool:
         return False
     uses = sum(isinstance(node, cst.Name) and step.frame.resolve(node.value) is variable for node in walk(step.node))
     showing = [node for node in walk(step.node) if _is_showing(node, {variable}, step.frame)]
-    plain = [node for node in showing if not may_draw(Item(node, step.frame), tree)]  # type: ignore[arg-type]
-    return uses == len(plain)
+    return uses == len(showing) and all(_only_told(node, step.frame, tree) for node in showing)
+
+
+def _only_told(node: cst.CSTNode, frame: Frame, tree: Tree) -> bool:
+    """True when nobody misses what a bar is given once it does not show it."""
+    call = expression_of(node)
+    given = call.args if isinstance(call, cst.Call) else ()
+    return all(only_computes(arg.value, frame, tree, lambda _: False) for arg in given)
 
 
 def _is_showing(node: cst.CSTNode, bars: set[Variable], frame: Frame) -> bool:
