@@ -8,6 +8,7 @@ from typing import NamedTuple
 import libcst as cst
 
 from lightify.loops.runs import Loop
+from lightify.syntax.parse import Tree
 from lightify.syntax.query import arguments, code, dotted, opposite, walk
 
 
@@ -25,15 +26,33 @@ class BatchHead:
 _PROGRESS = ("tqdm", "track", "progress_bar", "trange", "notebook")
 
 
-def without_progress(node: cst.BaseExpression) -> cst.BaseExpression:
-    """Takes `tqdm(...)` and `trange(n)` off an iterable."""
+#: What makes its one iterator itself, or is one.
+_ITERATED_ONCE = ("range", "enumerate", "zip", "map", "filter", "reversed", "list", "sorted", "iter", "islice")
+
+
+def starts_twice(bar: cst.BaseExpression, tree: Tree) -> bool:
+    """True for a bar of `tqdm.auto` around a loader: it makes an iterator when it is made, and one for the loop.
+
+    Each iterator of a DataLoader draws a seed, so that the batches of such a pass come in another order without it.
+    """
+    if not isinstance(bar, cst.Call) or not (tree.qualified(bar.func) or "").startswith(
+        ("tqdm.auto.", "tqdm.asyncio.")
+    ):
+        return False
+    inner = arguments(bar).get(0, "iterable")
+    made = (dotted(inner.func) or "").rpartition(".")[2] if isinstance(inner, cst.Call) else ""
+    return inner is not None and not (dotted(bar.func) or "").endswith("trange") and made not in _ITERATED_ONCE
+
+
+def without_progress(node: cst.BaseExpression, tree: Tree | None = None) -> cst.BaseExpression:
+    """Takes `tqdm(...)` and `trange(n)` off an iterable; with a tree, only those that change nothing else."""
     while isinstance(node, cst.Call):
         name = (dotted(node.func) or "").rpartition(".")[2]
         if name == "trange":
             bounds = [cst.Arg(arg.value, star=arg.star) for arg in node.args if arg.keyword is None]
             return cst.Call(cst.Name("range"), bounds)
         inner = arguments(node).get(0, "iterable")
-        if name not in _PROGRESS or inner is None:
+        if name not in _PROGRESS or inner is None or (tree is not None and starts_twice(node, tree)):
             break
         node = inner
     return node
@@ -46,9 +65,9 @@ class _Enumerated(NamedTuple):
     start: cst.BaseExpression | None = None
 
 
-def _enumerated(iterable: cst.BaseExpression, target: cst.BaseExpression) -> _Enumerated:
+def _enumerated(iterable: cst.BaseExpression, target: cst.BaseExpression, tree: Tree | None) -> _Enumerated:
     """What a loop goes over, without `enumerate`."""
-    iterable = without_progress(iterable)
+    iterable = without_progress(iterable, tree)
     if isinstance(iterable, cst.Call) and dotted(iterable.func) == "enumerate":
         given = arguments(iterable)
         inner = given.get(0, "iterable")
@@ -58,7 +77,7 @@ def _enumerated(iterable: cst.BaseExpression, target: cst.BaseExpression) -> _En
                 start = given.get(1, "start")
                 if isinstance(start, cst.Integer) and start.value == "0":
                     start = None
-                return _Enumerated(without_progress(inner), element, index, start)
+                return _Enumerated(without_progress(inner, tree), element, index, start)
     return _Enumerated(iterable, target)
 
 
@@ -107,8 +126,12 @@ def asking_within(loop: Loop) -> Loop:
     return loop if asked_within(loop) is None else loop.with_changes(test=cst.Name("True"))
 
 
-def batch_head(loop: Loop) -> BatchHead | str:
-    """Reads a batch loop; a text says why not."""
+def batch_head(loop: Loop, tree: Tree | None) -> BatchHead | str:
+    """Reads a batch loop; a text says why not.
+
+    Args:
+        tree: tells which bars are more than bars; without it, all are taken off.
+    """
     head = loop.test if isinstance(loop, cst.While) else loop.iter
     if any(isinstance(node, cst.NamedExpr) for node in walk(head)):
         return "the loop's head assigns a name"
@@ -116,5 +139,5 @@ def batch_head(loop: Loop) -> BatchHead | str:
         return BatchHead(None, cst.Name("None"), while_test=loop.test)
     if loop.asynchronous is not None:
         return "the batch loop is asynchronous"
-    iterable, target, index, start = _enumerated(loop.iter, loop.target)
+    iterable, target, index, start = _enumerated(loop.iter, loop.target, tree)
     return BatchHead(target, iterable, index, start)

@@ -102,6 +102,11 @@ class Draft:
         self.fates.update(fates)
         self.steps_away.extend(departures)
 
+    @property
+    def counted_bars(self) -> Tree | None:
+        """What tells the bars that are more than bars; None where all of them give way."""
+        return self.tree if self.settings.style == "faithful" else None
+
     def read_elsewhere(self) -> set[Variable]:
         """What the host reads after the run, or the functions that stay."""
         meanings = [self.nest.module.resolve(name) for name in self.around.kept_reads if "." not in name]

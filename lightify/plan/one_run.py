@@ -208,7 +208,7 @@ def _draft(tree: Tree, analysis: Analysis, settings: Settings, nest: Nest, bare:
 def _heads(draft: Draft) -> tuple[BatchHead, EpochHead | None] | Flatten:
     """What the loops' heads say, where the loops hold nothing that a hook can't."""
     nest = draft.nest
-    head = batch_head(asking_within(bare_loop(draft, nest.batch_loop, nest.batch_frame)))
+    head = batch_head(asking_within(bare_loop(draft, nest.batch_loop, nest.batch_frame)), draft.counted_bars)
     if isinstance(head, str):
         return Flatten(head)
     outer = bare_loop(draft, nest.epoch_loop, nest.host) if nest.epoch_loop is not None else None

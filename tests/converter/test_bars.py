@@ -7,6 +7,7 @@ from textwrap import indent
 import pytest
 
 from lightify.ledger import Fate
+from lightify.plan.idiom.bars import SEEDS
 from tests.converter.scripts import STEP, converted, methods, script
 
 BATCH = f"{STEP}\npbar.set_postfix(loss=loss.item())"
@@ -56,6 +57,31 @@ def test_a_bar_that_only_shows_is_the_trainers(text: str) -> None:
     assert "self.log('loss', loss, prog_bar=True)" in methods(done.text)["training_step"]
     shown = {entry.fate for entry in done.ledger.entries if entry.text.strip().startswith("pbar")}
     assert shown == {Fate.REPLACED}
+
+
+TWICE = {
+    "in the head": barred("print(epoch)", "for x, y in tqdm(train_loader):", STEP),
+    "named": barred("pbar = tqdm(train_loader)", "for x, y in pbar:"),
+    "numbered outside": barred("print(epoch)", "for i, (x, y) in enumerate(tqdm(train_loader)):", STEP),
+}
+ONCE = {
+    "numbered within": barred("print(epoch)", "for i, (x, y) in tqdm(enumerate(train_loader)):", STEP),
+    "counting": barred("with tqdm(total=4) as pbar:", "for x, y in train_loader:", f"{STEP}\npbar.update(1)"),
+}
+AUTO = "from tqdm.auto import tqdm\n"
+
+
+@pytest.mark.parametrize("text", TWICE.values(), ids=TWICE)
+def test_a_bar_that_draws_a_seed_stays_in_the_faithful_style(text: str) -> None:
+    text = text.replace(IMPORT, AUTO)
+    assert "tqdm(" in str(converted(text).text)
+    idiomatic = converted(text, style="idiomatic")
+    assert "tqdm" not in str(idiomatic.text) and SEEDS in idiomatic.departures
+
+
+@pytest.mark.parametrize("text", ONCE.values(), ids=ONCE)
+def test_a_bar_that_only_counts_gives_way_wherever_it_is_from(text: str) -> None:
+    assert "tqdm" not in str(converted(text.replace(IMPORT, AUTO)).text)
 
 
 AROUND = {

@@ -341,6 +341,12 @@ print(total)
 """
 
 SCRIPTS = {
+    "a bar that makes an iterator of its own, around training and evaluation": script(
+        before="from tqdm.auto import tqdm\n",
+        batches="for x, y in tqdm(train_loader):",
+        start="model.train()",
+        end="model.eval()\nfor a, b in tqdm(val_loader):\n    print(criterion(model(a), b).item())",
+    ),
     "names that come to stand for other functions": script("pass", after=REPLACED, **ELSEWHERE),
     "what changes while a function runs": script("pass", after=CHANGED, **ELSEWHERE),
     "examples drawn by Python's random": script(

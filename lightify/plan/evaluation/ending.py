@@ -55,12 +55,23 @@ class Evaluation:
 
 
 def find_evaluation(
-    nest: Nest, end: Sequence[Step], kinds: Kinds, analysis: Analysis, tree: Tree, *, final: bool = False
+    nest: Nest,
+    end: Sequence[Step],
+    kinds: Kinds,
+    analysis: Analysis,
+    tree: Tree,
+    *,
+    bars: Tree | None,
+    final: bool = False,
 ) -> Evaluation | str:
-    """Reads the end of an epoch, or of the training, as one evaluation; a text says why it stays as it is."""
+    """Reads the end of an epoch, or of the training, as one evaluation; a text says why it stays as it is.
+
+    Args:
+        bars: what tells the bars that are more than bars.
+    """
     if nest.epoch_loop is None and not final:
         return "there are no epochs"
-    found = _taken_apart(end, nest, analysis, tree)
+    found = _taken_apart(end, nest, analysis, tree, bars)
     if not isinstance(found, str):
         found = _without_eval_calls(found, kinds, tree)
     if not isinstance(found, str):
@@ -71,7 +82,9 @@ def find_evaluation(
     return _problem(found, nest, kinds) or found
 
 
-def _taken_apart(end: Sequence[Step], nest: Nest, analysis: Analysis, tree: Tree) -> Evaluation | str:
+def _taken_apart(
+    end: Sequence[Step], nest: Nest, analysis: Analysis, tree: Tree, bars: Tree | None
+) -> Evaluation | str:
     """Finds the loop over evaluation data, what stands around it, and what its own function does not do."""
     fates: dict[cst.CSTNode, FateNote] = {}
     own, opened, others = _call_opened(end, nest, analysis, tree)
@@ -83,7 +96,7 @@ def _taken_apart(end: Sequence[Step], nest: Nest, analysis: Analysis, tree: Tree
     if over_data is None:
         return "no loop over evaluation data stands at the epoch's end"
     place, loop, frame = over_data
-    head = batch_head(loop)
+    head = batch_head(loop, bars)
     if isinstance(head, str):
         return head
     if loop.orelse is not None:

@@ -43,7 +43,9 @@ def final_test(draft: Draft) -> FinalTest | None:
     window = _window(draft, later)
     if not window:
         return None
-    found = find_evaluation(draft.nest, window, draft.kinds, draft.analysis, draft.tree, final=True)
+    found = find_evaluation(
+        draft.nest, window, draft.kinds, draft.analysis, draft.tree, bars=draft.counted_bars, final=True
+    )
     if isinstance(found, str) or _shares_a_function(draft, found):
         return None
     start = later.index(window[0])

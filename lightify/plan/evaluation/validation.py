@@ -42,7 +42,9 @@ def evaluation_of(draft: Draft, plain: bool, optimizer: Variable | None) -> Eval
     """
     if not plain or evaluation_order_changes(draft):
         return None
-    found = find_evaluation(draft.nest, draft.nest.epoch_end, draft.kinds, draft.analysis, draft.tree)
+    found = find_evaluation(
+        draft.nest, draft.nest.epoch_end, draft.kinds, draft.analysis, draft.tree, bars=draft.counted_bars
+    )
     if isinstance(found, str):
         return None
     nest = replace(draft.nest, opened=(*draft.nest.opened, *found.opened))

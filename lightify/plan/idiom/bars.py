@@ -9,6 +9,7 @@ import libcst as cst
 
 from lightify.ledger import Fate
 from lightify.loops.contexts import enters
+from lightify.loops.headers import starts_twice
 from lightify.loops.nest import Nest, without_stack
 from lightify.loops.runs import Loop
 from lightify.plan.draft import Draft
@@ -34,6 +35,7 @@ _SHOWS = frozenset(
     """update set_postfix set_postfix_str set_description set_description_str close refresh clear reset
     display""".split()  # noqa: SIM905, a list of words
 )
+SEEDS = "tqdm.auto's bars drew a seed for each pass: without them shuffled batches come in another order"
 _SHOWN = FateNote(Fate.REPLACED, "Trainer: progress bar")
 
 
@@ -48,6 +50,8 @@ class Bar:
 def without_bars(draft: Draft) -> None:
     """Takes the bars out of the loops, and out of the host before them."""
     nest = draft.nest
+    if draft.counted_bars is None and any(starts_twice(call, draft.tree) for call in draft.tree.nodes(cst.Call)):
+        draft.steps_away.append(SEEDS)
     bars = {variable: bar for variable, bar in _bars(nest, draft) if _only_shows(variable, nest, draft)}
     if not bars:
         return
@@ -100,29 +104,30 @@ def _bars(nest: Nest, draft: Draft) -> Iterator[tuple[Variable, Bar]]:
         if isinstance(step, Item) and isinstance(inner, cst.Assign) and len(inner.targets) == 1:
             call = enters(step) or inner.value
             target = inner.targets[0].target
-            if isinstance(target, cst.Name) and _is_bar(call, draft.tree):
+            if isinstance(target, cst.Name) and _may_go(call, draft):
                 yield step.frame.variable(target.value), Bar(_iterable(call), step)
-    for variable, outer in _bars_around(nest, draft.tree):
+    for variable, outer in _bars_around(nest, draft):
         yield variable, Bar(_iterable(outer.items[0].item), Item(outer, nest.host))
     for loop, frame in ((nest.epoch_loop, nest.host), (nest.batch_loop, nest.batch_frame)):
         for node in walk(loop.iter) if isinstance(loop, cst.For) else ():
-            if (
-                isinstance(node, cst.NamedExpr)
-                and isinstance(node.target, cst.Name)
-                and _is_bar(node.value, draft.tree)
-            ):
+            if isinstance(node, cst.NamedExpr) and isinstance(node.target, cst.Name) and _may_go(node.value, draft):
                 yield frame.variable(node.target.value), Bar(_iterable(node.value), None)
 
 
-def _bars_around(nest: Nest, tree: Tree) -> Iterator[tuple[Variable, cst.With]]:
+def _bars_around(nest: Nest, draft: Draft) -> Iterator[tuple[Variable, cst.With]]:
     """`with tqdm(...) as bar:` around the host's loop."""
-    for outer in tree.ancestors(nest.host_loop):
+    for outer in draft.tree.ancestors(nest.host_loop):
         if isinstance(outer, cst.FunctionDef):
             return
-        if isinstance(outer, cst.With) and len(outer.items) == 1 and _is_bar(outer.items[0].item, tree):
+        if isinstance(outer, cst.With) and len(outer.items) == 1 and _may_go(outer.items[0].item, draft):
             named = outer.items[0].asname
             if named is not None and isinstance(named.name, cst.Name):
                 yield nest.host.variable(named.name.value), outer
+
+
+def _may_go(value: cst.BaseExpression, draft: Draft) -> bool:
+    """True for a bar that changes nothing that the style keeps."""
+    return _is_bar(value, draft.tree) and (draft.counted_bars is None or not starts_twice(value, draft.tree))
 
 
 def _is_bar(value: cst.BaseExpression, tree: Tree) -> bool:
@@ -145,7 +150,7 @@ def _only_shows(variable: Variable, nest: Nest, draft: Draft) -> bool:
     made = [step for step in (*draft.around.before, *steps) if variable in usage([step]).writes]
     heads = [loop for loop in (nest.epoch_loop, nest.batch_loop) if isinstance(loop, cst.For)]
     named = any(isinstance(node, cst.NamedExpr) for loop in heads for node in walk(loop.iter))
-    around = [outer for bar, outer in _bars_around(nest, draft.tree) if bar is variable]
+    around = [outer for bar, outer in _bars_around(nest, draft) if bar is variable]
     if len(made) + named + len(around) != 1:
         return False
     others = [item for item in draft.around.before if item not in made]
