@@ -40,13 +40,13 @@ def analyze(tree: Tree) -> Analysis:
     seen: dict[tuple[Scope, str], list[Named]] = defaultdict(list)
     for fact in facts:
         if isinstance(fact, Named):
-            seen[(_owner(fact, tree), fact.name)].append(fact)
+            seen[(owner_of(fact, tree), fact.name)].append(fact)
     kinds = _kinds(seen)
     for _ in range(_MOST_FACTORIES):
         known = {(fact.name, fact.kind, fact.node) for found in seen.values() for fact in found if fact.sure}
         made = [fact for fact in Factories(kinds, tree).made() if (fact.name, fact.kind, fact.node) not in known]
         for fact in made:
-            seen[(_owner(fact, tree), fact.name)].append(fact)
+            seen[(owner_of(fact, tree), fact.name)].append(fact)
         facts.extend(made)
         before, kinds = kinds, _kinds(seen)
         if kinds == before:
@@ -101,7 +101,7 @@ def _collect(tree: Tree) -> list[Fact]:
     return facts
 
 
-def _owner(fact: Named, tree: Tree) -> Scope:
+def owner_of(fact: Named, tree: Tree) -> Scope:
     """Where a name lives: attributes of self in the class, free names of a function in the module."""
     if fact.name.startswith("self."):
         return tree.around(fact.node, cst.ClassDef)
@@ -116,7 +116,7 @@ def _may_update(fact: Update, kinds: dict[tuple[Scope, str], Kind], tree: Tree) 
     name = dotted(fact.receiver)
     if name is None:
         return not fact.call.args
-    found = kinds.get((_owner(Named(scope_of(fact.call, tree), name, Kind.OPTIMIZER, fact.call), tree), name))
+    found = kinds.get((owner_of(Named(scope_of(fact.call, tree), name, Kind.OPTIMIZER, fact.call), tree), name))
     if found is Kind.SCHEDULER:
         return False
     if found in (Kind.OPTIMIZER, Kind.SCALER):

@@ -24,8 +24,6 @@ class BatchHead:
 
 
 _PROGRESS = ("tqdm", "track", "progress_bar", "trange", "notebook")
-
-
 #: What makes its one iterator itself, or is one.
 _ITERATED_ONCE = ("range", "enumerate", "zip", "map", "filter", "reversed", "list", "sorted", "iter", "islice")
 
@@ -35,9 +33,9 @@ def starts_twice(bar: cst.BaseExpression, tree: Tree) -> bool:
 
     Each iterator of a DataLoader draws a seed, so that the batches of such a pass come in another order without it.
     """
-    if not isinstance(bar, cst.Call) or not (tree.qualified(bar.func) or "").startswith(
-        ("tqdm.auto.", "tqdm.asyncio.")
-    ):
+    if not isinstance(bar, cst.Call):
+        return False
+    if not (tree.qualified(bar.func) or "").startswith(("tqdm.auto.", "tqdm.asyncio.")):
         return False
     inner = arguments(bar).get(0, "iterable")
     made = (dotted(inner.func) or "").rpartition(".")[2] if isinstance(inner, cst.Call) else ""

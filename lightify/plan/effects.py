@@ -171,7 +171,7 @@ def _runs_nothing(
         local = name.partition(".")[0] in local_names(definition)
         if not local and (full in _CALM or known(full) or full == "str"):
             continue
-        if used is not None and used[1] in (_CALM_METHODS - _ACTS) | _TELLS and own is None:
+        if used is not None and computes_from(used[1]) and own is None:
             continue
         if local or own is None:
             return False

@@ -6,8 +6,9 @@ from functools import cached_property
 
 import libcst as cst
 
+from lightify.analysis.analyze import owner_of
 from lightify.analysis.calls import class_of, class_of_object, family_of
-from lightify.facts import Analysis, Kind, Named, Scope
+from lightify.facts import Analysis, Kind, Scope
 from lightify.loops.nest import Nest
 from lightify.syntax.flow import usage
 from lightify.syntax.frames import Expression, Field, Frame, Variable
@@ -86,13 +87,8 @@ class Kinds:
     def values(self, variable: Variable) -> list[cst.BaseExpression]:
         """What is assigned to the variable where that makes something known."""
         keys = self._lookup(variable)
-        facts = [fact for fact in self._named if (self._place(fact), fact.name) in keys]
+        facts = [fact for fact in self._named if (owner_of(fact, self.tree), fact.name) in keys]
         return [fact.node.value for fact in facts if isinstance(fact.node, cst.Assign)]
-
-    def _place(self, fact: Named) -> Scope:
-        """Where a fact's name lives: a function, or the class whose field it is."""
-        function = fact.scope if isinstance(fact.scope, cst.FunctionDef) else None
-        return class_of(function, self.tree) if function is not None and fact.name.startswith("self.") else fact.scope
 
     def variable(self, node: cst.CSTNode | None, frame: Frame) -> Variable | None:
         """The variable that a name stands for, through parameters."""

@@ -34,6 +34,16 @@ criterion = nn.CrossEntropyLoss()
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
 """
 
+#: The mean loss over `val_loader`, in evaluation mode.
+EVALUATE = """\
+model.eval()
+total, n = 0.0, 0
+with torch.no_grad():
+    for a, b in val_loader:
+        total += criterion(model(a), b).item() * len(b)
+        n += len(b)
+val_loss = total / n
+"""
 FORWARD = "loss = criterion(model(x), y)"
 STEP = f"{FORWARD}\noptimizer.zero_grad()\nloss.backward()\noptimizer.step()"
 

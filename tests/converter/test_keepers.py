@@ -12,18 +12,9 @@ import pytest
 
 from lightify.ledger import Fate, missing_and_double
 from lightify.syntax.parse import parse
-from tests.converter.scripts import STEP, converted, script
+from tests.converter.scripts import EVALUATE, STEP, converted, script
 
-EVALUATE = """\
-model.eval()
-total, n = 0.0, 0
-with torch.no_grad():
-    for a, b in val_loader:
-        total += criterion(model(a), b).item() * len(b)
-        n += len(b)
-val_loss = total / n
-print(f'val loss {val_loss:.4f}')
-"""
+EVALUATED = EVALUATE + "print(f'val loss {val_loss:.4f}')\n"
 SAVE = "torch.save(model.state_dict(), 'out/best.pt')"
 BEST = f"""\
 if val_loss < best:
@@ -54,7 +45,7 @@ def kept(end: str, *, start: str = "best, = [float('inf')]", after: str = "", **
     return script(
         start="model.train()",
         before=f"{start}\n{'wait = 0' if 'wait' in end else ''}\n",
-        end=EVALUATE + end,
+        end=EVALUATED + end,
         after=after,
         **parts,
     )
@@ -290,7 +281,7 @@ def test_a_patience_of_the_host() -> None:
 
 def test_a_metric_that_an_epoch_prints_beside_an_average_is_logged_once() -> None:
     shown = "print(f'{loss_sum / len(train_loader):.3f} {val_loss:.3f}')\n"
-    end = EVALUATE.replace("print(f'val loss {val_loss:.4f}')\n", shown) + BEST
+    end = EVALUATED.replace("print(f'val loss {val_loss:.4f}')\n", shown) + BEST
     text = script(
         f"{STEP}\nloss_sum += loss.item()",
         before="best = float('inf')\n",

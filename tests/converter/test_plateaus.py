@@ -6,18 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.converter.scripts import converted, methods, script
+from tests.converter.scripts import EVALUATE, converted, methods, script
 
 PLATEAU = "scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=0)\n"
-EVALUATE = """\
-model.eval()
-total, n = 0.0, 0
-with torch.no_grad():
-    for a, b in val_loader:
-        total += criterion(model(a), b).item() * len(b)
-        n += len(b)
-val_loss = total / n
-"""
 SHOWN = "print(f'val loss {val_loss:.4f}')"
 STEPS = "scheduler.step(val_loss)"
 

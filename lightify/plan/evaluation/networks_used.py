@@ -69,8 +69,7 @@ def _made(owner: Variable, kinds: Kinds) -> Iterator[tuple[cst.Call, Scope]]:
         return
     for node in kinds.tree.nodes(cst.Assign):
         if isinstance(node.value, cst.Call) and any(dotted(one.target) == f"self.{owner.name}" for one in node.targets):
-            around = (one for one in kinds.tree.ancestors(node) if isinstance(one, cst.FunctionDef))
-            yield node.value, next(around, None)
+            yield node.value, kinds.tree.around(node, cst.FunctionDef)
 
 
 def _is_given_network(value: cst.Call, scope: Scope, owner: Variable, kinds: Kinds, seen: frozenset[Variable]) -> bool:

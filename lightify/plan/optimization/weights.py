@@ -10,7 +10,7 @@ from lightify.analysis.callers import run_by
 from lightify.analysis.held import held_by
 from lightify.facts import Kind
 from lightify.plan.constructions import construction
-from lightify.plan.effects import BUILTINS, is_calm, keeps_to_itself
+from lightify.plan.effects import BUILTINS, keeps_to_itself
 from lightify.plan.kinds import Kinds
 from lightify.syntax.flow import usage
 from lightify.syntax.frames import Field, Frame, Item, Step, Variable
@@ -86,8 +86,6 @@ def calls_out(call: cst.Call, frame: Frame, tree: Tree) -> bool:
     if name.startswith("self."):
         return True
     head = frame.resolve(name.partition(".")[0])
-    if isinstance(head, Variable) and head.frame.is_module and head.name in tree.functions:
-        return not is_calm(tree.functions[head.name], tree)
     full = tree.qualified(call.func) or name
     if full in ("torch.save", "sys.exit", "exit", "quit") or not isinstance(head, Variable):
         return True
