@@ -243,6 +243,14 @@ def test_the_trainer_keeps_it(text: str, callbacks: list[str]) -> None:
     assert missing_and_double(done.ledger, parse(done.source).spans.values()) == ([], [])
 
 
+def test_a_best_that_is_kept_beside_another_value_is_saved_by_the_trainer() -> None:
+    end = f"if val_loss < best:\n    best, best_epoch = val_loss, epoch\n    {SAVE}\n"
+    text = kept(end, start="best, best_epoch = float('inf'), 0", after="print(best_epoch)")
+    done = converted(text, style="idiomatic")
+    assert done.text is not None and "ModelCheckpoint" in done.text and "torch.save" not in done.text
+    assert "best_epoch = self.current_epoch" in done.text
+
+
 def test_a_patience_from_a_finite_start_is_a_departure() -> None:
     done = converted(kept(PATIENCE, start="best = 1000.0"), style="idiomatic")
     assert "EarlyStopping" in str(done.text)

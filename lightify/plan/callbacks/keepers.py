@@ -60,8 +60,8 @@ def keep_best(draft: Draft, nest: Nest) -> Nest:
     new = _kept(draft, flag.nest, flag) if flag is not None else None
     for reading in (nest, with_singles(nest)) if new is None else ():
         patient = with_patience(reading) if reading is not None else None
-        for one in filter(None, (patient, reading)):
-            new = new or _kept(draft, one, None)
+        new = new or (_kept(draft, patient, None, asks=True) if patient is not None else None)
+        new = new or (_kept(draft, reading, None) if reading is not None else None)
     return new or nest
 
 
@@ -88,12 +88,17 @@ def _monitored(draft: Draft, metric: Metric, frame: Frame, callbacks: list[str])
     return [] if logged else [Item(log_statement(metric), frame)]
 
 
-def _kept(draft: Draft, nest: Nest, flag: Flagged | None) -> Nest | None:
-    """The loops with callbacks for the first comparison that they stand for; None when there is none."""
+def _kept(draft: Draft, nest: Nest, flag: Flagged | None, *, asks: bool = False) -> Nest | None:
+    """The loops with callbacks for the first comparison that they stand for; None when there is none.
+
+    Args:
+        asks: the last comparison's other branch asks for the patience, which it does for EarlyStopping alone.
+    """
     for number, step in enumerate(nest.epoch_end):
         found = _best(draft, nest, step)
         if found is not None:
-            new = _replaced(draft, nest, found, number, flag)
+            last = number == len(nest.epoch_end) - 1
+            new = _replaced(draft, nest, found, number, flag, stops=asks and last)
             if new is not None:
                 return replace(nest, epoch_end=(*nest.epoch_end[:number], *new, *nest.epoch_end[number + 1 :]))
         if isinstance(step, Item) and any(True for _ in exits_of(step.node)):
@@ -149,7 +154,9 @@ def _shown(draft: Draft, nest: Nest, name: str) -> bool:
     return False
 
 
-def _replaced(draft: Draft, nest: Nest, found: _Best, number: int, flag: Flagged | None) -> list[Step] | None:
+def _replaced(
+    draft: Draft, nest: Nest, found: _Best, number: int, flag: Flagged | None, *, stops: bool
+) -> list[Step] | None:
     """What takes the place of the comparison; None when it stays as it is."""
     start = _start(draft, found.best)
     frame, later = found.step.frame, nest.epoch_end[number + 1 :]
@@ -165,6 +172,9 @@ def _replaced(draft: Draft, nest: Nest, found: _Best, number: int, flag: Flagged
         where = None
     if flag is not None and (where is None or small(found.update) not in nest.origins):
         return None
+    patience = _patience(draft, nest, found, later) if _starts_below(start, found.mode) and not found.ties else None
+    if stops and patience is None:
+        return None
     if where is not None:
         callbacks.append(f"{where_from}.ModelCheckpoint({where[0]}{monitor})")
         gone.append(saves[0])
@@ -172,9 +182,6 @@ def _replaced(draft: Draft, nest: Nest, found: _Best, number: int, flag: Flagged
         draft.steps_away.append(f"{both} weights are in a Lightning checkpoint, not in {where[1]}")
         if found.ties:
             draft.steps_away.append(f"of epochs with the same {found.metric.name} the first one counts as the best")
-    patience = _patience(draft, nest, found, later) if _starts_below(start, found.mode) and not found.ties else None
-    if number == len(nest.epoch_end) - 1 and found.node in nest.origins and flag is None and patience is None:
-        return None  # the patience asks in the branch that counts only for EarlyStopping
     if patience is not None:
         limit, reset = patience
         if start not in _infinite(found.mode):
