@@ -19,6 +19,7 @@ from lightify.errors import Diagnostic, LightifyError, Refusal, SourceSpan
 from lightify.files import back_up, diff_text, refuse_existing, write_text
 from lightify.settings import VENDORED_MODULE, Settings
 from lightify.sources import RESULT_SUFFIX, Source, read_source
+from lightify.syntax.parse import is_deep, too_deep
 
 if TYPE_CHECKING:
     from lightify.upgraded import Upgrade
@@ -120,10 +121,6 @@ def _guarded(job: Job, step: Callable[[], Outcome]) -> Outcome:
         return step()
     except LightifyError as error:
         return Outcome(job.path, Status.FAILED, job.target, problem=error.diagnostic)
-    except RecursionError:
-        message = "the code is nested too deeply to be read"
-        problem = Diagnostic("LF102", message, SourceSpan(job.path, 1), "split it up")
-        return Outcome(job.path, Status.FAILED, job.target, problem=problem)
     except Exception as error:
         return Outcome(
             job.path, Status.FAILED, job.target, problem=internal_fault(job.path, error), fault=traceback.format_exc()
@@ -234,11 +231,16 @@ def _write(job: Job, outcome: Outcome) -> Outcome:
 
 
 def _transformed(source: Source, job: Job) -> Conversion | Upgrade:
-    if job.task == "convert":
-        return convert(source, job.settings)
-    from lightify.upgrade import upgrade
+    try:
+        if job.task == "convert":
+            return convert(source, job.settings)
+        from lightify.upgrade import upgrade
 
-    return upgrade(source, job.settings)
+        return upgrade(source, job.settings)
+    except RecursionError:
+        if not is_deep(source.text):
+            raise  # a fault of ours
+        raise LightifyError(too_deep(source)) from None
 
 
 def _result(text: str, source: Source, target: str) -> str:

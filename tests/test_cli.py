@@ -35,6 +35,8 @@ def answer(source: Source, settings: Settings) -> Conversion:
         return Conversion(source, None, refusals=(refusal,))
     if "syntax" in what:
         raise LightifyError(Diagnostic("LF101", "not valid Python 3", SourceSpan(source.path, 7, 2), "mend it"))
+    if "recursion" in what:
+        raise RecursionError("too deep")
     if "fault" in what:
         raise ZeroDivisionError("a fault\nof ours")
     entry = LedgerEntry(SourceSpan(source.path, 1), what, Fate.KEPT)
@@ -139,6 +141,14 @@ BAD = {
     "syntax error": (b"# syntax", "train.py:7:3: LF101 not valid Python 3"),
     "no loop": (b"# no loop", "train.py:1:1: LF201 no training loop"),
     "refused": (b"# unsure", "train.py:3:5: LF220 the loop is asynchronous"),
+    "deep": (
+        b"# recursion\nx = " + b"-" * 150 + b"1\n",
+        "train.py:1:1: LF102 the code is nested too deeply to be read",
+    ),
+    "a recursion of our own": (
+        b"# recursion\nx = 1\n",
+        "train.py:1:1: LF900 internal fault, nothing was written: RecursionError: too deep",
+    ),
     "internal": (
         b"# fault",
         "train.py:1:1: LF900 internal fault, nothing was written: ZeroDivisionError: a fault",

@@ -34,7 +34,7 @@ def self_check(
     path = f"{path} (converted)"
     try:
         problems = _problems(syntax_of(text))
-    except (SyntaxError, ValueError, RecursionError) as error:
+    except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None) or 1
         column = max((getattr(error, "offset", None) or 1) - 1, 0)
         message = f"the result does not parse: {getattr(error, 'msg', None) or error}"

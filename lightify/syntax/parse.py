@@ -255,8 +255,22 @@ def read_module(source: Source) -> tuple[ast.Module, cst.Module]:
         line, column = getattr(error, "lineno", None) or 1, (getattr(error, "offset", None) or 1) - 1
         raise LightifyError(_syntax_error(SourceSpan(source.path, line, column), source.text)) from None
     except (RecursionError, MemoryError):
-        place = SourceSpan(source.path, 1)
-        raise LightifyError(Diagnostic("LF102", "the code is nested too deeply to be read", place)) from None
+        raise LightifyError(too_deep(source)) from None
+
+
+def too_deep(source: Source) -> Diagnostic:
+    return Diagnostic("LF102", "the code is nested too deeply to be read", SourceSpan(source.path, 1), "split it up")
+
+
+def is_deep(text: str) -> bool:
+    """True for code so deep that reading it may reach the limit of recursion."""
+    level: list[ast.AST] = [syntax_of(text)]
+    for _ in range(_DEEP):
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+    return bool(level)
+
+
+_DEEP = 100
 
 
 def parse(source: Source) -> Tree:

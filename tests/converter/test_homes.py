@@ -396,6 +396,12 @@ PLACES = {
     "a numbered card": (f"device = {CARD.format('cuda:1')}", "device.type", INDEX.format("device")),
     "the first card": (f"device = {CARD.format('cuda:0')}", "device.type", "1"),
     "by a text that is given": ("device = torch.device(which)", "device.type", INDEX.format("device")),
+    "of the text that it was": ("device = 'cpu'\ndevice = torch.device(device)", UNLESS.format("device"), "1"),
+    "of the number that it was": (
+        "device = 'cuda:1'\ndevice = torch.device(device)",
+        UNLESS.format("device"),
+        INDEX.format("torch.device(device)"),
+    ),
     "a text": (
         "device = f'cuda:{gpu}' if gpu >= 0 else 'cpu'",
         UNLESS.format("device"),
@@ -409,6 +415,12 @@ PLACES = {
         "1",
     ),
 }
+
+
+def test_a_device_made_of_the_parameter_of_its_name_may_be_any_card() -> None:
+    body = script(setup=f"device = torch.device(device)\n{SETUP}model.to(device)\n").removeprefix(PROLOGUE)
+    done = converted(f"{PROLOGUE}def main(device):\n{indent(body, '    ')}\n\nmain('cpu')\n")
+    assert done.text is not None and f"devices={INDEX.format('device')}," in done.text
 
 
 @pytest.mark.parametrize(("place", "accelerator", "devices"), PLACES.values(), ids=PLACES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 
 import libcst as cst
 
@@ -16,7 +17,7 @@ from lightify.plan.trainer.strategy import strategy_options
 from lightify.plan.types import TrainerOption
 from lightify.syntax.flow import usage
 from lightify.syntax.frames import Variable
-from lightify.syntax.names import read_names
+from lightify.syntax.names import parameters, read_names
 from lightify.syntax.query import code, dotted, method_call, root_name, small, walk
 
 
@@ -66,19 +67,26 @@ def _single(place: _Place, draft: Draft) -> str:
 _NUMBERED = re.compile(r"cuda:(?!0$)")
 
 
-def _on_first_card(value: cst.BaseExpression, draft: Draft) -> bool:
-    """False for a device that may be a card with a number of its own."""
+def _on_first_card(value: cst.BaseExpression, draft: Draft, around: tuple[cst.BaseExpression, ...] = ()) -> bool:
+    """False for a device that may be a card with a number of its own.
+
+    Args:
+        around: what is asked already; `device = torch.device(device)` tells nothing of itself.
+    """
+    if value in around:
+        return True
+    inner = partial(_on_first_card, draft=draft, around=(*around, value))
     if isinstance(value, cst.SimpleString):
         return not _NUMBERED.match(str(value.raw_value))
     if isinstance(value, cst.IfExp):
-        return _on_first_card(value.body, draft) and _on_first_card(value.orelse, draft)
+        return inner(value.body) and inner(value.orelse)
     if isinstance(value, cst.Call):
         made = draft.tree.qualified(value.func) == "torch.device"
-        return all(_on_first_card(arg.value, draft) for arg in value.args) if made else True
+        return all(inner(arg.value) for arg in value.args) if made else True
     if isinstance(value, cst.Name):
         meaning = draft.nest.host.resolve(value.value)
-        values = _values(meaning, draft) if isinstance(meaning, Variable) else []
-        return bool(values) and all(_on_first_card(one, draft) for one in values if one is not value)
+        values = _values(meaning, draft) if isinstance(meaning, Variable) and not _is_given(meaning) else []
+        return bool(values) and all(inner(one) for one in values)
     return False
 
 
@@ -240,6 +248,12 @@ def _chosen(variable: Variable, draft: Draft) -> bool:
     found = construction(variable, draft.tree, draft.nest.host_loop)
     fixed = found is not None and all(isinstance(arg.value, cst.SimpleString) for arg in found[1].args)
     return not fixed or len(values) > 1
+
+
+def _is_given(variable: Variable) -> bool:
+    """True for a parameter."""
+    function = variable.frame.function
+    return function is not None and variable.name in {param.name.value for param in parameters(function)}
 
 
 def _values(variable: Variable, draft: Draft) -> list[cst.BaseExpression]:
