@@ -10,6 +10,7 @@ from lightify.analysis.analyze import owner_of
 from lightify.analysis.calls import class_of, class_of_object, family_of
 from lightify.facts import Analysis, Kind, Scope
 from lightify.loops.nest import Nest
+from lightify.recognisers.base import is_module_class
 from lightify.syntax.flow import usage
 from lightify.syntax.frames import Expression, Field, Frame, Variable
 from lightify.syntax.parse import Tree
@@ -81,8 +82,25 @@ class Kinds:
 
     def is_loss(self, variable: Variable) -> bool:
         """True for a criterion of torch.nn, whose result does not depend on its mode."""
-        names = [self.tree.qualified(_innermost(value)) or "" for value in self.values(variable)]
-        return bool(names) and all(name.startswith("torch.nn.") and name.endswith("Loss") for name in names)
+        values = self.values(variable)
+        return bool(values) and all(self._makes_loss(value) for value in values)
+
+    def _makes_loss(self, value: cst.BaseExpression) -> bool:
+        name = self.tree.qualified(_innermost(value)) or ""
+        return name.startswith("torch.nn.") and name.endswith("Loss")
+
+    @cached_property
+    def networks(self) -> frozenset[str]:
+        """What the script calls its networks, their layers and criteria of torch.nn apart."""
+        losses = {
+            fact.name for fact in self._named if isinstance(fact.node, cst.Assign) and self._makes_loss(fact.node.value)
+        }
+        modules = (scope_name for scope_name, kind in self._kinds.items() if kind is Kind.MODULE)
+        return frozenset(
+            name
+            for scope, name in modules
+            if name not in losses and not (isinstance(scope, cst.ClassDef) and is_module_class(scope, self.tree))
+        )
 
     def values(self, variable: Variable) -> list[cst.BaseExpression]:
         """What is assigned to the variable where that makes something known."""

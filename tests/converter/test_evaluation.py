@@ -70,6 +70,54 @@ GRADED = "model.eval()\nright = 0\nfor a, b in val_loader:\n    right += (model(
 MOVED = "def moved(a):\n    a.requires_grad_()\n    return a + torch.autograd.grad(model(a).sum(), a)[0]\n"
 FORWARD = "def forward(self, a):\n    a.register_hook(print)\n    return a"
 
+#: What an epoch does after its evaluation, before it trains again.
+SAMPLES = """\
+spare = nn.Dropout(0.5)
+@torch.no_grad()
+def sample(n):
+    print(model(torch.randn(n, 4)).sum())
+def plot():
+    with torch.no_grad():
+        print(model(data[:3][0]).sum())
+def graph():
+    print(model(data[:3][0]).sum())
+def again():
+    model.train()
+    plot()
+def mixed():
+    with torch.no_grad():
+        print(spare(model(data[:3][0])).sum())
+def evaluate():
+    model.eval()
+    with torch.no_grad():
+        for a, b in val_loader:
+            print(criterion(model(a), b).item())
+"""
+
+
+def after(*lines: str, spare: str = "") -> str:
+    return script(
+        start="model.train()", before=SAMPLES if spare else SAMPLES.partition("\n")[2], end=EVALUATE + "\n".join(lines)
+    )
+
+
+FOLLOWED = {
+    "in a decorated function": after("sample(2)"),
+    "in a function": after("if epoch % 2 == 0:\n    plot()", "print(right)"),
+    "in the loop": after("with torch.no_grad():\n    out = model(torch.randn(2, 4))\n    print(out.sum())"),
+    "before it goes back to training": script(
+        end=f"{EVALUATE}sample(2)\nmodel.train()\nprint(right)", before=SAMPLES.partition("\n")[2]
+    ),
+}
+NOT_FOLLOWED = {
+    "with gradients, in a function": after("graph()"),
+    "in another mode": after("again()"),
+    "another network": after("mixed()", spare="yes"),
+    "a scheduler before it": after("scheduler.step()", "plot()"),
+    "the end of the run before it": after("if right > 99:\n    break", "plot()"),
+    "another evaluation": after("evaluate()"),
+}
+
 INLINE = {
     "there is none": script(),
     "the network never goes back to training": script(end=EVALUATE),
@@ -140,7 +188,7 @@ HOOKS = {
 }
 
 
-@pytest.mark.parametrize("text", (INLINE | HIDDEN).values(), ids=INLINE | HIDDEN)
+@pytest.mark.parametrize("text", (INLINE | HIDDEN | NOT_FOLLOWED).values(), ids=INLINE | HIDDEN | NOT_FOLLOWED)
 def test_it_stays_where_it_is(text: str) -> None:
     done = converted(text)
     assert "validation_step" not in methods(done.text)
@@ -153,6 +201,15 @@ def test_it_becomes_validation_hooks(text: str) -> None:
     hooks = methods(done.text)
     assert "model(a)" in hooks["validation_step"] and "eval()" not in hooks["validation_step"]
     assert ", val_loader)" in done.text and "num_sanity_val_steps=0" in done.text
+
+
+@pytest.mark.parametrize("text", FOLLOWED.values(), ids=FOLLOWED)
+def test_what_runs_the_network_after_it_ends_the_validation(text: str) -> None:
+    hooks = methods(converted(text).text)
+    assert "model(a)" in hooks["validation_step"]
+    ends = hooks["on_validation_epoch_end"]
+    assert any(call in ends for call in ("sample(2)", "plot()", "model(torch.randn(2, 4))"))
+    assert "no_grad" not in ends and "print(right)" not in ends
 
 
 def test_evaluation_in_training_mode_keeps_that_mode() -> None:

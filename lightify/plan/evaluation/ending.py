@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import libcst as cst
 
@@ -15,6 +16,7 @@ from lightify.loops.headers import BatchHead, batch_head
 from lightify.loops.nest import Nest
 from lightify.loops.runs import is_over_data
 from lightify.plan.effects import may_draw
+from lightify.plan.evaluation.afterwards import obstacle
 from lightify.plan.evaluation.networks_used import uses_modules
 from lightify.plan.evaluation.wants_gradients import computes_faster_without, wants_gradients
 from lightify.plan.kinds import Kinds
@@ -75,7 +77,7 @@ def find_evaluation(
     if not isinstance(found, str):
         found = _without_eval_calls(found, kinds, tree)
     if not isinstance(found, str):
-        found = _without_train_calls(found, nest, kinds, final)
+        found = _without_train_calls(found, nest, kinds, analysis, final)
     if isinstance(found, str):
         return found
     found = _without_gradients(found, tree)
@@ -89,7 +91,8 @@ def _taken_apart(
     fates: dict[cst.CSTNode, FateNote] = {}
     own, opened, others = _call_opened(end, nest, analysis, tree)
     without = {step for call in opened if call.function.decorators for step in call.steps}
-    own, others = (_laid_flat(part, analysis, tree, fates, without) for part in (own, others))
+    holds = partial(holds_loop, analysis=analysis)
+    own, others = (_laid_flat(part, holds, tree, fates, without) for part in (own, others))
     flat = [*own, *others]
     loops = ((n, s.node, s.frame) for n, s in enumerate(flat) if isinstance(s, Item) and isinstance(s.node, cst.For))
     over_data = next((found for found in loops if is_over_data(found[1], analysis)), None)
@@ -141,15 +144,15 @@ def _call_opened(
 
 def _laid_flat(
     steps: Sequence[Step],
-    analysis: Analysis,
+    wanted: Callable[[Item], bool],
     tree: Tree,
     fates: dict[cst.CSTNode, FateNote],
     without: set[Step],
 ) -> list[Step]:
-    """Steps with a loop over data taken out of its `with torch.no_grad()`."""
+    """Steps with those that are wanted taken out of their `with torch.no_grad()`."""
     flat: list[Step] = []
     for step in steps:
-        inner = _under_no_grad(step, tree) if isinstance(step, Item) and holds_loop(step, analysis) else None
+        inner = _under_no_grad(step, tree) if isinstance(step, Item) and wanted(step) else None
         if inner is not None:
             fates[step.node] = _WITHOUT_GRADIENTS  # type: ignore[union-attr]
             without.update(inner)
@@ -181,28 +184,42 @@ def _without_eval_calls(found: Evaluation, kinds: Kinds, tree: Tree) -> Evaluati
     return replace(found, before=tuple(kept), modules=frozenset(modules), fates=fates)
 
 
-def _without_train_calls(found: Evaluation, nest: Nest, kinds: Kinds, final: bool) -> Evaluation | str:
-    """The evaluation without what puts its networks back into training mode."""
+def _without_train_calls(
+    found: Evaluation, nest: Nest, kinds: Kinds, analysis: Analysis, final: bool
+) -> Evaluation | str:
+    """The evaluation without what puts its networks back into training mode; it ends with the last use before that."""
     again: set[Variable] = set()
     fates = dict(found.fates)
     gone: set[Step] = set()
-    for step in (*found.after, *found.rest):
+    later = (*found.after, *found.rest)
+    used = 0
+    for number, step in enumerate(later, 1):
         variable = mode_call(step, kinds, "train")
         if isinstance(step, Item) and variable is not None and variable in found.modules:
             again.add(variable)
             gone.add(step)
             fates[step.node] = FateNote(Fate.REPLACED, EVALUATES[1])
         elif found.modules - again and uses_modules(step, kinds, asking=True):
-            return "what follows the evaluation uses the network in evaluation mode"
+            if again:
+                return "one network is in training mode again while another is used in evaluation mode"
+            used = number
     starts = {v for step in (*nest.epoch_start, *nest.body[:3]) if (v := mode_call(step, kinds, "train")) is not None}
     if found.modules - again - starts and not final:
         return "the network is never put back into training mode"
+    end = max(used, len(found.after))
+    if any(isinstance(step, Item) and _evaluates(step, nest, analysis, kinds.tree) for step in later[:end]):
+        return "several evaluations end the epoch"
+    without = set(found.without)
+    flat = _laid_flat(later[:used], lambda step: True, kinds.tree, fates, without)
+    if problem := obstacle(flat, found.modules, without, kinds):
+        return problem
     return replace(
         found,
-        after=tuple(step for step in found.after if step not in gone),
-        rest=tuple(step for step in found.rest if step not in gone),
+        after=tuple(step for step in (*flat, *later[used:end]) if step not in gone),
+        rest=tuple(step for step in later[end:] if step not in gone),
         trains_again=bool(found.modules) and found.modules <= again,
         fates=fates,
+        without=frozenset(without),
     )
 
 
@@ -260,6 +277,10 @@ def evaluating_call(step: Item, nest: Nest, analysis: Analysis, tree: Tree) -> O
     if isinstance(inner, str):
         return None
     return inner if any(isinstance(s, Item) and holds_loop(s, analysis) for s in inner.body) else None
+
+
+def _evaluates(step: Item, nest: Nest, analysis: Analysis, tree: Tree) -> bool:
+    return holds_loop(step, analysis) or evaluating_call(step, nest, analysis, tree) is not None
 
 
 def holds_loop(step: Item, analysis: Analysis) -> bool:

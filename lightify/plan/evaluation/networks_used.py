@@ -34,12 +34,13 @@ def uses_modules(step: Step, kinds: Kinds, *, asking: bool = False) -> bool:
     quiet = {node.value for node in nodes if isinstance(node, cst.Attribute) and node.attr.value in _QUIET}
     return any(
         (isinstance(node, cst.Name) and node not in quiet and kinds.kind(node, step.frame) is Kind.MODULE)
-        or (isinstance(node, cst.Call) and _may_run(node, step.frame, kinds, asking))
+        or (isinstance(node, cst.Call) and may_run_network(node, step.frame, kinds, asking))
         for node in nodes
     )
 
 
-def _may_run(call: cst.Call, frame: Frame, kinds: Kinds, asking: bool) -> bool:
+def may_run_network(call: cst.Call, frame: Frame, kinds: Kinds, asking: bool) -> bool:
+    """True for a call that may run a network by what it is given, or by what its object holds."""
     tree, used = kinds.tree, method_call(call)
     owner = kinds.variable(used[0], frame) if used is not None else None
     if dotted(call.func) == "torch.save" or (owner is not None and kinds.of(owner) in _APART):
