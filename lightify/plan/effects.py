@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import libcst as cst
 
+from lightify.analysis.callers import run_by
 from lightify.recognisers.base import is_module_class
 from lightify.syntax.frames import Frame, Item, Step, Variable
 from lightify.syntax.names import bound_by, declared_elsewhere, free_names, local_names, same_scope
@@ -25,7 +26,7 @@ _CALM = frozenset(
     torch.nn.functional.softmax torch.nn.functional.log_softmax torch.nn.functional.cross_entropy
     torch.nn.functional.nll_loss torch.nn.functional.mse_loss torch.nn.functional.one_hot
     numpy.array numpy.asarray numpy.zeros numpy.ones numpy.mean numpy.sum numpy.std numpy.argmax numpy.concatenate
-    numpy.sqrt numpy.log10 numpy.isnan""".split()  # noqa: SIM905, a list of words
+    numpy.sqrt numpy.log10 numpy.isnan numpy.average torch.Tensor torch.FloatTensor torch.LongTensor""".split()  # noqa: SIM905, a list of words
 )
 _CALM_METHODS = frozenset(
     """format item append extend step time write flush update train close set_description set_postfix add_scalar info
@@ -45,7 +46,7 @@ _CHANGES = frozenset(
 _TELLS = frozenset(
     """get_last_lr get_lr isoformat count index upper lower title capitalize ljust rjust center zfill replace rstrip
     lstrip norm round floor timestamp memory_allocated max_memory_allocated memory_reserved asctime ctime now
-    state_dict parameters is_available""".split()  # noqa: SIM905, a list of words
+    state_dict parameters nelement is_available""".split()  # noqa: SIM905, a list of words
 )
 BUILTINS = frozenset(dir(builtins))
 
@@ -70,13 +71,24 @@ def computes_from(name: str) -> bool:
 def _draws_nothing(call: cst.Call, frame: Frame, tree: Tree) -> bool:
     name = dotted(call.func) or ""
     used = method_call(call)
-    if name in _CALM or tree.qualified(call.func) in _CALM or (used is not None and used[1] in _CALM_METHODS):
+    full = tree.qualified(call.func) or name
+    if name in _CALM or full in _CALM or (used is not None and used[1] in _CALM_METHODS | _TELLS):
+        return True
+    if (full.startswith("torch.nn.") and full.endswith("Loss")) or (full.startswith("tqdm") and not _goes_over(call)):
+        return True
+    own = list(run_by(call, tree)) if used is not None else []
+    if own and all(keeps_to_itself(one, tree) for one in own):
         return True
     meaning = frame.resolve(name) if name.isidentifier() else None
     if not isinstance(meaning, Variable) or not meaning.frame.is_module:
         return False
     definition = tree.functions.get(meaning.name) or tree.classes.get(meaning.name)
     return definition is not None and is_calm(definition, tree)
+
+
+def _goes_over(call: cst.Call) -> bool:
+    """True for a bar around something, whose iterator may draw; False for `tqdm(total=9)`."""
+    return any(arg.keyword is None or arg.keyword.value == "iterable" for arg in call.args)
 
 
 def only_computes(node: cst.CSTNode, frame: Frame, tree: Tree, known: Callable[[cst.Call], bool]) -> bool:

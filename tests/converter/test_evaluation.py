@@ -118,6 +118,12 @@ NOT_FOLLOWED = {
     "another evaluation": after("evaluate()"),
 }
 
+PREPARED = """\
+loss_fn = nn.BCELoss()
+bar = tqdm(total=len(val_loader))
+size = sum(p.nelement() for p in model.parameters())
+"""
+
 INLINE = {
     "there is none": script(),
     "the network never goes back to training": script(end=EVALUATE),
@@ -172,6 +178,11 @@ HOOKS = {
         before="def evaluate():\n"
         + "".join(f"    {line}\n" for line in EVALUATE.splitlines())
         + "    return right\n\n",
+    ),
+    "a criterion, a bar and a count made before it": script(
+        start="model.train()",
+        end=f"{PREPARED}{EVALUATE}bar.update(size)\nprint(loss_fn)\n",
+        before="from tqdm import tqdm\n",
     ),
     "where gradients are on": script(start="model.train()", end=GRADED, before=MOVED),
     "what takes gradients runs without": script(

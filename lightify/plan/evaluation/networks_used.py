@@ -32,6 +32,7 @@ def uses_modules(step: Step, kinds: Kinds, *, asking: bool = False) -> bool:
         return any(kinds.kind(node, step.value_frame) is Kind.MODULE for node in names)
     nodes = list(live_nodes(step.node, step.frame))
     quiet = {node.value for node in nodes if isinstance(node, cst.Attribute) and node.attr.value in _QUIET}
+    quiet |= {node.target for node in nodes if isinstance(node, cst.AssignTarget)}
     return any(
         (isinstance(node, cst.Name) and node not in quiet and kinds.kind(node, step.frame) is Kind.MODULE)
         or (isinstance(node, cst.Call) and may_run_network(node, step.frame, kinds, asking))
