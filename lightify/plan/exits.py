@@ -8,6 +8,7 @@ import libcst as cst
 
 from lightify.ledger import Fate
 from lightify.loops.headers import BatchHead
+from lightify.loops.runs import Loop
 from lightify.plan.batches import in_host
 from lightify.plan.draft import Draft, Flatten
 from lightify.plan.homes import Homes
@@ -103,8 +104,9 @@ def ends_early(draft: Draft, head: BatchHead) -> bool:
     ]
     if not found:
         return False
-    nested = draft.nest.epoch_loop is not None and draft.nest.batch_loop.orelse is None and not draft.nest.returns
-    return not (len(found) == 1 and nested and limits_batches(draft, found[0][0], head))
+    number, only = found[0][0], len(found) == 1 and draft.nest.batch_loop.orelse is None and not draft.nest.returns
+    nested = only and draft.nest.epoch_loop is not None and number == len(body) - 1
+    return not (nested and limits_batches(draft, body[number], head, draft.nest.batch_loop, "limit_train_batches"))
 
 
 def may_return(steps: Sequence[Step]) -> bool:
@@ -128,11 +130,8 @@ def breaks_epochs(draft: Draft) -> bool:
     return any(isinstance(e, cst.Break) for e in leaving)
 
 
-def limits_batches(draft: Draft, number: int, head: BatchHead) -> bool:
-    """`if dry_run: break` at the end of the first batch becomes limit_train_batches."""
-    if number != len(draft.nest.body) - 1:
-        return False
-    step = draft.nest.body[number]
+def limits_batches(draft: Draft, step: Step, head: BatchHead, loop: Loop, option: str) -> bool:
+    """`if dry_run: break` at the end of the first batch of a pass becomes an option of the Trainer."""
     assert isinstance(step, Item)
     node = step.node
     if isinstance(node, cst.If) and node.orelse is None and is_first_batch(node.test, head):
@@ -154,15 +153,15 @@ def limits_batches(draft: Draft, number: int, head: BatchHead) -> bool:
         return False
     if head.index is not None and step.frame.resolve(head.index.value) in used:
         return False
-    if any(v.name in bound_names([draft.nest.batch_loop]) and v.frame is step.frame for v in used):
+    if any(v.name in bound_names([loop]) and v.frame is step.frame for v in used):
         return False
     draft.removed.add(node)
     for part in (node, *block(node.body)):
         draft.fates[part if part is node else small(part)] = FateNote(  # type: ignore[index]
-            Fate.REPLACED, "Trainer(limit_train_batches=...)", "ends each pass after its first batch"
+            Fate.REPLACED, f"Trainer({option}=...)", "ends each pass after its first batch"
         )
     limit = cst.IfExp(test=node.test, body=cst.Integer("1"), orelse=cst.Name("None"))
-    draft.options.append(TrainerOption("limit_train_batches", limit, step.frame))
+    draft.options.append(TrainerOption(option, limit, step.frame))
     return True
 
 

@@ -124,11 +124,18 @@ bar = tqdm(total=len(val_loader))
 size = sum(p.nelement() for p in model.parameters())
 """
 
+DRY = EVALUATE.replace(".item()\n", ".item()\n        if dry:\n            break\n")
+
 INLINE = {
     "there is none": script(),
     "the network never goes back to training": script(end=EVALUATE),
     "left early": script(
         start="model.train()", end=EVALUATE.replace("right +=", "if right > 9:\n            break\n        right +=")
+    ),
+    "ended by what it changes": script(
+        start="model.train()",
+        end=DRY.replace("        if dry", "        dry = right > 9\n        if dry"),
+        before="dry = True\n",
     ),
     "every k batches": script(
         f"{STEP}\nif i % 3 == 0:\n" + "".join(f"    {line}\n" for line in EVALUATE.splitlines()) + "    model.train()",
@@ -221,6 +228,12 @@ def test_what_runs_the_network_after_it_ends_the_validation(text: str) -> None:
     ends = hooks["on_validation_epoch_end"]
     assert any(call in ends for call in ("sample(2)", "plot()", "model(torch.randn(2, 4))"))
     assert "no_grad" not in ends and "print(right)" not in ends
+
+
+def test_a_flag_that_ends_it_after_one_batch_is_the_trainers_limit() -> None:
+    done = converted(script(start="model.train()", end=DRY, before="dry = True\n"))
+    assert done.text is not None and "limit_val_batches=1 if dry else None," in done.text
+    assert "break" not in methods(done.text)["validation_step"]
 
 
 def test_evaluation_in_training_mode_keeps_that_mode() -> None:

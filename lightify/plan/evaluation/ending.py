@@ -40,6 +40,7 @@ class Evaluation:
         modules: networks that it puts into evaluation mode; empty when it evaluates as it trains.
         trains_again: it ends by putting them back itself.
         without: what the script itself runs without gradients.
+        breaks: its last statement may end it.
     """
 
     loop: cst.For
@@ -54,6 +55,7 @@ class Evaluation:
     opened: tuple[Opened, ...]
     fates: Mapping[cst.CSTNode, FateNote]
     without: frozenset[Step]
+    breaks: bool
 
 
 def find_evaluation(
@@ -104,7 +106,11 @@ def _taken_apart(
         return head
     if loop.orelse is not None:
         return "the evaluation has an else"
-    if any(isinstance(e, (cst.Break, cst.Return)) for e in own_exits(loop)):
+    leaving = [e for e in own_exits(loop) if isinstance(e, (cst.Break, cst.Return))]
+    last = _last(loop.body)
+    if leaving and not (
+        isinstance(last, cst.If) and all(e in walk(last) and isinstance(e, cst.Break) for e in leaving)
+    ):
         return "the evaluation may be left early"
     if any(True for s in flat[:place] if isinstance(s, Item) for _ in exits_of(s.node)):
         return "the epoch may be left before its evaluation"
@@ -124,7 +130,14 @@ def _taken_apart(
         opened=opened,
         fates=fates,
         without=frozenset(without),
+        breaks=bool(leaving),
     )
+
+
+def _last(suite: cst.BaseSuite) -> cst.BaseStatement:
+    """The last statement of a batch, which may stand under `torch.no_grad()`."""
+    last = block(suite)[-1]
+    return _last(last.body) if isinstance(last, cst.With) else last
 
 
 def _call_opened(

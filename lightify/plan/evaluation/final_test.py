@@ -46,7 +46,7 @@ def final_test(draft: Draft) -> FinalTest | None:
     found = find_evaluation(
         draft.nest, window, draft.kinds, draft.analysis, draft.tree, bars=draft.counted_bars, final=True
     )
-    if isinstance(found, str) or _shares_a_function(draft, found):
+    if isinstance(found, str) or found.breaks or _shares_a_function(draft, found):
         return None
     start = later.index(window[0])
     rest = later[start + len(window) :]

@@ -10,6 +10,7 @@ from lightify.plan.counters import batch_names
 from lightify.plan.draft import Draft
 from lightify.plan.evaluation.ending import Evaluation, find_evaluation
 from lightify.plan.evaluation.networks_used import uses_modules
+from lightify.plan.exits import limits_batches
 from lightify.plan.idiom.devices import strip_moves
 from lightify.plan.idiom.precision import without_contexts
 from lightify.plan.idiom.simplify import strippable
@@ -54,6 +55,8 @@ def evaluation_of(draft: Draft, plain: bool, optimizer: Variable | None) -> Eval
     known = is_loader(draft, found.head.source, found.frame)
     known &= not on_lightning(draft) or is_steady(draft, found.head.source, found.frame)
     if reads & written or not known or in_host(draft, found.head.source, found.frame) is None:
+        return None
+    if found.breaks and not limits_batches(draft, found.body[-1], found.head, found.loop, "limit_val_batches"):
         return None
     body = []
     for step in found.body:
