@@ -175,14 +175,11 @@ def _never_opened(function: cst.FunctionDef, evaluating: bool, tree: Tree) -> st
     """Why a function is not opened, wherever it is called."""
     if function.asynchronous is not None or next(nodes_of(function.body, cst.Yield, cst.Await), None) is not None:
         return f"{function.name.value} is a generator or coroutine"
-    harmless = evaluating and without_gradients(function, tree)
-    return f"{function.name.value} is decorated" if function.decorators and not harmless else ""
-
-
-def without_gradients(function: cst.FunctionDef, tree: Tree) -> bool:
-    """True for a function that is decorated with `torch.no_grad()` alone."""
-    names = [tree.qualified(getattr(one.decorator, "func", one.decorator)) for one in function.decorators]
-    return bool(names) and all(name in _WITHOUT_GRADIENTS for name in names)
+    decorators = [getattr(one.decorator, "func", one.decorator) for one in function.decorators]
+    harmless = _WITHOUT_GRADIENTS if evaluating else ()
+    if any(tree.qualified(decorator) not in harmless for decorator in decorators):
+        return f"{function.name.value} is decorated"
+    return ""
 
 
 def _returns_from_middle(body: Sequence[cst.BaseStatement]) -> bool:

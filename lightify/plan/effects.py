@@ -180,7 +180,7 @@ def _runs_nothing(
         name = dotted(node.func) or ""
         full, used = tree.qualified(node.func) or name, method_call(node)
         own = tree.functions.get(name)
-        local = name.partition(".")[0] in local_names(definition)
+        local = name.partition(".")[0] in local_names(definition) - _imported(definition)
         if not local and (full in _CALM or known(full) or full == "str"):
             continue
         if used is not None and computes_from(used[1]) and own is None:
@@ -190,6 +190,15 @@ def _runs_nothing(
         if own not in within and not _runs_nothing(own, tree, known, (*within, definition)):
             return False
     return True
+
+
+@lru_cache(maxsize=512)
+def _imported(definition: cst.FunctionDef) -> frozenset[str]:
+    """The names that a function's own imports bind, and nothing else in it."""
+    nodes = list(same_scope(block(definition.body)))
+    own = {part for node in nodes if isinstance(node, cst.ImportAlias) for part in walk(node)}
+    others = {name for node in nodes if node not in own for name in bound_by(node)}
+    return frozenset({name for node in own for name in bound_by(node)} - others)
 
 
 def _calm(definition: cst.FunctionDef | cst.ClassDef, tree: Tree, within: tuple[cst.CSTNode, ...]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 import libcst as cst
@@ -13,8 +14,9 @@ from lightify.loops.nest import Nest
 from lightify.recognisers.base import is_module_class
 from lightify.syntax.flow import usage
 from lightify.syntax.frames import Expression, Field, Frame, Variable
+from lightify.syntax.names import parameters, same_scope
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import dotted
+from lightify.syntax.query import block, dotted
 
 
 class Kinds:
@@ -69,6 +71,22 @@ class Kinds:
                 return kind
         return found[0] if found else None
 
+    def others_than(self, networks: Iterable[Variable]) -> bool:
+        """True when names hold networks beside some, those of parameters and of networks' own parts apart."""
+        known = {key for variable in networks for key in self._lookup(variable)}
+        return any(
+            kind is Kind.MODULE and (scope, name) not in known and not self._is_part_or_given(scope, name)
+            for (scope, name), kind in self._kinds.items()
+        )
+
+    def _is_part_or_given(self, scope: Scope, name: str) -> bool:
+        """True for a layer of a network, a criterion, a parameter and what a factory makes and returns."""
+        if isinstance(scope, cst.ClassDef):
+            return is_module_class(scope, self.tree)
+        if self._are_losses(self._values([(scope, name)])):
+            return True
+        return scope is not None and (name in [one.name.value for one in parameters(scope)] or _returns(scope, name))
+
     def in_scope(self, name: str | None, scope: Scope) -> Kind | None:
         """The kind of a name in a function, or of a global; fields of `self` are told by their class."""
         function = scope if isinstance(scope, cst.FunctionDef) else None
@@ -82,29 +100,17 @@ class Kinds:
 
     def is_loss(self, variable: Variable) -> bool:
         """True for a criterion of torch.nn, whose result does not depend on its mode."""
-        values = self.values(variable)
-        return bool(values) and all(self._makes_loss(value) for value in values)
+        return self._are_losses(self.values(variable))
 
-    def _makes_loss(self, value: cst.BaseExpression) -> bool:
-        name = self.tree.qualified(_innermost(value)) or ""
-        return name.startswith("torch.nn.") and name.endswith("Loss")
-
-    @cached_property
-    def networks(self) -> frozenset[str]:
-        """What the script calls its networks, their layers and criteria of torch.nn apart."""
-        losses = {
-            fact.name for fact in self._named if isinstance(fact.node, cst.Assign) and self._makes_loss(fact.node.value)
-        }
-        modules = (scope_name for scope_name, kind in self._kinds.items() if kind is Kind.MODULE)
-        return frozenset(
-            name
-            for scope, name in modules
-            if name not in losses and not (isinstance(scope, cst.ClassDef) and is_module_class(scope, self.tree))
-        )
+    def _are_losses(self, values: Sequence[cst.BaseExpression]) -> bool:
+        names = [self.tree.qualified(_innermost(value)) or "" for value in values]
+        return bool(names) and all(name.startswith("torch.nn.") and name.endswith("Loss") for name in names)
 
     def values(self, variable: Variable) -> list[cst.BaseExpression]:
         """What is assigned to the variable where that makes something known."""
-        keys = self._lookup(variable)
+        return self._values(self._lookup(variable))
+
+    def _values(self, keys: Sequence[tuple[Scope, str]]) -> list[cst.BaseExpression]:
         facts = [fact for fact in self._named if (owner_of(fact, self.tree), fact.name) in keys]
         return [fact.node.value for fact in facts if isinstance(fact.node, cst.Assign)]
 
@@ -136,3 +142,8 @@ def _innermost(value: cst.BaseExpression) -> cst.BaseExpression | None:
     ):
         value = value.func.value
     return value.func if isinstance(value, cst.Call) else None
+
+
+def _returns(function: cst.FunctionDef, name: str) -> bool:
+    found = (node for node in same_scope(block(function.body)) if isinstance(node, cst.Return))
+    return any(dotted(node.value) == name for node in found)

@@ -35,6 +35,9 @@ def recognise(node: cst.CSTNode, scope: Scope, tree: Tree) -> Iterable[Fact]:
 
 def kind_of(value: cst.BaseExpression, tree: Tree) -> Kind | None:
     """The kind of an expression that makes an optimizer, a schedule, a scaler or an object of the script's own."""
+    if isinstance(value, cst.IfExp) and "None" in (dotted(value.body), dotted(value.orelse)):
+        kinds = {kind_of(value.body, tree), kind_of(value.orelse, tree)}
+        return Kind.SCALER if Kind.SCALER in kinds else None  # `GradScaler() if args.amp else None`
     full = (tree.qualified(value.func) or "") if isinstance(value, cst.Call) else ""
     if full.startswith("torch.optim.lr_scheduler."):
         return Kind.SCHEDULER

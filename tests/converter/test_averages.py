@@ -84,6 +84,39 @@ for epoch in range(2):
 """
 
 
+IN_DICTIONARIES = """\
+def run(model, loader):
+    model.train()
+    total, right, n = 0.0, 0, 0
+    for x, y in loader:
+        out = model(x)
+        loss = criterion(out, y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        total += loss.item() * len(y)
+        right += (out.argmax(1) == y).sum().item()
+        n += len(y)
+    return {"loss": total / n, "acc": right / n}
+@torch.no_grad()
+def evaluate(model, loader):
+    model.eval()
+    total, n = 0.0, 0
+    for x, y in loader:
+        outputs = model(x)
+        total += criterion(outputs, y).item() * len(y)
+        n += len(y)
+    return {"loss": total / n, "last": outputs}
+def check(loader):
+    metrics = evaluate(model, loader)
+    return metrics
+for epoch in range(2):
+    train_metrics = run(model, train_loader)
+    metrics = evaluate(model, val_loader)
+    print(f"{train_metrics['loss']:.4f} {train_metrics['acc']:.2f} {metrics['loss']:.3f}")
+"""
+
+
 BAR = """\
 shown = 0
 def bar(value):
@@ -111,6 +144,21 @@ LOGGED = {
     "meters whose means a function returns": (
         script().partition("for epoch")[0] + METER + RETURNED,
         {"train_loss": "loss", "train_acc": "(out.argmax(1) == y).float().mean()"},
+    ),
+    "what functions return in dictionaries": (
+        script().partition("for epoch")[0] + IN_DICTIONARIES,
+        {
+            "train_loss": "loss",
+            "train_acc": "(out.argmax(1) == y).sum() / len(y)",
+            "val_loss": "self.criterion(self.outputs, y)",
+        },
+    ),
+    "one of the values that a function returns": (
+        script().partition("for epoch")[0]
+        + IN_DICTIONARIES.replace('{"loss": total / n, "last": outputs}', "total / n, outputs")
+        .replace("metrics = evaluate(model, val", "val_loss, last = evaluate(model, val")
+        .replace("{metrics['loss']", "{val_loss"),
+        {"val_loss": "self.criterion(self.outputs, y)"},
     ),
     "per sample, counted": (
         script(ADD, **SUMS, end="print(f'loss {total / seen:.4f}')"),
@@ -270,6 +318,8 @@ KEPT = {
     "a bar that others ask": script(
         f"{STEP}\ntotal += loss.item()\nbar('Loss %.3f' % (total / (i + 1)))", define=BAR, **SUMS, after="print(shown)"
     ),
+    "a dictionary that is handed on": script().partition("for epoch")[0]
+    + IN_DICTIONARIES.replace("    print(f", "    print(train_metrics, metrics)\n    print(f"),
     "only the sum is shown": script(ADD, **SUMS, end="print(total, seen)"),
 }
 

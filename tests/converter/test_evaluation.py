@@ -49,21 +49,25 @@ draw = lambda epoch: paint(model, epoch)
 printer = Printer()
 """
 
-#: Calls that run the network without naming it.
+#: Calls that run the network after its evaluation, most of them without naming it.
+RUNNING = {
+    "its name": "print(model(data[:8][0]).sum())",
+    "a method": "tool.show(epoch)",
+    "an object": "tool(epoch)",
+    "a method, bound before": "show = tool.show\nshow(epoch)",
+    "an object that got it later": "late.show(epoch)",
+    "a field's method": "shelf.tool.show(epoch)",
+    "an element": "tools['first'].show(epoch)",
+    "a partial": "part(epoch)",
+    "a lambda": "draw(epoch)",
+    "a method by its name": "getattr(tool, 'show')(epoch)",
+    "a function that a builtin calls": "list(map(part, [epoch]))",
+}
+#: They run another one, too, which the script may have left in training mode.
 HIDDEN = {
-    name: script(start="model.train()", before=TOOLS, end=f"{EVALUATE}{call}")
-    for name, call in {
-        "a method": "tool.show(epoch)",
-        "an object": "tool(epoch)",
-        "a method, bound before": "show = tool.show\nshow(epoch)",
-        "an object that got it later": "late.show(epoch)",
-        "a field's method": "shelf.tool.show(epoch)",
-        "an element": "tools['first'].show(epoch)",
-        "a partial": "part(epoch)",
-        "a lambda": "draw(epoch)",
-        "a method by its name": "getattr(tool, 'show')(epoch)",
-        "a function that a builtin calls": "list(map(part, [epoch]))",
-    }.items()
+    name: script(start="model.train()", before=f"{TOOLS}other = nn.Linear(4, 2)\n", end=f"{EVALUATE}{call}")
+    for name, call in RUNNING.items()
+    if name != "its name"
 }
 
 GRADED = "model.eval()\nright = 0\nfor a, b in val_loader:\n    right += (model(a).argmax(1) == b).sum().item()\n"
@@ -79,8 +83,6 @@ def sample(n):
 def plot():
     with torch.no_grad():
         print(model(data[:3][0]).sum())
-def graph():
-    print(model(data[:3][0]).sum())
 def again():
     model.train()
     plot()
@@ -95,24 +97,25 @@ def evaluate():
 """
 
 
-def after(*lines: str, spare: str = "") -> str:
-    return script(
-        start="model.train()", before=SAMPLES if spare else SAMPLES.partition("\n")[2], end=EVALUATE + "\n".join(lines)
-    )
+def after(*lines: str, train: str = "model.train()", spare: bool = False) -> str:
+    before = SAMPLES if spare else SAMPLES.partition("\n")[2]
+    return script(start=train, before=f"share = 0\n{before}", end=EVALUATE + "\n".join(lines))
 
 
 FOLLOWED = {
     "in a decorated function": after("sample(2)"),
     "in a function": after("if epoch % 2 == 0:\n    plot()", "print(right)"),
+    "in training mode, for itself": after("again()", "plot()"),
     "in the loop": after("with torch.no_grad():\n    out = model(torch.randn(2, 4))\n    print(out.sum())"),
     "before it goes back to training": script(
         end=f"{EVALUATE}sample(2)\nmodel.train()\nprint(right)", before=SAMPLES.partition("\n")[2]
     ),
 }
 NOT_FOLLOWED = {
-    "with gradients, in a function": after("graph()"),
-    "in another mode": after("again()"),
-    "another network": after("mixed()", spare="yes"),
+    "what training uses, with gradients": after(
+        "share = model(data[:8][0]).mean()", train="model.train()\nprint(share)"
+    ),
+    "another network": after("mixed()", spare=True),
     "a scheduler before it": after("scheduler.step()", "plot()"),
     "the end of the run before it": after("if right > 99:\n    break", "plot()"),
     "another evaluation": after("evaluate()"),
@@ -144,7 +147,12 @@ INLINE = {
     "a call draws random numbers before it, in training mode": script(
         start="model.train()", end=f"sample = model(torch.randn(2, 4))\n{EVALUATE}"
     ),
-    "what follows runs the network": script(start="model.train()", end=f"{EVALUATE}print(model(data[:8][0]).sum())"),
+    "what follows runs the network and may end the epochs": script(
+        start="model.train()", end=f"{EVALUATE}if model(data[:8][0]).sum() > 9:\n    break"
+    ),
+    "what follows takes gradients": script(
+        start="model.train()", end=f"{EVALUATE}a = data[:8][0].requires_grad_()\nmodel(a).sum().backward()"
+    ),
     "it takes gradients": script(
         start="model.train()", end="model.eval()\nfor a, b in val_loader:\n    criterion(model(a), b).backward()\n"
     ),
@@ -226,7 +234,7 @@ def test_what_runs_the_network_after_it_ends_the_validation(text: str) -> None:
     hooks = methods(converted(text).text)
     assert "model(a)" in hooks["validation_step"]
     ends = hooks["on_validation_epoch_end"]
-    assert any(call in ends for call in ("sample(2)", "plot()", "model(torch.randn(2, 4))"))
+    assert any(call in ends for call in ("sample(2)", "plot()", "again()", "model(torch.randn(2, 4))"))
     assert "no_grad" not in ends and "print(right)" not in ends
 
 
@@ -234,6 +242,22 @@ def test_a_flag_that_ends_it_after_one_batch_is_the_trainers_limit() -> None:
     done = converted(script(start="model.train()", end=DRY, before="dry = True\n"))
     assert done.text is not None and "limit_val_batches=1 if dry else None," in done.text
     assert "break" not in methods(done.text)["validation_step"]
+
+
+@pytest.mark.parametrize("call", RUNNING.values(), ids=RUNNING)
+def test_what_runs_the_network_ends_its_evaluation(call: str) -> None:
+    done = converted(script(start="model.train()", before=TOOLS, end=f"{EVALUATE}{call}\nprint('done')"))
+    hooks = methods(done.text)
+    last = call.rpartition("\n")[2]
+    assert last.split("(")[0].removeprefix("print(") in hooks["on_validation_epoch_end"]
+    assert "print('done')" not in hooks["on_validation_epoch_end"] and "'done'" in hooks["on_train_epoch_end"]
+
+
+def test_what_runs_the_network_in_training_mode_again_follows_the_evaluation() -> None:
+    """In the function that evaluates, too: the hook that ends an evaluation runs in its mode."""
+    evaluate = "def evaluate():\n" + indent(f"{EVALUATE}model.train()\nprint(model(a).sum())", "    ") + "\n"
+    hooks = methods(converted(script(before=evaluate, end="evaluate()")).text)
+    assert "sum()" in hooks["on_train_epoch_end"] and "print(self.model" not in hooks.get("on_validation_epoch_end", "")
 
 
 def test_evaluation_in_training_mode_keeps_that_mode() -> None:

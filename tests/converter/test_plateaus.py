@@ -22,6 +22,7 @@ MONITORED = {
     "before the print": stepped(STEPS, SHOWN),
     "with its rate before": stepped("rate = optimizer.param_groups[0]['lr']", "print(f'lr {rate:.3f}')", STEPS),
     "shown nowhere": stepped(STEPS),
+    "written down, too": stepped(STEPS, "history.append(val_loss)", before=f"{PLATEAU}history = []\n"),
     "a list's mean": stepped(
         STEPS,
         evaluate=EVALUATE.replace("total, n = 0.0, 0", "losses = []")

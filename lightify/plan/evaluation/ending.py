@@ -20,6 +20,7 @@ from lightify.plan.evaluation.afterwards import obstacle
 from lightify.plan.evaluation.networks_used import uses_modules
 from lightify.plan.evaluation.wants_gradients import computes_faster_without, wants_gradients
 from lightify.plan.kinds import Kinds
+from lightify.plan.logs.dictionaries import without_dictionary
 from lightify.plan.types import FateNote
 from lightify.syntax.flow import exits_of, own_exits, usage
 from lightify.syntax.frames import Frame, Item, Step, Variable, live_nodes
@@ -149,7 +150,8 @@ def _call_opened(
             continue
         inner = evaluating_call(step, nest, analysis, tree)
         if inner is not None:
-            return (*end[:number], *inner.steps), (inner,), end[number + 1 :]
+            own, others = without_dictionary(inner.steps, end[number + 1 :])
+            return (*end[:number], *own), (inner,), others
         if holds_loop(step, analysis):
             break
     return (), (), end
@@ -205,26 +207,26 @@ def _without_train_calls(
     fates = dict(found.fates)
     gone: set[Step] = set()
     later = (*found.after, *found.rest)
-    used = 0
+    used, trains = 0, len(later)
     for number, step in enumerate(later, 1):
         variable = mode_call(step, kinds, "train")
         if isinstance(step, Item) and variable is not None and variable in found.modules:
             again.add(variable)
             gone.add(step)
             fates[step.node] = FateNote(Fate.REPLACED, EVALUATES[1])
-        elif found.modules - again and uses_modules(step, kinds, asking=True):
-            if again:
+        elif found.modules and uses_modules(step, kinds, asking=True):
+            if again and found.modules - again:
                 return "one network is in training mode again while another is used in evaluation mode"
-            used = number
+            used, trains = (used, min(trains, number - 1)) if again else (number, trains)
     starts = {v for step in (*nest.epoch_start, *nest.body[:3]) if (v := mode_call(step, kinds, "train")) is not None}
     if found.modules - again - starts and not final:
         return "the network is never put back into training mode"
-    end = max(used, len(found.after))
+    end = min(max(used, len(found.after)), trains)
     if any(isinstance(step, Item) and _evaluates(step, nest, analysis, kinds.tree) for step in later[:end]):
         return "several evaluations end the epoch"
     without = set(found.without)
     flat = _laid_flat(later[:used], lambda step: True, kinds.tree, fates, without)
-    if problem := obstacle(flat, found.modules, without, kinds):
+    if problem := obstacle(flat, found.modules, without, nest, kinds):
         return problem
     return replace(
         found,
@@ -234,6 +236,15 @@ def _without_train_calls(
         fates=fates,
         without=frozenset(without),
     )
+
+
+def _may_end_evaluation(steps: Sequence[Step], found: Evaluation, kinds: Kinds, final: bool) -> bool:
+    """True when steps that run after the last batch do the same where the Trainer has all networks evaluate."""
+    if not steps:
+        return True
+    leaves = any(True for step in steps if isinstance(step, Item) for _ in exits_of(step.node))
+    sets = any(mode_call(step, kinds, "eval") for step in steps)
+    return not final and not leaves and not sets and not kinds.others_than(found.modules)
 
 
 def _without_gradients(found: Evaluation, tree: Tree) -> Evaluation:
@@ -265,7 +276,7 @@ def _problem(found: Evaluation, nest: Nest, kinds: Kinds) -> str:
     graded = [step for step in (*found.before, *found.body, *found.after) if step not in found.without]
     if any(_wants_gradients(step, kinds) for step in graded):
         return "the evaluation takes gradients, or asks for them"
-    runs = any(step in graded and uses_modules(step, kinds) for step in found.body)
+    runs = any(step in graded and uses_modules(step, kinds) for step in (*found.body, *found.after))
     if found.modules and runs and computes_faster_without(kinds.tree):
         return "the network computes otherwise without gradients"
     if not found.modules and called and called.isdisjoint(usage(nest.body).reads):

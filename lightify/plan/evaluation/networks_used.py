@@ -13,7 +13,7 @@ from lightify.plan.effects import computes_from, keeps_to_itself, only_writes
 from lightify.plan.kinds import Kinds
 from lightify.plan.optimization.weights import calls_out, handed_on
 from lightify.syntax.frames import Field, Frame, Item, Step, Variable, live_nodes
-from lightify.syntax.query import dotted, method_call, walk
+from lightify.syntax.query import IN_PLACE, dotted, expression_of, method_call, walk
 
 #: Attributes of a network that its mode does not change.
 _QUIET = ("state_dict", "parameters", "named_parameters", "zero_grad")
@@ -31,6 +31,9 @@ def uses_modules(step: Step, kinds: Kinds, *, asking: bool = False) -> bool:
         names = [node for node in walk(step.value) if isinstance(node, cst.Name)]
         return any(kinds.kind(node, step.value_frame) is Kind.MODULE for node in names)
     nodes = list(live_nodes(step.node, step.frame))
+    moved = method_call(expression_of(step.node))
+    if moved is not None and moved[1] in IN_PLACE and isinstance(moved[0], cst.Name):
+        return False  # `model.to(device)`, a statement
     quiet = {node.value for node in nodes if isinstance(node, cst.Attribute) and node.attr.value in _QUIET}
     quiet |= {node.target for node in nodes if isinstance(node, cst.AssignTarget)}
     return any(

@@ -13,7 +13,7 @@ from lightify.syntax.parse import Tree
 from lightify.syntax.query import walk
 
 #: Methods and fields of tensors that need, or tell, a graph.
-_OF_GRAPHS = frozenset(("backward", "register_hook", "retain_grad", "grad_fn", "is_leaf"))
+_OF_GRAPHS = frozenset(("backward", "register_hook", "retain_grad", "requires_grad", "grad_fn", "is_leaf"))
 _TAKING = ("torch.autograd.grad", "torch.autograd.backward", "torch.autograd.functional", "torch.func")
 _ASKING = ("torch.is_grad_enabled", "torch.enable_grad", "torch.set_grad_enabled")
 #: In evaluation mode they compute in a faster way, with other last digits, where gradients are off.

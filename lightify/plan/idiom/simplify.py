@@ -17,6 +17,7 @@ from lightify.plan.draft import Draft
 from lightify.plan.evaluation.networks_used import uses_modules
 from lightify.plan.homes import Homes
 from lightify.plan.idiom.devices import host_moves, moved_parts, strip_moves
+from lightify.plan.idiom.dictionaries import with_named_parts
 from lightify.plan.logs.averages import log_averages, replaced
 from lightify.plan.logs.metrics import PROGRESS, printed
 from lightify.plan.logs.progress import logged
@@ -41,7 +42,7 @@ def idiom(draft: Draft, head: BatchHead) -> Nest:
     nest = draft.nest
     batch = batch_variables(head, nest.batch_frame)
     if draft.settings.style == "idiomatic":
-        draft.nest = keep_best(draft, nest)
+        draft.nest = keep_best(draft, with_named_parts(draft, nest))
         nest = averaged(draft, head, batch)
     body = nest.body
     own = on_lightning(draft) and not counts(head) and makes_own_batches(draft, head.source, nest.batch_frame)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import libcst as cst
 
@@ -41,12 +41,14 @@ class _Ends:
         numbers: sums whose means are shown as one number.
         each: sums that are shown within the pass, too; records: what only writes means down.
         uses: the statements that only make or show means, and the sums that they need.
+        left: what some of these assign beside.
     """
 
     means: Means
     names: dict[tuple[Variable, str], tuple[str, Mean]] = field(default_factory=dict)
     shown: set[tuple[Variable, str]] = field(default_factory=set)
     uses: dict[Step, set[Variable]] = field(default_factory=dict)
+    left: dict[Step, Binding] = field(default_factory=dict)
     numbers: set[Variable] = field(default_factory=set)
     each: set[Variable] = field(default_factory=set)
     records: list[Record] = field(default_factory=list)
@@ -73,8 +75,8 @@ def log_averages(draft: Draft, one: Pass) -> dict[Step, tuple[Step, ...]]:
     quiet = {*shown, *ends.uses, *(total.step for total in sums.values())}
     kept = one.outside.union(*(record.others for record in ends.records))
     for step in steps:
-        if step not in quiet:
-            kept |= usage([step]).reads
+        if step not in quiet or step in ends.left:
+            kept |= usage([ends.left.get(step, step)]).reads
     timers = {v for v, total in sums.items() if total.added is not None and measures_time(draft, total.added.value)}
     useful = {variable for _, mean in ends.names.values() for variable in mean.involved}
     gone = (useful | timers | showing.keys()) - kept
@@ -161,12 +163,20 @@ def _read(draft: Draft, ends: _Ends, step: Step) -> None:
         else:
             return
     made: dict[Variable, Mean] = {}
+    others: list[tuple[cst.CSTNode, cst.CSTNode]] = []
     for name, part in assigned_pairs(target, value):
         mean = ends.means.of(part, frame)
         variable = place.resolve(name.value) if isinstance(name, cst.Name) else None
         if mean is None or not isinstance(variable, Variable) or isinstance(variable, Field):
-            return
-        made[variable] = mean
+            others.append((name, part))
+        else:
+            made[variable] = mean
+    if not made or (others and not isinstance(step, Binding)):
+        return
+    if others and isinstance(step, Binding):
+        ends.left[step] = replace(
+            step, target=_joined([one for one, _ in others]), value=_joined([one for _, one in others])
+        )
     ends.means.held.update(made)
     ends.uses[step] = {variable for mean in made.values() for variable in mean.involved}
     for variable, mean in made.items():
@@ -247,6 +257,12 @@ def _read_print(draft: Draft, ends: _Ends, step: Item, call: cst.Call) -> None:
         ends.uses[step] = used
 
 
+def _joined(parts: Sequence[cst.CSTNode]) -> cst.BaseExpression:
+    """`a` of one, `a, b` of two."""
+    one: cst.BaseExpression = parts[0]  # type: ignore[assignment]
+    return one if len(parts) == 1 else cst.Tuple([cst.Element(part) for part in parts], lpar=[], rpar=[])  # type: ignore[arg-type]
+
+
 # -- what comes instead -------------------------------------------------------------------------------------------
 
 
@@ -279,10 +295,13 @@ def _replacements(
                 draft.steps_away.append(LOGGED)
                 draft.no_longer_printed(call, step.frame, metrics_of(call, step.frame, draft.kinds))
             others = metrics_of(call, step.frame, draft.kinds) if call is not None and isinstance(step, Item) else ()
-            new[step] = tuple(
-                Item(log_statement(m), m.frame)
-                for m in others
-                if not m.variables & draft.averaged and m.name not in monitored
+            new[step] = (
+                *([ends.left[step]] if step in ends.left else []),
+                *(
+                    Item(log_statement(m), m.frame)
+                    for m in others
+                    if not m.variables & draft.averaged and m.name not in monitored
+                ),
             )
             note(draft, step, names)
     new = {**without_starts(draft, one, gone, names), **new}
@@ -324,12 +343,18 @@ def log_lines(draft: Draft, name: str, mean: Mean, *options: str) -> list[cst.Ba
     lines: list[cst.BaseStatement] = []
     too_long = len(f'        self.log("{name}", {shown}, {rest})') > draft.settings.line_length
     if too_long and not shown.isidentifier():
-        free = [one for one in (name, *measures(name)) if one.isidentifier() and one not in draft.tree.names]
+        free = [one for one in (name, *measures(name)) if one.isidentifier() and _is_free(draft, one)]
         label = _invented(draft, free[0]) if free else mean.total.variable.name
         lines, shown = [cst.parse_statement(f"{label} = {shown}")], label  # type: ignore[list-item]
     call = cst.parse_expression(f'f("{name}", {shown}, {rest})')
     assert isinstance(call, cst.Call)
     return [*lines, cst.SimpleStatementLine([cst.Expr(call.with_changes(func=module_attribute("log")))])]
+
+
+def _is_free(draft: Draft, name: str) -> bool:
+    """True for a name that neither the script nor what was made of it knows."""
+    meaning = draft.nest.module.aliases.get(name)
+    return name not in draft.tree.names and (meaning is None or meaning is draft.generated.variable(name))
 
 
 def _invented(draft: Draft, name: str) -> str:

@@ -11,7 +11,7 @@ from lightify.plan.logs.metrics import log_call, log_name
 from lightify.plan.types import Hook, Made
 from lightify.syntax.flow import usage
 from lightify.syntax.frames import Item, Step, Variable
-from lightify.syntax.query import MODULE_SELF, code, method_call
+from lightify.syntax.query import MODULE_SELF, code, method_call, small
 
 _KEPT = f"{MODULE_SELF}.trainer.callback_metrics"
 
@@ -31,7 +31,15 @@ def monitored(draft: Draft, hook: Hook, step: Item, call: cst.Call, scheduler: M
     if {optimizer, scheduler.variable} & usage(hook.steps[place + 1 :]).reads:
         return ""
     value = call.args[0].value
-    return _read_back(value) or _logged(hook.steps, step, value)
+    return _read_back(_held(hook.steps[:place], step, value)) or _logged(hook.steps, step, value)
+
+
+def _held(before: Sequence[Step], step: Item, value: cst.BaseExpression) -> cst.BaseExpression:
+    """What the last statement that gave a name its value gave it."""
+    variable = step.frame.resolve(value.value) if isinstance(value, cst.Name) else None
+    writes = [one for one in before if variable in usage([one]).writes]
+    inner = small(writes[-1].node) if writes and isinstance(writes[-1], Item) else None
+    return inner.value if isinstance(inner, cst.Assign) and isinstance(inner.targets[0].target, cst.Name) else value
 
 
 def _read_back(value: cst.BaseExpression) -> str:
