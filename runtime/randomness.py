@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import logging
 import random
+import struct
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,14 +88,20 @@ def pl_worker_init_function(worker_id: int, rank: int | None = None) -> None:
         np.random.seed([int.from_bytes(digest[i : i + 4], "little") for i in range(16, 32, 4)])
 
 
+def _packed(words: tuple[int, ...]) -> bytes:
+    """Words of 32 bits as bytes: a checkpoint holds several states, and writes each object in it on its own."""
+    return struct.pack(f"<{len(words)}I", *words)
+
+
 def capture(include_cuda: bool = True) -> RandomState:
     """The random states of Python, NumPy (if imported) and torch, made of types that `weights_only` loads."""
-    states: RandomState = {"python": random.getstate(), "torch": torch.get_rng_state()}
+    version, words, gauss = random.getstate()
+    states: RandomState = {"python": (version, _packed(words), gauss), "torch": torch.get_rng_state()}
     if "numpy" in sys.modules:
         import numpy as np
 
         name, keys, *rest = np.random.get_state(legacy=True)
-        states["numpy"] = (name, torch.as_tensor(keys).tolist(), *rest)
+        states["numpy"] = (name, keys.astype("<u4").tobytes(), *rest)
     if include_cuda:
         states["cuda"] = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     if include_cuda and torch.backends.mps.is_available():
@@ -104,13 +111,14 @@ def capture(include_cuda: bool = True) -> RandomState:
 
 def restore(states: RandomState) -> None:
     """Sets what `capture` returned. A device that is absent here keeps its state."""
-    version, internal, gauss = states["python"]
-    random.setstate((version, tuple(internal), gauss))
+    version, words, gauss = states["python"]
+    random.setstate((version, struct.unpack(f"<{len(words) // 4}I", words), gauss))
     torch.set_rng_state(states["torch"].cpu())
     if "numpy" in states and importlib.util.find_spec("numpy") is not None:
         import numpy as np
 
-        np.random.set_state(states["numpy"])
+        name, keys, *rest = states["numpy"]
+        np.random.set_state((name, np.frombuffer(keys, "<u4"), *rest))
     if "cuda" in states:
         here = states["cuda"][: torch.cuda.device_count()]
         torch.cuda.set_rng_state_all([state.cpu() for state in here])
