@@ -12,6 +12,8 @@ from ..gradients import grad_norm
 from .said import instead
 from .steps import log_returned
 
+_PACKAGE = (__package__ or "").rpartition(".")[0]
+
 # Methods of modules and callbacks that were renamed: when they are called, and under which name today.
 EDGES = {
     "on_epoch_start": ("on_train_epoch_start", "on_validation_epoch_start", "on_test_epoch_start"),
@@ -71,7 +73,7 @@ def with_former_arguments(owner: Any, outputs: dict[str, list[list[Any]]]) -> di
 def _asked(owner: Any, name: str) -> set[str]:
     """The arguments that a hook cannot do without."""
     hook = own_method(owner, name)
-    if hook is None:
+    if hook is None or (getattr(hook, "__module__", None) or "").startswith(_PACKAGE):  # ours are in today's form
         return set()
     return {p.name for p in inspect.signature(hook).parameters.values() if p.default is p.empty}
 
