@@ -55,6 +55,11 @@ def checkpoint_path(trainer: Trainer, given: Path_ | None, model_given: bool) ->
                 f" Please pass an exact checkpoint path to `.{fn}(ckpt_path=...)`"
             )
         given = paths[max(paths)]
+    elif given is not None and not str(given):  # the `best_model_path` of a callback that saved nothing
+        raise ValueError(
+            f"`.{fn}()` found no path for the best weights: {given!r}."
+            f" Please specify a path for a checkpoint `.{fn}(ckpt_path=PATH)`, or None for the weights as they are."
+        )
     trainer._ckpt_path = given
     return given
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .datahooks import DataHooks
-from .errors import PossibleUserWarning, rank_zero_warn
+from .errors import MisconfigurationException, PossibleUserWarning, rank_zero_warn
 from .hooks import is_overridden, is_redefined
 from .loaders import (
     EMPTY,
@@ -203,22 +203,20 @@ def _check_iterable(loader: Any, prefix: str, trainer: Trainer) -> None:
     if trainer._data.passed.get(prefix) is None:
         owner = type(trainer._data.owner(prefix)).__name__
         raise TypeError(f"An invalid dataloader was returned from `{owner}.{prefix}_dataloader()`. Found {loader}.")
-    raise TypeError(f"{_passed(trainer, prefix)} Found {loader}.")
+    raise TypeError(f"An invalid dataloader was passed to {_argument(trainer, prefix)}. Found {loader}.")
 
 
-def _passed(trainer: Trainer, prefix: str) -> str:
+def _argument(trainer: Trainer, prefix: str) -> str:
     fn = trainer.state.fn
     argument = f"{prefix}_dataloaders" if fn is TrainerFn.FITTING else "dataloaders"
-    return f"An invalid dataloader was passed to `Trainer.{fn.value if fn else 'fit'}({argument}=...)`."
+    return f"`Trainer.{fn.value if fn else 'fit'}({argument}=...)`"
 
 
-def no_loader(trainer: Trainer, prefix: str) -> TypeError:
+def no_loader(trainer: Trainer, prefix: str) -> MisconfigurationException:
     """The error for a run without data."""
-    fn = trainer.state.fn
-    return TypeError(
-        f"{_passed(trainer, prefix)} Found None."
-        f" Either pass the dataloader to the `.{fn.value if fn else 'fit'}()` method OR implement"
-        f" `def {prefix}_dataloader(self):` in your LightningModule/LightningDataModule."
+    return MisconfigurationException(
+        f"`{prefix}_dataloader` must be implemented to be used with the Lightning Trainer, in the LightningModule or"
+        f" the LightningDataModule. Or pass the loader: {_argument(trainer, prefix)}."
     )
 
 
@@ -226,7 +224,8 @@ def request(trainer: Trainer, stage: RunningStage) -> Any:
     """The loaders as the user gives them for a stage.
 
     Raises:
-        TypeError: nobody gives any, or the method that should returns None.
+        MisconfigurationException: nobody gives any.
+        TypeError: the method that should returns None.
     """
     prefix = PREFIXES[stage]
     passed = trainer._data.passed.get(prefix)

@@ -376,6 +376,8 @@ def check_loggable(name: str, value: Any) -> None:
             raise ValueError(
                 f"`self.log({name}, {value})` was called, but `{type(part).__name__}` values cannot be logged"
             )
+    if isinstance(value, Tensor) and value.is_complex():
+        raise ValueError(f"`self.log({name}, {value})` was called, but complex values cannot be logged; take `abs()`.")
     if is_dict:
         raise ValueError(
             f"`self.log({name}, {value})` was called, but `dict` values cannot be logged; use `self.log_dict`"

@@ -227,11 +227,13 @@ def _requires(function: Callable[..., Any], name: str) -> bool:
 
 
 def evaluate(run: EvaluationRun) -> list[dict[str, Any]]:
-    """Runs one pass over the loaders of a stage and returns the metrics of each loader."""
+    """Runs one pass over the loaders of a stage and returns the metrics of each loader; none where no batch came."""
     run.setup_data()
     if run.loaders is None or (run.trainer.sanity_checking and sum(run.num_batches) == 0):
         return []
     run_pass(run)
+    if not run.seen and not any(run.metrics):
+        return []
     if run.verbose and run.trainer.is_global_zero:
         print_results(run.metrics, run.stage.value)
     return run.metrics

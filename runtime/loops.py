@@ -26,7 +26,8 @@ def fit(run: TrainingRun) -> None:
     run.hooks.call("on_train_start")
     while not run.is_done():
         run.start_epoch()
-        run.epoch_loop(run)  # train_epoch, unless the step fetches its batches itself
+        if not run.stops():  # the hooks at an epoch's start may ask to
+            run.epoch_loop(run)  # train_epoch, unless the step fetches its batches itself
         run.end_epoch()
     run.hooks.call("on_train_end")
 

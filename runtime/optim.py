@@ -102,7 +102,17 @@ def normal_form(configured: Any, module: LightningModule) -> tuple[list[Any], li
             " Set `self.automatic_optimization = False`, then access your optimizers in `training_step` with"
             " `opt1, opt2, ... = self.optimizers()`."
         )
+    if module.automatic_optimization and not optimizers:
+        raise MisconfigurationException(
+            "`configure_optimizers` returned no optimizer. Return None to fit without one, or set"
+            " `self.automatic_optimization = False` to step by yourself."
+        )
     for config in configs:
+        if config.scheduler is None or isinstance(config.scheduler, (list, tuple)):
+            raise MisconfigurationException(
+                f"`configure_optimizers` returned {config.scheduler!r} in place of an lr scheduler."
+                " Leave it out where there is none; several go into a list: `return [optimizer], [scheduler1, ...]`."
+            )
         if getattr(config.scheduler, "optimizer", None) not in optimizers:
             raise MisconfigurationException(
                 "Some schedulers are attached with an optimizer that wasn't returned from `configure_optimizers`."

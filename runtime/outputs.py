@@ -41,6 +41,10 @@ def read_loss(run: TrainingRun, output: Any) -> Tensor | None:
             raise MisconfigurationException(
                 "In automatic_optimization, when `training_step` returns a dict, the 'loss' key needs to be present"
             )
+        if not isinstance(loss, Tensor):
+            raise MisconfigurationException(
+                f"The 'loss' that `training_step` returns must be a tensor to call `backward` on, not {loss!r}."
+            )
     else:
         raise MisconfigurationException(
             "In automatic optimization, `training_step` must return a Tensor, a dict, or None (where the step will"

@@ -201,7 +201,11 @@ class TrainingRun:
         if max_epochs is not None and max_epochs != -1 and state.epoch >= max_epochs:
             rank_zero_info(f"`Trainer.fit` stopped: `max_epochs={max_epochs!r}` reached.")
             return True
-        return state.should_stop and self._may_stop()
+        return self.stops()
+
+    def stops(self) -> bool:
+        """Whether someone asked to stop, and the run has what it must have before."""
+        return self.state.should_stop and self._may_stop()
 
     def _may_stop(self) -> bool:
         trainer, state = self.trainer, self.state
@@ -260,7 +264,7 @@ class TrainingRun:
     def check_batch(self, batch_idx: int) -> None:
         """Validation and schedulers that wait for a metric, if they are due after this batch."""
         state = self.state
-        if not state.validated and self.checks.is_due(batch_idx, state.should_stop and self._may_stop()):
+        if not state.validated and self.checks.is_due(batch_idx, self.stops()):
             self.validate()
         if self.schedulers.plateau_per_step and self.closes:
             self.schedulers.update_plateau("step")

@@ -172,6 +172,34 @@ def test_after_a_run_it_is_known_whether_an_epochs_last_batch_was_reached(
     assert trainer.is_last_batch is answer
 
 
+@pytest.mark.parametrize(
+    ("hook", "min_epochs", "steps", "epochs"),
+    [
+        ("on_train_start", 0, 0, 0),
+        ("on_train_epoch_start", 0, 0, 1),
+        ("on_train_epoch_start", 1, 3, 1),
+        ("on_train_batch_start", 0, 1, 1),
+        ("on_train_epoch_end", 0, 3, 1),
+    ],
+)
+def test_where_a_run_ends_that_a_hook_asks_to_stop(hook: str, min_epochs: int, steps: int, epochs: int) -> None:
+    module = Module()
+    setattr(module, hook, lambda *batch: setattr(module.trainer, "should_stop", True))
+    trainer = L.Trainer(max_epochs=2, min_epochs=min_epochs, **QUIET)
+    trainer.fit(module, Batches(3))
+    assert (trainer.global_step, trainer.current_epoch) == (steps, epochs)
+
+
+def test_an_evaluation_without_a_batch_has_no_results() -> None:
+    module = Module()
+    module.test_step = module.validation_step = lambda batch, batch_idx: None  # type: ignore
+    trainer = L.Trainer(**QUIET)
+    assert trainer.test(module, Batches(0)) == trainer.validate(module, Batches(0)) == []
+    assert trainer.test(module, Batches(1)) == [{}]
+    module.on_test_epoch_end = lambda: module.log("at_end", 1.0)  # type: ignore
+    assert trainer.test(module, Batches(0)) == [{"at_end": 1.0}]
+
+
 def test_what_a_callback_answers_to_the_start_of_a_batch_means_nothing() -> None:
     class Answering(L.Callback):
         def on_train_batch_start(self, *arguments: Any) -> Any:
@@ -367,8 +395,14 @@ def test_what_fit_cannot_run_is_refused_with_what_to_write() -> None:
     trainer = L.Trainer(max_epochs=1, **QUIET)
     with pytest.raises(L.MisconfigurationException, match="configure_optimizers"):
         trainer.fit(WithoutOptimizer(), Batches(1))
-    with pytest.raises(TypeError, match="implement `def train_dataloader"):
+    with pytest.raises(L.MisconfigurationException, match=r"`train_dataloader` must be.*train_dataloaders="):
         trainer.fit(Module())
+    with pytest.raises(ValueError, match="found no path for the best weights: ''"):
+        trainer.test(Module(), Batches(1), ckpt_path="")
+    returning = Module()
+    returning.training_step = lambda batch, batch_idx: {"loss": 1.0}  # type: ignore
+    with pytest.raises(L.MisconfigurationException, match=r"'loss'.*must be a tensor.*not 1\.0"):
+        trainer.fit(returning, Batches(1))
     with pytest.raises(TypeError, match="must be a `LightningModule`"):
         trainer.fit(nn.Linear(1, 1), Batches(1))  # type: ignore[arg-type]
     with pytest.raises(L.MisconfigurationException, match="clipping is not supported for manual"):

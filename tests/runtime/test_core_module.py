@@ -92,6 +92,9 @@ def test_several_optimizers_are_for_manual_optimization() -> None:
         (([B], [STEP]), "wasn't returned"),
         ({"optimiser": A}, 'without the key "optimizer"'),
         (([A], [{"scheduler": STEP, "frequency": 0}]), "at least 1 but is 0"),
+        ({"optimizer": A, "lr_scheduler": None}, "returned None in place of an lr scheduler"),
+        ({"optimizer": A, "lr_scheduler": [STEP]}, r"returned \[.*\] in place of an lr scheduler"),
+        ([], "no optimizer. Return None"),
     ],
 )
 def test_wrong_forms_are_refused(configured: Any, message: str) -> None:
@@ -160,6 +163,7 @@ def test_levels_and_reductions(arguments: dict[str, Any], size: int, expected: d
         ("on_train_epoch_end", {"reduce_fx": "median"}, 1.0, "min,max,mean,sum"),
         ("on_train_epoch_end", {}, torch.ones(2), "single element"),
         ("on_train_epoch_end", {}, "text", "cannot be logged"),
+        ("on_train_epoch_end", {}, torch.tensor(1j), "complex values cannot be logged"),
         ("on_train_epoch_end", {}, {"b": None}, "{'b': None}.* was called, but `NoneType` values cannot be logged"),
     ],
 )
