@@ -139,7 +139,7 @@ def write_metrics(trainer: Trainer, metrics: dict[str, Tensor], step: int | None
         given = scalars.pop("step", None)
         if given is None:
             scalars.setdefault("epoch", trainer.current_epoch)
-            step = _x_axis(trainer)
+            step = x_axis(trainer)
         else:
             step = int(given)
     now = time.monotonic()
@@ -152,7 +152,13 @@ def write_metrics(trainer: Trainer, metrics: dict[str, Tensor], step: int | None
         trainer._next_save = now + SECONDS_BETWEEN_SAVES
 
 
-def _x_axis(trainer: Trainer) -> int:
+def is_due(trainer: Trainer, batch_idx: int) -> bool:
+    """Whether a callback logs at this batch, by `log_every_n_steps`: of training, or the batches of an evaluation."""
+    every, before = trainer.log_every_n_steps, trainer.run.logged_steps if trainer.training else batch_idx
+    return bool(trainer.loggers) and every > 0 and ((before + 1) % every == 0 or trainer.should_stop)
+
+
+def x_axis(trainer: Trainer) -> int:
     """The accumulation windows closed before this moment; for a validation in `fit`, before the batch it follows."""
     training = trainer._training
     follows = trainer.state.fn is TrainerFn.FITTING and trainer.validating and training is not None and training.closes

@@ -249,11 +249,12 @@ class Restorer:
             run.take_up(own)
             trainer.strategy.load_gradients(Gradients(gradients, common))
         state = trainer.run
-        max_epochs, max_steps = trainer.max_epochs, trainer.max_steps
+        max_epochs = trainer.max_epochs
         if max_epochs is not None and max_epochs != -1 and state.epoch > max_epochs:
-            raise _too_far("current_epoch", state.epoch, "max_epochs", max_epochs)
-        if max_steps != -1 and state.global_step > max_steps:
-            raise _too_far("global_step", state.global_step, "max_steps", max_steps)
+            raise MisconfigurationException(
+                f"You restored a checkpoint with current_epoch={state.epoch}, but you have set"
+                f" Trainer(max_epochs={max_epochs})."
+            )
 
     def _foreign_loops(self) -> None:
         # Lightning's: at an epoch's end its counters say "processed", not yet "completed".
@@ -286,9 +287,3 @@ def _mean(gradients: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 def _name(key: Any) -> str:
     return key if isinstance(key, str) else key.__qualname__
-
-
-def _too_far(what: str, value: int, limit: str, given: int) -> Exception:
-    return MisconfigurationException(
-        f"You restored a checkpoint with {what}={value}, but you have set Trainer({limit}={given})."
-    )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..accelerators import CPUAccelerator
 from ..errors import MisconfigurationException
+from ..logged import is_due, x_axis
 from .base import Callback
 
 if TYPE_CHECKING:
@@ -35,9 +36,8 @@ class DeviceStatsMonitor(Callback):
         if wanted and find_spec("psutil") is None:
             raise ModuleNotFoundError("`DeviceStatsMonitor` cannot log CPU stats without psutil: pip install psutil")
 
-    def _log(self, trainer: Trainer, hook: str) -> None:
-        step = trainer.run.logged_steps
-        if (step + 1) % trainer.log_every_n_steps and not trainer.should_stop:
+    def _log(self, trainer: Trainer, hook: str, batch_idx: int) -> None:
+        if not is_due(trainer, batch_idx):
             return
         device = trainer.strategy.root_device
         if self._cpu_stats is False and device.type == "cpu":
@@ -47,20 +47,20 @@ class DeviceStatsMonitor(Callback):
             stats = {**stats, **CPUAccelerator().get_device_stats("cpu")}
         for logger in trainer.loggers:
             prefix = f"{type(self).__qualname__}.{hook}{logger.group_separator}"
-            logger.log_metrics({prefix + name: value for name, value in stats.items()}, step=step)
+            logger.log_metrics({prefix + name: value for name, value in stats.items()}, step=x_axis(trainer))
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        self._log(trainer, "on_train_batch_start")
+        self._log(trainer, "on_train_batch_start", batch_idx)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._log(trainer, "on_train_batch_end")
+        self._log(trainer, "on_train_batch_end", batch_idx)
 
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        self._log(trainer, "on_validation_batch_start")
+        self._log(trainer, "on_validation_batch_start", batch_idx)
 
     def on_validation_batch_end(
         self,
@@ -71,12 +71,12 @@ class DeviceStatsMonitor(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._log(trainer, "on_validation_batch_end")
+        self._log(trainer, "on_validation_batch_end", batch_idx)
 
     def on_test_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        self._log(trainer, "on_test_batch_start")
+        self._log(trainer, "on_test_batch_start", batch_idx)
 
     def on_test_batch_end(
         self,
@@ -87,4 +87,4 @@ class DeviceStatsMonitor(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._log(trainer, "on_test_batch_end")
+        self._log(trainer, "on_test_batch_end", batch_idx)

@@ -11,6 +11,7 @@ import torch
 from torch.optim import Optimizer
 
 from ..errors import MisconfigurationException, rank_zero_warn
+from ..logged import is_due
 from .base import Callback
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class LearningRateMonitor(Callback):
         self.last_weight_decay_values = {f"{name}-weight_decay": None for name in names}
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        if (trainer.run.logged_steps + 1) % trainer.log_every_n_steps == 0 or trainer.should_stop:
+        if is_due(trainer, batch_idx):
             self._log(trainer, "step")
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

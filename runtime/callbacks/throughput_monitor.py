@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..errors import rank_zero_only, rank_zero_warn
+from ..logged import is_due
 from ..state import RunningStage, TrainerFn
 from ..throughput import Throughput
 from .base import Callback
@@ -122,7 +123,7 @@ class ThroughputMonitor(Callback):
     ) -> None:
         # within an accumulation window the optimizer's time is missing
         closes = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
-        self._update(trainer, pl_module, batch, closes and _is_due(trainer))
+        self._update(trainer, pl_module, batch, closes and is_due(trainer, batch_idx))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.sanity_checking:
@@ -138,7 +139,7 @@ class ThroughputMonitor(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         if not trainer.sanity_checking:
-            self._update(trainer, pl_module, batch, _is_due(trainer))
+            self._update(trainer, pl_module, batch, is_due(trainer, batch_idx))
 
     @rank_zero_only
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -161,7 +162,7 @@ class ThroughputMonitor(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._update(trainer, pl_module, batch, _is_due(trainer))
+        self._update(trainer, pl_module, batch, is_due(trainer, batch_idx))
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._start(trainer)
@@ -175,10 +176,4 @@ class ThroughputMonitor(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._update(trainer, pl_module, batch, _is_due(trainer))
-
-
-def _is_due(trainer: Trainer) -> bool:
-    if not trainer.loggers or not trainer.log_every_n_steps:
-        return False
-    return (trainer.run.logged_steps + 1) % trainer.log_every_n_steps == 0 or trainer.should_stop
+        self._update(trainer, pl_module, batch, is_due(trainer, batch_idx))

@@ -12,6 +12,7 @@ from lightify.runtime.callbacks import (
     BasePredictionWriter,
     DeviceStatsMonitor,
     LambdaCallback,
+    LearningRateMonitor,
     ModelPruning,
     ThroughputMonitor,
 )
@@ -29,6 +30,12 @@ def test_device_stats_are_logged_around_batches(tmp_path: Path) -> None:
     trainer(tmp_path, DeviceStatsMonitor(), logger=notes, log_every_n_steps=4, max_epochs=1).fit(Classifier())
     name = "DeviceStatsMonitor.on_train_batch_start/cpu_percent"
     assert [step for step, _ in notes.of(name)] == [3, 7]
+    # The sanity check has two batches; the validation after the last step belongs to that step.
+    assert [step for step, _ in notes.of(name.replace("train", "validation"))] == [7, 7]
+    unasked = Notes()
+    monitors = DeviceStatsMonitor(), LearningRateMonitor(logging_interval="step")
+    trainer(tmp_path, *monitors, logger=unasked, log_every_n_steps=0, max_epochs=1).fit(Classifier())
+    assert {name for _, metrics in unasked.metrics for name in metrics} == {"val_loss", "epoch"}
     silent = Notes()
     trainer(tmp_path, DeviceStatsMonitor(cpu_stats=False), logger=silent, max_epochs=1).fit(Classifier())
     assert not any("cpu" in name for _, metrics in silent.metrics for name in metrics)
