@@ -123,14 +123,7 @@ def save_hyperparameters(
     if frame is None:
         current = inspect.currentframe()
         frame = current.f_back if current else None
-    found: dict[str, Any] = {}
-    if given_hparams is not None:
-        found = dict(given_hparams)
-    elif is_dataclass(obj):
-        found = {field.name: getattr(obj, field.name) for field in fields(obj) if field.init}
-    else:
-        for local in collect_init_args(frame, [], classes=(HyperparametersMixin,)):
-            found.update(local)
+    found = _arguments_of(obj, frame, given_hparams)
     ignored = [ignore] if isinstance(ignore, str) else [name for name in ignore or () if isinstance(name, str)]
     found = {name: value for name, value in found.items() if name not in ignored}
 
@@ -154,9 +147,7 @@ def save_hyperparameters(
             hparams = {name: found[name] for name in args if isinstance(name, str)}
             obj._hparams_name = "kwargs"
     obj._set_hparams(hparams)
-    if isinstance(obj._hparams, dict):
-        for name in ignored:  # what a base class kept, too
-            obj._hparams.pop(name, None)
+    obj.remove_ignored_hparams(ignored)  # what a base class kept, too
     for name, value in obj._hparams.items():
         if isinstance(value, torch.nn.Module):
             rank_zero_warn(
@@ -165,6 +156,18 @@ def save_hyperparameters(
             )
     # A copy: what the script changes later must not change what it began with.
     obj._hparams_initial = copy.deepcopy(obj._hparams)
+
+
+def _arguments_of(obj: Any, frame: types.FrameType | None, given: MutableMapping[str, Any] | None) -> dict[str, Any]:
+    """What an object is made with: as given, by its fields, or by the frames of its ``__init__``."""
+    if given is not None:
+        return dict(given)
+    if is_dataclass(obj):
+        return {field.name: getattr(obj, field.name) for field in fields(obj) if field.init}
+    found: dict[str, Any] = {}
+    for local in collect_init_args(frame, [], classes=(HyperparametersMixin,)):
+        found.update(local)
+    return found
 
 
 def update_hparams(hparams: dict[str, Any], updates: dict[str, Any]) -> None:
@@ -221,6 +224,11 @@ class HyperparametersMixin:
             current = inspect.currentframe()
             frame = current.f_back if current else None
         save_hyperparameters(self, *args, ignore=ignore, frame=frame, given_hparams=_given.get())
+
+    def remove_ignored_hparams(self, ignore_list: Sequence[str]) -> None:
+        """Forgets hyperparameters by name, also those that a base class kept."""
+        for name in ignore_list:
+            self.hparams.pop(name, None)
 
     def _set_hparams(self, hparams: Any) -> None:
         hparams = self._to_hparams_dict(hparams)

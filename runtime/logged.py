@@ -33,32 +33,11 @@ def take_in(
     """Checks a name that is logged for the first time in a loop, and keeps its value."""
     prog_bar, logger, on_step, on_epoch, reduce_fx, enable_graph, sync_dist, group, add_idx, rank_zero = options
     check_loggable(name, value)
-    trainer = module._trainer
-    if trainer is None:
-        rank_zero_warn(
-            "You are trying to `self.log()` but the `self.trainer` reference is not registered on the model yet."
-            " This is most likely because the model hasn't been passed to the `Trainer`"
-        )
-        return
-    if trainer.barebones:
-        rank_zero_warn(
-            "You are trying to `self.log()` but `Trainer(barebones=True)` is configured."
-            " Logging can impact raw speed so it is disabled under this setting."
-        )
-        return
-    results, hook = trainer._results, trainer.run.hook
-    if results is None and hook is not None and not trainer.predicting:
-        logging_levels(hook, on_step, on_epoch)  # says that this hook never logs
+    results = _collection(module, on_step, on_epoch)
     if results is None:
-        raise MisconfigurationException(
-            "You are trying to `self.log()` but the loop's result collection is not registered"
-            " yet. This is most likely because you are trying to log in a `predict` hook,"
-            " but it doesn't support logging"
-        )
-    if hook is None:
-        raise MisconfigurationException(
-            "You are trying to `self.log()` but it is not managed by the `Trainer` control flow"
-        )
+        return
+    trainer, hook = module.trainer, results.state.hook
+    assert hook is not None
     on_step, on_epoch = logging_levels(hook, on_step, on_epoch)
     if add_idx and "/dataloader_idx_" in name:
         raise MisconfigurationException(
@@ -91,6 +70,37 @@ def take_in(
         attribute=metric_attribute,
     )
     results.declare(entry, (hook, name, index if add_idx else None)).add(value, batch_size, results)
+
+
+def _collection(module: LightningModule, on_step: bool | None, on_epoch: bool | None) -> Results | None:
+    """Where the hook that runs now may log to; None, with a warning, where nobody asks for it."""
+    trainer = module._trainer
+    if trainer is None:
+        rank_zero_warn(
+            "You are trying to `self.log()` but the `self.trainer` reference is not registered on the model yet."
+            " This is most likely because the model hasn't been passed to the `Trainer`"
+        )
+        return None
+    if trainer.barebones:
+        rank_zero_warn(
+            "You are trying to `self.log()` but `Trainer(barebones=True)` is configured."
+            " Logging can impact raw speed so it is disabled under this setting."
+        )
+        return None
+    results, hook = trainer._results, trainer.run.hook
+    if results is None and hook is not None and not trainer.predicting:
+        logging_levels(hook, on_step, on_epoch)  # says that this hook never logs
+    if results is None:
+        raise MisconfigurationException(
+            "You are trying to `self.log()` but the loop's result collection is not registered"
+            " yet. This is most likely because you are trying to log in a `predict` hook,"
+            " but it doesn't support logging"
+        )
+    if hook is None:
+        raise MisconfigurationException(
+            "You are trying to `self.log()` but it is not managed by the `Trainer` control flow"
+        )
+    return results
 
 
 def _name_of_metric(module: LightningModule, name: str, metric: Any, attribute: str | None) -> str:
