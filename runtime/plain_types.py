@@ -32,7 +32,7 @@ def loadable(value: Any, place: str = "checkpoint") -> Any:
     if type(value) in _PLAIN or type(value) in (Tensor, torch.nn.Parameter, torch.Size, Counter):
         return value
     if isinstance(value, Tensor):
-        return _loadable_tensor(value, place)
+        return _loadable_tensor(value)
     if type(value) in (dict, OrderedDict):
         keys = [loadable(key, place) for key in value]
         if not all(map(_is_hashable, keys)):
@@ -52,7 +52,7 @@ def loadable(value: Any, place: str = "checkpoint") -> Any:
     return _loadable_other(value, place)
 
 
-def _loadable_tensor(value: Tensor, place: str) -> Any:
+def _loadable_tensor(value: Tensor) -> Any:
     if type(value).__module__.partition(".")[0] == "torch":
         return value  # a tensor type of torch's own, such as DTensor
     return value.as_subclass(Tensor)

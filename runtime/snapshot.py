@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .trainer import Trainer
 
 Checkpoint = dict[str, Any]
-FORMAT = 1
+FORMAT = 2  # of the part under `lightify`
 #: The version of Lightning whose names and layout of checkpoints these are.
 LIGHTNING_VERSION = "2.6.6"
 
@@ -44,7 +44,7 @@ def dump(trainer: Trainer, weights_only: bool | None, callback_base: type) -> Ch
         "loops": {"fit_loop": _progress_for_lightning(trainer)},
     }
     if not weights_only:
-        checkpoint["callbacks"] = _callback_states(trainer, callback_base)
+        checkpoint["callbacks"] = _callback_states(trainer)
         checkpoint["optimizer_states"] = [trainer.strategy.optimizer_state(opt) for opt in trainer.optimizers]
         checkpoint["lr_schedulers"] = [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs]
         precision = trainer.precision_plugin
@@ -102,7 +102,7 @@ def _twice(counts: dict[str, int]) -> dict[str, Any]:
     return {"total": counts, "current": dict(counts)}
 
 
-def _callback_states(trainer: Trainer, callback_base: type) -> dict[str, Any]:
+def _callback_states(trainer: Trainer) -> dict[str, Any]:
     states = {callback.state_key: callback.state_dict() for callback in trainer.callbacks}
     return {key: value for key, value in states.items() if value}
 
@@ -239,6 +239,7 @@ class Restorer:
         if own is None or "data" not in own:
             self._foreign_loops()
         else:
+            self._check_format(own)
             ranks = own.get("ranks", [])
             gradients, common = own.get("gradients", {}), own.get("common_gradients", {})
             if len(ranks) == trainer.world_size:
@@ -254,6 +255,13 @@ class Restorer:
             raise MisconfigurationException(
                 f"You restored a checkpoint with current_epoch={state.epoch}, but you have set"
                 f" Trainer(max_epochs={max_epochs})."
+            )
+
+    def _check_format(self, own: Mapping[str, Any]) -> None:
+        if own["format"] != FORMAT:
+            raise MisconfigurationException(
+                f"{self.path} was written by another version of lightify, whose runs this one cannot take up (format"
+                f" {own['format']}, not {FORMAT}). Load the weights alone: `load_from_checkpoint({str(self.path)!r})`."
             )
 
     def _foreign_loops(self) -> None:

@@ -63,7 +63,7 @@ def resolve_strategy(
         )
     if isinstance(num_nodes, bool) or not isinstance(num_nodes, int) or num_nodes < 1:
         raise ValueError(f"`num_nodes` must be a positive integer, but got {num_nodes}.")
-    chosen, parallel_devices = _devices(accelerator, strategy, devices, given)
+    chosen, parallel_devices = _devices(accelerator, strategy, devices)
     cluster = given.get(ClusterEnvironment) or detect_environment()
     parallel_devices = _as_launched(parallel_devices, devices, chosen, cluster)
     _refuse_mps_in_parallel(chosen, name, strategy)
@@ -140,7 +140,7 @@ def _take_parts_of(strategy: Strategy, given: dict[type, Any], accelerator: str 
 
 
 def _devices(
-    accelerator: str | Accelerator, strategy: str | Strategy, devices: Any, given: dict[type, Any]
+    accelerator: str | Accelerator, strategy: str | Strategy, devices: Any
 ) -> tuple[Accelerator, list[torch.device]]:
     own: list[torch.device] = []
     if isinstance(strategy, Strategy):

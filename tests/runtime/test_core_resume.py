@@ -176,6 +176,10 @@ def test_checkpoint_needs_no_pickle_and_has_lightning_keys(tmp_path: Path) -> No
     saved = torch.load(path, weights_only=True)
     assert {"epoch", "global_step", "state_dict", "optimizer_states", "lr_schedulers", "callbacks"} <= set(saved)
     assert (saved["epoch"], saved["global_step"]) == (1, 7)
+    saved["loops"]["lightify"]["format"] -= 1
+    torch.save(saved, path)
+    with pytest.raises(L.MisconfigurationException, match=r"another version .* Load the weights alone"):
+        run(fresh(1), 0, path)
 
 
 class Torchs(CheckpointIO):
