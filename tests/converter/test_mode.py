@@ -56,7 +56,10 @@ optimizer = Own(model.parameters(), lr=0.1)
         ),
         "works before it evaluates the closure",
     ),
-    "zeroed twice": (script(f"optimizer.zero_grad()\n{STEP}"), "gradients are zeroed more than once"),
+    "zeroed by an object of the script's own, too": (
+        script(f"warm.zero_grad()\n{STEP}", define=WRAPPER, before="warm = Warm(optimizer)\n"),
+        "gradients are zeroed more than once",
+    ),
     "two optimizers": (
         script(f"{STEP}\nother.step()", before="other = torch.optim.SGD(model.parameters(), lr=0.1)\n"),
         "2 optimizers step in the batch loop",
@@ -119,6 +122,7 @@ class Learner(nn.Module):
 """
 
 AUTOMATIC = {
+    "zeroed twice": script(f"model.zero_grad()\n{STEP}"),
     "an epoch loop by while": script(epochs="while epoch < 3:", before="epoch = 0\n", end="epoch += 1"),
     "an optimizer that the network holds": script(
         "learner.learn(x, y)", define=LEARNER, before="learner = Learner()\n"
@@ -267,6 +271,12 @@ def test_what_the_trainer_can_do_is_automatic(text: str) -> None:
     assert (done.mode, done.reasons) == ("automatic", ())
     step = methods(done.text)["training_step"]
     assert "backward" not in step and "zero_grad" not in step and ".step(" not in step
+
+
+def test_weights_beyond_the_optimizers_are_zeroed_by_the_script() -> None:
+    done = converted(script(f"encoder.zero_grad()\n{STEP}", before="encoder = nn.Linear(4, 4)\n"))
+    assert done.mode == "automatic"
+    assert "self.encoder.zero_grad()" in methods(done.text)["training_step"]
 
 
 def test_a_loss_that_is_made_a_number_stays_a_tensor_until_backward() -> None:

@@ -35,12 +35,17 @@ from lightify.syntax.query import arguments, dotted, literal, method_call, walk
 
 @dataclass(frozen=True)
 class _Body:
-    """A body with one zero_grad, one backward and one step, by their places in it."""
+    """A body with one zero_grad, one backward and one step, by their places in it.
+
+    Attributes:
+        again: zeroes the same gradients once more, before the backward pass.
+    """
 
     steps: tuple[Step, ...]
     zero: int
     backward: int
     update: int
+    again: tuple[int, ...] = ()
 
     @property
     def zeroes_last(self) -> bool:
@@ -67,7 +72,8 @@ class _Body:
         return used[0]
 
     def without_zero(self, steps: Sequence[Step]) -> tuple[Step, ...]:
-        return tuple(step for step in steps if step is not self.steps[self.zero])
+        zeros = [self.steps[place] for place in (self.zero, *self.again)]
+        return tuple(step for step in steps if step not in zeros)
 
 
 def automatic(
@@ -104,7 +110,7 @@ def _automatic(nest: Nest, kinds: Kinds, tree: Tree, analysis: Analysis) -> Auto
     if closure is not None:
         return closure
     steps, always = _parted(nest)
-    body = _taken_apart(steps, always, nest, tree)
+    body = _taken_apart(steps, always, nest, kinds)
     if isinstance(body, str):
         return body
     optimizer = _stepped(body, nest, kinds)
@@ -117,7 +123,8 @@ def _automatic(nest: Nest, kinds: Kinds, tree: Tree, analysis: Analysis) -> Auto
     leaves = _may_be_left(steps[: body.backward])
     early_enough = may_come_early(steps[: body.backward + 1], kinds, tree)
     clip, early, middle, fates = _between(body.middle, optimizer, early_enough, kinds, tree)
-    fates[body.item(body.zero).node] = done_by_trainer("zeroes gradients")
+    for place in (body.zero, *body.again):
+        fates[body.item(place).node] = done_by_trainer("zeroes gradients")
     fates[body.item(body.backward).node] = done_by_trainer("backward of the returned loss")
     fates[body.item(body.update).node] = done_by_trainer("steps the optimizer")
     noticed = body.zeroes_last and (others or _runs_elsewhere(nest, tree) or names_gradients(tree.scope, tree))
@@ -138,8 +145,9 @@ def _automatic(nest: Nest, kinds: Kinds, tree: Tree, analysis: Analysis) -> Auto
     )
 
 
-def _taken_apart(steps: tuple[Step, ...], always: Sequence[Step], nest: Nest, tree: Tree) -> _Body | str:
+def _taken_apart(steps: tuple[Step, ...], always: Sequence[Step], nest: Nest, kinds: Kinds) -> _Body | str:
     """Finds the one zero_grad, backward and step, where nothing else takes gradients or steps."""
+    tree = kinds.tree
     places: dict[str, list[int]] = {"zero_grad": [], "backward": [], "step": []}
     for number, step in enumerate(steps):
         role = _role(step, nest)
@@ -156,12 +164,42 @@ def _taken_apart(steps: tuple[Step, ...], always: Sequence[Step], nest: Nest, tr
     if len(updates) != 1:
         none = "no optimizer steps in the loop's own body"
         return f"{len(updates)} optimizer steps in the batch loop" if updates else none
-    if len(zeros) != 1:
-        return "gradients are zeroed more than once" if zeros else "gradients are not zeroed in the batch loop"
-    body = _Body(steps, zeros[0], backwards[0], updates[0])
+    if not zeros:
+        return "gradients are not zeroed in the batch loop"
+    main, again = _parted_zeros(zeros, steps, backwards[0], updates[0], kinds)
+    if main is None:
+        return "gradients are zeroed more than once"
+    body = _Body(steps, main, backwards[0], updates[0], again)
     if not body.backward < body.update or body.backward < body.zero < body.update:
         return "the order is not zero_grad, backward, step"
     return body
+
+
+def _parted_zeros(
+    zeros: Sequence[int], steps: Sequence[Step], backward: int, update: int, kinds: Kinds
+) -> tuple[int | None, tuple[int, ...]]:
+    """The zero_grad that the Trainer's stands for, and those that it makes needless; None where there is no such one.
+
+    Before the backward pass a second one of a network or of the optimizer, `model.zero_grad(); optimizer.zero_grad()`,
+    leaves the gradients as the Trainer does; what it zeroes beyond the optimizer's weights, it goes on to zero itself.
+    """
+    if len(zeros) == 1:
+        return zeros[0], ()
+    stepped = _receiver(steps[update], kinds)
+    mains = [place for place in zeros if is_zeroed_by(steps[place], stepped, kinds, kinds.tree)]
+    known = all(
+        (variable := _receiver(steps[place], kinds)) is not None
+        and kinds.of(variable) in (Kind.MODULE, Kind.OPTIMIZER)
+        and place < backward
+        for place in zeros
+    )
+    return (mains[0], tuple(mains[1:])) if mains and known else (None, ())
+
+
+def _receiver(step: Step, kinds: Kinds) -> Variable | None:
+    """What the method that a statement calls is called on."""
+    used = method_call(call_of(step))
+    return kinds.variable(used[0], step.frame) if used is not None and isinstance(step, Item) else None
 
 
 def _stepped(body: _Body, nest: Nest, kinds: Kinds) -> Variable | str:
