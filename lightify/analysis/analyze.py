@@ -9,8 +9,10 @@ import libcst as cst
 
 from lightify.analysis.computed import is_computed
 from lightify.analysis.factories import Factories
+from lightify.analysis.held import objects_at
 from lightify.facts import Analysis, Backward, Fact, Foreign, Kind, Named, Scope, Update
 from lightify.recognisers import REGISTRY
+from lightify.recognisers.optimizers import is_optimizer_class
 from lightify.syntax.names import local_names
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import children, class_test, dotted
@@ -53,9 +55,10 @@ def analyze(tree: Tree) -> Analysis:
             break
     kinds = {key: kind for key, kind in kinds.items() if not _is_computed(key[1], tree)}
     updates = tuple(fact for fact in facts if isinstance(fact, Update) and _may_update(fact, kinds, tree))
+    sure = frozenset(key for key, found in seen.items() if any(fact.sure for fact in found))
     return Analysis(
-        kinds=kinds,
-        sure=frozenset(key for key, found in seen.items() if any(fact.sure for fact in found)),
+        kinds=kinds | {key: Kind.OBJECT for key in kinds if key not in sure and _is_wrapper(key, kinds, tree)},
+        sure=sure,
         backwards=tuple(fact for fact in facts if isinstance(fact, Backward)),
         updates=updates,
         foreign=tuple(fact for fact in facts if isinstance(fact, Foreign)),
@@ -69,6 +72,12 @@ def _kinds(seen: Mapping[tuple[Scope, str], Sequence[Named]]) -> dict[tuple[Scop
         sure = [fact.kind for fact in found if fact.sure]
         kinds[key] = min(sure or [fact.kind for fact in found], key=_PRECEDENCE.index)
     return kinds
+
+
+def _is_wrapper(key: tuple[Scope, str], kinds: Mapping[tuple[Scope, str], Kind], tree: Tree) -> bool:
+    """True for a parameter that is used as an optimizer is, and is handed an object of the script that is none."""
+    found = objects_at(*key, tree) if kinds[key] is Kind.OPTIMIZER else []
+    return bool(found) and not any(is_optimizer_class(definition, tree) for definition in found)
 
 
 def _is_computed(name: str, tree: Tree) -> bool:

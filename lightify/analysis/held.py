@@ -27,6 +27,12 @@ def held_by(node: cst.BaseExpression, tree: Tree) -> frozenset[Held]:
     return _things(node, _held(tree), tree)
 
 
+def objects_at(place: Place, name: str, tree: Tree) -> list[cst.ClassDef]:
+    """The script's classes that a name of a function or the module, or a field of a class, may hold an object of."""
+    field = name.removeprefix("self.") if isinstance(place, cst.ClassDef) else name
+    return [thing for thing in _held(tree).get((place, field), ()) if isinstance(thing, cst.ClassDef)]
+
+
 @lru_cache(maxsize=4)
 def held_by_name(tree: Tree) -> Mapping[str, frozenset[Held]]:
     """What any name of a spelling may stand for, wherever it lives."""

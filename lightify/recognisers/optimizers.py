@@ -46,10 +46,27 @@ def kind_of(value: cst.BaseExpression, tree: Tree) -> Kind | None:
     if full.endswith("GradScaler"):
         return Kind.SCALER
     definition = tree.classes.get(full)
-    if definition is None or _is_optimizer_class(definition, tree) or is_module_class(definition, tree):
+    if definition is None or is_module_class(definition, tree):
+        return None
+    if is_optimizer_class(definition, tree):
+        return Kind.OPTIMIZER
+    if _base_of_torch(definition, tree):
         return None
     return Kind.OBJECT  # a schedule that wraps an optimizer steps like one, but is none
 
 
-def _is_optimizer_class(definition: cst.ClassDef, tree: Tree) -> bool:
-    return any((tree.qualified(base.value) or "").startswith("torch.optim.") for base in definition.bases)
+def is_optimizer_class(definition: cst.ClassDef, tree: Tree) -> bool:
+    """True when a class derives from an optimizer of torch, directly or through classes of the script."""
+    base = _base_of_torch(definition, tree)
+    return bool(base) and not base.startswith(_NOT_OPTIMIZERS)
+
+
+def _base_of_torch(definition: cst.ClassDef, tree: Tree, depth: int = 0) -> str:
+    """The class of `torch.optim` that a class derives from, directly or through classes of the script."""
+    for base in definition.bases:
+        full = tree.qualified(base.value) or ""
+        if full.startswith("torch.optim."):
+            return full
+        if full in tree.classes and depth < 8 and (found := _base_of_torch(tree.classes[full], tree, depth + 1)):
+            return found
+    return ""

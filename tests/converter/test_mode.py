@@ -319,6 +319,21 @@ def test_a_wrapper_of_an_optimizer_is_no_optimizer() -> None:
     assert "warm" not in methods(done.text)["configure_optimizers"]
 
 
+def test_a_wrapper_that_a_function_is_handed_is_no_optimizer() -> None:
+    step = indent(STEP.replace("optimizer.step", "optimizer.step_and_warm"), "            ")
+    train = f"def train(optimizer):\n    for epoch in range(3):\n        for x, y in train_loader:\n{step}\n"
+    wrapper = WRAPPER.replace("step(self)", "step_and_warm(self)")
+    done = converted(f"{PROLOGUE}{SETUP}{wrapper}\n\n{train}\n\ntrain(Warm(optimizer))\n")
+    assert methods(done.text)["configure_optimizers"] == "return None"
+
+
+def test_a_class_of_the_scripts_own_that_derives_from_an_optimizer_is_one() -> None:
+    own = "class Base(torch.optim.SGD):\n    pass\n\nclass Own(Base):\n    pass\n"
+    step = f"{FORWARD}\nmodel.zero_grad()\nloss.backward()\nown.step()"
+    done = converted(script(step, define=own, before="own = Own(model.parameters(), lr=0.1)\n"))
+    assert (done.mode, done.reasons) == ("automatic", ())
+
+
 @pytest.mark.parametrize(
     ("after_step", "hook"),
     [
