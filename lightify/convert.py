@@ -80,7 +80,7 @@ def _convert(source: Source, settings: Settings) -> Conversion:
         _reasons(tree, plans),
         found=inventory(tree, analysis, plans),
         ledger=account(tree, plans, pieces.dropped),
-        findings=(*plans.left, *find(tree, analysis, plans), *problems),
+        findings=(*plans.left, *plans.inline, *find(tree, analysis, plans), *problems),
         elsewhere=elsewhere,
         starts=any(starts_itself(plan.nest, tree) for plan in plans.runs),
         departures=tuple(dict.fromkeys(departure for plan in plans.runs for departure in plan.departures)),

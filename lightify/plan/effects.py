@@ -48,6 +48,9 @@ _TELLS = frozenset(
     lstrip norm round floor timestamp memory_allocated max_memory_allocated memory_reserved asctime ctime now
     state_dict parameters nelement is_available""".split()  # noqa: SIM905, a list of words
 )
+#: Modules that know nothing of networks, and draw nothing.
+_APART = frozenset("os shutil json time math csv sys pickle datetime pathlib".split())  # noqa: SIM905
+_WRITING = ("torch.save", "open")
 BUILTINS = frozenset(dir(builtins))
 
 
@@ -73,6 +76,8 @@ def _draws_nothing(call: cst.Call, frame: Frame, tree: Tree) -> bool:
     used = method_call(call)
     full = tree.qualified(call.func) or name
     if name in _CALM or full in _CALM or (used is not None and used[1] in _CALM_METHODS | _TELLS):
+        return True
+    if full.partition(".")[0] in _APART or full in _WRITING:
         return True
     if (full.startswith("torch.nn.") and full.endswith("Loss")) or (full.startswith("tqdm") and not _goes_over(call)):
         return True
@@ -131,8 +136,6 @@ def keeps_to_itself(function: cst.FunctionDef, tree: Tree) -> bool:
     return isinstance(around, cst.ClassDef) and is_calm(around, tree) and _calm(function, tree, (around, function))
 
 
-#: Modules that know nothing of networks.
-_APART = frozenset("os shutil json time math csv sys pickle datetime pathlib".split())  # noqa: SIM905
 #: Calls that show something, or ask what time it is.
 _SHOWING = ("print", "sys.stdout.write", "sys.stdout.flush", "time.time", "time.perf_counter")
 
@@ -142,7 +145,7 @@ def only_writes(definition: cst.FunctionDef, tree: Tree) -> bool:
     """True for a function that computes, prints and writes files: it runs no network, whatever it is given."""
 
     def writes(full: str) -> bool:
-        return full.partition(".")[0] in _APART or full in ("torch.save", "open")
+        return full.partition(".")[0] in _APART or full in _WRITING
 
     return _runs_nothing(definition, tree, writes)
 

@@ -62,6 +62,7 @@ def make_plans(tree: Tree, analysis: Analysis, settings: Settings, bare: Distrib
         )
         for run, refusal in refusals
     )
+    inline = tuple(_stays(*plan.stays, tree) for plan in named if plan.stays is not None)
     statements = {
         node
         for plan in named
@@ -72,7 +73,12 @@ def make_plans(tree: Tree, analysis: Analysis, settings: Settings, bare: Distrib
     kept = dict.fromkeys(one for definitions in taken if not isinstance(definitions, Refusal) for one in definitions)
     methods = settings.style == "idiomatic"
     removed = removed_functions([plan.nest for plan in named], tree, methods=methods) | statements | unwrapped(bare)
-    return Plans(named, removed, left, tuple(kept))
+    return Plans(named, removed, left, inline, tuple(kept))
+
+
+def _stays(evaluation: cst.CSTNode, reason: str, tree: Tree) -> Diagnostic:
+    where = "the evaluation stays in on_train_epoch_end"
+    return Diagnostic("LF222", f"{where}: {reason}", tree.span(evaluation), "", "note")
 
 
 def _plan_of(run: Run, tree: Tree, analysis: Analysis, settings: Settings, bare: Distribution | None) -> Plan | Refusal:

@@ -18,6 +18,7 @@ from lightify.plan.batches import batch_source, in_host, interruptible
 from lightify.plan.counters import changes, set_once
 from lightify.plan.dead_values import without_dead_values
 from lightify.plan.draft import Draft, Flatten
+from lightify.plan.evaluation.ending import first_evaluation
 from lightify.plan.evaluation.final_test import FinalTest, final_test
 from lightify.plan.evaluation.gradient_mode import gradients_off
 from lightify.plan.evaluation.training_mode import without_training_calls
@@ -184,6 +185,7 @@ def plan_run(
         distributed=spread,
         prints_everywhere=analysis.accelerated or (spread is not None and bool(spread.group)),
         incomparable=incomparable(draft, host.captured),
+        stays=draft.stays,
     )
 
 
@@ -251,15 +253,17 @@ def _loops(draft: Draft) -> _Loops | Flatten:
 def _take_evaluation(draft: Draft, loops: _Loops) -> None:
     """Leaves the evaluation that ends each epoch to the Trainer, where that changes nothing."""
     auto = loops.auto
-    draft.evaluation = evaluation_of(
-        draft, loops.plain, auto.optimizer if auto is not None and auto.zero is None else None
-    )
-    if draft.evaluation is not None:
+    found = evaluation_of(draft, loops.plain, auto.optimizer if auto is not None and auto.zero is None else None)
+    if isinstance(found, str):
+        step = first_evaluation(draft.nest.epoch_end, draft.nest, draft.analysis, draft.tree)
+        draft.stays = (step.node, found) if step is not None else None
+    else:
+        draft.evaluation = found
         # what the evaluation needs from its own function is opened, too
         draft.nest = replace(
             draft.nest,
-            opened=(*draft.nest.opened, *draft.evaluation.opened),
-            epoch_end=draft.evaluation.rest,
+            opened=(*draft.nest.opened, *found.opened),
+            epoch_end=found.rest,
         )
         draft.kinds = Kinds(draft.nest, draft.analysis, draft.tree)
         draft.look_around()

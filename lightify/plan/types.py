@@ -192,6 +192,7 @@ class Plan:
     lazy: bool = False
     epochs_while: cst.BaseExpression | None = None
     returns: bool = False  # the host returns what the loop returned
+    stays: tuple[cst.CSTNode, str] | None = None  # the evaluation that is no validation, with the reason
     unbroken: str = ""  # the module's flag that a break in the host's loop sets, when the loop's else asks for it
 
 
@@ -202,11 +203,12 @@ class Plans:
     Attributes:
         runs: one plan for each training run, in source order.
         removed: what the script loses, over all runs.
-        left: loops that train, too, and stay as they are, with the reason.
+        left: loops that train, too, and stay as they are, with the reason; inline: such evaluations.
         adopted: definitions of other files that the script takes over.
     """
 
     runs: tuple[Plan, ...]
     removed: frozenset[cst.CSTNode]
     left: tuple[Diagnostic, ...] = ()
+    inline: tuple[Diagnostic, ...] = ()
     adopted: tuple[cst.BaseStatement, ...] = ()

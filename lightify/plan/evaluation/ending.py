@@ -303,6 +303,12 @@ def evaluating_call(step: Item, nest: Nest, analysis: Analysis, tree: Tree) -> O
     return inner if any(isinstance(s, Item) and holds_loop(s, analysis) for s in inner.body) else None
 
 
+def first_evaluation(steps: Sequence[Step], nest: Nest, analysis: Analysis, tree: Tree) -> Item | None:
+    """The first statement that goes over evaluation data."""
+    items = (step for step in steps if isinstance(step, Item))
+    return next((step for step in items if _evaluates(step, nest, analysis, tree)), None)
+
+
 def _evaluates(step: Item, nest: Nest, analysis: Analysis, tree: Tree) -> bool:
     return holds_loop(step, analysis) or evaluating_call(step, nest, analysis, tree) is not None
 

@@ -33,21 +33,22 @@ SAME_MODE = "pass  # the loop evaluates in the mode that it trains in"
 OWN_MODE = "self.eval()  # without the wrapper for several devices: Lightning would leave it in this mode"
 
 
-def evaluation_of(draft: Draft, plain: bool, optimizer: Variable | None) -> Evaluation | None:
-    """The evaluation that the Trainer can run, if there is one.
-
-    It runs one when it knows the last batch: not when a pass is made anew or may end early.
+def evaluation_of(draft: Draft, plain: bool, optimizer: Variable | None) -> Evaluation | str:
+    """The evaluation that the Trainer can run; a text says why there is none.
 
     Args:
+        plain: the Trainer knows the last batch of a pass.
         optimizer: what the Trainer steps; it zeroes the gradients before each backward, so the evaluation need not.
     """
-    if not plain or evaluation_order_changes(draft):
-        return None
+    if not plain:
+        return "the training pass is made anew or may end early, so the Trainer can't tell its last batch"
+    if evaluation_order_changes(draft):
+        return "its processes would share out the data in another order"
     found = find_evaluation(
         draft.nest, draft.nest.epoch_end, draft.kinds, draft.analysis, draft.tree, bars=draft.counted_bars
     )
     if isinstance(found, str):
-        return None
+        return found
     nest = replace(draft.nest, opened=(*draft.nest.opened, *found.opened))
     draft.kinds = Kinds(nest, draft.analysis, draft.tree)
     written = usage((*nest.epoch_start, *nest.body, *found.before, *found.body, *found.after, *found.rest)).writes
@@ -55,9 +56,9 @@ def evaluation_of(draft: Draft, plain: bool, optimizer: Variable | None) -> Eval
     known = is_loader(draft, found.head.source, found.frame)
     known &= not on_lightning(draft) or is_steady(draft, found.head.source, found.frame)
     if reads & written or not known or in_host(draft, found.head.source, found.frame) is None:
-        return None
+        return "its data is no loader that is made before the loops, once"
     if found.breaks and not limits_batches(draft, found.body[-1], found.head, found.loop, "limit_val_batches"):
-        return None
+        return "the evaluation may be left early"
     body = []
     for step in found.body:
         used = method_call(expression_of(step.node)) if isinstance(step, Item) else None
