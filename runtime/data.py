@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .datahooks import DataHooks
-from .errors import MisconfigurationException, PossibleUserWarning, rank_zero_warn
+from .errors import NoLoaderError, PossibleUserWarning, rank_zero_warn
 from .hooks import is_overridden, is_redefined
 from .loaders import (
     EMPTY,
@@ -212,11 +212,13 @@ def _argument(trainer: Trainer, prefix: str) -> str:
     return f"`Trainer.{fn.value if fn else 'fit'}({argument}=...)`"
 
 
-def no_loader(trainer: Trainer, prefix: str) -> MisconfigurationException:
+def no_loader(trainer: Trainer, prefix: str) -> NoLoaderError:
     """The error for a run without data."""
-    return MisconfigurationException(
-        f"`{prefix}_dataloader` must be implemented to be used with the Lightning Trainer, in the LightningModule or"
-        f" the LightningDataModule. Or pass the loader: {_argument(trainer, prefix)}."
+    fn = trainer.state.fn
+    return NoLoaderError(
+        f"An invalid dataloader was passed to {_argument(trainer, prefix)}. Found None."
+        f" Pass one to the `.{fn.value if fn else 'fit'}()` method; without it, `{prefix}_dataloader` must be"
+        " implemented to be used with the Lightning Trainer, in your LightningModule or LightningDataModule."
     )
 
 
@@ -224,7 +226,7 @@ def request(trainer: Trainer, stage: RunningStage) -> Any:
     """The loaders as the user gives them for a stage.
 
     Raises:
-        MisconfigurationException: nobody gives any.
+        NoLoaderError: nobody gives any.
         TypeError: the method that should returns None.
     """
     prefix = PREFIXES[stage]

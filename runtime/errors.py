@@ -23,6 +23,10 @@ class MisconfigurationException(Exception):
     """A wrong argument, or a combination of arguments and code that cannot work. Says what to write instead."""
 
 
+class NoLoaderError(MisconfigurationException, TypeError):
+    """Nobody gives the data that a run needs; Lightning raises the one or the other."""
+
+
 class SIGTERMException(SystemExit):
     """Raised at the next safe point after the process was asked to end by SIGTERM; ends it with status 143."""
 

@@ -395,7 +395,7 @@ def test_what_fit_cannot_run_is_refused_with_what_to_write() -> None:
     trainer = L.Trainer(max_epochs=1, **QUIET)
     with pytest.raises(L.MisconfigurationException, match="configure_optimizers"):
         trainer.fit(WithoutOptimizer(), Batches(1))
-    with pytest.raises(L.MisconfigurationException, match=r"`train_dataloader` must be.*train_dataloaders="):
+    with pytest.raises(L.MisconfigurationException, match=r"train_dataloaders=.*`train_dataloader` must be"):
         trainer.fit(Module())
     with pytest.raises(ValueError, match="found no path for the best weights: ''"):
         trainer.test(Module(), Batches(1), ckpt_path="")
