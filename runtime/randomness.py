@@ -101,7 +101,7 @@ def capture(include_cuda: bool = True) -> RandomState:
         import numpy as np
 
         name, keys, *rest = np.random.get_state(legacy=True)
-        states["numpy"] = (name, keys.astype("<u4").tobytes(), *rest)
+        states["numpy"] = (name, np.asarray(keys, "<u4").tobytes(), *rest)
     if include_cuda:
         states["cuda"] = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     if include_cuda and torch.backends.mps.is_available():
