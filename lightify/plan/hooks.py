@@ -26,7 +26,7 @@ from lightify.plan.types import (
 )
 from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Binding, Item, Step, Variable
-from lightify.syntax.query import children, dotted, method_call, walk
+from lightify.syntax.query import FieldName, children, dotted, method_call, small, walk
 
 
 @dataclass(frozen=True)
@@ -167,11 +167,13 @@ def _reads_untold(nest: Nest, auto: Automatic) -> frozenset[Variable]:
 
 def _own_hooks(draft: Draft, auto: Automatic) -> list[Hook]:
     """The hooks in which the script zeroes, takes gradients and steps in its own way."""
-    epoch = "epoch" if all(v.name != "epoch" for v in usage(auto.step).reads) else "current_epoch"
-    given = (epoch, "batch_idx", "optimizer")
+    taken = {v.name for v in usage((*auto.step, *(auto.zero or ()))).reads}
+    epoch = "epoch" if "epoch" not in taken else "current_epoch"
+    given = (epoch, "batch_idx", "optimizer" if auto.optimizer or "optimizer" not in taken else "no_optimizer")
     hooks = []
     if auto.zero is not None:
-        left = "optimizer_step zeroes them" if _zeroes(auto.step) else "they add up, as in the loop"
+        by = "optimizer_step" if _zeroes(auto.step) else "training_step" if _zeroes(auto.before) else ""
+        left = f"{by} zeroes them" if by else "they add up, as in the loop"
         nothing = () if auto.zero else (f"pass  # {left}",)
         hooks.append(Hook("optimizer_zero_grad", given, auto.zero, first=nothing))
     if auto.backward:
@@ -231,10 +233,21 @@ def split_after(draft: Draft, auto: Automatic) -> tuple[list[Step], list[Step]]:
     return kept, rest
 
 
+def _is_plain(step: Step) -> bool:
+    """True for a print, and for what gives values to names alone: no object that a step may read is changed."""
+    value = small(step.node) if isinstance(step, Item) else None
+    if isinstance(value, (cst.Assign, cst.AugAssign)):
+        targets = [one.target for one in value.targets] if isinstance(value, cst.Assign) else [value.target]
+        return all(isinstance(one, cst.Name) and not isinstance(one, FieldName) for one in targets)
+    return isinstance(value, cst.Expr) and isinstance(value.value, cst.Call) and dotted(value.value.func) == "print"
+
+
 def notices_step(draft: Draft, step: Step, made_before: set[Variable], auto: Automatic) -> bool:
     """True when a statement may see the updated weights, or may change what backward still needs."""
     nodes = [step.node] if isinstance(step, Item) else [step.value]
     frame = step.frame if isinstance(step, Item) else step.value_frame
+    if auto.unseen and not _is_plain(step):
+        return True
     if isinstance(step, Binding) or usage([step]).reads & usage((*auto.middle, *auto.step)).writes:
         return True
     if usage([step]).writes & expression_usage(auto.loss, auto.loss_frame).reads:

@@ -164,6 +164,20 @@ NUMBERED = "for i, (x, y) in enumerate(train_loader):"
 ZERO, STEPS = "optimizer_zero_grad", "optimizer_step"
 # id: the script; a hook and what it does; the hook that is not there
 OWN_STEP = {
+    "a wrapper of the optimizer": (
+        script(STEP.replace("optimizer.", "warm."), define=WRAPPER, before="warm = Warm(optimizer)\n"),
+        ("optimizer_step", "optimizer_closure()\nwarm.optimizer.step()"),
+        "on_train_batch_end",
+    ),
+    "a wrapper that may read what follows": (
+        script(
+            f"{STEP.replace('optimizer.', 'warm.')}\nseen['n'] += 1",
+            define=WRAPPER,
+            before="seen = {'n': 0}\nwarm = Warm(optimizer)\nwarm.seen = seen\n",
+        ),
+        ("on_train_batch_end", "seen['n'] += 1"),
+        "on_before_optimizer_step",
+    ),
     "a window with a leftover": (
         script(
             f"{FORWARD}\n(loss / 2).backward()\nif i % 2 == 1:\n    optimizer.step()\n    optimizer.zero_grad()",

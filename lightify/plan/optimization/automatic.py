@@ -43,6 +43,7 @@ class Automatic:
     step: tuple[Step, ...] = ()  # between backward and the last use of gradients, when the script steps in its own way
     zero: tuple[Step, ...] | None = None  # the script's own zeroing, none where it has none; None: the Trainer zeroes
     backward: tuple[cst.Arg, ...] = ()  # what backward is called with
+    unseen: bool = False  # what steps is not known, nor what it reads
     leaves: bool = False  # a batch may be left before its step
     always: tuple[Step, ...] = ()  # what runs at the end of such a batch, too
 

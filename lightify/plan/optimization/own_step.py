@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import libcst as cst
 
+from lightify.analysis.callers import callers
+from lightify.analysis.calls import callee
 from lightify.facts import Kind
 from lightify.loops.nest import Nest
 from lightify.plan.kinds import Kinds
@@ -17,7 +19,7 @@ from lightify.syntax.flow import exits_of, usage
 from lightify.syntax.frames import Item, Step, Variable, live_nodes
 from lightify.syntax.names import bound_names
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import block, expression_of, is_constant, method_call, walk
+from lightify.syntax.query import block, expression_of, is_constant, is_docstring, method_call, nodes_of, walk
 
 #: Parameters of the hooks; the script must not mean something else by these names.
 _GIVEN = {"optimizer", "optimizer_closure", "batch_idx"}
@@ -39,16 +41,20 @@ def own_step(nest: Nest, kinds: Kinds, tree: Tree) -> Automatic | str:
     if not all(arg.keyword is not None and is_constant(arg.value) for arg in call.args):
         return f"backward has arguments ({tree.line_of(call)})"
     found = [site for step in steps for site in _sites(step, nest)]
-    if len(found) != len(nest.sites) or any(
+    if any(_is_elsewhere(site, found, nest, tree) for site in nest.sites) or any(
         (method_call(site) or ("", ""))[1] != "step" for site in found if site is not call
     ):
         return "the step is taken in a function that is not opened"
     if any(takes_gradients(step, tree) for step in steps):
         return "gradients are taken by torch.autograd.grad"
     last = max((n for n, step in enumerate(steps) if n > backward and _is_of_step(step, nest, tree)), default=-1)
-    stepped = {_receiver(site, step, kinds) for step in steps for site in _sites(step, nest) if site is not call}
+    updates = [(site, step) for step in steps for site in _sites(step, nest) if site is not call]
+    stepped = {_receiver(site, step, kinds) for site, step in updates}
     optimizer = next(iter(stepped), None)
-    if last < 0 or len(stepped) > 1 or (stepped and (optimizer is None or kinds.of(optimizer) is not Kind.OPTIMIZER)):
+    if optimizer is not None and kinds.of(optimizer) is not Kind.OPTIMIZER:
+        optimizer = None  # what wraps one steps it in its own way, unseen by the Trainer
+    unseen = [site for site, _ in updates] if optimizer is None else []
+    if last < 0 or len(stepped) > 1 or len(unseen) > 1 or any(site.args for site in unseen):
         return "what steps is not known to be one optimizer"
     region, after = steps[backward + 1 : last + 1], steps[last + 1 :]
     zero = _zeroing(steps[:backward], optimizer, region, kinds, tree)
@@ -64,20 +70,24 @@ def own_step(nest: Nest, kinds: Kinds, tree: Tree) -> Automatic | str:
         plain = next(step for step in early if _zeroes(step))
         fates[_node(plain)] = done_by_trainer("zeroes gradients")
         early.remove(plain)
-    while region and calm(region[0]):
+    while region and not unseen and calm(region[0]):
         early.append(region[0])
         region = region[1:]
     kept: list[Step] = []
     for step in region:  # a Trainer takes no logs from optimizer_step
         if not _logs(step):
             kept.append(step)
-        elif calm(step) and _is_apart(step, kept):
+        elif not unseen and calm(step) and _is_apart(step, kept):
             early.append(step)
         else:
             return "the step logs what it changes"
     region = tuple(kept)
     middle: Sequence[Step] = ()
-    if _is_plain_step(region[-1], nest) and not any(True for step in region[:-1] for _ in _sites(step, nest)):
+    if (
+        optimizer is not None
+        and _is_plain_step(region[-1], nest)
+        and not any(True for step in region[:-1] for _ in _sites(step, nest))
+    ):
         fates[_node(region[-1])] = done_by_trainer("steps the optimizer")
         region, middle = (), region[:-1]
     return Automatic(
@@ -91,7 +101,16 @@ def own_step(nest: Nest, kinds: Kinds, tree: Tree) -> Automatic | str:
         zero=tuple(zero) if zero is not None else None,
         step=tuple(region),
         backward=tuple(call.args),
+        unseen=bool(unseen),
     )
+
+
+def _is_elsewhere(site: cst.Call, found: Sequence[cst.Call], nest: Nest, tree: Tree) -> bool:
+    """True for an update that is taken neither in the body itself nor within one that is."""
+    if site in found or any(site is one.call for one in nest.opened):
+        return False
+    around = tree.around(site, cst.FunctionDef)
+    return around is None or not any(call in found for call in callers(tree).get(around, ()))
 
 
 def _logs(step: Step) -> bool:
@@ -137,7 +156,8 @@ def _problem(
     used = (usage(own).reads | usage(own).writes) - counters
     if used & batch:
         return "the step reads the batch"
-    if any(variable.name in _GIVEN and variable is not optimizer for variable in used):
+    given = _GIVEN if optimizer is not None else _GIVEN - {"optimizer"}
+    if any(variable.name in given and variable is not optimizer for variable in used):
         return "the step has names of its own for what the Trainer hands over"
     if not all(_only_stepped(step, optimizer, kinds) for step in own):
         return "the step hands the optimizer on"
@@ -205,7 +225,21 @@ def _zeroing(
         return None
     if usage([step]).reads & usage(between).writes:
         return "zero_grad stands under a condition that changes"
+    calls = list(nodes_of(step.node, cst.Call))
+    if not all(_zeroes_alone(call, step, kinds, unknown=optimizer is not None) for call in calls):
+        return []  # it keeps its place, before the forward pass
     return [step]
+
+
+def _zeroes_alone(call: cst.Call, step: Item, kinds: Kinds, *, unknown: bool) -> bool:
+    """True for what zeroes gradients and does no more; `unknown` where that can't be read."""
+    used = method_call(call)
+    if used is not None and kinds.kind(used[0], step.frame) in (Kind.MODULE, Kind.OPTIMIZER):
+        return True
+    found = callee(call, step.frame, kinds.tree)
+    if found is None:
+        return unknown
+    return all(_only_zeroes(node) for node in block(found[0].body) if not is_docstring(node))
 
 
 def _only_zeroes(node: cst.CSTNode) -> bool:
