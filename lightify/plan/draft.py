@@ -46,7 +46,7 @@ class Draft:
         lazy: the source of batches is made anew for each pass.
         batch_mover: who moves the batch, where the Trainer must not.
         logged, averaged: names of averages that `self.log` keeps, and variables that did before.
-        mixed: the precision that the Trainer takes over.
+        mixed: the precision that the Trainer takes over; evaluates_apart: not that of the evaluation, which decides.
         monitored: names of metrics that callbacks of the Trainer ask for.
         steps_away: what the idiomatic style changes.
         bars: names of progress bars that are gone, and what they went over.
@@ -77,6 +77,7 @@ class Draft:
     logged: set[str] = field(default_factory=set)
     averaged: set[Variable] = field(default_factory=set)
     mixed: Mixed | None = None
+    evaluates_apart: bool = False
     monitored: set[str] = field(default_factory=set)
     steps_away: list[str] = field(default_factory=list)
     bars: dict[Variable, cst.BaseExpression | None] = field(default_factory=dict)

@@ -16,6 +16,7 @@ from lightify.plan.counters import batch_names, epoch_names
 from lightify.plan.draft import Draft
 from lightify.plan.evaluation.validation import validation_hooks
 from lightify.plan.exits import breaks_epochs, may_return
+from lightify.plan.logs.metrics import log_call
 from lightify.plan.logs.progress import with_summaries
 from lightify.plan.optimization.automatic import Automatic
 from lightify.plan.optimization.weights import LEAVING, calls_out, holds_weights
@@ -230,7 +231,19 @@ def split_after(draft: Draft, auto: Automatic) -> tuple[list[Step], list[Step]]:
         draft.scheduler_step = kept_scheduler
     while rest and not notices_step(draft, rest[0], made_before, auto):
         kept.append(rest.pop(0))
-    return kept, rest
+    logs = [
+        step
+        for number, step in enumerate(rest)
+        if _is_log(step)
+        and not usage([step]).reads & usage(rest[:number]).writes
+        and not notices_step(draft, step, made_before, auto)
+    ]
+    return [*kept, *logs], [step for step in rest if step not in logs]
+
+
+def _is_log(step: Step) -> bool:
+    """True for `self.log(...)`, which may as well stand before what it was written behind."""
+    return isinstance(step, Item) and log_call(step.node) is not None
 
 
 def _is_plain(step: Step) -> bool:

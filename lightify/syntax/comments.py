@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import libcst as cst
 
 from lightify.syntax.parse import Tree
+from lightify.syntax.query import map_children
 
 
 def section(statement: cst.CSTNode) -> list[cst.EmptyLine]:
@@ -78,3 +79,11 @@ def without_ends(block: cst.IndentedBlock | cst.Module, lost: set[str]) -> cst.I
 
     body = [one.with_changes(leading_lines=left(_lines(one))) for one in block.body]
     return block.with_changes(body=body, footer=left(block.footer))
+
+
+def uncommented(node: cst.CSTNode) -> cst.CSTNode:
+    """A statement without the comments in and around it, and without blank lines."""
+    new = map_children(node, uncommented)
+    plain = {"leading_lines": [], "footer": [], "trailing_whitespace": cst.TrailingWhitespace()}
+    plain["header"] = cst.TrailingWhitespace()
+    return new.with_changes(**{name: value for name, value in plain.items() if hasattr(new, name)})

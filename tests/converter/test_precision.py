@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from textwrap import indent
 
 import pytest
 
@@ -94,22 +95,47 @@ CONVERTED = {
     "bfloat16": (script(f"{ZERO}{BF16}loss.backward()\noptimizer.step()"), '"bf16-mixed"'),
     "evaluated": (amp(start="model.train()", end=EVALUATE), ON_GPU),
 }
+PERHAPS = "flag = torch.cuda.is_available()\nscaler = torch.cuda.amp.GradScaler() if flag else None\n"
+CLIPS = "if bound is not None:\n"
+EITHER = f"""\
+{FORWARD.replace("autocast()", "autocast(enabled=scaler is not None)")}
+{ZERO}if scaler is not None:
+{indent(f"# scaled{chr(10)}{BACKWARD}{CLIPS}{indent(f'{UNSCALE}{CLIP}', '    ')}{STEP}", "    ")}
+else:
+{indent(f"loss.backward(){chr(10)}{CLIPS}{indent(CLIP, '    ')}optimizer.step()  # as it is", "    ")}
+"""
+#: The Trainer is handed the script's own scaler.
+OWN = {
+    "it is saved": (amp(end="torch.save(scaler.state_dict(), 'scaler.pt')"), ""),
+    "it is resumed": (amp(before=f"{SCALER}scaler.load_state_dict(torch.load('scaler.pt'))\n"), ""),
+    "its scale is read": (amp(f"{BODY}print(scaler.get_scale())"), ""),
+    "it is read later": (amp(after="print(scaler.get_scale())"), ""),
+    "a scale of its own": (amp(before="scaler = torch.cuda.amp.GradScaler(init_scale=1024.0)\n"), ""),
+    "it is enabled by a flag, autocast is not": (
+        script(BODY, before="flag = True\nscaler = torch.cuda.amp.GradScaler(enabled=flag)\n"),
+        "",
+    ),
+    "there may be none": (script(EITHER, before=f"bound = 1.0\n{PERHAPS}"), "scaler is not None and "),
+    "there is none until a flag says so": (
+        script(
+            EITHER.replace("if scaler is not None", "if scaler"),
+            before="bound = scaler = None\nflag = False\nif flag:\n    scaler = torch.amp.GradScaler()\n",
+        ),
+        "scaler is not None and ",
+    ),
+    "an evaluation in full precision decides": (
+        amp(end=f"{PLAIN}if out.mean() > 1:\n    break", after="print(scaler.get_scale())"),
+        "",
+    ),
+}
 #: What the Trainer does otherwise, or may do otherwise.
 KEPT = {
     "no mixed precision": script(),
-    "the scaler is saved": amp(end="torch.save(scaler.state_dict(), 'scaler.pt')"),
-    "the scaler is resumed": amp(before=f"{SCALER}scaler.load_state_dict(torch.load('scaler.pt'))\n"),
-    "the scale is read": amp(f"{BODY}print(scaler.get_scale())"),
-    "the scaler is read later": amp(after="print(scaler.get_scale())"),
-    "a scale of its own": amp(before="scaler = torch.cuda.amp.GradScaler(init_scale=1024.0)\n"),
     "clipped while scaled": amp(f"{ZERO}{FORWARD}{BACKWARD}{CLIP}{STEP}"),
     "clipped before it is unscaled": amp(f"{ZERO}{FORWARD}{BACKWARD}{CLIP}{UNSCALE}{STEP}"),
     "no update": amp(BODY.replace("scaler.update()\n", "")),
     "two steps": amp(BODY + "scaler.step(optimizer)\n"),
     "the scaled loss has a name": amp(BODY.replace(BACKWARD, "scaled = scaler.scale(loss)\nscaled.backward()\n")),
-    "only one of them by a flag": script(
-        BODY, before="flag = True\nscaler = torch.cuda.amp.GradScaler(enabled=flag)\n"
-    ),
     "never enabled": script(
         BODY.replace("autocast()", "autocast(enabled=False)"),
         before="scaler = torch.cuda.amp.GradScaler(enabled=False)\n",
@@ -142,6 +168,13 @@ KEPT = {
         end=f"{PLAIN}if out.mean() > 0:\n    best = copy.deepcopy(model.state_dict())",
         after="model.load_state_dict(best)",
     ),
+    "its two steps differ": script(
+        EITHER.replace("loss.backward()", "(2 * loss).backward()"), before=f"bound = 1.0\n{PERHAPS}"
+    ),
+    "another flag decides": script(
+        EITHER.replace("enabled=scaler is not None", "enabled=flag"), before=f"bound = 1.0\n{PERHAPS}"
+    ),
+    "the scaler changes": script(EITHER, before=f"bound = 1.0\n{PERHAPS}", end="scaler = None"),
     "backward stands in it": amp(f"{ZERO}{FORWARD}    {BACKWARD}{STEP}"),
 }
 SCALED = re.compile(r"autocast|Scaler|scaler")
@@ -162,6 +195,16 @@ def test_the_trainer_scales(text: str, value: str) -> None:
     assert any("mixed precision" in departure for departure in done.departures)
 
 
+@pytest.mark.parametrize(("text", "when"), OWN.values(), ids=OWN)
+def test_the_trainer_takes_its_scaler(text: str, when: str) -> None:
+    done = converted(text, style="idiomatic")
+    assert done.mode == "automatic" and done.text is not None, done.reasons
+    given = f'plugins=[L.plugins.MixedPrecision("16-mixed", device="cuda", scaler=scaler)] if {when}torch.cuda.is_available() else None'
+    assert re.sub(r"[\s()]", "", given) in re.sub(r"[\s()]", "", done.text)
+    assert "autocast(" not in done.text and "scaler.step" not in done.text and "if self.scaler" not in done.text
+    assert missing_and_double(done.ledger, parse(Source("script.py", text)).spans.values()) == ([], [])
+
+
 @pytest.mark.parametrize("text", [text for text, _ in CONVERTED.values()], ids=CONVERTED)
 def test_the_faithful_style_keeps_it(text: str) -> None:
     done = converted(text)
@@ -171,7 +214,7 @@ def test_the_faithful_style_keeps_it(text: str) -> None:
 @pytest.mark.parametrize("text", KEPT.values(), ids=KEPT)
 def test_it_stays(text: str) -> None:
     done = converted(text, style="idiomatic")
-    assert done.text is not None and "precision=" not in done.text
+    assert done.text is not None and "precision=" not in done.text and "plugins=" not in done.text
     assert done.text.count("autocast(") == text.count("autocast(")
     assert done.text.count("GradScaler(") == text.count("GradScaler(")
     assert not any("mixed precision" in departure for departure in done.departures)

@@ -72,6 +72,14 @@ def test_a_number_that_each_batch_has_is_logged_in_each() -> None:
     assert step.index("self.log('loss', loss, prog_bar=True)") < step.index("if ") < step.index("print(")
 
 
+def test_a_number_that_the_step_does_not_change_is_logged_before_it() -> None:
+    ema = "for slow, fast in zip(ema.parameters(), model.parameters()):\n    slow.data.mul_(0.9).add_(fast.data, alpha=0.1)"
+    batch = f"{STEP}\n{ema}\nscale = ema[0].weight.norm()\nprint(f'loss {{loss.item():.3f}}')\nprint(f'scale {{scale.item():.3f}}')"
+    hooks = methods(converted(script(batch, before="ema = copy.deepcopy(model)\n")).text)
+    assert hooks["training_step"].endswith("self.log('loss', loss, prog_bar=True)\nreturn loss")
+    assert _logs(hooks["on_train_batch_end"]) == {"self.log('scale', scale, prog_bar=True)"}
+
+
 def test_what_an_if_guards_stays_under_it() -> None:
     right = "right = (loss > 0).sum().item()\nkept = (y > 0).sum().item()\n"
     text = script(f"{STEP}\n{right}if kept > 0:\n    print('accuracy %.2f' % (right / kept))")

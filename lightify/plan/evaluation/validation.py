@@ -44,6 +44,8 @@ def evaluation_of(draft: Draft, plain: bool, optimizer: Variable | None) -> Eval
         return "the training pass is made anew or may end early, so the Trainer can't tell its last batch"
     if evaluation_order_changes(draft):
         return "its processes would share out the data in another order"
+    if draft.evaluates_apart:
+        return "it computes in another precision than the training"
     found = find_evaluation(
         draft.nest, draft.nest.epoch_end, draft.kinds, draft.analysis, draft.tree, bars=draft.counted_bars
     )

@@ -15,7 +15,9 @@ from lightify.loops.nest import Nest
 from lightify.plan.batches import in_host
 from lightify.plan.constructions import construction, scope_nodes
 from lightify.plan.draft import Draft
+from lightify.plan.idiom.scalers import Alone, Scaled, condition_of, made_for, scaled_step, scaler_alone
 from lightify.plan.kinds import Kinds
+from lightify.plan.naming import runtime_alias
 from lightify.plan.optimization.automatic import Automatic
 from lightify.plan.optimization.mode import automatic
 from lightify.plan.optimization.weights import touches_weights
@@ -51,16 +53,6 @@ _EVALUATES = "the evaluation computes in the Trainer's precision, too, which the
 
 
 @dataclass(frozen=True, eq=False)
-class _Scaled:
-    """The steps of a scaler in a batch: where each stands, and the plain calls in the place of two of them."""
-
-    scaler: Variable
-    unscaled: int | None
-    updated: int
-    plain: dict[int, cst.Call]
-
-
-@dataclass(frozen=True, eq=False)
 class _Plain:
     """The loops as they read in full precision."""
 
@@ -74,52 +66,90 @@ def mixed_precision(draft: Draft) -> None:
     """Takes `autocast` and the scaler out of the loops where the Trainer's own do the same; else changes nothing."""
     if draft.settings.style == "faithful":
         return
+    before = draft.nest, draft.analysis
+    alone = scaler_alone(draft.nest, draft.analysis, draft.kinds)
+    if alone is not None:
+        draft.nest, draft.analysis = alone.nest, alone.analysis
+    if not _taken_over(draft, alone):
+        draft.nest, draft.analysis = before
+    elif alone is not None:
+        draft.fates.update(alone.fates)
+
+
+def _taken_over(draft: Draft, alone: Alone | None) -> bool:
+    """Leaves mixed precision to the Trainer where that changes no step.
+
+    Args:
+        alone: the loops with a scaler that some runs do without.
+    """
     body, tree = draft.nest.body, draft.tree
     contexts = {n: found for n, step in enumerate(body) if (found := _context(draft, step)) is not None}
     kinds = set(contexts.values())
     if len(kinds) != 1:
-        return
+        return False
     mixed = next(iter(kinds))
-    scaled, needs = _scaled(draft), _needs(draft, mixed)
-    if needs is None or _evaluation_decides(draft):
-        return
+    scaled, needs = scaled_step(draft), _needs(draft, mixed)
+    if needs is None:
+        return False
     if isinstance(scaled, str) or (scaled is None and mixed.precision == "16-mixed") or not _fits(draft, mixed):
-        return
-    built = _scaler_made(draft, scaled.scaler, mixed) if scaled is not None else None
-    if scaled is not None and built is None:
-        return
+        return False
+    built = _scaler_made(draft, scaled.scaler, mixed) if scaled is not None and alone is None else None
     plain = _without_scaler(draft, set(contexts), scaled)
+    if built is not None and scaled is not None and _scaler_is_read(draft, plain.nest, scaled.scaler, built):
+        built = None
+    own = scaled is not None and built is None
+    if own and not _is_made_so(draft, scaled.scaler, mixed, alone):  # type: ignore[union-attr]
+        return False
+    apart = _evaluation_decides(draft)
+    if apart and not own:
+        return False
     read = automatic(plain.nest, draft.kinds, tree, plain.analysis)
     if not isinstance(read, Automatic) or read.closure is not None or read.optimizer is None:
-        return
-    if scaled is not None and (_scaler_is_read(draft, plain.nest, scaled.scaler, built) or _scale_seen(read, scaled)):
-        return
+        return False
+    if scaled is not None and _scale_seen(read, scaled):
+        return False
     optimizer = construction(read.optimizer, tree, draft.nest.host_loop)
-    if read.clip is not None and (optimizer is None or "fused" in arguments(optimizer[1]).keyword):
-        return  # the Trainer does not clip where the optimizer itself unscales
+    if (read.clip is not None or own) and (optimizer is None or "fused" in arguments(optimizer[1]).keyword):
+        return False  # the Trainer does not clip where the optimizer itself unscales
     inside = {node for n in contexts for node in walk(body[n].node)}  # type: ignore[union-attr]
     outside = [s for s in (*read.before, *read.early) if isinstance(s, Item) and s.node not in inside]
     ran = [*((step.node, step.frame) for step in outside), (read.loss, read.loss_frame)]
     if any(_runs_network(node, frame, draft.kinds) for node, frame in ran):
-        return
+        return False
     later = plain.nest.body[min(contexts) :]
     loose = read.loss not in inside and any(isinstance(part, cst.Call) for part in walk(read.loss))
     if loose or any(step in later and _computes(step) for step in outside):
-        return  # the loss is of another type outside
+        return False  # the loss is of another type outside
     if built is not None:
         draft.removed.add(built)
         plain.fates[built] = _NOTE
     draft.nest, draft.analysis, draft.mixed = plain.nest, plain.analysis, mixed
+    draft.evaluates_apart = apart
     draft.fates.update(plain.fates)
     draft.stripped.origins.update(plain.origins)
-    text, conditions = f'"{mixed.precision}"', [*filter(None, [mixed.enabled]), *needs]
-    value = f'{text} if {" and ".join(conditions)} else "32-true"' if conditions else text
-    draft.options.append(TrainerOption("precision", value))
+    text, otherwise, option = f'"{mixed.precision}"', '"32-true"', "precision"
+    if own and scaled is not None:
+        plugins, option, otherwise = f"{runtime_alias(tree)}.plugins", "plugins", "None"
+        text = f'[{plugins}.MixedPrecision({text}, device="cuda", scaler={scaled.scaler.path})]'
+    conditions = [*filter(None, [mixed.enabled]), *needs]
+    value = f"{text} if {' and '.join(conditions)} else {otherwise}" if conditions else text
+    draft.options.append(TrainerOption(option, value))
     unmoved = [s for s in read.after if isinstance(s, Item) and not touches_weights(s, draft.kinds, tree)]
     draft.steps_away.extend(_departures(mixed, scaled, any(step in later and _computes(step) for step in unmoved)))
+    return True
 
 
-def _departures(mixed: Mixed, scaled: _Scaled | None, widened: bool) -> list[str]:
+def _is_made_so(draft: Draft, scaler: Variable, mixed: Mixed, alone: Alone | None) -> bool:
+    """True when there is a scaler, and does its work, just where the context takes effect."""
+    there = made_for(draft, scaler)
+    if there is None or mixed.precision != "16-mixed" or mixed.device != "cuda":
+        return False
+    if alone is not None:
+        return scaler is alone.scaler and there == mixed.enabled != ""
+    return there == mixed.enabled == ""
+
+
+def _departures(mixed: Mixed, scaled: Scaled | None, widened: bool) -> list[str]:
     found = [f"mixed precision is the Trainer's ({mixed.precision})"]
     if scaled is not None and mixed.precision == "bf16-mixed":
         found.append("the Trainer does not scale the loss, which bfloat16 does not need")
@@ -128,7 +158,7 @@ def _departures(mixed: Mixed, scaled: _Scaled | None, widened: bool) -> list[str
     return found
 
 
-def _without_scaler(draft: Draft, contexts: set[int], scaled: _Scaled | None) -> _Plain:
+def _without_scaler(draft: Draft, contexts: set[int], scaled: Scaled | None) -> _Plain:
     """The loops with the statements of each context in its place, and plain calls in those of the scaler's."""
     nest, analysis = draft.nest, draft.analysis
     gone = {scaled.unscaled, scaled.updated} if scaled is not None else set()
@@ -162,7 +192,7 @@ def _scaler_is_read(draft: Draft, nest: Nest, scaler: Variable, built: cst.BaseS
     return scaler in usage(whole).reads | draft.read_elsewhere()
 
 
-def _scale_seen(read: Automatic, scaled: _Scaled) -> bool:
+def _scale_seen(read: Automatic, scaled: Scaled) -> bool:
     """True when gradients that are still scaled are clipped or read; the Trainer unscales them before."""
     return scaled.unscaled is None and (read.clip is not None or bool(read.middle))
 
@@ -224,6 +254,9 @@ def _enabled(draft: Draft, node: cst.BaseExpression | None, frame: Frame) -> str
         return ""
     if code(node) == "False":
         return None
+    asked = condition_of(draft, node, frame)
+    if asked is not None:
+        return asked
     nest = draft.nest
     changed = usage((*nest.epoch_start, *nest.body, *nest.epoch_end)).writes
     value = in_host(draft, node, frame)
@@ -284,57 +317,6 @@ def _is_mixed(draft: Draft, step: Item) -> bool:
     functions = [found[0] for call in calls if (found := callee(call, step.frame, draft.tree)) is not None]
     inside = [node for root in (step.node, *functions) for node in walk(root) if isinstance(node, cst.Call)]
     return any(draft.tree.qualified(call.func) in _CONTEXTS for call in inside)
-
-
-def _scaled(draft: Draft) -> _Scaled | str | None:
-    """Reads `scale(loss).backward()`, perhaps `unscale_(optimizer)`, `step`, `update`; None without a scaler."""
-    places: dict[str, list[int]] = {"scale": [], "unscale_": [], "step": [], "update": []}
-    plain: dict[int, cst.Call] = {}
-    scalers: set[Variable] = set()
-    optimizers: set[Variable | None] = set()
-    for number, step in enumerate(draft.nest.body):
-        call = expression_of(step.node) if isinstance(step, Item) else None
-        used = method_call(call)
-        if not isinstance(step, Item) or not isinstance(call, cst.Call) or used is None:
-            continue
-        inner = method_call(used[0]) if used[1] == "backward" and not call.args else None
-        receiver, method = inner if inner is not None else used
-        given = used[0].args if inner is not None else call.args  # type: ignore[attr-defined]
-        scaler = draft.kinds.variable(receiver, step.frame)
-        if scaler is None or draft.kinds.of(scaler) is not Kind.SCALER or method not in places:
-            continue
-        if len(given) != (method != "update") or any(arg.keyword is not None or arg.star for arg in given):
-            return "a call of the scaler has other arguments"
-        if (method == "scale") != (inner is not None):
-            return "the scaled loss is used otherwise"
-        scalers.add(scaler)
-        places[method].append(number)
-        if method in ("unscale_", "step"):
-            optimizers.add(draft.kinds.variable(given[0].value, step.frame))
-        if method in ("scale", "step"):
-            name = "backward" if method == "scale" else "step"
-            plain[number] = cst.Call(cst.Attribute(_receiver(given[0].value), cst.Name(name)))
-    if not scalers:
-        return None
-    counts = [len(places[method]) for method in ("scale", "step", "update")]
-    if len(scalers) != 1 or counts != [1, 1, 1] or len(places["unscale_"]) > 1 or len(optimizers) != 1:
-        return "the scaler takes no single step"
-    unscaled = next(iter(places["unscale_"]), None)
-    backward, update = places["scale"][0], places["update"][0]
-    order = [backward, *([unscaled] if unscaled is not None else []), places["step"][0], update]
-    if order != sorted(order):
-        return "the scaler's calls stand in another order"
-    between = draft.nest.body[backward + 1 : unscaled] if unscaled is not None else ()
-    if any(not isinstance(step, Item) or touches_weights(step, draft.kinds, draft.tree) for step in between):
-        return "gradients are touched before they are unscaled"
-    return _Scaled(scalers.pop(), unscaled, update, plain)
-
-
-def _receiver(node: cst.BaseExpression) -> cst.BaseExpression:
-    """An argument as what a method is called on."""
-    if isinstance(node, (cst.Name, cst.Attribute, cst.Call, cst.Subscript)) or node.lpar:
-        return node
-    return node.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
 
 
 def _scaler_made(draft: Draft, scaler: Variable, mixed: Mixed) -> cst.BaseStatement | None:

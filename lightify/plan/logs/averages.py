@@ -108,18 +108,24 @@ def _named(draft: Draft, one: Pass, ends: _Ends, gone: set[Variable]) -> list[tu
     calls = [call for step in one.body if isinstance(step, Item) for call in _prints(draft, step)]
     metrics = [m for call in calls for m in metrics_of(call, one.frame, draft.kinds)]
     taken = draft.logged | {m.name for m in metrics if m.is_held or not m.variables & gone}
+    taken |= set() if one.training else set(logs(draft.nest.body))
     taken -= draft.monitored
     found = []
     for (variable, scale), (name, mean) in ends.names.items():
         otherwise = (variable, scale) not in ends.shown and any(v is variable for v, _ in ends.shown)
         if variable in gone and not otherwise:
-            own = variable.name if metric_name(variable) != name or one.training else f"val_{name}"
+            own = variable.name if one.training or _tells_more(variable, name) else f"val_{name}"
             choices = (name, own, f"epoch_{name}" if one.training else f"val_{name}")
             chosen = next(choice for choice in (*choices, f"mean_{name}") if choice not in taken)
             taken.add(chosen)
             found.append((chosen, mean))
     draft.logged |= taken
     return found
+
+
+def _tells_more(variable: Variable, name: str) -> bool:
+    """True for `test_loss` of a `loss`."""
+    return bool(measures(variable.name)) and metric_name(variable) != name
 
 
 def _prints(draft: Draft, step: Item) -> list[cst.Call]:
