@@ -22,6 +22,14 @@ KEPT = {
         "print(",
         {"self.log('loss', loss, prog_bar=True)"},
     ),
+    "a value that is computed in it": (
+        script(
+            f"{STEP}\nprint(f'acc {{accuracy(x, y).item():.3f}}')",
+            define="def accuracy(a, b):\n    return (a.argmax(1) == b).float().mean()\n",
+        ),
+        "print(",
+        {"self.log('acc', accuracy(x, y), prog_bar=True)"},
+    ),
     "two sums of one word": (
         script(
             f"{STEP}\nscale = loss * 2\nn = len(y)\nprint('[D loss: %f] [G loss: %f] %d' % ((loss + scale).item(), (scale - loss).item(), n))"

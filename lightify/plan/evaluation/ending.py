@@ -238,15 +238,6 @@ def _without_train_calls(
     )
 
 
-def _may_end_evaluation(steps: Sequence[Step], found: Evaluation, kinds: Kinds, final: bool) -> bool:
-    """True when steps that run after the last batch do the same where the Trainer has all networks evaluate."""
-    if not steps:
-        return True
-    leaves = any(True for step in steps if isinstance(step, Item) for _ in exits_of(step.node))
-    sets = any(mode_call(step, kinds, "eval") for step in steps)
-    return not final and not leaves and not sets and not kinds.others_than(found.modules)
-
-
 def _without_gradients(found: Evaluation, tree: Tree) -> Evaluation:
     """The evaluation whose batches need no `with torch.no_grad()`."""
     body: list[Step] = []

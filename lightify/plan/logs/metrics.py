@@ -106,15 +106,17 @@ def metrics_of(call: cst.Call, frame: Frame, kinds: Kinds) -> tuple[Metric, ...]
                     add(slot.value)
     held = {variable for metric in found.values() for variable in metric.variables}
     told, phrases = labels(call), _phrases(call)
+    logged: set[str] = set()
     for value in formatted(call):
         variables = frozenset(expression_usage(value, frame).reads)
         names = {part.value for part in walk(value) if isinstance(part, cst.Name)}
-        if isinstance(_bare(value), cst.Name) or variables & held or names & inner:
+        if isinstance(_bare(value), cst.Name) or variables & held or names & inner or code(_item(value)) in logged:
             continue
         choices = (told.get(value), *_named_by_variable(value), phrases.get(value))
         name = next((one for one in choices if one is not None and one not in found), None)
         if name is not None:
             found[name] = Metric(name, _item(value), frame, variables)
+            logged.add(code(_item(value)))  # `x.item()` in a format is asked for `x`, too
     return tuple(found.values())
 
 
