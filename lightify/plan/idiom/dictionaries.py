@@ -32,7 +32,7 @@ def with_named_parts(draft: Draft, nest: Nest) -> Nest:
     origins = dict(nest.origins)
     for number, step in enumerate(nest.epoch_end):
         found = _returned(draft, step)
-        if found is None or not __is_read_by_key(draft, nest, number, *found):
+        if found is None or not _is_read_by_key(draft, nest, number, *found):
             continue
         variable, keys = found
         names = _names(draft, variable.name, list(keys), evaluates=isinstance(step, Item))
@@ -66,7 +66,7 @@ def _returned(draft: Draft, step: Step) -> tuple[Variable, Mapping[str, cst.Base
     return (meaning, keys) if len(keys) == len(value.elements) > 0 else None
 
 
-def __is_read_by_key(
+def _is_read_by_key(
     draft: Draft, nest: Nest, number: int, variable: Variable, keys: Mapping[str, cst.BaseExpression]
 ) -> bool:
     """True when nothing but its entries is read, by what follows in the epoch."""
