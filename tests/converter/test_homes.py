@@ -409,6 +409,12 @@ PLACES = {
     ),
     "the processor, always": ("device = torch.device('cpu')  # or cuda", '"cpu"', "1"),
     "a card, always": ("device = torch.device('cuda')", '"auto"', "1"),
+    "a numbered card, always": ("device = 'cuda:1'", '"auto"', "[1] if torch.cuda.is_available() else 1"),
+    "by the name of a text": (
+        "NAME = 'cuda:1'\ndevice = torch.device(NAME)",
+        '"auto"',
+        "[1] if torch.cuda.is_available() else 1",
+    ),
     "a device or a text": (
         "device = 'cpu'\nif gpu > 0:\n    device = torch.device('cuda')",
         UNLESS.format("device"),

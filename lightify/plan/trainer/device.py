@@ -175,7 +175,9 @@ def _moved_to(place: cst.BaseExpression, draft: Draft) -> _Place:
     if literal and all(text == "cpu" for text in literal):
         return _Place('"cpu"', "")
     if literal and all(text.startswith("cuda") for text in literal):
-        return _Place('"auto"', "torch.cuda.is_available()")
+        numbers = {text.partition(":")[2] for text in literal}
+        number = numbers.pop() if len(numbers) == 1 else ""
+        return _Place('"auto"', "torch.cuda.is_available()", number=number if number.strip("0").isdigit() else "")
     text = code(place)
     made = f"torch.device({text})"
     numbered = "" if _on_first_card(place, draft) else made
@@ -188,7 +190,16 @@ def _literal(value: cst.BaseExpression, draft: Draft) -> str:
         return _literal(value.args[0].value, draft)
     if isinstance(value, cst.FormattedString):
         first = value.parts[0] if value.parts else None
-        return first.value if isinstance(first, cst.FormattedStringText) else ""
+        return first.value.rpartition(":")[0] if isinstance(first, cst.FormattedStringText) else ""
+    return _fixed_text(value, draft)
+
+
+def _fixed_text(value: cst.BaseExpression, draft: Draft) -> str:
+    """The text that an expression is, or that a name was set to once; else empty."""
+    if isinstance(value, cst.Name):
+        meaning = draft.nest.host.resolve(value.value)
+        values = _values(meaning, draft) if isinstance(meaning, Variable) and not _is_given(meaning) else []
+        value = values[0] if len(values) == 1 else value
     return str(value.raw_value) if isinstance(value, cst.SimpleString) else ""
 
 
@@ -246,7 +257,7 @@ def _chosen(variable: Variable, draft: Draft) -> bool:
     if len(calls) != len(values) or not set(calls) <= {"torch.device", "torch.accelerator.current_accelerator"}:
         return False
     found = construction(variable, draft.tree, draft.nest.host_loop)
-    fixed = found is not None and all(isinstance(arg.value, cst.SimpleString) for arg in found[1].args)
+    fixed = found is not None and all(_fixed_text(arg.value, draft) for arg in found[1].args)
     return not fixed or len(values) > 1
 
 
