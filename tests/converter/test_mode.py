@@ -266,7 +266,11 @@ def test_steps_of_the_scripts_own_train_identically(
     runtime: str, trains_identically: Callable[[str, str | None], None]
 ) -> None:
     runs = (text.removeprefix(PROLOGUE).replace(WRAPPER, "") for text, _, _ in OWN_STEP.values())
-    text = PROLOGUE + WRAPPER + "".join(f"def run_{n}():\n{indent(run, '    ')}\n\nrun_{n}()\n" for n, run in enumerate(runs))
+    text = (
+        PROLOGUE
+        + WRAPPER
+        + "".join(f"def run_{n}():\n{indent(run, '    ')}\n\nrun_{n}()\n" for n, run in enumerate(runs))
+    )
     done = converted(text, runtime=runtime)
     assert done.text is not None and done.text.count(".fit(") == len(OWN_STEP) and done.mode == "automatic"
     trains_identically(text, done.text)
