@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import libcst as cst
 
+from lightify.recognisers.base import is_criterion
 from lightify.syntax.names import bound_by, declared_elsewhere, local_names, same_scope
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import arguments, block, call_name, dotted, is_constant, literal, nodes_of
@@ -34,7 +35,7 @@ def stays(default: cst.BaseExpression, function: cst.FunctionDef, tree: Tree) ->
     """True when a default, which is made once, may as well be made at each call."""
     if isinstance(default, cst.Call):
         made = tree.qualified(default.func) or ""
-        plain = made == "torch.device" or (made.startswith("torch.nn.") and made.endswith("Loss"))
+        plain = made == "torch.device" or is_criterion(made)
         return plain and all(stays(arg.value, function, tree) for arg in default.args)
     if is_constant(default):
         return True

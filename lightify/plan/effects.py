@@ -9,11 +9,21 @@ from functools import lru_cache
 import libcst as cst
 
 from lightify.analysis.callers import run_by
-from lightify.recognisers.base import is_module_class
+from lightify.recognisers.base import is_criterion, is_module_class
 from lightify.syntax.frames import Frame, Item, Step, Variable
 from lightify.syntax.names import bound_by, declared_elsewhere, free_names, local_names, same_scope
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import assigned_pairs, block, dotted, is_constant, method_call, root_name, target_names, walk
+from lightify.syntax.query import (
+    arguments,
+    assigned_pairs,
+    block,
+    dotted,
+    is_constant,
+    method_call,
+    root_name,
+    target_names,
+    walk,
+)
 
 _CALM = frozenset(
     """print len float int range list dict str enumerate zip sum max min round abs time time.time time.perf_counter
@@ -58,7 +68,7 @@ def may_draw(step: Step, tree: Tree) -> bool:
     """True when a step may draw random numbers."""
     node, frame = (step.node, step.frame) if isinstance(step, Item) else (step.value, step.value_frame)
     calls = (part for part in walk(node) if isinstance(part, cst.Call))
-    return not all(_draws_nothing(call, frame, tree) for call in calls)
+    return not all(_draws_nothing(call, frame, tree) or _acts_apart(call, tree) for call in calls)
 
 
 def is_calm_method(name: str) -> bool:
@@ -77,12 +87,7 @@ def _draws_nothing(call: cst.Call, frame: Frame, tree: Tree) -> bool:
     full = tree.qualified(call.func) or name
     if name in _CALM or full in _CALM or (used is not None and used[1] in _CALM_METHODS | _TELLS):
         return True
-    if full.partition(".")[0] in _APART or full in _WRITING:
-        return True
-    if (full.startswith("torch.nn.") and full.endswith("Loss")) or (full.startswith("tqdm") and not _goes_over(call)):
-        return True
-    own = list(run_by(call, tree)) if used is not None else []
-    if own and all(keeps_to_itself(one, tree) for one in own):
+    if is_criterion(full) or (full.startswith("tqdm") and arguments(call).get(0, "iterable") is None):
         return True
     meaning = frame.resolve(name) if name.isidentifier() else None
     if not isinstance(meaning, Variable) or not meaning.frame.is_module:
@@ -91,9 +96,12 @@ def _draws_nothing(call: cst.Call, frame: Frame, tree: Tree) -> bool:
     return definition is not None and is_calm(definition, tree)
 
 
-def _goes_over(call: cst.Call) -> bool:
-    """True for a bar around something, whose iterator may draw; False for `tqdm(total=9)`."""
-    return any(arg.keyword is None or arg.keyword.value == "iterable" for arg in call.args)
+def _acts_apart(call: cst.Call, tree: Tree) -> bool:
+    """True for what does something, but draws nothing: it writes files, or changes an object of the script's own."""
+    full = tree.qualified(call.func) or dotted(call.func) or ""
+    own = list(run_by(call, tree)) if method_call(call) is not None else []
+    writes = full.partition(".")[0] in _APART or full in _WRITING
+    return writes or (bool(own) and all(keeps_to_itself(one, tree) for one in own))
 
 
 def only_computes(node: cst.CSTNode, frame: Frame, tree: Tree, known: Callable[[cst.Call], bool]) -> bool:

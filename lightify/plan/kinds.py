@@ -11,7 +11,7 @@ from lightify.analysis.analyze import owner_of
 from lightify.analysis.calls import class_of, class_of_object, family_of
 from lightify.facts import Analysis, Kind, Scope
 from lightify.loops.nest import Nest
-from lightify.recognisers.base import is_module_class
+from lightify.recognisers.base import is_criterion, is_module_class
 from lightify.syntax.flow import usage
 from lightify.syntax.frames import Expression, Field, Frame, Variable
 from lightify.syntax.names import parameters, same_scope
@@ -104,7 +104,7 @@ class Kinds:
 
     def _are_losses(self, values: Sequence[cst.BaseExpression]) -> bool:
         names = [self.tree.qualified(_innermost(value)) or "" for value in values]
-        return bool(names) and all(name.startswith("torch.nn.") and name.endswith("Loss") for name in names)
+        return bool(names) and all(map(is_criterion, names))
 
     def values(self, variable: Variable) -> list[cst.BaseExpression]:
         """What is assigned to the variable where that makes something known."""

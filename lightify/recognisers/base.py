@@ -46,3 +46,8 @@ def is_module_class(definition: cst.ClassDef, tree: Tree, depth: int = 0) -> boo
         if full in tree.classes and depth < 8 and is_module_class(tree.classes[full], tree, depth + 1):
             return True
     return False
+
+
+def is_criterion(full: str) -> bool:
+    """True for the full name of a loss of `torch.nn`: without weights, it computes the same in either mode."""
+    return full.startswith("torch.nn.") and full.endswith("Loss")

@@ -396,3 +396,18 @@ def test_an_evaluation_ends_with_what_may_run_a_network(body: str, writes: bool,
     text = script(start="model.train()", define=f"def note(value):\n    {body}\n", end=end)
     hooks = methods(converted(text, style=style).text)
     assert "note(" in hooks["on_train_epoch_end" if writes else "on_validation_epoch_end"]
+
+
+WRITES = {
+    "a file that nobody reads": ("", "handle = open('log.txt', 'a')"),
+    "a folder": ("from os import mkdir\n", "made = mkdir('log.txt')"),
+    "in what is shown": ("", "print(f\"{open('log.txt', 'a')} loss {loss.item():.3f}\")"),
+    "in what a bar shows": ("from tqdm import tqdm\nbar = tqdm(total=9)\n", "bar.set_postfix(to=open('log.txt', 'a'))"),
+}
+
+
+@pytest.mark.parametrize(("before", "line"), WRITES.values(), ids=WRITES)
+@pytest.mark.parametrize("style", ["faithful", "idiomatic"])
+def test_what_touches_files_stays_whoever_reads_its_value(before: str, line: str, style: str) -> None:
+    done = converted(script(f"{STEP}\n{line}", before=before), style=style)
+    assert "'log.txt'" in methods(done.text)["training_step"] + methods(done.text).get("on_train_batch_end", "")
