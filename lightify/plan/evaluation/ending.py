@@ -108,10 +108,8 @@ def _taken_apart(
     if loop.orelse is not None:
         return "the evaluation has an else"
     leaving = [e for e in own_exits(loop) if isinstance(e, (cst.Break, cst.Return))]
-    last = _last(loop.body)
-    if leaving and not (
-        isinstance(last, cst.If) and all(e in walk(last) and isinstance(e, cst.Break) for e in leaving)
-    ):
+    at_its_end = set(walk(_last(loop.body)))
+    if any(isinstance(e, cst.Return) or e not in at_its_end for e in leaving):
         return "the evaluation may be left early"
     if any(True for s in flat[:place] if isinstance(s, Item) for _ in exits_of(s.node)):
         return "the epoch may be left before its evaluation"

@@ -84,8 +84,7 @@ def _on_first_card(value: cst.BaseExpression, draft: Draft, around: tuple[cst.Ba
         made = draft.tree.qualified(value.func) == "torch.device"
         return all(inner(arg.value) for arg in value.args) if made else True
     if isinstance(value, cst.Name):
-        meaning = draft.nest.host.resolve(value.value)
-        values = _values(meaning, draft) if isinstance(meaning, Variable) and not _is_given(meaning) else []
+        values = _values_of(value, draft)
         return bool(values) and all(inner(one) for one in values)
     return False
 
@@ -177,7 +176,7 @@ def _moved_to(place: cst.BaseExpression, draft: Draft) -> _Place:
     if literal and all(text.startswith("cuda") for text in literal):
         numbers = {text.partition(":")[2] for text in literal}
         number = numbers.pop() if len(numbers) == 1 else ""
-        return _Place('"auto"', "torch.cuda.is_available()", number=number if number.strip("0").isdigit() else "")
+        return _Place('"auto"', "torch.cuda.is_available()", number=number if number.isdigit() and int(number) else "")
     text = code(place)
     made = f"torch.device({text})"
     numbered = "" if _on_first_card(place, draft) else made
@@ -197,8 +196,7 @@ def _literal(value: cst.BaseExpression, draft: Draft) -> str:
 def _fixed_text(value: cst.BaseExpression, draft: Draft) -> str:
     """The text that an expression is, or that a name was set to once; else empty."""
     if isinstance(value, cst.Name):
-        meaning = draft.nest.host.resolve(value.value)
-        values = _values(meaning, draft) if isinstance(meaning, Variable) and not _is_given(meaning) else []
+        values = _values_of(value, draft)
         value = values[0] if len(values) == 1 else value
     return str(value.raw_value) if isinstance(value, cst.SimpleString) else ""
 
@@ -261,10 +259,14 @@ def _chosen(variable: Variable, draft: Draft) -> bool:
     return not fixed or len(values) > 1
 
 
-def _is_given(variable: Variable) -> bool:
-    """True for a parameter."""
-    function = variable.frame.function
-    return function is not None and variable.name in {param.name.value for param in parameters(function)}
+def _values_of(name: cst.Name, draft: Draft) -> list[cst.BaseExpression]:
+    """What a name of the host is set to; nothing is known of a parameter, which has a value before."""
+    meaning = draft.nest.host.resolve(name.value)
+    if not isinstance(meaning, Variable):
+        return []
+    function = meaning.frame.function
+    given = function is not None and any(param.name.value == meaning.name for param in parameters(function))
+    return [] if given else _values(meaning, draft)
 
 
 def _values(variable: Variable, draft: Draft) -> list[cst.BaseExpression]:
