@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import libcst as cst
 
 from lightify.syntax.flow import own_exits
-from lightify.syntax.query import block, children, map_children, small
+from lightify.syntax.query import block, children, code, map_children, small
 
 #: Statements that take the place of `return value`; the value is None where there is none.
 Leave = Callable[[cst.BaseExpression | None], list[cst.BaseStatement]]
@@ -92,10 +92,14 @@ class WithoutReturns:
 
     def _left(self, node: cst.BaseStatement, inner: cst.Return) -> list[cst.BaseStatement]:
         made = self.leave(inner.value)
+        if not made and "#" in code(node):
+            made = [cst.SimpleStatementLine([cst.Pass()])]  # holds the comments
         for line in made:
             self.origins[small(line) or line] = inner
         if made:
             made[0] = made[0].with_changes(leading_lines=node.leading_lines)  # type: ignore[attr-defined]
+            if isinstance(made[-1], cst.SimpleStatementLine):
+                made[-1] = made[-1].with_changes(trailing_whitespace=node.trailing_whitespace)  # type: ignore[attr-defined]
         return made
 
     def _made(self, old: cst.BaseStatement, new: cst.BaseStatement) -> cst.BaseStatement:

@@ -17,7 +17,7 @@ from lightify.loops.nest import Nest, open_steps, trains
 from lightify.syntax.flow import exits_of
 from lightify.syntax.frames import Frame, Item, Step, Variable
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import FieldName, block, opposite
+from lightify.syntax.query import FieldName, block, opposite, small
 
 
 def laid_open(nest: Nest, tree: Tree) -> Nest | None:
@@ -94,7 +94,7 @@ class _Reading:
         self.others += rest
         leave = cst.If(
             test,
-            cst.IndentedBlock([*rest, cst.SimpleStatementLine([cst.Continue()])]),
+            cst.IndentedBlock(_leaving(rest, self.tree)),
             leading_lines=node.leading_lines,
         )
         self.origins[leave] = node
@@ -109,6 +109,14 @@ class _Reading:
         self.origins[assign] = step.node
         before.append(Item(cst.SimpleStatementLine([assign], leading_lines=step.node.leading_lines), step.frame))  # type: ignore[attr-defined]
         return name
+
+
+def _leaving(branch: Sequence[cst.BaseStatement], tree: Tree) -> list[cst.BaseStatement]:
+    """A branch that leaves the batch at its end; where a `return` without a value had become a `pass`, in its place."""
+    last = branch[-1] if branch else None
+    if isinstance(last, cst.SimpleStatementLine) and isinstance(small(last), cst.Pass) and last not in tree.parents:
+        return [*branch[:-1], last.with_changes(body=[cst.Continue()])]
+    return [*branch, cst.SimpleStatementLine([cst.Continue()])]
 
 
 def guarded(steps: Sequence[Step], test: tuple[cst.BaseExpression, Frame], module: Frame) -> list[Step]:

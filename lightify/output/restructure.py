@@ -179,8 +179,11 @@ def _own_statement(text: str) -> cst.BaseStatement:
 
 
 def _with_comments(node: cst.CSTNode, statements: Sequence[cst.BaseStatement]) -> list[cst.CSTNode]:
-    first = statements[0].with_changes(leading_lines=node.leading_lines)  # type: ignore[attr-defined]
-    return [first, *statements[1:]]
+    """The statements, with the comments above and behind the one that they stand for."""
+    first, *rest = statements
+    lines = [first.with_changes(leading_lines=node.leading_lines), *rest]  # type: ignore[attr-defined]
+    lines[-1] = lines[-1].with_changes(trailing_whitespace=node.trailing_whitespace)  # type: ignore[attr-defined]
+    return lines  # type: ignore[return-value]
 
 
 def _filled(suite: cst.IndentedBlock) -> cst.IndentedBlock:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import indent
+
 import pytest
 
 from tests.converter.scripts import SETUP, STEP, converted, script
@@ -42,6 +44,13 @@ MOVED = {
             batches="for i, (x, y) in enumerate(train_loader):",
         ),
         "# the training\nmodule =",
+    ),
+    "of a function that returns from its middle": (
+        script(
+            "train(x, y)",
+            define=f"def train(x, y):\n    if len(x) < 8:\n        # too few\n        return  # wait\n{indent(STEP, '    ')}\n\n",
+        ),
+        "        if len(x) < 8:\n            # too few\n            return None  # wait\n",
     ),
     "at the end of a batch": (
         script(f"{STEP}\nx.sum()\n# x = 3"),
