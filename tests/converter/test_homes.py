@@ -392,21 +392,46 @@ def test_what_moved_code_reads_of_the_host_stays(text: str, kept: tuple[str, ...
 
 UNLESS = '"cpu" if str({}) == "cpu" else "auto"'
 INDEX = "[{0}.index] if {0}.index else 1"
+UNASKED = "[{0}.index] if torch.cuda.is_available() and {0}.index else 1"
+OF_TEXT = f"(\n        {UNASKED.format('torch.device(device)')}\n    )".replace(" if ", "\n        if ").replace(
+    " else ", "\n        else "
+)
 CARD = "torch.device('{}' if torch.cuda.is_available() else 'cpu')"
 PLACES = {
     "a numbered card": (f"device = {CARD.format('cuda:1')}", "device.type", INDEX.format("device")),
     "the first card": (f"device = {CARD.format('cuda:0')}", "device.type", "1"),
-    "by a text that is given": ("device = torch.device(which)", "device.type", INDEX.format("device")),
+    "by a text that is given": (
+        "device = torch.device(which)",
+        '"cpu" if device.type == "cpu" else "auto"',
+        UNASKED.format("device"),
+    ),
     "of the text that it was": ("device = 'cpu'\ndevice = torch.device(device)", UNLESS.format("device"), "1"),
     "of the number that it was": (
         "device = 'cuda:1'\ndevice = torch.device(device)",
         UNLESS.format("device"),
-        INDEX.format("torch.device(device)"),
+        OF_TEXT,
     ),
-    "a text": (
-        "device = f'cuda:{gpu}' if gpu >= 0 else 'cpu'",
+    "a text": ("device = f'cuda:{gpu}' if gpu >= 0 else 'cpu'", UNLESS.format("device"), OF_TEXT),
+    "a text, where there is a card": (
+        "device = f'cuda:{gpu}' if torch.cuda.is_available() else 'cpu'",
         UNLESS.format("device"),
         INDEX.format("torch.device(device)"),
+    ),
+    "a card by a number that is filled in": (
+        f"device = {CARD.format('cuda:{}').replace(' if', '.format(gpu) if')}",
+        "device.type",
+        INDEX.format("device"),
+    ),
+    "a card, whatever its number": (
+        "device = torch.device('cuda:%d' % gpu)",
+        '"auto"',
+        UNASKED.format("device"),
+    ),
+    "a card, whatever its number, by a text": ("device = f'cuda:{gpu}'", '"auto"', OF_TEXT),
+    "a card that nobody asked for": (
+        "device = torch.device('cuda' if gpu >= 0 else 'cpu')",
+        '"cpu" if device.type == "cpu" else "auto"',
+        "1",
     ),
     "the processor, always": ("device = torch.device('cpu')  # or cuda", '"cpu"', "1"),
     "a card, always": ("device = torch.device('cuda')", '"auto"', "1"),
@@ -427,7 +452,7 @@ PLACES = {
 def test_a_device_made_of_the_parameter_of_its_name_may_be_any_card() -> None:
     body = script(setup=f"device = torch.device(device)\n{SETUP}model.to(device)\n").removeprefix(PROLOGUE)
     done = converted(f"{PROLOGUE}def main(device):\n{indent(body, '    ')}\n\nmain('cpu')\n")
-    assert done.text is not None and f"devices={INDEX.format('device')}," in done.text
+    assert done.text is not None and f"devices={UNASKED.format('device')}," in done.text
 
 
 @pytest.mark.parametrize(("place", "accelerator", "devices"), PLACES.values(), ids=PLACES)
@@ -485,6 +510,12 @@ def test_the_card_that_the_script_takes_is_the_trainers(moves: str, accelerator:
     done = converted(script(setup=f"{given}{SETUP}{moves}\n"))
     assert done.text is not None
     assert f"accelerator={accelerator}," in done.text and f"devices={devices}," in done.text
+
+
+@pytest.mark.parametrize("move", ["model.cuda()", "device = 'cuda'\nmodel.to(device)", "model = model.cuda()"])
+def test_the_trainer_moves_what_is_always_on_a_card(move: str) -> None:
+    text = converted(script(setup=f"{SETUP}{move}\n")).text
+    assert text is not None and ".cuda()" not in text and ".to(" not in text
 
 
 def test_a_device_that_an_option_names_is_the_trainers() -> None:

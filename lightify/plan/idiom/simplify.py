@@ -24,7 +24,7 @@ from lightify.plan.logs.progress import logged
 from lightify.plan.logs.running import log_running_means
 from lightify.plan.logs.sums import Pass
 from lightify.plan.trainer import acceleration
-from lightify.plan.trainer.device import device_text
+from lightify.plan.trainer.device import device_text, places_network
 from lightify.plan.trainer.lightning import makes_own_batches, on_lightning
 from lightify.plan.types import (
     FateNote,
@@ -165,7 +165,7 @@ def take_host_moves(draft: Draft, homes: Homes) -> tuple[tuple[str, ...], dict[c
     running = [usage([item]).reads for item in draft.around.after if uses_modules(item, draft.kinds)]
     later = {v for v in handed if any(v in reads for reads in running)}
     ran = [item for item in draft.around.before if runs_network(draft, item, handed)]
-    if ran or device_text(draft) is None:
+    if ran or not places_network(draft):
         return (), {}
     moves = host_moves(draft.around.before, later, handed, draft.kinds)
     for node in moves.removed:

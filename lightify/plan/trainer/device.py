@@ -30,12 +30,14 @@ class _Place:
         on_card: what tells that it is a card; empty when it never is.
         numbered: the `torch.device` that may be a card with a number.
         number: the card's number, which may be 0 or None.
+        told: False where the script does not tell, as far as it was read.
     """
 
     accelerator: str
     on_card: str
     numbered: str = ""
     number: str = ""
+    told: bool = True
 
 
 def device_options(draft: Draft) -> list[TrainerOption]:
@@ -63,6 +65,10 @@ def _single(place: _Place, draft: Draft) -> str:
     return devices_of(number, place.on_card) if number and place.on_card else "1"
 
 
+_ASK = frozenset(
+    ("torch.cuda.is_available", "torch.cuda.device_count", "torch.backends.mps.is_available")
+    + ("torch.accelerator.is_available", "torch.accelerator.current_accelerator")
+)
 #: A text that names another card than the first.
 _NUMBERED = re.compile(r"cuda:(?!0$)")
 
@@ -76,8 +82,8 @@ def _on_first_card(value: cst.BaseExpression, draft: Draft, around: tuple[cst.Ba
     if value in around:
         return True
     inner = partial(_on_first_card, draft=draft, around=(*around, value))
-    if isinstance(value, cst.SimpleString):
-        return not _NUMBERED.match(str(value.raw_value))
+    if text := _literal(value, draft):
+        return not _NUMBERED.match(text)
     if isinstance(value, cst.IfExp):
         return inner(value.body) and inner(value.orelse)
     if isinstance(value, cst.Call):
@@ -128,6 +134,11 @@ def device_text(draft: Draft) -> str | None:
     return text if text != '"auto"' else None
 
 
+def places_network(draft: Draft) -> bool:
+    """True when the Trainer puts the network where the script does."""
+    return _place(draft).told
+
+
 def _place(draft: Draft) -> _Place:
     source = re.sub("#.*", "", draft.tree.text)
     if not any(word in source for word in ("cuda", "accelerator", "mps", "device")):
@@ -135,7 +146,12 @@ def _place(draft: Draft) -> _Place:
     device = device_variable(draft)
     if device is not None:
         name = _written(device, draft)
-        first = all(_on_first_card(value, draft) for value in _values(device, draft))
+        values = _values(device, draft)
+        first = all(_on_first_card(value, draft) for value in values)
+        if values and all(_literal(value, draft).startswith("cuda") for value in values):
+            return _always_card(draft, "" if first else f"{name}.index")
+        if _never_asks_for_card(draft):
+            return _Place(_unless_cpu(f"{name}.type"), _available(draft), number="" if first else f"{name}.index")
         return _Place(f"{name}.type", f'{name}.type == "cuda"', "" if first else name)
     card = card_of(draft)
     number = card.number if card is not None else ""
@@ -152,8 +168,9 @@ def _place(draft: Draft) -> _Place:
     if card is not None and card.condition:
         return _Place(f'"auto" if {card.condition} else "cpu"', " and ".join(card.tests), number=number)
     move = _move(draft)
-    available = "torch.cuda.is_available()" if draft.tree.imports.get("torch") == "torch" else ""
-    return _moved_to(move, draft) if move is not None else _Place('"auto"', available, number=number)
+    if move is not None:
+        return _moved_to(move, draft)
+    return _Place('"auto"', _available(draft), number=number, told=card is not None)
 
 
 def _tells_of_cards(value: cst.BaseExpression, draft: Draft) -> bool:
@@ -173,24 +190,54 @@ def _moved_to(place: cst.BaseExpression, draft: Draft) -> _Place:
     literal = [_literal(value, draft) for value in values]
     if literal and all(text == "cpu" for text in literal):
         return _Place('"cpu"', "")
-    if literal and all(text.startswith("cuda") for text in literal):
-        numbers = {text.partition(":")[2] for text in literal}
-        number = numbers.pop() if len(numbers) == 1 else ""
-        return _Place('"auto"', "torch.cuda.is_available()", number=number if number.isdigit() and int(number) else "")
     text = code(place)
     made = f"torch.device({text})"
-    numbered = "" if _on_first_card(place, draft) else made
-    return _Place(f'"cpu" if str({text}) == "cpu" else "auto"', f'{made}.type == "cuda"', numbered)
+    first = _on_first_card(place, draft)
+    if literal and all(one.startswith("cuda") for one in literal):
+        numbers = {one.partition(":")[2] for one in literal}
+        number = numbers.pop() if len(numbers) == 1 else ""
+        return _always_card(draft, "" if first else number if number.isdigit() else f"{made}.index")
+    if _never_asks_for_card(draft):
+        return _Place(_unless_cpu(f"str({text})"), _available(draft), number="" if first else f"{made}.index")
+    return _Place(_unless_cpu(f"str({text})"), f'{made}.type == "cuda"', "" if first else made)
+
+
+def _always_card(draft: Draft, number: str) -> _Place:
+    """A script that never trains without a card; its result does, where there is none."""
+    return _Place('"auto"', _available(draft), number=number)
+
+
+def _available(draft: Draft) -> str:
+    return "torch.cuda.is_available()" if draft.tree.imports.get("torch") == "torch" else ""
+
+
+def _unless_cpu(text: str) -> str:
+    return f'"cpu" if {text} == "cpu" else "auto"'
+
+
+def _never_asks_for_card(draft: Draft) -> bool:
+    """True when nothing in the script asks whether there is a card: what it chooses may not be there."""
+    return not any(draft.tree.qualified(call.func) in _ASK for call in draft.tree.nodes(cst.Call))
 
 
 def _literal(value: cst.BaseExpression, draft: Draft) -> str:
-    """The text of a device that is written out, as far as it is; else empty."""
+    """The text of a device as far as it is written out, `cuda:` where its number is not; else empty."""
     if isinstance(value, cst.Call) and draft.tree.qualified(value.func) == "torch.device" and value.args:
-        return _literal(value.args[0].value, draft)
+        text = _literal(value.args[0].value, draft)
+        return f"{text}:" if text and len(value.args) > 1 else text
+    if isinstance(value, cst.BinaryOperation):
+        return _beginning(_fixed_text(value.left, draft))
+    if isinstance(value, cst.Call) and (filled := method_call(value)) is not None and filled[1] == "format":
+        return _beginning(_fixed_text(filled[0], draft))
     if isinstance(value, cst.FormattedString):
         first = value.parts[0] if value.parts else None
-        return first.value.rpartition(":")[0] if isinstance(first, cst.FormattedStringText) else ""
+        return first.value if isinstance(first, cst.FormattedStringText) else ""
     return _fixed_text(value, draft)
+
+
+def _beginning(text: str) -> str:
+    """A text up to the first place that is filled in."""
+    return re.split(r"[{%]", text)[0]
 
 
 def _fixed_text(value: cst.BaseExpression, draft: Draft) -> str:
