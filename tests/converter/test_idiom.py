@@ -233,7 +233,7 @@ ACCELERATORS = {
     "torch.device('cuda' if torch.cuda.is_available() else 'cpu')": "",
     "torch.device('cuda' if torch.cuda.is_available() and not slow else 'cpu')": 'accelerator="cpu" if slow else "auto"',
     "torch.device('cuda' if slow and torch.cuda.is_available() else 'cpu')": 'accelerator="auto" if slow else "cpu"',
-    "torch.device('cuda' if slow else 'cpu')": 'accelerator="cpu" if device.type == "cpu" else "auto"',
+    "torch.device('cuda' if slow or torch.cuda.is_available() else 'cpu')": "accelerator=device.type",
     "torch.device('cuda:1' if torch.cuda.is_available() else 'cpu')": "accelerator=device.type",
 }
 

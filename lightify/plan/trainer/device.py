@@ -66,8 +66,8 @@ def _single(place: _Place, draft: Draft) -> str:
 
 
 _ASK = frozenset(
-    ("torch.cuda.is_available", "torch.cuda.device_count", "torch.backends.mps.is_available")
-    + ("torch.accelerator.is_available", "torch.accelerator.current_accelerator")
+    """torch.cuda.is_available torch.cuda.device_count torch.backends.mps.is_available torch.accelerator.is_available
+    torch.accelerator.current_accelerator""".split()  # noqa: SIM905, a list of words
 )
 #: A text that names another card than the first.
 _NUMBERED = re.compile(r"cuda:(?!0$)")
