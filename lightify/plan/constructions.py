@@ -32,9 +32,14 @@ def bound_values(variable: Variable, tree: Tree) -> list[tuple[cst.BaseStatement
     """The assignments of a variable in its frame; None when some are not plain calls, or there are none."""
     if isinstance(variable, Field):
         return None
-    calls, bound = _bindings(variable.frame.function or tree.scope)
-    found = calls.get(variable.name, [])
-    return found if found and bound.get(variable.name) == len(found) else None
+    return values_in(variable.name, variable.frame.function or tree.scope)
+
+
+def values_in(name: str, owner: cst.CSTNode) -> list[tuple[cst.BaseStatement, cst.Call]] | None:
+    """The assignments of a name in a function or module; None when some are not plain calls, or there are none."""
+    calls, bound = _bindings(owner)
+    found = calls.get(name, [])
+    return found if found and bound.get(name) == len(found) else None
 
 
 def _last_binding(name: str, loop: Loop, tree: Tree) -> cst.BaseStatement | None:

@@ -455,6 +455,17 @@ def test_a_device_made_of_the_parameter_of_its_name_may_be_any_card() -> None:
     assert done.text is not None and f"devices={UNASKED.format('device')}," in done.text
 
 
+@pytest.mark.parametrize(
+    ("calls", "devices"),
+    [("main(place)", "1"), ("main(place)\nmain('cuda:1')", INDEX.format("torch.device(device)"))],
+)
+def test_a_device_that_is_handed_to_the_run_is_what_the_caller_made(calls: str, devices: str) -> None:
+    body = script(setup=f"{SETUP}model.to(device)\n").removeprefix(PROLOGUE)
+    place = "place = 'cuda' if torch.cuda.is_available() else 'cpu'"
+    done = converted(f"{PROLOGUE}def main(device):\n{indent(body, '    ')}\n\n{place}\n{calls}\n")
+    assert done.text is not None and f"devices={devices}," in done.text
+
+
 @pytest.mark.parametrize(("place", "accelerator", "devices"), PLACES.values(), ids=PLACES)
 def test_the_device_that_the_script_names_is_the_trainers(place: str, accelerator: str, devices: str) -> None:
     done = converted(script(setup=f"gpu, which = -1, 'cpu'\n{place}\n{SETUP}model.to(device)\n"))

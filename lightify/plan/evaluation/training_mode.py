@@ -8,14 +8,16 @@ from dataclasses import replace
 import libcst as cst
 
 from lightify.analysis.analyze import scope_of
+from lightify.analysis.handed import Origin, origin_of
 from lightify.facts import Kind
 from lightify.ledger import Fate
-from lightify.plan.constructions import bound_values
+from lightify.plan.constructions import values_in
 from lightify.plan.draft import Draft
 from lightify.plan.evaluation.ending import EVALUATES, mode_call
 from lightify.plan.types import FateNote, Hook
 from lightify.recognisers.modules import builds_module
 from lightify.syntax.frames import Field, Item, Step, Variable
+from lightify.syntax.parse import Tree
 from lightify.syntax.query import arguments, dotted, method_call
 
 _STARTS = ("on_train_epoch_start", "training_step")
@@ -36,7 +38,8 @@ def without_training_calls(draft: Draft, hooks: Sequence[Hook]) -> list[Hook]:
     }
     sure = {variable for variable in found.values() if _built_in_training_mode(draft, variable)}
     dropped = {step for step, variable in found.items() if variable in sure}
-    if not dropped or not _mode_is_left_alone(draft, dropped):
+    calls = {call for variable in sure if (origin := _origin(draft, variable)) is not None for call in origin.calls}
+    if not dropped or not _mode_is_left_alone(draft, dropped, calls):
         return list(hooks)
     for step in dropped:
         assert isinstance(step, Item)
@@ -45,43 +48,65 @@ def without_training_calls(draft: Draft, hooks: Sequence[Hook]) -> list[Hook]:
 
 
 def _built_in_training_mode(draft: Draft, variable: Variable) -> bool:
-    if isinstance(variable, Field):
-        return False
-    values = bound_values(variable, draft.tree)
-    if values is None or not all(_in_training_mode(draft, value, variable) for _, value in values):
+    origin = _origin(draft, variable)
+    values = values_in(origin.name, origin.scope or draft.tree.scope) if origin is not None else None
+    if origin is None or values is None or not all(_in_training_mode(draft, value, origin.name) for _, value in values):
         return False
     # an outer loop that keeps the network starts its next run in the mode that the last one ended in
     home = draft.tree.parents[draft.nest.host_loop]
     return not draft.around.repeated or all(draft.tree.parents[statement] is home for statement, _ in values)
 
 
-def _in_training_mode(draft: Draft, value: cst.Call, variable: Variable) -> bool:
+def _origin(draft: Draft, variable: Variable) -> Origin | None:
+    if isinstance(variable, Field):
+        return None
+    return origin_of(variable.name, variable.frame.function, draft.tree)
+
+
+def _in_training_mode(draft: Draft, value: cst.Call, name: str) -> bool:
+    """True for what builds the network of a name, or leaves it as it is."""
     used = method_call(value)
     if used is not None and used[1] in _KEEP_MODE:
         if isinstance(used[0], cst.Call):
-            return _in_training_mode(draft, used[0], variable)
-        return dotted(used[0]) == variable.name
+            return _in_training_mode(draft, used[0], name)
+        return dotted(used[0]) == name
     if (draft.tree.qualified(value.func) or "").rpartition(".")[2] in _WRAPPERS:
         inner = arguments(value).get(0, "module")
-        return dotted(inner) == variable.name or (
-            isinstance(inner, cst.Call) and _in_training_mode(draft, inner, variable)
-        )
+        return dotted(inner) == name or (isinstance(inner, cst.Call) and _in_training_mode(draft, inner, name))
     return builds_module(value, draft.tree) and used != (used and used[0], "eval")
 
 
-def _mode_is_left_alone(draft: Draft, dropped: set[Step]) -> bool:
-    """True when nothing in the script but the dropped calls and the Trainer's evaluation changes a mode."""
+def _mode_is_left_alone(draft: Draft, dropped: set[Step], calls: set[cst.Call]) -> bool:
+    """True when nothing in the script but the dropped calls and the Trainer's evaluation changes a mode.
+
+    Args:
+        calls: run once, and hand a network to the run: what follows them comes after it.
+    """
     replaced = {id(step.node) for step in dropped if isinstance(step, Item)}
     replaced |= {id(node) for node, note in draft.fates.items() if note.target in EVALUATES}
     if not draft.around.repeated:
         replaced |= {id(item.node) for item in draft.around.after}
+    later = {statement for call in calls for statement in _following(call, draft.tree)}
     gone = (*draft.around.removed, draft.nest.host.function)
     for node in _mode_changes(draft):
         around = list(draft.tree.ancestors(node))
+        if not later.isdisjoint(around):
+            continue
         stays = any(isinstance(outer, cst.FunctionDef) and outer not in gone for outer in around)
         if stays or not any(id(outer) in replaced for outer in around):
             return False  # a function that stays may run at any time
     return True
+
+
+def _following(call: cst.Call, tree: Tree) -> Iterator[cst.BaseStatement]:
+    """The statements of a call's scope that come after it."""
+    inner: cst.CSTNode = call
+    for outer in tree.ancestors(call):
+        if isinstance(outer, cst.FunctionDef):
+            return
+        if isinstance(outer, (cst.IndentedBlock, cst.Module)):
+            yield from outer.body[outer.body.index(inner) + 1 :]  # type: ignore[misc, arg-type]
+        inner = outer
 
 
 def _mode_changes(draft: Draft) -> Iterator[cst.CSTNode]:

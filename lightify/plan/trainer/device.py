@@ -8,6 +8,7 @@ from functools import partial
 
 import libcst as cst
 
+from lightify.analysis.handed import origin_of
 from lightify.facts import Kind
 from lightify.plan.constructions import construction, scope_nodes
 from lightify.plan.draft import Draft
@@ -17,7 +18,8 @@ from lightify.plan.trainer.strategy import strategy_options
 from lightify.plan.types import TrainerOption
 from lightify.syntax.flow import usage
 from lightify.syntax.frames import Variable
-from lightify.syntax.names import parameters, read_names
+from lightify.syntax.names import read_names
+from lightify.syntax.parse import Tree
 from lightify.syntax.query import code, dotted, method_call, root_name, small, walk
 
 
@@ -307,21 +309,23 @@ def _chosen(variable: Variable, draft: Draft) -> bool:
 
 
 def _values_of(name: cst.Name, draft: Draft) -> list[cst.BaseExpression]:
-    """What a name of the host is set to; nothing is known of a parameter, which has a value before."""
+    """What a name of the host is set to, by who calls it where it is a parameter; empty where that is not known."""
     meaning = draft.nest.host.resolve(name.value)
     if not isinstance(meaning, Variable):
         return []
-    function = meaning.frame.function
-    given = function is not None and any(param.name.value == meaning.name for param in parameters(function))
-    return [] if given else _values(meaning, draft)
+    origin = origin_of(meaning.name, meaning.frame.function, draft.tree)
+    return _assigned(origin.name, origin.scope, draft.tree) if origin is not None else []
 
 
 def _values(variable: Variable, draft: Draft) -> list[cst.BaseExpression]:
     """What a name is set to in its own scope."""
-    owner = variable.frame.function or draft.tree.scope
+    return _assigned(variable.name, variable.frame.function, draft.tree)
+
+
+def _assigned(name: str, scope: cst.FunctionDef | None, tree: Tree) -> list[cst.BaseExpression]:
     return [
         node.value
-        for node in scope_nodes(owner)
+        for node in scope_nodes(scope or tree.scope)
         if isinstance(node, cst.Assign)
-        and any(isinstance(t.target, cst.Name) and t.target.value == variable.name for t in node.targets)
+        and any(isinstance(t.target, cst.Name) and t.target.value == name for t in node.targets)
     ]
