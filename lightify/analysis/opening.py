@@ -135,13 +135,9 @@ def open_call(
     if not middle and body and isinstance(last := small(body[-1]), cst.Return):
         result, origin = last.value, last
         body = body[:-1]
-    made_in = _made_in(call, item, tree, module) if receiver is None else None
-    outer = made_in or (item.frame if _is_nested_in(function, item.frame, tree) else module)
-    if isinstance(outer, str):
-        return outer
-    frame = Frame(function.name.value, function, outer)
-    if asks_for_own_names(frame):
-        return f"{function.name.value} asks whether a name of its own is bound"
+    frame = _frame_of(function, call, item, tree, module, is_method=receiver is not None)
+    if isinstance(frame, str):
+        return frame
     before = bind(call, function, receiver, item, frame, tree)
     if isinstance(before, str):
         return before
@@ -169,6 +165,18 @@ def open_call(
     return Opened(
         call, function, frame, tuple(before), tuple(inside), tuple(after), result, told, told.origins if told else {}
     )
+
+
+def _frame_of(
+    function: cst.FunctionDef, call: cst.Call, item: Item, tree: Tree, module: Frame, *, is_method: bool
+) -> Frame | str:
+    """The scope of a function that a call runs; a text says why it can't be opened."""
+    made_in = None if is_method else _made_in(call, item, tree, module)
+    outer = made_in or (item.frame if _is_nested_in(function, item.frame, tree) else module)
+    if isinstance(outer, str):
+        return outer
+    frame = Frame(function.name.value, function, outer)
+    return f"{function.name.value} asks whether a name of its own is bound" if asks_for_own_names(frame) else frame
 
 
 def _never_opened(function: cst.FunctionDef, evaluating: bool, tree: Tree) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
 
 import libcst as cst
 
@@ -25,71 +27,64 @@ from lightify.syntax.query import block, expression_of, is_constant, is_docstrin
 _GIVEN = {"optimizer", "optimizer_closure", "batch_idx"}
 
 
+@dataclass(frozen=True)
+class _Update:
+    """What steps after the one backward pass of a body.
+
+    Attributes:
+        last: the place of the last statement that belongs to it.
+        optimizer: None where the script updates by hand, or something that wraps an optimizer steps it.
+        unseen: such a wrapper steps, in its own way.
+    """
+
+    last: int
+    optimizer: Variable | None
+    unseen: bool
+
+
 def own_step(nest: Nest, kinds: Kinds, tree: Tree) -> Automatic | str:
     """Reads a body with one backward pass as hooks around it; a text says why it is not that.
 
     What stands between the backward pass and the last use of gradients becomes `optimizer_step`, as it is.
     """
     steps = nest.body
-    places = [number for number, step in enumerate(steps) if _is_backward(step, nest)]
-    if len(places) != 1:
-        return f"{len(places)} backward passes in the loop's own body"
-    backward = places[0]
-    call, frame = call_of(steps[backward]), steps[backward].frame  # type: ignore[union-attr]
-    loss = method_call(call)
-    assert call is not None and loss is not None
-    if not all(arg.keyword is not None and is_constant(arg.value) for arg in call.args):
-        return f"backward has arguments ({tree.line_of(call)})"
-    found = [site for step in steps for site in _sites(step, nest)]
-    if any(_is_elsewhere(site, found, nest, tree) for site in nest.sites) or any(
-        (method_call(site) or ("", ""))[1] != "step" for site in found if site is not call
-    ):
-        return "the step is taken in a function that is not opened"
-    if any(takes_gradients(step, tree) for step in steps):
-        return "gradients are taken by torch.autograd.grad"
-    last = max((n for n, step in enumerate(steps) if n > backward and _is_of_step(step, nest, tree)), default=-1)
-    updates = [(site, step) for step in steps for site in _sites(step, nest) if site is not call]
-    stepped = {_receiver(site, step, kinds) for site, step in updates}
-    optimizer = next(iter(stepped), None)
-    if optimizer is not None and kinds.of(optimizer) is not Kind.OPTIMIZER:
-        optimizer = None  # what wraps one steps it in its own way, unseen by the Trainer
-    unseen = [site for site, _ in updates] if optimizer is None else []
-    if last < 0 or len(stepped) > 1 or len(unseen) > 1 or any(site.args for site in unseen):
-        return "what steps is not known to be one optimizer"
-    region, after = steps[backward + 1 : last + 1], steps[last + 1 :]
+    backward = _only_backward(nest, tree)
+    if isinstance(backward, str):
+        return backward
+    update = _update_after(backward, nest, kinds, tree)
+    if isinstance(update, str):
+        return update
+    optimizer = update.optimizer
+    region, after = steps[backward + 1 : update.last + 1], steps[update.last + 1 :]
     zero = _zeroing(steps[:backward], optimizer, region, kinds, tree)
     if isinstance(zero, str):
         return zero
-    own = (*region, *(zero or ()))
-    problem = _problem(nest, steps[: last + 1], after, own, optimizer, kinds)
+    problem = _problem(nest, steps[: update.last + 1], after, (*region, *(zero or ())), optimizer, kinds)
     if problem:
         return problem
+    call, frame = call_of(steps[backward]), steps[backward].frame  # type: ignore[union-attr]
+    loss = method_call(call)
+    assert call is not None and loss is not None
     fates = {_node(steps[backward]): done_by_trainer("backward of the returned loss")}
     early, calm = list(steps[:backward]), may_come_early(steps[: backward + 1], kinds, tree)
     if zero is None:
         plain = next(step for step in early if _zeroes(step))
         fates[_node(plain)] = done_by_trainer("zeroes gradients")
         early.remove(plain)
-    while region and not unseen and calm(region[0]):
-        early.append(region[0])
-        region = region[1:]
-    kept: list[Step] = []
-    for step in region:  # a Trainer takes no logs from optimizer_step
-        if not _logs(step):
-            kept.append(step)
-        elif not unseen and calm(step) and _is_apart(step, kept):
-            early.append(step)
-        else:
-            return "the step logs what it changes"
-    region = tuple(kept)
+    moved = list(takewhile(calm, region)) if not update.unseen else []
+    own = _without_logs(region[len(moved) :], None if update.unseen else calm)
+    if own is None:
+        return "the step logs what it changes"
+    logs, kept = own
+    early += [*moved, *logs]
     middle: Sequence[Step] = ()
     if (
         optimizer is not None
-        and _is_plain_step(region[-1], nest)
-        and not any(True for step in region[:-1] for _ in _sites(step, nest))
+        and _is_plain_step(kept[-1], nest)
+        and not any(True for step in kept[:-1] for _ in _sites(step, nest))
     ):
-        fates[_node(region[-1])] = done_by_trainer("steps the optimizer")
-        region, middle = (), region[:-1]
+        fates[_node(kept[-1])] = done_by_trainer("steps the optimizer")
+        kept, middle = [], kept[:-1]
     return Automatic(
         before=tuple(step for step in early if step not in (zero or ())),
         loss=loss[0],
@@ -99,10 +94,64 @@ def own_step(nest: Nest, kinds: Kinds, tree: Tree) -> Automatic | str:
         optimizer=optimizer,
         fates=fates,
         zero=tuple(zero) if zero is not None else None,
-        step=tuple(region),
+        step=tuple(kept),
         backward=tuple(call.args),
-        unseen=bool(unseen),
+        unseen=update.unseen,
     )
+
+
+def _only_backward(nest: Nest, tree: Tree) -> int | str:
+    """The place of the one backward pass; a text says why there is none that the Trainer can make."""
+    steps = nest.body
+    places = [number for number, step in enumerate(steps) if _is_backward(step, nest)]
+    if len(places) != 1:
+        return f"{len(places)} backward passes in the loop's own body"
+    call = call_of(steps[places[0]])
+    assert call is not None
+    if not all(arg.keyword is not None and is_constant(arg.value) for arg in call.args):
+        return f"backward has arguments ({tree.line_of(call)})"
+    found = [site for step in steps for site in _sites(step, nest)]
+    if any(_is_elsewhere(site, found, nest, tree) for site in nest.sites) or any(
+        (method_call(site) or ("", ""))[1] != "step" for site in found if site is not call
+    ):
+        return "the step is taken in a function that is not opened"
+    if any(takes_gradients(step, tree) for step in steps):
+        return "gradients are taken by torch.autograd.grad"
+    return places[0]
+
+
+def _update_after(backward: int, nest: Nest, kinds: Kinds, tree: Tree) -> _Update | str:
+    """What steps after the backward pass; a text where that is not known to be one optimizer."""
+    steps = nest.body
+    last = max((n for n, step in enumerate(steps) if n > backward and _is_of_step(step, nest, tree)), default=-1)
+    call = call_of(steps[backward])
+    sites = [(site, step) for step in steps for site in _sites(step, nest) if site is not call]
+    stepped = {_receiver(site, step, kinds) for site, step in sites}
+    optimizer = next(iter(stepped), None)
+    if optimizer is not None and kinds.of(optimizer) is not Kind.OPTIMIZER:
+        optimizer = None
+    unseen = [site for site, _ in sites] if optimizer is None else []
+    if last < 0 or len(stepped) > 1 or len(unseen) > 1 or any(site.args for site in unseen):
+        return "what steps is not known to be one optimizer"
+    return _Update(last, optimizer, bool(unseen))
+
+
+def _without_logs(region: Sequence[Step], calm: Callable[[Step], bool] | None) -> tuple[list[Step], list[Step]] | None:
+    """(Logs of a step that may come early, the rest); None where one may not: a Trainer takes none from a step.
+
+    Args:
+        calm: true for what may come before the backward pass; None: nothing may.
+    """
+    logs: list[Step] = []
+    kept: list[Step] = []
+    for step in region:
+        if not _logs(step):
+            kept.append(step)
+        elif calm is not None and calm(step) and _is_apart(step, kept):
+            logs.append(step)
+        else:
+            return None
+    return logs, kept
 
 
 def _is_elsewhere(site: cst.Call, found: Sequence[cst.Call], nest: Nest, tree: Tree) -> bool:
