@@ -39,6 +39,7 @@ class WeightAveraging(Callback):
         self._average_model: AveragedModel | None = None
         self._latest_update_step = 0
         self._latest_update_epoch = -1
+        self._is_swapped = False  # the module holds the average, for the time of a validation
 
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
         """Whether to average now; override it to choose.
@@ -58,6 +59,7 @@ class WeightAveraging(Callback):
                 "callback. WeightAveraging doesn't support sharding model layers, so you may run out of memory."
             )
             pl_module.configure_model()
+        self._is_swapped = False
         device = self._device if self._device is not None else pl_module.device
         self._average_model = AveragedModel(
             model=pl_module, device=device, use_buffers=self._use_buffers, **self._kwargs
@@ -103,6 +105,7 @@ class WeightAveraging(Callback):
             kept = average.data.clone()
             average.data.copy_(current.data)
             current.data.copy_(kept)
+        self._is_swapped = not self._is_swapped
 
     @torch.no_grad()
     def _copy_average_to_current(self, pl_module: LightningModule) -> None:
@@ -128,10 +131,9 @@ class WeightAveraging(Callback):
             )
             return
         state = self._average_model.state_dict()
-        checkpoint["current_model_state"] = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {
-            name.removeprefix(_PREFIX): value for name, value in state.items() if name.startswith(_PREFIX)
-        }
+        beside = {name.removeprefix(_PREFIX): value for name, value in state.items() if name.startswith(_PREFIX)}
+        both = (checkpoint["state_dict"], beside) if self._is_swapped else (beside, checkpoint["state_dict"])
+        checkpoint["state_dict"], checkpoint["current_model_state"] = both
         checkpoint["averaging_state"] = {name: value for name, value in state.items() if not name.startswith(_PREFIX)}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:

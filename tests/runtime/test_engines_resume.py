@@ -379,6 +379,12 @@ def test_callbacks(name: str, tmp_path: Path) -> None:
     Run(module=module, callbacks=CALLBACKS[name], options=options).assert_resumed_equals_whole(tmp_path, cuts)
 
 
+def test_an_average_that_is_being_validated(tmp_path: Path) -> None:
+    # Its weights are in the module just then, and those in training beside it.
+    run = Run(callbacks=CALLBACKS["exponential average"], options={"accumulate_grad_batches": 1})
+    run.assert_resumed_equals_whole(tmp_path, [("on_validation_batch_end", 5)])
+
+
 def test_the_scaler_goes_on(tmp_path: Path) -> None:
     def growing() -> list[Any]:
         return [MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", growth_interval=2))]
