@@ -12,6 +12,7 @@ from . import fetching, loops, outputs
 from .data import Loaders, device_mover, prepare_loaders, request
 from .errors import MisconfigurationException, PossibleUserWarning, WarningCache, rank_zero_info, rank_zero_warn
 from .evaluation import EvaluationRun, evaluate, in_context
+from .held_state import put_back_after
 from .hooks import Bound, Hooks, accepts, is_overridden
 from .loaders import set_epoch
 from .logged import store_pending, write_metrics
@@ -229,10 +230,13 @@ class TrainingRun:
         assert self.loaders is not None
         for loader in self.loaders.given:
             set_epoch(loader, state.epoch)
+        self.results.in_batches = False
         if self.resume is None:
             state.start_epoch()
-            self.results.in_batches = False
             self.hooks.call("on_train_epoch_start")
+        elif self.hooks["on_train_epoch_start"]:
+            with put_back_after(self, "on_train_epoch_start"):
+                self.hooks.call("on_train_epoch_start")
         if self.module.automatic_optimization:
             self._set_window()
             if self.resume is None or self.window == 1:

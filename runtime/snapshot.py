@@ -17,6 +17,7 @@ from torch import Tensor
 from . import randomness
 from .errors import MisconfigurationException, rank_zero_info, rank_zero_warn
 from .hooks import is_overridden
+from .module import LightningModule
 from .plain_types import pickled_places
 from .position import position
 from .state import TrainerFn
@@ -128,8 +129,9 @@ def _dump_run(trainer: Trainer) -> dict[str, Any]:
     if run is None or run.loaders is None:
         return {**saved, "random": randomness.capture()}
     own = {**position(run), "results": run.results.state_dict()}
-    # In automatic optimization a closed window's gradients are never read again.
-    if not run.closes or not module.automatic_optimization:
+    # A closed window's gradients are cleared before the next ones come, unless the module sees to that itself.
+    keeps = not module.automatic_optimization or is_overridden("optimizer_zero_grad", module, LightningModule)
+    if keeps or not run.closes:
         gradients = trainer.strategy.gradients()
         own |= {"gradients": gradients.own, "common_gradients": gradients.common}
     saved.update(own)

@@ -36,6 +36,7 @@ class BaseFinetuning(Callback):
 
     def __init__(self) -> None:
         self._internal_optimizer_metadata: dict[int, list[dict[str, Any]]] = {}
+        self._unfrozen: dict[str, list[str]] = {}  # names of what trains by now, for a process that begins frozen
         self._restarting = False
 
     def freeze_before_training(self, pl_module: LightningModule) -> None:
@@ -47,6 +48,7 @@ class BaseFinetuning(Callback):
         raise NotImplementedError
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._restarting = False
         self.freeze_before_training(pl_module)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -56,6 +58,10 @@ class BaseFinetuning(Callback):
                 if index in self._internal_optimizer_metadata:
                     saved = self._internal_optimizer_metadata[index]
                     optimizer.param_groups = self._apply_mapping_to_param_groups(saved, parameters)
+            for name in self._unfrozen.get("parameters", ()):
+                parameters[name].requires_grad = True
+            for name in self._unfrozen.get("statistics", ()):
+                pl_module.get_submodule(name).track_running_stats = True  # type: ignore[assignment]
             self._restarting = False
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -63,6 +69,10 @@ class BaseFinetuning(Callback):
             groups_before = len(optimizer.param_groups)
             self.finetune_function(pl_module, trainer.current_epoch, optimizer)
             self._store(pl_module, index, groups_before, optimizer.param_groups)
+        self._unfrozen = {
+            "parameters": [name for name, each in pl_module.named_parameters() if each.requires_grad],
+            "statistics": [name for name, each in pl_module.named_modules() if _keeps_statistics(each)],
+        }
 
     def _store(
         self,
@@ -170,11 +180,16 @@ class BaseFinetuning(Callback):
             optimizer.add_param_group({"params": params, "lr": new_lr})
 
     def state_dict(self) -> dict[str, Any]:
-        return {"internal_optimizer_metadata": self._internal_optimizer_metadata}
+        return {"internal_optimizer_metadata": self._internal_optimizer_metadata, "unfrozen": self._unfrozen}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._restarting = True
         self._internal_optimizer_metadata = state_dict["internal_optimizer_metadata"]
+        self._unfrozen = state_dict.get("unfrozen", {})
+
+
+def _keeps_statistics(module: nn.Module) -> bool:
+    return isinstance(module, _BatchNorm) and module.track_running_stats
 
 
 class BackboneFinetuning(BaseFinetuning):

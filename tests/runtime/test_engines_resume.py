@@ -337,16 +337,82 @@ class Bottom(Net):
         return None if batch_idx == 5 else loss
 
 
+class Starting(Net):
+    """At each epoch's start, makes what no checkpoint holds, and changes what one does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("carried", torch.zeros(()))
+        self.momentum = torch.nn.Parameter(torch.ones(()), requires_grad=False)
+
+    def on_train_epoch_start(self) -> None:
+        self.scale = 0.5
+        self.carried.zero_()
+        self.momentum.data.mul_(0.9)
+        optimizer, schedulers = self.optimizers(), self.lr_schedulers()
+        for group in optimizer.param_groups:
+            group["lr"] *= 0.8
+        if self.current_epoch == 2:
+            optimizer.state.clear()
+        schedulers[1].step()
+        self.log("starts", 1.0, reduce_fx="sum")
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:
+        loss = super().training_step(batch, batch_idx)
+        self.carried += loss.detach() * self.momentum
+        return self.scale * loss * (1 + self.carried)
+
+    def on_train_epoch_end(self) -> None:
+        super().on_train_epoch_end()
+        self.seen.append(f"starts {self.trainer.callback_metrics['starts'].item()}")
+
+
+class Kept(Net):
+    """Clears its gradients at every second batch alone."""
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Any) -> None:
+        if batch_idx % 2:
+            optimizer.zero_grad()
+
+
+class Backbone(Unscheduled):
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.BatchNorm1d(4))
+
+    def loss(self, batch: Any) -> Tensor:
+        return super().loss(self.backbone(batch))
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD([each for each in self.parameters() if each.requires_grad], 0.05, momentum=0.9)
+
+
+class Counted(L.Callback):
+    """Counts what it is told of."""
+
+    starts = 0
+
+    def on_train_epoch_start(self, *_: Any) -> None:
+        self.starts += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"starts": self.starts}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.starts = state_dict["starts"]
+
+
 MODULES: dict[str, type[Net]] = {
     "several optimizers by hand": Adversaries, "schedulers": Scheduled, "metric objects": Measured,
-    "closures": Closure, "skipped batches": Bottom,
+    "closures": Closure, "skipped batches": Bottom, "changes at an epoch's start": Starting,
+    "gradients that are kept": Kept,
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MODULES)
 @pytest.mark.filterwarnings("ignore")
 def test_modules(name: str, tmp_path: Path) -> None:
-    Run(module=MODULES[name]).assert_resumed_equals_whole(tmp_path, THROUGHOUT)
+    Run(module=MODULES[name], callbacks=lambda _: [Counted()]).assert_resumed_equals_whole(tmp_path, THROUGHOUT)
 
 
 def test_loaders_made_anew(tmp_path: Path) -> None:
@@ -365,6 +431,7 @@ CALLBACKS: dict[str, Any] = {
     "checkpoints": lambda folder: [
         L.callbacks.ModelCheckpoint(folder / "kept", "{epoch}-{step}", "val_loss", save_top_k=2, save_last=True)
     ],
+    "finetuning": lambda folder: [L.callbacks.BackboneFinetuning(unfreeze_backbone_at_epoch=1)],
     "windows that grow": lambda folder: [L.callbacks.GradientAccumulationScheduler({0: 2, 1: 3})],
 }
 
@@ -373,7 +440,7 @@ CALLBACKS: dict[str, Any] = {
 @pytest.mark.filterwarnings("ignore")
 def test_callbacks(name: str, tmp_path: Path) -> None:
     options: dict[str, Any] = {"accumulate_grad_batches": 1, "val_check_interval": 1.0}
-    module = Unscheduled if name == "stochastic average" else Net
+    module = {"stochastic average": Unscheduled, "finetuning": Backbone}.get(name, Net)
     # A checkpoint that was written between the save and the cut would be written again, under another name.
     cuts = THROUGHOUT[:2] if name == "checkpoints" else THROUGHOUT
     Run(module=module, callbacks=CALLBACKS[name], options=options).assert_resumed_equals_whole(tmp_path, cuts)
