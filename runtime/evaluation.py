@@ -15,6 +15,7 @@ from .hooks import Hooks, accepts, is_overridden, is_redefined
 from .loaders import set_epoch
 from .logged import store_pending, write_metrics
 from .module import LightningModule
+from .position import ask
 from .profilers.base import FETCHES
 from .result_table import print_results
 from .results import Results
@@ -60,13 +61,17 @@ class EvaluationRun:
             return limits
         return [min(self.trainer.num_sanity_val_steps, limit) for limit in limits]
 
+    @property
+    def is_due(self) -> bool:
+        """Whether new loaders are to be asked for in this epoch."""
+        every = self.trainer.reload_dataloaders_every_n_epochs
+        fitting = self.trainer.state.fn is TrainerFn.FITTING
+        return bool(fitting and every and self.trainer.current_epoch - self.last_reload >= every)
+
     def setup_data(self) -> None:
         """Asks for the loaders, the first time or when they are to be reloaded."""
-        trainer = self.trainer
-        fitting = trainer.state.fn is TrainerFn.FITTING
-        every = trainer.reload_dataloaders_every_n_epochs
-        epoch = trainer.current_epoch
-        if self.loaders is not None and not (fitting and every and epoch - self.last_reload >= every):
+        trainer, is_due = self.trainer, self.is_due
+        if self.loaders is not None and not is_due:
             return
         prefix = "val" if self.stage is RunningStage.VALIDATING else self.stage.value
         limit = getattr(trainer, f"limit_{prefix}_batches")
@@ -74,9 +79,11 @@ class EvaluationRun:
             self.stem != "predict" and not is_overridden(f"{self.stem}_step", self.module, LightningModule)
         ):
             return
-        if not trainer.sanity_checking or validates_in_epoch(trainer, epoch):
-            self.last_reload = epoch
-        source = request(trainer, self.stage)
+        training = trainer._training if trainer.state.fn is TrainerFn.FITTING else None
+        is_again = training is not None and not is_due and self.stage.value in training.made_before
+        if not is_again and (not trainer.sanity_checking or validates_in_epoch(trainer, trainer.current_epoch)):
+            self.last_reload = trainer.current_epoch
+        source = request(trainer, self.stage) if training is None else ask(training, self.stage, is_due)
         trainer.strategy.barrier(f"{prefix}_dataloader()")
         self.loaders = prepare_loaders(trainer, self.stage, source, limit, "sequential")
         self.seen = {}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from .data import request
 from .order import (
     advance,
     load_loader_state,
@@ -19,10 +20,27 @@ from .order import (
     restore_streams,
     running_pass_state,
 )
-from .randomness import capture, restore
+from .randomness import capture, isolate_rng, restore
 
 if TYPE_CHECKING:
     from .run import TrainingRun
+    from .state import RunningStage
+
+
+def ask(run: TrainingRun, stage: RunningStage, is_due: bool) -> Any:
+    """The loaders of a stage as the user gives them; asked for as the run that is taken up asked for them.
+
+    A method that makes loaders may draw (a random split), and must draw the same again. `is_due`: those of that run
+    are at their end, and new ones are asked for as things stand.
+    """
+    saved = None if is_due else run.made_before.pop(stage.value, None)
+    run.made_before.pop(stage.value, None)
+    run.made_in[stage.value] = capture() if saved is None else saved
+    if saved is None:
+        return request(run.trainer, stage)
+    with isolate_rng():
+        restore(saved)
+        return request(run.trainer, stage)
 
 
 def start_pass(run: TrainingRun) -> Iterator[Any]:
@@ -81,7 +99,7 @@ def position(run: TrainingRun) -> dict[str, Any]:
         "order": order_state(combined),
         "validation_order": validation_order(run) if start is None else start["order"],
     }
-    data["last_reload"] = run.last_reload
+    data |= {"last_reload": run.last_reload, "validation_reload": run.validation.last_reload, "made_in": run.made_in}
     return {"random": capture() if start is None else start["random"], "data": data}
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from . import fetching, loops, outputs
-from .data import Loaders, device_mover, prepare_loaders, request
+from .data import Loaders, device_mover, prepare_loaders
 from .errors import MisconfigurationException, PossibleUserWarning, WarningCache, rank_zero_info, rank_zero_warn
 from .evaluation import EvaluationRun, evaluate, in_context
 from .held_state import put_back_after
@@ -20,8 +20,8 @@ from .module import LightningModule
 from .optim import needs_closure
 from .optimization import Optimization
 from .order import inexact_reason
-from .position import restore_orders, validation_order
-from .randomness import capture, restore
+from .position import ask, restore_orders, validation_order
+from .randomness import RandomState, capture, restore
 from .results import Results
 from .schedulers import Schedulers
 from .state import RunningStage, RunState
@@ -39,6 +39,7 @@ class TrainingRun:
         window: batches per optimizer step; `opens` and `closes` say where the current batch is in it.
         zero_grad, backward, step: parts of an automatic step; None where the plain call is enough.
         has_due_checks: whether something can become due between two batches of this epoch.
+        made_in: the random states in which loaders were asked for, by stage; `made_before`: of the run taken up.
         wants_out: SIGTERM was received.
     """
 
@@ -53,6 +54,8 @@ class TrainingRun:
         "loaders",
         "log_every",
         "logs_steps",
+        "made_before",
+        "made_in",
         "max_steps",
         "module",
         "num_batches",
@@ -94,6 +97,8 @@ class TrainingRun:
         self.validation = EvaluationRun(trainer, hooks, RunningStage.VALIDATING, verbose=False)
         self.resume: dict[str, Any] | None = None
         self.pass_start: dict[str, Any] = {}
+        self.made_in: dict[str, RandomState] = {}
+        self.made_before: dict[str, RandomState] = {}
         self.validation_start: dict[str, Any] | None = None
         self.wants_out = False
         self.said = WarningCache()
@@ -150,7 +155,7 @@ class TrainingRun:
             return
         if trainer.limit_train_batches == 0 or not is_overridden("training_step", self.module, LightningModule):
             return
-        source = request(trainer, RunningStage.TRAINING)
+        source = ask(self, RunningStage.TRAINING, is_due=self.loaders is not None)
         self.strategy.barrier("train_dataloader()")
         mode = trainer._older.get("_multiple_trainloader_mode", "max_size_cycle")
         loaders = prepare_loaders(trainer, RunningStage.TRAINING, source, trainer.limit_train_batches, mode)
@@ -174,7 +179,7 @@ class TrainingRun:
         torch.set_grad_enabled(True)
         if self.is_done() or self.trainer.limit_train_batches == 0:
             return True
-        if validates_in_epoch(self.trainer, self.state.epoch):
+        if validates_in_epoch(self.trainer, self.state.epoch) and not (self.resume and self.validation.is_due):
             self.validation.setup_data()
         self._warn_of_eval_mode()
         return False
@@ -358,6 +363,8 @@ class TrainingRun:
         self.trainer._board.callback.update(saved["metrics"])
         self.closes = saved["closes"]
         self.resume = saved
+        self.made_before = dict(saved["data"].get("made_in", {}))
+        self.validation.last_reload = saved["data"].get("validation_reload", self.validation.last_reload)
         if state.ended:
             self.complete_epoch()
 
@@ -389,6 +396,7 @@ class TrainingRun:
         state.hook = None
         trainer.state.stage = RunningStage.VALIDATING
         trainer._results = self.validation.results
+        self.validation.setup_data()
         self.validation_start = {"random": capture(), "order": validation_order(self)}
         evaluate(self.validation)
         self.validation_start = None

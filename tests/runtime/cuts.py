@@ -94,6 +94,10 @@ def shuffled(num_workers: int = 0, **options: Any) -> Any:
     return DataLoader(Noisy(), batch_size=BATCH, shuffle=True, num_workers=num_workers, **options)
 
 
+def in_own_order() -> Any:
+    return DataLoader(Noisy(), batch_size=8, shuffle=True, generator=torch.Generator().manual_seed(7))
+
+
 @dataclass(frozen=True)
 class Run:
     """How a run is made, as often as needed."""
@@ -103,6 +107,7 @@ class Run:
     callbacks: Callable[[Path], list[Any]] = lambda folder: []
     options: Mapping[str, Any] = field(default_factory=dict)
     plugins: Callable[[], list[Any]] = list
+    validation: Callable[[], Any] = in_own_order
 
     def fit(
         self, folder: Path, cut: SaveAndCut | None = None, ckpt_path: Path | None = None
@@ -127,9 +132,8 @@ class Run:
             plugins=self.plugins(),
             **{**defaults, **options},
         )
-        validation = DataLoader(Noisy(), batch_size=8, shuffle=True, generator=torch.Generator().manual_seed(7))
         with contextlib.suppress(Cut):
-            trainer.fit(module, self.loader(), validation, ckpt_path=ckpt_path)
+            trainer.fit(module, self.loader(), self.validation(), ckpt_path=ckpt_path)
         return module.seen, left_of(trainer)
 
     def assert_resumed_equals_whole(self, folder: Path, cuts: list[tuple[str, int]]) -> None:

@@ -22,6 +22,7 @@ from torch.utils.data import (
     IterableDataset,
     RandomSampler,
     Sampler,
+    Subset,
     SubsetRandomSampler,
     WeightedRandomSampler,
 )
@@ -326,6 +327,16 @@ class Reloading(Net):
         return DataLoader(samples[4 * (self.current_epoch // 2) :], BATCH, shuffle=True)
 
 
+class Splitting(Net):
+    """Which samples there are is drawn when a loader is made."""
+
+    def train_dataloader(self) -> Any:
+        return DataLoader(Subset(Noisy(), torch.randperm(SAMPLES)[:18].tolist()), BATCH, shuffle=True)
+
+    def val_dataloader(self) -> Any:
+        return DataLoader(Subset(Noisy(), torch.randperm(SAMPLES)[:8].tolist()), BATCH, shuffle=True)
+
+
 class Bottom(Net):
     """Skips some batches, and the rest of the second epoch."""
 
@@ -419,6 +430,14 @@ def test_loaders_made_anew(tmp_path: Path) -> None:
     options = {"reload_dataloaders_every_n_epochs": 2, "max_epochs": 4}
     run = Run(lambda: None, Reloading, options=options)
     run.assert_resumed_equals_whole(tmp_path, [("on_train_epoch_end", 2), ("on_train_epoch_end", 1)])
+
+
+@pytest.mark.parametrize("every", [0, 1, 2])
+@pytest.mark.parametrize("moment", [("on_train_batch_end", 2), ("on_train_epoch_end", 1), ("on_validation_start", 2)])
+def test_splits_are_drawn_again(moment: tuple[str, int], every: int, tmp_path: Path) -> None:
+    options = {"reload_dataloaders_every_n_epochs": every}
+    run = Run(lambda: None, Splitting, options=options, validation=lambda: None)
+    run.assert_resumed_equals_whole(tmp_path, [moment])
 
 
 # --- callbacks and precision -----------------------------------------------------------------------------------------
