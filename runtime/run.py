@@ -179,7 +179,8 @@ class TrainingRun:
         torch.set_grad_enabled(True)
         if self.is_done() or self.trainer.limit_train_batches == 0:
             return True
-        if validates_in_epoch(self.trainer, self.state.epoch) and not (self.resume and self.validation.is_due):
+        asks_later = self.resume and self.validation.is_due and self.trainer._data.passed.get("val") is None
+        if validates_in_epoch(self.trainer, self.state.epoch) and not asks_later:
             self.validation.setup_data()
         self._warn_of_eval_mode()
         return False
