@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,8 @@ class AsyncCheckpointIO(CheckpointIO):
             error, self._error = self._error, None
             raise error
 
-    def _wait(self) -> None:
+    def wait(self) -> None:
+        """Until everything is written."""
         if self._executor is not None:
             self._executor.shutdown(wait=True)
             self._executor = None
@@ -90,7 +91,7 @@ class AsyncCheckpointIO(CheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None
     ) -> Checkpoint:
-        self._wait()
+        self.wait()
         where = {} if map_location is None else {"map_location": map_location}
         return self.checkpoint_io.load_checkpoint(path, weights_only=weights_only, **where)
 
@@ -106,7 +107,7 @@ class AsyncCheckpointIO(CheckpointIO):
             self.checkpoint_io.remove_checkpoint(path)
 
     def teardown(self) -> None:
-        self._wait()
+        self.wait()
         self.checkpoint_io.teardown()
 
 
@@ -115,7 +116,7 @@ def _copied(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.detach().clone()
     if isinstance(value, dict):
-        result = type(value)() if type(value) in (dict, OrderedDict) else value
+        result = copy.copy(value)  # of its own kind
         for key, item in value.items():
             result[key] = _copied(item)
         return result

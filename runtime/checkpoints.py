@@ -13,7 +13,8 @@ import os
 import shutil
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -93,6 +94,23 @@ def replace_folder(new: Path, path: Path) -> None:
     os.rename(new, path)
     flush_folder(path.parent)
     shutil.rmtree(new.parent)
+
+
+@contextmanager
+def giving_way(path: Path) -> Iterator[None]:
+    """Sets a folder at `path` aside while something else is written there; it is put back if nothing was.
+
+    For writers of the user's own: ours do so by themselves. `shards.existing` finds the folder until the end.
+    """
+    if path.is_dir():
+        temporary = temporary_in(path.parent)
+        temporary.unlink(missing_ok=True)
+        os.makedirs(temporary / REPLACED_NAME)
+        os.rename(path, temporary / REPLACED_NAME / path.name)
+    try:
+        yield
+    finally:
+        temporary_in(path.parent)
 
 
 def load(path: str | Path, map_location: Any = None, weights_only: bool | None = None) -> Checkpoint:

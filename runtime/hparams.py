@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 import torch
 
 from .errors import MisconfigurationException, rank_zero_warn
+from .transfer import map_contents
 
 
 class AttributeDict(dict[str, Any]):
@@ -246,8 +247,9 @@ class HyperparametersMixin:
             return AttributeDict(hparams)
         if isinstance(hparams, (bool, int, float, str)):
             raise ValueError(f"Primitives {(bool, int, float, str)} are not allowed.")
-        if isinstance(hparams, (list, tuple)):
-            raise ValueError(f"Unsupported config type of {type(hparams)}.")
+        if not isinstance(hparams, MutableMapping):
+            hint = " Pass its fields: `save_hyperparameters(dataclasses.asdict(...))`." if is_dataclass(hparams) else ""
+            raise ValueError(f"Unsupported config type of {type(hparams)}.{hint}")
         return hparams
 
     @property
@@ -315,6 +317,15 @@ def load_hparams_from_yaml(config_yaml: str | Path, use_omegaconf: bool = True) 
     return hparams
 
 
+def _without_omegaconf(value: Any) -> Any:
+    """`value` with OmegaConf's containers in it as plain ones, their interpolations resolved."""
+    from omegaconf import Container, OmegaConf
+
+    if isinstance(value, Container):
+        return OmegaConf.to_container(value, resolve=True)
+    return map_contents(value, _without_omegaconf)
+
+
 def save_hparams_to_yaml(config_yaml: str | Path, hparams: Any, use_omegaconf: bool = True) -> None:
     """Writes hyperparameters to a YAML file; what YAML cannot hold is left out with a warning."""
     import yaml  # type: ignore[import-untyped]
@@ -323,11 +334,7 @@ def save_hparams_to_yaml(config_yaml: str | Path, hparams: Any, use_omegaconf: b
     if not path.parent.is_dir():
         raise RuntimeError(f"Missing folder: {path.parent}.")
     if use_omegaconf and "omegaconf" in sys.modules:
-        from omegaconf import Container, OmegaConf
-
-        if isinstance(hparams, Container):
-            OmegaConf.save(hparams, str(path))
-            return
+        hparams = _without_omegaconf(hparams)
     values = vars(hparams) if isinstance(hparams, Namespace) else dict(hparams)
     allowed = {}
     for name, value in values.items():
@@ -339,4 +346,4 @@ def save_hparams_to_yaml(config_yaml: str | Path, hparams: Any, use_omegaconf: b
         else:
             allowed[name] = value
     with path.open("w") as file:
-        yaml.dump(allowed, file)
+        yaml.dump(allowed, file, sort_keys=False)

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .transfer import map_contents
+
 CUDA_MARKS = ("CUDA", "out of memory")
 CUDNN_MARKS = ("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED.",)  # how cuDNN says that its workspace did not fit
 CPU_MARKS = ("DefaultCPUAllocator: can't allocate memory",)
@@ -48,10 +50,4 @@ def recursive_detach(data: Any, to_cpu: bool = False) -> Any:
     """`data` with the tensors in it, however nested, detached from their graphs (and copied to the CPU)."""
     if isinstance(data, Tensor):
         return data.detach().cpu() if to_cpu else data.detach()
-    if isinstance(data, dict):
-        return type(data)({key: recursive_detach(value, to_cpu) for key, value in data.items()})
-    if isinstance(data, tuple) and hasattr(data, "_fields"):
-        return type(data)(*(recursive_detach(item, to_cpu) for item in data))
-    if isinstance(data, (list, tuple)):
-        return type(data)(recursive_detach(item, to_cpu) for item in data)
-    return data
+    return map_contents(data, lambda item: recursive_detach(item, to_cpu))

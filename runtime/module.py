@@ -18,6 +18,7 @@ from .loading import ClassOnly, load_module
 from .logged import is_metric_collection, take_in
 from .modelhooks import CheckpointHooks, ModelHooks
 from .optimhooks import OptimizationHooks
+from .transfer import map_contents
 
 if TYPE_CHECKING:
     from .callbacks.base import Callback
@@ -309,14 +310,15 @@ class LightningModule(OptimizationHooks, ModelHooks, CheckpointHooks, DataHooks,
     def all_gather(self, data: Any, group: Any | None = None, sync_grads: bool = False) -> Any:
         """Collects a tensor, or a nest of tensors, from all processes; one process returns it unchanged."""
         gather = self.trainer.strategy.all_gather
-        if isinstance(data, Mapping):
-            gathered = {key: self.all_gather(value, group, sync_grads) for key, value in data.items()}
-            return type(data)(gathered)  # type: ignore[call-arg]
-        if isinstance(data, (list, tuple)):
-            return type(data)(self.all_gather(value, group, sync_grads) for value in data)
-        if isinstance(data, (int, float)):
-            data = torch.tensor(data, device=self.device)
-        return gather(data, group=group, sync_grads=sync_grads) if isinstance(data, Tensor) else data
+
+        def gathered(value: Any) -> Any:
+            if isinstance(value, (int, float)) or hasattr(value, "__array__"):  # of NumPy, too
+                value = torch.as_tensor(value, device=self.device)
+            if isinstance(value, Tensor):
+                return gather(value, group=group, sync_grads=sync_grads)
+            return map_contents(value, gathered)
+
+        return gathered(data)
 
     # ---------------------------------------------------------------- the module itself
 

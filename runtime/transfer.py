@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -39,25 +39,35 @@ def _move(data: Any, device: torch.device, moved: dict[int, Any]) -> Any:
     if isinstance(data, torch.nn.utils.rnn.PackedSequence) or callable(getattr(data, "to", None)):
         there = data.to(device)
         return data if there is None else there  # an object of the user's own may move in place
+    return map_contents(data, lambda item: _move(item, device, moved))
+
+
+def map_contents(data: Any, change: Callable[[Any], Any]) -> Any:
+    """`data` with what is in it changed: the items of a mapping, list, tuple or named tuple, the fields of a dataclass.
+
+    One whose content is as before is returned itself, as is what has no content.
+    """
+    if isinstance(data, (str, bytes, range, Tensor)):
+        return data
     if isinstance(data, Mapping):
-        values = {key: _move(value, device, moved) for key, value in data.items()}
+        values = {key: change(value) for key, value in data.items()}
         if all(values[key] is value for key, value in data.items()):
             return data
         if isinstance(data, defaultdict):
             return type(data)(data.default_factory, values)
         return type(data)(values)  # type: ignore[call-arg]
-    if isinstance(data, Sequence) and not isinstance(data, range):
-        items = [_move(item, device, moved) for item in data]
+    if isinstance(data, Sequence):
+        items = [change(item) for item in data]
         if all(new is old for new, old in zip(items, data)):
             return data
         return type(data)(*items) if hasattr(data, "_fields") else type(data)(items)  # type: ignore[call-arg]
     if dataclasses.is_dataclass(data) and not isinstance(data, type):
         fields = {field.name: getattr(data, field.name) for field in dataclasses.fields(data)}
-        there = {name: _move(value, device, moved) for name, value in fields.items()}
-        if all(there[name] is value for name, value in fields.items()):
+        changed = {name: change(value) for name, value in fields.items()}
+        if all(changed[name] is value for name, value in fields.items()):
             return data
         result = copy.copy(data)
-        for name, value in there.items():
+        for name, value in changed.items():
             object.__setattr__(result, name, value)  # also for frozen ones, and without running their checks again
         return result
     return data

@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.nn import Module
 from torch.optim import Optimizer
 
+from ..transfer import map_contents
+
 
 class Precision:
     """Runs everything in the types that the module and the batch have.
@@ -125,13 +127,7 @@ def convert_floats(data: Any, dtype: torch.dtype) -> Any:
     """`data` with its floating point tensors as `dtype`; other tensors and values stay."""
     if isinstance(data, Tensor):
         return data.to(dtype) if data.is_floating_point() else data
-    if isinstance(data, dict):
-        return type(data)({key: convert_floats(value, dtype) for key, value in data.items()})
-    if isinstance(data, tuple) and hasattr(data, "_fields"):
-        return type(data)(*(convert_floats(item, dtype) for item in data))
-    if isinstance(data, (list, tuple)):
-        return type(data)(convert_floats(item, dtype) for item in data)
-    return data
+    return map_contents(data, lambda item: convert_floats(item, dtype))
 
 
 def convert_weights(module: Module, dtype: torch.dtype) -> Module:

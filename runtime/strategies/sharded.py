@@ -13,7 +13,7 @@ from torch.nn import Module
 from torch.optim import Optimizer
 
 from .. import checkpoints, shards
-from ..checkpoint_io import TorchCheckpointIO
+from ..checkpoint_io import AsyncCheckpointIO, TorchCheckpointIO
 from ..checkpoints import Checkpoint
 from .base import Gradients
 from .parallel import ParallelStrategy
@@ -105,9 +105,13 @@ class ShardedStrategy(ParallelStrategy):
         if path.is_dir() and not checkpoints.is_sharded(path):
             raise IsADirectoryError(f"The checkpoint path exists and is a directory: {path}")
         if not self.saves_shards:
-            if path.is_dir() and self.is_global_zero and not self._replaces_folders():
-                checkpoints.remove(path)
-            super().save_checkpoint(checkpoint, path)
+            if not self.is_global_zero or not path.is_dir() or self._replaces_folders():
+                super().save_checkpoint(checkpoint, path)
+                return
+            with checkpoints.giving_way(path):
+                super().save_checkpoint(checkpoint, path)
+                if isinstance(self.checkpoint_io, AsyncCheckpointIO):
+                    self.checkpoint_io.wait()
             return
         self._save_shards(dict(checkpoint), path)
 

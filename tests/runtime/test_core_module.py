@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 from argparse import Namespace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightify.runtime as L
+import numpy as np
 import pytest
 import torch
+import yaml
 from lightify.runtime import hparams
 from lightify.runtime.entries import extract_batch_size
 from lightify.runtime.optim import normal_form
@@ -256,6 +259,15 @@ def test_an_omegaconf_container_is_plain_in_the_checkpoint(tmp_path: Path) -> No
     assert isinstance(again.hparams, omegaconf.DictConfig) and list(again.hparams.c) == [1, 2]
 
 
+def test_hyperparameters_are_written_in_their_order_and_plain(tmp_path: Path) -> None:
+    omegaconf = pytest.importorskip("omegaconf")
+    conf = omegaconf.OmegaConf.create({"rate": 0.1, "deep": {"rate": "${rate}"}})
+    hparams.save_hparams_to_yaml(tmp_path / "h.yaml", {"size": 2, "conf": conf, "act": [conf.deep]})
+    written = yaml.safe_load((tmp_path / "h.yaml").read_text())
+    assert list(written) == ["size", "conf", "act"]
+    assert written["conf"] == {"rate": 0.1, "deep": {"rate": 0.1}} and written["act"] == [{"rate": 0.1}]
+
+
 def test_what_yaml_cannot_hold_is_left_out(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="Skipping 'kind'"):
         hparams.save_hparams_to_yaml(tmp_path / "h.yaml", {"kind": torch.float32, "size": 2})
@@ -386,6 +398,16 @@ def test_a_container_of_hyperparameters(container: Any) -> None:
 
     module = Contained(container)
     assert (module.hparams.a, module.hparams["b"]) == (1, 2)
+
+
+@dataclasses.dataclass
+class Settings:
+    a: int = 1
+
+
+def test_what_holds_no_hyperparameters_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"Unsupported config type .*Settings.*dataclasses.asdict"):
+        Container(Settings())
 
 
 def test_a_name_that_is_no_argument_is_refused() -> None:
@@ -611,3 +633,25 @@ def test_the_bar_of_one_process_reduces_nothing_over_all(monkeypatch: pytest.Mon
     monkeypatch.setattr(trainer, "_results", SimpleNamespace(in_batches=False))  # the values of an epoch, or a pass
     monkeypatch.setattr(type(trainer), "world_size", property(lambda self: 2))
     assert trainer.progress_bar_metrics == {}
+
+
+class Pair(NamedTuple):
+    left: Any
+    right: Any
+
+
+@pytest.mark.parametrize(
+    ("data", "gathered"),
+    [
+        (3, torch.tensor(3)),
+        (np.arange(2.0), torch.tensor([0.0, 1.0], dtype=torch.float64)),
+        (Pair(1, ["text", None]), Pair(torch.tensor(1), ["text", None])),
+        (Settings(2), Settings(torch.tensor(2))),  # type: ignore[arg-type]
+        ({"a": (True,)}, {"a": (torch.tensor(True),)}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_all_gather_takes(data: Any, gathered: Any) -> None:
+    module = Module()
+    L.Trainer(max_epochs=1, **QUIET).fit(module, batches())
+    assert repr(module.all_gather(data)) == repr(gathered)

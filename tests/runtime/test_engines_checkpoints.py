@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import enum
 import os
 import random
@@ -11,6 +12,7 @@ import warnings
 import zipfile
 from collections import Counter, OrderedDict, defaultdict
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import lightify.runtime as L
@@ -21,6 +23,7 @@ from lightify.runtime import checkpoints, randomness, shards
 from lightify.runtime.checkpoint_io import AsyncCheckpointIO, TorchCheckpointIO
 from lightify.runtime.checkpoints import TEMPORARY_NAME, CheckpointDamaged
 from lightify.runtime.errors import MisconfigurationException
+from lightify.runtime.strategies import FSDPStrategy
 
 from benchmarks.kills import WRITES, kill_while_saving, write_folder
 
@@ -169,6 +172,15 @@ def test_asynchronous_writes_keep_what_was_saved_and_their_order(tmp_path: Path)
     assert torch.equal(checkpoints.load(tmp_path / "a.ckpt")["w"], torch.full((3,), 4.0))
 
 
+def test_an_asynchronous_write_leaves_what_it_copies_alone(tmp_path: Path) -> None:
+    states = defaultdict(dict, {"a": torch.zeros(1)})
+    before, writer = states["a"], AsyncCheckpointIO()
+    writer.save_checkpoint({"states": states}, tmp_path / "a.ckpt")
+    before += 1
+    writer.teardown()
+    assert states["a"] is before and not checkpoints.load(tmp_path / "a.ckpt")["states"]["a"].any()
+
+
 def test_an_asynchronous_write_reports_its_error(tmp_path: Path) -> None:
     writer = AsyncCheckpointIO()
     (tmp_path / "file").touch()
@@ -212,6 +224,31 @@ def test_a_folder_whose_replacement_was_killed_is_put_back(kind: str, tmp_path: 
     WRITES[kind]({"step": 3, "state_dict": WEIGHT}, tmp_path / "b.ckpt")
     assert [step(name) for name in ("a.ckpt", "b.ckpt")] == [1, 3]
     assert sorted(os.listdir(tmp_path)) == ["a.ckpt", "b.ckpt"]
+
+
+class Own(TorchCheckpointIO):
+    """A script's own writer, which looks where the folder of its name is."""
+
+    def __init__(self, fails: bool) -> None:
+        self.fails, self.seen = fails, 0
+
+    def save_checkpoint(self, checkpoint: Any, path: Any, storage_options: Any = None) -> None:
+        self.seen = shards.load_any(path)["step"]
+        if self.fails:
+            raise OSError("No space left on device")
+        torch.save(checkpoint, path)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("wrap", [lambda writer: writer, AsyncCheckpointIO])
+def test_a_folder_stays_until_a_writer_of_the_scripts_own_is_done(wrap: Any, fails: bool, tmp_path: Path) -> None:
+    write_folder({"step": 1, "state_dict": WEIGHT}, tmp_path / "a.ckpt")
+    writer = Own(fails)
+    strategy = FSDPStrategy(checkpoint_io=wrap(writer), parallel_devices=[torch.device("cpu")])
+    with pytest.raises(OSError, match="No space left") if fails else contextlib.nullcontext():
+        strategy.save_checkpoint({"step": 2, "state_dict": WEIGHT}, tmp_path / "a.ckpt")
+    assert (writer.seen, shards.load_any(tmp_path / "a.ckpt")["step"]) == (1, 1 if fails else 2)
+    assert os.listdir(tmp_path) == ["a.ckpt"]
 
 
 def test_a_folder_whose_removal_was_killed_is_no_half_checkpoint(

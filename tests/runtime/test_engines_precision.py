@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import lightify.runtime as L
@@ -81,6 +82,17 @@ def test_types_of_weights_inputs_and_computation(
     assert torch.get_default_dtype() == torch.float32
     with precision.module_init_context():
         assert nn.Linear(2, 2).weight.dtype == weight
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    x: torch.Tensor
+    label: int = 1
+
+
+def test_inputs_are_converted_in_the_fields_of_a_dataclass() -> None:
+    assert DoublePrecision().convert_input([Batch(torch.ones(1))]) == [Batch(torch.ones(1, dtype=torch.float64))]
+    assert DoublePrecision().convert_input(Batch(torch.ones(1))).x.dtype == torch.float64
 
 
 @pytest.mark.parametrize(
