@@ -137,6 +137,7 @@ def _dump_run(trainer: Trainer) -> dict[str, Any]:
     saved.update(own)
     if trainer.world_size > 1:
         saved["ranks"] = trainer.strategy.gather_object(own)
+        saved["exchange_order"] = trainer.strategy.exchange_order()
     if state.hook == "on_train_batch_end" and run.closes:
         saved["run"]["logged_steps"] += 1  # counted after this hook, which will not be called again
     saved["metrics"] = dict(trainer.callback_metrics)
@@ -250,6 +251,8 @@ class Restorer:
             elif ranks:
                 gradients = _mean([rank.get("gradients", {}) for rank in ranks])
             run.take_up(own)
+            if len(ranks) == trainer.world_size:
+                trainer.strategy.load_exchange_order(own.get("exchange_order", []))
             trainer.strategy.load_gradients(Gradients(gradients, common))
         state = trainer.run
         max_epochs = trainer.max_epochs

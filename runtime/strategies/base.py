@@ -240,6 +240,13 @@ class Strategy(ABC):
 
     # State.
 
+    def exchange_order(self) -> list[int]:
+        """The order in which parameters' gradients are exchanged, where that decides sums' last digits."""
+        return []
+
+    def load_exchange_order(self, order: list[int]) -> None:
+        """Lets gradients be exchanged in this order from the next step on."""
+
     @property
     def restore_checkpoint_after_setup(self) -> bool:
         """Whether the module's weights are loaded only after `setup`."""

@@ -102,6 +102,36 @@ class DDPStrategy(ParallelStrategy):
             wrapped.register_comm_hook(self.comm_state, hook)
         return wrapped
 
+    def exchange_order(self) -> list[int]:
+        # Two numbers have one sum; of more, it depends on their places in DDP's buckets, which it forms anew once it
+        # knows the order in which gradients come. Its next forward would; then it tells.
+        if self.world_size <= 2 or not self._forms_buckets_anew():
+            return []
+        self.model.reducer._rebuild_buckets()
+        self.model.logger.set_runtime_stats_and_log()
+        told = self.model._get_ddp_logging_data().get("rebuilt_per_bucket_param_indices", "")
+        return [int(index) for index in told.replace(",", " ").split()]
+
+    def load_exchange_order(self, order: list[int]) -> None:
+        if not order or not self._forms_buckets_anew():
+            return
+        # A pass of zeros, in which the gradients come in that order.
+        exchanged = self.model._module_parameters
+        self.model.module.forward = lambda: sum(exchanged[index].sum() * 0 for index in reversed(order))
+        try:
+            self.model().backward()
+        finally:
+            del self.model.module.forward
+        for parameter in exchanged:
+            parameter.grad = None
+        self.model.reducer._rebuild_buckets()  # while there are no gradients, which it would take in
+
+    def _forms_buckets_anew(self) -> bool:
+        wrapped = self.model
+        if not isinstance(wrapped, DistributedDataParallel) or self.comm_hook is not None:
+            return False
+        return not (wrapped.find_unused_parameters or wrapped.static_graph)
+
     def wrap_step(self, module: Any, name: str) -> Callable[..., Any]:
         method = getattr(module, name)
         if name != "training_step" or not isinstance(self.model, DistributedDataParallel):

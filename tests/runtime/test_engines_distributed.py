@@ -246,6 +246,19 @@ def test_cut_and_taken_up_bit_for_bit_in_each_process(name: str, own_launch: dic
         assert result["resumed"] == result["whole"]
 
 
+def test_three_processes_cut_and_taken_up_bit_for_bit(tmp_path: Path) -> None:
+    # A sum of three depends on its order, and that on the buckets that DDP forms in its second step.
+    window = {**WINDOW, **DDP, "devices": 3, "crossed": True}
+    cases = {
+        "after the first step": {**window, "accumulate": 1, "cuts": [1]},
+        "inside a window": {**window, "accumulate": 2, "cuts": [3]},
+        "gradients in buckets": {**window, "accumulate": 3, "cuts": [5], "ddp": {"gradient_as_bucket_view": True}},
+    }
+    results = run(tmp_path, cases)
+    for name in cases:
+        assert [result["resumed"] for result in results[name]] == [result["whole"] for result in results[name]], name
+
+
 @pytest.mark.parametrize("start", ["own launch", "torchrun"])
 def test_ddp_is_a_loop_written_by_hand_around_torchs_ddp(
     start: str, own_launch: dict[str, Any], under_torchrun: dict[str, Any]

@@ -69,6 +69,17 @@ class Accumulating(parts.Net):
             optimizer.zero_grad()
 
 
+class Crossed(parts.Net):
+    """Uses its layers in another order than it makes them in, so that DDP forms its buckets anew."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.first = torch.nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(self.first(x).relu())
+
+
 def cut(case: dict[str, Any]) -> dict[str, Any]:
     """A run saved after each of `case["cuts"]` batches and taken up again, against one that was not."""
 
@@ -76,7 +87,8 @@ def cut(case: dict[str, Any]) -> dict[str, Any]:
         path = str(Path(case["folder"], f"{after}.ckpt"))
         callbacks = [] if after is None else [SaveAndCut(after, path)]
         torch.manual_seed(0)
-        module = Accumulating(dropout=0.3) if case.get("accumulates_itself") else parts.net(case)
+        own = Accumulating if case.get("accumulates_itself") else Crossed if case.get("crossed") else None
+        module = parts.net(case) if own is None else own(dropout=0.3)
         torch.manual_seed(10 if ckpt_path is None else 77)  # a resumed process starts from anywhere
         train, _ = parts.loaders(case)
         trainer = parts.trainer(case, callbacks=callbacks)
