@@ -85,6 +85,8 @@ def _check_objects(config: TrainerConfig) -> None:
     for callback in callbacks if isinstance(callbacks, (list, tuple)) else (callbacks,):
         if callback is not None and not hasattr(callback, "state_key"):
             raise _wrong("callbacks", callback, "a `Callback`, or a list of such; derive yours from `Callback`")
+    if isinstance(config.gradient_clip_val, (int, float)) and config.gradient_clip_val < 0:
+        raise _wrong("gradient_clip_val", config.gradient_clip_val, "the largest norm or value, None for no clipping")
     if config.gradient_clip_algorithm is not None and not isinstance(config.gradient_clip_algorithm, str):
         raise _wrong("gradient_clip_algorithm", config.gradient_clip_algorithm, '"norm" or "value"')
     if config.default_root_dir is not None and not isinstance(config.default_root_dir, (str, os.PathLike)):

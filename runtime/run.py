@@ -181,7 +181,9 @@ class TrainingRun:
             return True
         asks_later = self.resume and self.validation.is_due and self.trainer._data.passed.get("val") is None
         if validates_in_epoch(self.trainer, self.state.epoch) and not asks_later:
+            self.trainer.state.stage = RunningStage.VALIDATING
             self.validation.setup_data()
+            self.trainer.state.stage = RunningStage.TRAINING
         self._warn_of_eval_mode()
         return False
 
@@ -392,10 +394,10 @@ class TrainingRun:
         hook, state.hook = state.hook, "on_validation_model_zero_grad"
         trainer._board.fold(self.results)
         self.strategy.share_buffers()
+        trainer.state.stage = RunningStage.VALIDATING
         if is_overridden("on_validation_model_zero_grad", self.module, LightningModule):
             self.module.on_validation_model_zero_grad()
         state.hook = None
-        trainer.state.stage = RunningStage.VALIDATING
         trainer._results = self.validation.results
         self.validation.setup_data()
         self.validation_start = {"random": capture(), "order": validation_order(self)}

@@ -28,6 +28,7 @@ from lightify.runtime.loggers import DummyLogger
         ("logger", [5], "a `Logger`"),
         ("callbacks", [object()], "derive yours from `Callback`"),
         ("callbacks", "timer", "derive yours from `Callback`"),
+        ("gradient_clip_val", -1, "None for no clipping"),
         ("gradient_clip_algorithm", 5, '"norm" or "value"'),
         ("default_root_dir", 5, "a path"),
         ("max_time", 5, "DD:HH:MM:SS"),

@@ -89,8 +89,13 @@ def test_rows_and_metrics(tmp_path: Path, options: dict[str, Any]) -> None:
     assert rows(ours, our_loggers.CSVLogger, tmp_path / "ours", **options) == wanted
 
 
+def stage_of(trainer: Any) -> str:
+    stage = getattr(getattr(trainer, "state", None), "stage", None)
+    return "" if stage is None else str(stage.value)
+
+
 def hooks_of(library: Any, automatic: bool, **options: Any) -> list[str]:
-    """Every hook of module and callback that a fit, a test and a prediction call, in order."""
+    """Every hook of module and callback that a fit, a test and a prediction call, in order, with the stage it is in."""
     called: list[str] = []
 
     def recording(base: type, tag: str, more: tuple[str, ...] = ()) -> type:
@@ -98,7 +103,8 @@ def hooks_of(library: Any, automatic: bool, **options: Any) -> list[str]:
             own = getattr(base, name)
 
             def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-                called.append(f"{tag}.{name}")
+                trainer = vars(self).get("_trainer") or next(iter(args), None)
+                called.append(f"{tag}.{name} {stage_of(trainer)}")
                 return own(self, *args, **kwargs)
 
             return call
@@ -124,6 +130,9 @@ def hooks_of(library: Any, automatic: bool, **options: Any) -> list[str]:
 
         test_step = predict_step = validation_step
 
+        def val_dataloader(self) -> Any:
+            return data(1)
+
         def configure_optimizers(self) -> Any:
             optimizer = torch.optim.SGD(self.parameters(), 0.01)
             return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1)]
@@ -131,7 +140,7 @@ def hooks_of(library: Any, automatic: bool, **options: Any) -> list[str]:
     more = (
         "setup", "teardown", "prepare_data", "configure_model", "configure_callbacks", "configure_optimizers",
         "training_step", "validation_step", "test_step", "predict_step", "optimizer_step", "optimizer_zero_grad",
-        "backward", "lr_scheduler_step", "configure_gradient_clipping", "transfer_batch_to_device",
+        "backward", "lr_scheduler_step", "configure_gradient_clipping", "transfer_batch_to_device", "val_dataloader",
     )  # fmt: skip
     made = recording(Module, "module", more)()
     trainer = library.Trainer(
@@ -144,7 +153,7 @@ def hooks_of(library: Any, automatic: bool, **options: Any) -> list[str]:
         callbacks=[recording(library.Callback, "callback", ("setup", "teardown"))()],
         **options,
     )
-    trainer.fit(made, data(2), data(1))
+    trainer.fit(made, data(2))
     trainer.test(made, data(1), verbose=False)
     trainer.predict(made, data(1))
     return called
@@ -157,12 +166,13 @@ def hooks_of(library: Any, automatic: bool, **options: Any) -> list[str]:
         (True, {"enable_checkpointing": True}),
         (True, {"enable_checkpointing": False, "accumulate_grad_batches": 2, "gradient_clip_val": 1.0}),
         (False, {"enable_checkpointing": False, "val_check_interval": 1}),
+        (True, {"enable_checkpointing": False, "num_sanity_val_steps": 0}),
     ],
     ids=str,
 )
 def test_the_order_of_hooks(tmp_path: Path, automatic: bool, options: dict[str, Any]) -> None:
     theirs = hooks_of(lightning, automatic, default_root_dir=tmp_path / "lightning", **options)
     mine = hooks_of(ours, automatic, default_root_dir=tmp_path / "ours", **options)
-    schedulers = "module.lr_scheduler_step"  # the one difference: docs/runtime-order.md, line 16
+    schedulers = "module.lr_scheduler_step train"  # the one difference: docs/runtime-order.md, line 16
     assert [name for name in mine if name != schedulers] == [name for name in theirs if name != schedulers]
     assert mine.count(schedulers) == theirs.count(schedulers)
