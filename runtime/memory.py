@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from functools import partial
 from typing import Any
 
 import torch
@@ -50,4 +51,4 @@ def recursive_detach(data: Any, to_cpu: bool = False) -> Any:
     """`data` with the tensors in it, however nested, detached from their graphs (and copied to the CPU)."""
     if isinstance(data, Tensor):
         return data.detach().cpu() if to_cpu else data.detach()
-    return map_contents(data, lambda item: recursive_detach(item, to_cpu))
+    return map_contents(data, partial(recursive_detach, to_cpu=to_cpu))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import operator
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -39,7 +41,7 @@ def _move(data: Any, device: torch.device, moved: dict[int, Any]) -> Any:
     if isinstance(data, torch.nn.utils.rnn.PackedSequence) or callable(getattr(data, "to", None)):
         there = data.to(device)
         return data if there is None else there  # an object of the user's own may move in place
-    return map_contents(data, lambda item: _move(item, device, moved))
+    return map_contents(data, partial(_move, device=device, moved=moved))
 
 
 def map_contents(data: Any, change: Callable[[Any], Any]) -> Any:
@@ -51,14 +53,14 @@ def map_contents(data: Any, change: Callable[[Any], Any]) -> Any:
         return data
     if isinstance(data, Mapping):
         values = {key: change(value) for key, value in data.items()}
-        if all(values[key] is value for key, value in data.items()):
+        if all(map(operator.is_, values.values(), data.values())):
             return data
         if isinstance(data, defaultdict):
             return type(data)(data.default_factory, values)
         return type(data)(values)  # type: ignore[call-arg]
     if isinstance(data, Sequence):
-        items = [change(item) for item in data]
-        if all(new is old for new, old in zip(items, data)):
+        items = list(map(change, data))
+        if all(map(operator.is_, items, data)):
             return data
         return type(data)(*items) if hasattr(data, "_fields") else type(data)(items)  # type: ignore[call-arg]
     if dataclasses.is_dataclass(data) and not isinstance(data, type):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -127,7 +128,7 @@ def convert_floats(data: Any, dtype: torch.dtype) -> Any:
     """`data` with its floating point tensors as `dtype`; other tensors and values stay."""
     if isinstance(data, Tensor):
         return data.to(dtype) if data.is_floating_point() else data
-    return map_contents(data, lambda item: convert_floats(item, dtype))
+    return map_contents(data, partial(convert_floats, dtype=dtype))
 
 
 def convert_weights(module: Module, dtype: torch.dtype) -> Module:
