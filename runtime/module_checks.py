@@ -108,3 +108,15 @@ def _check_manual(trainer: Trainer) -> None:
             f" Remove `Trainer(accumulate_grad_batches={trainer.accumulate_grad_batches})`"
             " or switch to automatic optimization."
         )
+
+
+def warn_of_eval_mode(module: LightningModule) -> None:
+    """Says that parts of the module will train as they evaluate."""
+    in_eval = [part for part in module.modules() if not part.training]
+    if in_eval:
+        rank_zero_warn(
+            f"Found {len(in_eval)} module(s) in eval mode at the start of training."
+            " This may lead to unexpected behavior during training. If this is intentional,"
+            " you can ignore this warning.",
+            category=PossibleUserWarning,
+        )

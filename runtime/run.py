@@ -10,13 +10,14 @@ import torch
 
 from . import fetching, loops, outputs
 from .data import Loaders, device_mover, prepare_loaders
-from .errors import MisconfigurationException, PossibleUserWarning, WarningCache, rank_zero_info, rank_zero_warn
+from .errors import MisconfigurationException, WarningCache, rank_zero_info
 from .evaluation import EvaluationRun, evaluate, in_context
 from .held_state import put_back_after
 from .hooks import Bound, Hooks, accepts, is_overridden
 from .loaders import set_epoch
 from .logged import store_pending, write_metrics
 from .module import LightningModule
+from .module_checks import warn_of_eval_mode
 from .optim import needs_closure
 from .optimization import Optimization
 from .order import inexact_reason
@@ -184,18 +185,8 @@ class TrainingRun:
             self.trainer.state.stage = RunningStage.VALIDATING
             self.validation.setup_data()
             self.trainer.state.stage = RunningStage.TRAINING
-        self._warn_of_eval_mode()
+        warn_of_eval_mode(self.module)
         return False
-
-    def _warn_of_eval_mode(self) -> None:
-        in_eval = [module for module in self.module.modules() if not module.training]
-        if in_eval:
-            rank_zero_warn(
-                f"Found {len(in_eval)} module(s) in eval mode at the start of training."
-                " This may lead to unexpected behavior during training. If this is intentional,"
-                " you can ignore this warning.",
-                category=PossibleUserWarning,
-            )
 
     def is_done(self) -> bool:
         """Whether the epoch loop ends here; says why."""

@@ -192,11 +192,11 @@ class Restorer:
 
     def _callbacks(self, callback_base: type) -> None:
         trainer, saved = self.trainer, self.checkpoint.get("callbacks")
+        if saved is None:
+            return  # weights alone: callbacks had no part in it
         for callback in trainer.callbacks:
             if is_overridden("on_load_checkpoint", callback, callback_base):
                 callback.on_load_checkpoint(trainer, trainer.lightning_module, self.checkpoint)
-        if saved is None:
-            return
         lost = {_name(key) for key in saved} - {_name(callback.state_key) for callback in trainer.callbacks}
         if trainer.state.fn is TrainerFn.FITTING and lost:
             rank_zero_warn(

@@ -212,3 +212,20 @@ def test_a_scripts_own_checkpoint_io(tmp_path: Path, plugin: CheckpointIO) -> No
     again = L.Trainer(max_epochs=2, **options)
     again.fit(Module(), loader, loader, ckpt_path=path)
     assert again.global_step == 8
+
+
+class Signed(L.Callback):
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: Any) -> None:
+        checkpoint["signed"] = True
+
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: Any) -> None:
+        assert checkpoint["signed"]
+
+
+def test_callbacks_have_no_part_in_weights_alone(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"max_epochs": 1, "logger": False, "default_root_dir": tmp_path, "callbacks": [Signed()]}
+    loader = DataLoader(data(8), batch_size=2)
+    trainer = L.Trainer(**options)
+    trainer.fit(Module(), loader, loader)
+    trainer.save_checkpoint(tmp_path / "a.ckpt", weights_only=True)
+    assert L.Trainer(**options).validate(Module(), loader, ckpt_path=tmp_path / "a.ckpt", verbose=False)
