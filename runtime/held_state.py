@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from .callbacks.base import Callback
@@ -50,7 +51,7 @@ Copies = list[tuple[Tensor, Tensor]]
 
 def _copies(named: dict[Any, Any]) -> Copies:
     """Tensors with their values. In main memory: there may be no room for both on a device."""
-    tensors = [_local(value) for value in named.values() if isinstance(value, Tensor)]
+    tensors = [_local(value) for value in named.values() if isinstance(value, Tensor) and not is_lazy(value)]
     return [(tensor, tensor.to("cpu", copy=True)) for tensor in tensors]
 
 
