@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from .errors import rank_zero_warn
 
@@ -32,7 +33,7 @@ def loadable(value: Any, place: str = "checkpoint") -> Any:
     if type(value) in _PLAIN or type(value) in (Tensor, torch.nn.Parameter, torch.Size, Counter):
         return value
     if isinstance(value, Tensor):
-        return _loadable_tensor(value)
+        return _pickled(value, place) if is_lazy(value) else _loadable_tensor(value)
     if type(value) in (dict, OrderedDict):
         keys = [loadable(key, place) for key in value]
         if not all(map(_is_hashable, keys)):

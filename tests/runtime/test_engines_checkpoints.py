@@ -266,6 +266,14 @@ def test_a_folder_whose_removal_was_killed_is_no_half_checkpoint(
 # --- objects in states -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_a_layer_that_has_no_shape_yet(tmp_path: Path) -> None:
+    path = tmp_path / "a.ckpt"
+    checkpoints.save({"state_dict": torch.nn.LazyLinear(2).state_dict()}, path)
+    torch.load(path, weights_only=True)
+    torch.nn.LazyLinear(2).load_state_dict(checkpoints.load(path, weights_only=False)["state_dict"])
+
+
 class Hoarder(L.Callback):
     def __init__(self, thing: object) -> None:
         self.thing = thing
