@@ -20,7 +20,7 @@ from lightify.loops.within import call_within, open_within
 from lightify.syntax.flow import exits_of, own_exits
 from lightify.syntax.frames import Binding, Frame, Item, Step, live_nodes
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import block, module_attribute, target_names
+from lightify.syntax.query import block, expression_of, is_docstring, method_call, module_attribute, target_names
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,7 +223,7 @@ def open_steps(
     *,
     straight: bool = False,
 ) -> tuple[list[Step], list[Opened]]:
-    """Opens the statements of the batch loop that call a function which trains.
+    """Opens the statements of the batch loop that call a function which trains, or zeroes gradients and no more.
 
     Args:
         straight: also those that return from their middle, and those that are called inside of an expression.
@@ -246,7 +246,7 @@ def _opened(step: Step, sites: Sequence[cst.Call], tree: Tree, module: Frame, st
 
     def leads(node: cst.BaseExpression, frame: Frame) -> bool:
         resolved = callee(node, frame, tree) if isinstance(node, cst.Call) else None
-        return resolved is not None and contains(resolved[0], sites, tree)
+        return resolved is not None and (contains(resolved[0], sites, tree) or _only_zeroes(resolved[0]))
 
     if isinstance(step, Binding):
         return _opened_value(step, tree, module) if leads(step.value, step.value_frame) else None
@@ -255,6 +255,13 @@ def _opened(step: Step, sites: Sequence[cst.Call], tree: Tree, module: Frame, st
         return open_call(step, tree, module, straight=straight)
     within = call_within(step.node, lambda call: leads(call, step.frame)) if straight else None
     return open_within(step, within, tree, module, named=leads) if within is not None else None
+
+
+def _only_zeroes(function: cst.FunctionDef) -> bool:
+    """True for `def reset_grad(self): self.net.zero_grad()`, another name for the one call that it makes."""
+    body = [node for node in block(function.body) if not is_docstring(node)]
+    used = method_call(expression_of(body[0])) if len(body) == 1 else None
+    return used is not None and used[1] == "zero_grad"
 
 
 def _opened_value(step: Binding, tree: Tree, module: Frame) -> Opened | str:

@@ -145,6 +145,10 @@ AUTOMATIC = {
     "zeroed on the network that the optimizer owns": script(
         f"{FORWARD}\nmodel.zero_grad()\nloss.backward()\noptimizer.step()"
     ),
+    "zeroed by a function of the script's own": script(
+        f"{FORWARD}\nzero_gradients()\nloss.backward()\noptimizer.step()",
+        define="def zero_gradients():\n    model.zero_grad()\n\n",
+    ),
     "a scheduler each batch": script(f"{STEP}\nscheduler.step()", before=SCHEDULER),
     "a scheduler each epoch": script(end="scheduler.step()", before=SCHEDULER),
     "rates written by hand": script(start="for group in optimizer.param_groups:\n    group['lr'] = 0.1 / (epoch + 1)"),
