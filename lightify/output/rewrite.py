@@ -72,10 +72,9 @@ class _Rewriter:
         plan = self.plan
         module_name, trainer_name = self.tree.fresh("module", "lit_module"), self.tree.fresh("trainer", "lit_trainer")
         passes = plan.endable or bool(plan.nest.skips) or plan.lazy or plan.train_source is None or plan.sized_lazily
-        made = (
-            f"iter({module_name}.goes_on, False)" if plan.steps_while is not None else f"{module_name}.train_batches()"
-        )
-        source = code(plan.train_source) if plan.train_source is not None else made
+        goes_on = f"iter({module_name}.goes_on, False)" if plan.steps_while is not None else ""
+        source = code(plan.train_source) if plan.train_source is not None else goes_on
+        start = f"lambda: {source}" if source else f"{module_name}.train_batches"
         spread = plan.distributed
         return RunPieces(
             class_name=plan.class_name,
@@ -91,7 +90,7 @@ class _Rewriter:
             trainer_name=trainer_name,
             arguments=tuple(variable.path for variable, _ in plan.captured),
             options=tuple(self._option(option) for option in plan.options),
-            source=source,
+            source=start if passes else source,
             passes=passes,
             ends=plan.endable,
             skips=bool(plan.nest.skips),
@@ -210,7 +209,7 @@ class _Rewriter:
         if step.target.value == "_":
             return "batch"
         home = self.plan.homes.get(step.target_frame.variable(step.target.value))
-        if isinstance(home, Local) and home.name not in hook.parameters[1:]:
+        if isinstance(home, Local) and home.name not in set(hook.parameters) - {"batch"}:
             return home.name
         return None
 

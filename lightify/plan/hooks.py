@@ -12,7 +12,7 @@ from lightify.loops.condition import guarded
 from lightify.loops.epochs import EpochHead
 from lightify.loops.headers import BatchHead
 from lightify.loops.nest import Nest
-from lightify.plan.counters import batch_names, epoch_names
+from lightify.plan.counters import batch_names, epoch_names, only_read
 from lightify.plan.draft import Draft
 from lightify.plan.evaluation.validation import validation_hooks
 from lightify.plan.exits import breaks_epochs, may_return
@@ -27,7 +27,7 @@ from lightify.plan.types import (
 )
 from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Binding, Item, Step, Variable
-from lightify.syntax.query import FieldName, children, dotted, method_call, small, walk
+from lightify.syntax.query import FieldName, children, code, dotted, method_call, small, walk
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,7 @@ def _automatic_step(draft: Draft, auto: Automatic, first: Sequence[Step], leavin
     draft.fates.update(auto.fates)
     kept, rest = split_after(draft, auto)
     late, unless_left = _end_of_batch(draft, auto, rest)
+    late = [*_told_again(draft, auto, first, late), *late]
     body = [*first, *auto.before, *auto.early, *kept]
     start: tuple[Step, ...] = ()
     if auto.closure is not None:
@@ -200,6 +201,17 @@ def _end_of_batch(draft: Draft, auto: Automatic, late: Sequence[Step]) -> tuple[
     draft.forced[outputs] = Local("outputs")
     taken = guarded(late, (cst.Name("outputs"), draft.generated), draft.nest.module)
     return [*taken, *auto.always], ()
+
+
+def _told_again(draft: Draft, auto: Automatic, first: Sequence[Step], late: Sequence[Step]) -> list[Step]:
+    """The batch under the loop's name for it, where that need not be carried from the step to its end."""
+    batch = next((step for step in first if isinstance(step, Binding) and isinstance(step.target, cst.Name)), None)
+    if batch is None or code(batch.value) != "batch" or auto.closure is not None:
+        return []
+    variable = batch.target_frame.variable(batch.target.value)  # type: ignore[attr-defined]
+    carried = usage(draft.after_batches()).exposed | _reads_untold(draft.nest, auto)
+    known = variable not in carried and only_read(draft, variable, draft.nest.body)
+    return [batch] if known and variable in usage(late).exposed else []
 
 
 def _zeroes(steps: Sequence[Step]) -> bool:

@@ -75,6 +75,37 @@ def test_the_batch_number_is_batch_idx() -> None:
     assert "batch_idx" in methods(converted(text).text)["training_step"]
 
 
+TOLD = {
+    "read before and after the step": f"{FORWARD.replace('x', 'X')}\nprint(step)\n{STEP[len(FORWARD) :]}\nprint(step, model[0].bias)",
+    "read after the step": f"{STEP.replace('x', 'X')}\nif step % 10 == 0:\n    print(step, model[0].bias)",
+}
+CARRIED = {
+    "changed by the step": f"{STEP.replace('x', 'X')}\nstep += 1\nprint(step, model[0].bias)",
+    "read after the loop": f"{STEP.replace('x', 'X')}\nprint(step, model[0].bias)",
+}
+
+
+@pytest.mark.parametrize("step", TOLD.values(), ids=TOLD)
+def test_a_whole_batch_is_told_again_at_its_end(step: str) -> None:
+    text = script(step, before="X, y = data[:8]\n", epochs="if True:", batches="for step in range(9):")
+    done = converted(text)
+    assert done.text is not None and "self.step" not in done.text
+    assert "def on_train_batch_end(self, outputs, step, batch_idx):" in done.text
+
+
+@pytest.mark.parametrize("step", CARRIED.values(), ids=CARRIED)
+def test_a_batch_that_is_read_elsewhere_or_changed_is_carried(step: str) -> None:
+    after = "print(step)" if "+=" not in step else ""
+    text = script(step, before="X, y = data[:8]\n", epochs="if True:", batches="for step in range(9):", after=after)
+    assert "self.step" in str(converted(text).text)
+
+
+def test_a_batch_called_as_the_hooks_outputs_keeps_its_name_apart() -> None:
+    step = f"{STEP.replace('x', 'X')}\nprint(outputs, model[0].bias)"
+    text = script(step, before="X, y = data[:8]\n", epochs="if True:", batches="for outputs in range(9):")
+    assert "def on_train_batch_end(self, outputs, batch, batch_idx):" in str(converted(text).text)
+
+
 def test_a_name_that_the_module_has_already_is_not_hidden() -> None:
     text = script(f"{STEP}\nglobal_step += 1", before="global_step = 0\n", after="print(global_step)")
     assert "self.global_step = " not in "".join(methods(converted(text).text).values())
