@@ -17,7 +17,7 @@ _CALLS = frozenset(
     torch.device torch.cuda.is_available torch.cuda.device_count torch.accelerator.is_available
     torch.backends.mps.is_available""".split()  # noqa: SIM905, a list of words
 )
-_METHODS = ("size", "dim", "item")
+_METHODS = ("size", "dim", "item", "detach", "cpu")
 
 
 def may_go(value: cst.BaseExpression, frame: Frame, draft: Draft) -> bool:

@@ -46,6 +46,11 @@ GONE = {
         f"{STEP}\nscheduler.step()\npbar.set_postfix(loss=loss.item(), lr=f'{{scheduler.get_last_lr()[0]:.1e}}')",
     ).replace(IMPORT, f"{IMPORT}scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 2)\n"),
     "in the head": barred("print(epoch)", "for x, y in (pbar := tqdm(train_loader)):"),
+    "by way of a dictionary": barred(
+        "pbar = tqdm(total=4)",
+        "for x, y in train_loader:",
+        f"{STEP}\nlogs = {{'loss': loss.detach().item(), 'batch': len(x)}}\npbar.set_postfix(**logs)",
+    ),
 }
 
 
@@ -54,6 +59,7 @@ def test_a_bar_that_only_shows_is_the_trainers(text: str) -> None:
     done = converted(text)
     assert done.mode == "automatic" and done.text is not None, (done.reasons, done.refusals)
     assert "tqdm" not in done.text and "bar." not in done.text and ".fit(module, train_loader)" in done.text
+    assert "logs" not in done.text
     assert "self.log('loss', loss, prog_bar=True)" in methods(done.text)["training_step"]
     shown = {entry.fate for entry in done.ledger.entries if entry.text.strip().startswith("pbar")}
     assert shown == {Fate.REPLACED}

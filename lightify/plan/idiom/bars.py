@@ -184,15 +184,35 @@ def _is_showing(node: cst.CSTNode, bars: set[Variable], frame: Frame) -> bool:
 
 def _logged(draft: Draft, bars: dict[Variable, Bar], *, logs: bool) -> Lines:
     """Puts logs in the place of what a bar showed."""
+    held = _dictionaries(draft.nest)
 
     def in_place(node: cst.BaseStatement, frame: Frame) -> list[cst.BaseStatement] | None:
         if not _is_showing(node, set(bars), frame):
             return None
         call = expression_of(node)
         assert isinstance(call, cst.Call)
-        metrics = metrics_of(call, frame, draft.kinds) if logs else ()
+        told = call.with_changes(args=[_told(arg, frame, held) for arg in call.args])
+        metrics = metrics_of(told, frame, draft.kinds) if logs else ()
         names = ", ".join(f'self.log("{metric.name}")' for metric in metrics)
         draft.fates[small(node)] = replace(_SHOWN, target=names or _SHOWN.target)  # type: ignore[index]
         return [log_statement(metric) for metric in metrics]
 
     return Lines(draft, in_place, _SHOWN)
+
+
+def _dictionaries(nest: Nest) -> dict[Variable, cst.Dict]:
+    """What names hold that a batch sets once, to a dictionary: `logs = {"loss": loss.item()}`."""
+    found: dict[Variable, cst.Dict] = {}
+    for step in nest.body:
+        inner = small(step.node) if isinstance(step, Item) else None
+        if isinstance(inner, cst.Assign) and isinstance(inner.value, cst.Dict) and len(inner.targets) == 1:
+            found.update(dict.fromkeys(usage([step]).writes, inner.value))
+    changed = [variable for step in nest.body for variable in usage([step]).writes]
+    return {variable: value for variable, value in found.items() if changed.count(variable) == 1}
+
+
+def _told(arg: cst.Arg, frame: Frame, held: dict[Variable, cst.Dict]) -> cst.Arg:
+    """`**{"loss": loss.item()}` for `**logs`."""
+    meaning = frame.resolve(arg.value.value) if isinstance(arg.value, cst.Name) else None
+    value = held.get(meaning) if isinstance(meaning, Variable) else None
+    return arg if value is None else arg.with_changes(value=value)
