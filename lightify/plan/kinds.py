@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 
 import libcst as cst
@@ -16,7 +16,7 @@ from lightify.syntax.flow import usage
 from lightify.syntax.frames import Expression, Field, Frame, Variable
 from lightify.syntax.names import parameters, same_scope
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import block, dotted
+from lightify.syntax.query import assigned_pairs, block, dotted
 
 
 class Kinds:
@@ -113,6 +113,12 @@ class Kinds:
     def _values(self, keys: Sequence[tuple[Scope, str]]) -> list[cst.BaseExpression]:
         facts = [fact for fact in self._named if (owner_of(fact, self.tree), fact.name) in keys]
         return [fact.node.value for fact in facts if isinstance(fact.node, cst.Assign)]
+
+    def assigned(self, variable: Variable) -> Iterator[cst.CSTNode]:
+        """What the script assigns to a variable's name, wherever that is."""
+        for one in self.tree.nodes(cst.Assign):
+            pairs = [pair for each in one.targets for pair in assigned_pairs(each.target, one.value)]
+            yield from (value for target, value in pairs if dotted(target) == variable.name)  # type: ignore[arg-type]
 
     def variable(self, node: cst.CSTNode | None, frame: Frame) -> Variable | None:
         """The variable that a name stands for, through parameters."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import libcst as cst
 
 from lightify.facts import Kind
 from lightify.plan.draft import Draft
 from lightify.plan.effects import only_computes
-from lightify.syntax.frames import Frame, Variable
+from lightify.syntax.frames import Frame
 from lightify.syntax.query import dotted, method_call, nodes_of, walk
 
 _CALLS = frozenset(
@@ -48,17 +46,10 @@ def _gives_batches(node: cst.CSTNode, frame: Frame, draft: Draft) -> bool:
     variable = draft.kinds.variable(node, frame)
     if variable is None:
         return False
-    return draft.kinds.of(variable) is Kind.LOADER or any(_is_used_up(value) for value in _made(variable, draft))
+    return draft.kinds.of(variable) is Kind.LOADER or any(map(_is_used_up, draft.kinds.assigned(variable)))
 
 
-def _made(variable: Variable, draft: Draft) -> Iterator[cst.BaseExpression]:
-    """What the script assigns to a name."""
-    for one in draft.tree.nodes(cst.Assign):
-        if any(dotted(each.target) == variable.name for each in one.targets):
-            yield one.value
-
-
-def _is_used_up(value: cst.BaseExpression) -> bool:
+def _is_used_up(value: cst.CSTNode) -> bool:
     """True for an iterator, which a pass leaves empty."""
     called = dotted(value.func) if isinstance(value, cst.Call) else None
     return isinstance(value, cst.GeneratorExp) or called in ("iter", "zip", "map", "filter", "enumerate", "reversed")
@@ -67,5 +58,5 @@ def _is_used_up(value: cst.BaseExpression) -> bool:
 def _makes_elements(value: cst.BaseExpression, frame: Frame, draft: Draft) -> bool:
     """True for `data[0]` of an object that the script makes: a data set may draw what it gives."""
     owners = (draft.kinds.variable(one.value, frame) for one in nodes_of(value, cst.Subscript))
-    made = (each for owner in owners if owner is not None for each in _made(owner, draft))
+    made = (each for owner in owners if owner is not None for each in draft.kinds.assigned(owner))
     return any(isinstance(one, cst.Call) and (dotted(one.func) or "").rpartition(".")[2][:1].isupper() for one in made)

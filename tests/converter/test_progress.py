@@ -72,6 +72,12 @@ def test_a_print_of_numbers_is_a_log_in_its_place(text: str, logs: set[str]) -> 
     assert step.index("if ") < step.index("self.log(") < step.index("self.total = 0.0")
 
 
+def test_an_array_of_one_number_is_logged_as_the_number() -> None:
+    step = f"{STEP}\nn = loss.detach().numpy()\nprint('loss %.3f %.3f' % (loss.data.numpy(), n))"
+    logs = _logs(methods(converted(script(step)).text)["training_step"])
+    assert logs == {"self.log('loss', loss, prog_bar=True)", "self.log('n', float(n), prog_bar=True)"}
+
+
 def test_a_number_that_each_batch_has_is_logged_in_each() -> None:
     text = script(f"{STEP}\nseen += len(y)\nif i % 2 == 1:\n    print(seen, loss.item())", before="seen = 0\n", **SUMS)
     done = converted(text)

@@ -71,7 +71,7 @@ def _stops(draft: Draft, ends: Stopped) -> Nest:
     text = f'EarlyStopping(monitor="{name}", mode="{mode}", {ends.arguments}, check_finite=False)'
     draft.steps_away.append(f"an epoch whose {name} equals the best one counts as no better")
     log = _monitored(
-        draft, Metric.held(ends.metric, name), ends.frame, [f"{runtime_alias(draft.tree)}.callbacks.{text}"]
+        draft, Metric.held(ends.metric, draft.kinds, name), ends.frame, [f"{runtime_alias(draft.tree)}.callbacks.{text}"]
     )
     return replace(ends.nest, epoch_end=(*ends.nest.epoch_end, *log))
 
@@ -192,7 +192,7 @@ def _replaced(
         return None
     if flag is not None:
         draft.fates[small(flag.flag) or flag.flag] = FateNote(Fate.REPLACED, "ModelCheckpoint")
-    log = _monitored(draft, Metric.held(found.metric), frame, callbacks)
+    log = _monitored(draft, Metric.held(found.metric, draft.kinds), frame, callbacks)
     target = " and ".join(text.removeprefix(f"{where_from}.").partition("(")[0] for text in callbacks)
     orelse = None if patience is not None else found.node.orelse
     rest = [line for line in found.kept if line not in gone]

@@ -35,17 +35,20 @@ class Metric:
         name: in the log.
         value: what is logged, in the names of `frame`.
         variables: what it is made of; one alone where a variable holds it.
+        array: an array holds it, which no log takes.
     """
 
     name: str
     value: cst.BaseExpression
     frame: Frame
     variables: frozenset[Variable]
+    array: bool = False
 
     @classmethod
-    def held(cls, variable: Variable, name: str = "") -> Metric:
+    def held(cls, variable: Variable, kinds: Kinds, name: str = "") -> Metric:
         """The number that a variable holds."""
-        return cls(name or variable.name, cst.Name(variable.name), variable.frame, frozenset((variable,)))
+        array = any((method_call(value) or ("", ""))[1] == "numpy" for value in kinds.assigned(variable))
+        return cls(name or variable.name, cst.Name(variable.name), variable.frame, frozenset((variable,)), array)
 
     @property
     def is_held(self) -> bool:
@@ -91,7 +94,7 @@ def metrics_of(call: cst.Call, frame: Frame, kinds: Kinds) -> tuple[Metric, ...]
             node = factors[0] if len(factors) == 1 else node  # a share in percent
         variable = kinds.variable(node, frame)
         if variable is not None and isinstance(node, cst.Name) and "." not in node.value and node.value not in inner:
-            found.setdefault(variable.name, Metric.held(variable))
+            found.setdefault(variable.name, Metric.held(variable, kinds))
 
     for part in walk(call):
         used = method_call(part)
@@ -147,11 +150,11 @@ def _phrases(call: cst.Call) -> dict[cst.CSTNode, str]:
 
 
 def _bare(node: cst.BaseExpression) -> cst.BaseExpression:
-    """`loss` of `loss.data` and `loss.detach()`."""
+    """`loss` of `loss.data`, `loss.detach()` and `loss.numpy()`."""
     used = method_call(node)
     if isinstance(node, cst.Attribute) and node.attr.value == "data":
         return _bare(node.value)
-    return _bare(used[0]) if used is not None and used[1] in ("detach", "cpu") and not node.args else node  # type: ignore[attr-defined]
+    return _bare(used[0]) if used is not None and used[1] in ("detach", "cpu", "numpy") and not node.args else node  # type: ignore[attr-defined]
 
 
 def _is_share(node: cst.BaseExpression) -> bool:
@@ -252,11 +255,12 @@ def log_text(metric: Metric) -> str:
 
 def log_statement(metric: Metric) -> cst.SimpleStatementLine:
     """`self.log("loss", loss, prog_bar=True)`."""
+    value = cst.Call(cst.Name("float"), [cst.Arg(metric.value)]) if metric.array else metric.value
     call = cst.Call(
         module_attribute("log"),
         [
             cst.Arg(cst.SimpleString(f'"{metric.name}"')),
-            cst.Arg(metric.value),
+            cst.Arg(value),
             cst.Arg(cst.Name("True"), cst.Name("prog_bar")),
         ],
     )
