@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 
 import libcst as cst
@@ -34,6 +34,7 @@ from lightify.syntax.names import bound_names
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import (
     MODULE_SELF,
+    assigned_pairs,
     atom,
     code,
     map_children,
@@ -255,10 +256,8 @@ class _Rewriter:
     def _step(self, step: Step, hook: Hook, fetched: dict[Variable, str]) -> list[cst.BaseStatement]:
         if isinstance(step, Binding):
             target = self._expression(step.target, step.target_frame, fetched)
-            if isinstance(target, cst.Tuple) and "\n" not in code(target):
-                target = target.with_changes(lpar=[], rpar=[])
             value = self._expression(step.value, step.value_frame, fetched)
-            return [cst.SimpleStatementLine([cst.Assign([cst.AssignTarget(target)], value)])]  # type: ignore[arg-type]
+            return _bound(target, value)
         result = []
         for node in Restructure(self.tree, self.plan, step.frame, hook).statement(step.node):
             new = substitute(node, lambda name: self._replacement(name, step.frame, fetched))
@@ -393,3 +392,20 @@ def _initial(one: Initial) -> str:
 
 def _truth(test: str) -> str:
     return test if test == "True" else f"bool({test})"
+
+
+def _bound(target: cst.CSTNode, value: cst.CSTNode) -> list[cst.BaseStatement]:
+    """`target = value`, without what is said to be itself: `loss, self.metrics = total, self.metrics`."""
+    pairs = assigned_pairs(target, value)
+    new = [(one, other) for one, other in pairs if code(one) != code(other)]
+    if not new:
+        return []
+    if len(new) < len(pairs):
+        target, value = (_one_or_tuple([pair[side] for pair in new]) for side in (0, 1))
+    if isinstance(target, cst.Tuple) and "\n" not in code(target):
+        target = target.with_changes(lpar=[], rpar=[])
+    return [cst.SimpleStatementLine([cst.Assign([cst.AssignTarget(target)], value)])]  # type: ignore[arg-type]
+
+
+def _one_or_tuple(nodes: Sequence[cst.CSTNode]) -> cst.CSTNode:
+    return nodes[0] if len(nodes) == 1 else cst.Tuple([cst.Element(node) for node in nodes])  # type: ignore[arg-type]

@@ -595,3 +595,13 @@ def test_which_of_two_names_changes_is_no_chance() -> None:
     held = [[object() for _ in range(number * 7919 % 1000)] for number in range(12)]
     texts = {converted(f"{PROLOGUE}{RATES}").text for _ in held}
     assert len(texts) == 1
+
+
+def test_what_a_function_gives_back_as_it_got_it_is_not_set_anew() -> None:
+    train = (
+        f"for x, y in train_loader:\n{indent(STEP, '    ')}\n    seen.append(len(x))\nreturn len(train_loader), seen"
+    )
+    run = "batches, seen = train(seen)\nprint(batches)"
+    text = f"{PROLOGUE}{SETUP}def train(seen):\n{indent(train, '    ')}\n\nseen = []\nfor epoch in range(3):\n{indent(run, '    ')}\nprint(seen)\n"
+    body = methods(converted(text).text)["on_train_epoch_end"]
+    assert "batches = len(train_loader)" in body and "seen" not in body
