@@ -166,3 +166,31 @@ NAMED = {
 def test_a_number_is_named_after_its_pass(text: str, name: str) -> None:
     source = script(f"{STEP}\ntotal += loss.item()", start="total = 0", end=f"print('{text}'.format(total / 4))")
     assert f"self.log('{name}', self.total / 4, prog_bar=True)" in methods(converted(source).text)["on_train_epoch_end"]
+
+
+PLAIN = {
+    "in an f-string": "print(f'step {i} loss {loss}')",
+    "beside words": "print('step', i, 'loss', loss)",
+    "by format": "print('step {} loss {}'.format(i, loss.data))",
+    "with %s": "print('step %d loss %s' % (i, loss))",
+    "within a with": "with torch.no_grad():\n    if i % 2 == 0:\n        print(i, loss)",
+}
+OTHER = {
+    "no measure": "n = len(x)\nprint(n)",
+    "many numbers": "losses = [loss.item()]\nprint(losses)",
+    "one for each sample": "scores = model(x)\nprint(scores)",
+    "a text": "score = f'{loss.item()}'\nprint(score)",
+}
+
+
+@pytest.mark.parametrize("show", PLAIN.values(), ids=PLAIN)
+def test_a_loss_is_logged_however_it_is_printed(show: str) -> None:
+    done = converted(script(f"{STEP}\n{show}", batches="for i, (x, y) in enumerate(train_loader):"))
+    assert _logs(methods(done.text)["training_step"]) == {"self.log('loss', loss, prog_bar=True)"}
+
+
+@pytest.mark.parametrize("show", OTHER.values(), ids=OTHER)
+def test_what_may_be_no_number_is_not_logged(show: str) -> None:
+    done = converted(script(f"{STEP}\n{show}"))
+    assert "self.log('score" not in str(done.text) and "self.log('n'" not in str(done.text)
+    assert "self.log('losses" not in str(done.text)

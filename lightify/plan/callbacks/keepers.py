@@ -70,9 +70,8 @@ def _stops(draft: Draft, ends: Stopped) -> Nest:
     name, mode = ends.metric.name, ends.mode
     text = f'EarlyStopping(monitor="{name}", mode="{mode}", {ends.arguments}, check_finite=False)'
     draft.steps_away.append(f"an epoch whose {name} equals the best one counts as no better")
-    log = _monitored(
-        draft, Metric.held(ends.metric, draft.kinds, name), ends.frame, [f"{runtime_alias(draft.tree)}.callbacks.{text}"]
-    )
+    callback = f"{runtime_alias(draft.tree)}.callbacks.{text}"
+    log = _monitored(draft, Metric.held(ends.metric, draft.kinds, name), ends.frame, [callback])
     return replace(ends.nest, epoch_end=(*ends.nest.epoch_end, *log))
 
 

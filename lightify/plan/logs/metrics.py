@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
 
 import libcst as cst
@@ -82,8 +82,14 @@ def printed(node: cst.CSTNode, frame: Frame, kinds: Kinds) -> cst.Call | None:
     return call if shows and only_computes(call, frame, kinds.tree, known) else None
 
 
-def metrics_of(call: cst.Call, frame: Frame, kinds: Kinds) -> tuple[Metric, ...]:
-    """The scalars that a print shows: `x.item()`, a name printed with a float format, or what it names as a measure."""
+def metrics_of(
+    call: cst.Call, frame: Frame, kinds: Kinds, is_number: Callable[[cst.BaseExpression, Frame], bool] | None = None
+) -> tuple[Metric, ...]:
+    """The scalars that a print shows: `x.item()`, a name printed with a float format, or what it names as a measure.
+
+    Args:
+        is_number: tells what is one number; with it, `loss` is logged where it is printed without a format, too.
+    """
     found: dict[str, Metric] = {}
     inner = {name for part in walk(call) if isinstance(part, cst.CompFor) for name in target_names(part.target)}
 
@@ -96,17 +102,25 @@ def metrics_of(call: cst.Call, frame: Frame, kinds: Kinds) -> tuple[Metric, ...]
         if variable is not None and isinstance(node, cst.Name) and "." not in node.value and node.value not in inner:
             found.setdefault(variable.name, Metric.held(variable, kinds))
 
+    def is_plain(node: cst.BaseExpression) -> bool:
+        bare = _bare(node)
+        return is_number is not None and isinstance(bare, cst.Name) and _is_measured(bare) and is_number(bare, frame)
+
     for part in walk(call):
         used = method_call(part)
         if isinstance(part, cst.Call) and used is not None and used[1] == "item" and not part.args:
             add(used[0])
         elif isinstance(part, cst.FormattedStringExpression):
-            if spec_of(part)[-1:] in FLOATS:
+            if spec_of(part)[-1:] in FLOATS or (not spec_of(part) and is_plain(part.expression)):
                 add(part.expression)
         elif not isinstance(part, cst.FormattedString):
             for slot in slots(part):
-                if slot.spec[-1:] in FLOATS or (slot.spec == "d" and _is_share(slot.value)):
+                is_share = slot.spec == "d" and _is_share(slot.value)
+                if slot.spec[-1:] in FLOATS or is_share or (slot.spec in ("", "s") and is_plain(slot.value)):
                     add(slot.value)
+    for arg in call.args:
+        if arg.keyword is None and is_plain(arg.value):
+            add(arg.value)  # print("loss", loss)
     held = {variable for metric in found.values() for variable in metric.variables}
     told, phrases = labels(call), _phrases(call)
     logged: set[str] = set()
@@ -155,6 +169,11 @@ def _bare(node: cst.BaseExpression) -> cst.BaseExpression:
     if isinstance(node, cst.Attribute) and node.attr.value == "data":
         return _bare(node.value)
     return _bare(used[0]) if used is not None and used[1] in ("detach", "cpu", "numpy") and not node.args else node  # type: ignore[attr-defined]
+
+
+def _is_measured(name: cst.Name) -> bool:
+    """True for `loss` and `test_acc`."""
+    return bool(measures(name.value))
 
 
 def _is_share(node: cst.BaseExpression) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import replace
 
 import libcst as cst
@@ -26,6 +26,8 @@ from lightify.plan.logs.metrics import (
     printed,
     unlogged,
 )
+from lightify.plan.logs.samples import is_number
+from lightify.plan.logs.texts import measures
 from lightify.plan.types import FateNote, Hook, TrainerOption
 from lightify.syntax.comments import in_place_of
 from lightify.syntax.flow import expression_usage, usage
@@ -86,6 +88,8 @@ def in_place(
         written: what a batch assigns; done: what the batch did before the step.
         names: what is logged already; a print that tells more than its numbers stays, and logs them once.
     """
+    if isinstance(step.node, cst.With):
+        return [_within(draft, step, index, written, done, names)]
     guard = step.node if isinstance(step.node, cst.If) and step.node.orelse is None else None
     if guard is not None and constant(guard.test, step.frame) is not None:
         guard = None
@@ -94,7 +98,7 @@ def in_place(
     logs: dict[cst.BaseStatement, Metric] = {}
     for node in inside:
         call = printed(node, step.frame, draft.kinds)
-        metrics = metrics_of(call, step.frame, draft.kinds) if call is not None else ()
+        metrics = _metrics_of(draft, call, step.frame) if call is not None else ()
         metrics = tuple(m for m in metrics if not m.variables & draft.averaged)
         gone = call is not None and bool(expression_usage(call, step.frame).reads & draft.averaged)
         gone |= called_on(draft, step, node) in draft.averaged  # what showed averages
@@ -136,6 +140,53 @@ def in_place(
     body = guard.with_changes(body=guard.body.with_changes(body=later))
     draft.stripped.origins[body] = step.node
     return [*early, body]
+
+
+def _within(
+    draft: Draft, step: Item, index: Variable | None, written: set[Variable], done: Usage, names: set[str]
+) -> cst.BaseStatement:
+    """A `with` whose prints are logs."""
+    node = step.node
+    assert isinstance(node, cst.With)
+    if _renews(draft, node, step.frame):
+        return node
+    lines: list[cst.BaseStatement] = []
+    before = Usage()
+    before += done
+    for line in block(node.body):
+        inner = Item(line, step.frame)
+        lines += in_place(draft, inner, index, written, before, names)
+        before += usage([inner])
+    if not lines or lines == list(block(node.body)):
+        return node
+    new = node.with_changes(body=node.body.with_changes(body=lines))
+    draft.stripped.origins[new] = node
+    return new
+
+
+def _renews(draft: Draft, node: cst.With, frame: Frame) -> bool:
+    """True for what sets a `loss` of its own and prints it, which may be that of a test: such a log would mislead."""
+    own = usage([Item(line, frame) for line in block(node.body)]).writes
+    lines = [part for part in walk(node.body) if isinstance(part, cst.SimpleStatementLine)]
+    calls = [call for line in lines if (call := printed(line, frame, draft.kinds)) is not None]
+    metrics = [metric for call in calls for metric in _metrics_of(draft, call, frame)]
+    return any(metric.variables & own and metric.name in measures(metric.name) for metric in metrics)
+
+
+def _metrics_of(draft: Draft, call: cst.Call, frame: Frame) -> tuple[Metric, ...]:
+    def number(node: cst.BaseExpression, place: Frame) -> bool:
+        return is_number(draft, list(_lines(draft.whole())), node, place)
+
+    return metrics_of(call, frame, draft.kinds, number)
+
+
+def _lines(steps: Iterable[Step]) -> Iterator[Step]:
+    """Steps with those within a `with` one by one."""
+    for step in steps:
+        if isinstance(step, Item) and isinstance(step.node, cst.With):
+            yield from _lines(Item(line, step.frame) for line in block(step.node.body))
+        else:
+            yield step
 
 
 def _is_kept(draft: Draft, call: cst.Call, frame: Frame) -> bool:
@@ -227,7 +278,7 @@ def with_summaries(draft: Draft, hook: Hook) -> Hook:
     for step in hook.steps:
         shows = isinstance(step, Item) and draft.nest.epoch_loop is not None
         call = printed(step.node, step.frame, draft.kinds) if shows else None  # type: ignore[union-attr]
-        metrics = metrics_of(call, step.frame, draft.kinds) if call is not None and isinstance(step, Item) else ()
+        metrics = _metrics_of(draft, call, step.frame) if call is not None and isinstance(step, Item) else ()
         metrics = tuple(m if m.is_held or m.name not in within else _of_pass(m, hook) for m in metrics)
         metrics = tuple(m for m in metrics if m.name not in names)
         if not (metrics and draft.settings.style == "idiomatic"):
