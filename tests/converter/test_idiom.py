@@ -39,6 +39,32 @@ def test_other_moves_stay_and_the_trainer_moves_nothing(move: str) -> None:
     assert hooks["transfer_batch_to_device"] == "return batch"
 
 
+TAKEN_APART = {
+    "a pair": "x, y = batch\nx = x.to(device)\ny = y.to(device)",
+    "by number": "x = batch[0]\ny = batch[1]\nx, y = x.to(device), y.to(device)",
+    "both at once": "x, y = batch[0], batch[1]\nx, y = x.to(device), y.to(device)",
+    "moved where they are used": "a, b = batch\nx = a.to(device).data\ny = b.to(device)",
+}
+TAKEN_IN_PART = {
+    "a part stays": "x, y = batch\nx = x.to(device)",
+    "the whole is used, too": "x, y = batch\nx, y = x.to(device), y.to(device)\nkept.append(batch)",
+    "a part is taken from it where it is used": "x = batch[0]\nx = x.to(device)\ny = batch[1].float().long()",
+}
+WHOLE = "for batch in train_loader:"
+
+
+@pytest.mark.parametrize("move", TAKEN_APART.values(), ids=TAKEN_APART)
+def test_moves_of_what_the_batch_is_taken_apart_into_go(move: str) -> None:
+    hooks = methods(converted(script(f"{move}\n{STEP}", before=DEVICE, batches=WHOLE)).text)
+    assert ".to(" not in hooks["training_step"] and "transfer_batch_to_device" not in hooks
+
+
+@pytest.mark.parametrize("move", TAKEN_IN_PART.values(), ids=TAKEN_IN_PART)
+def test_a_batch_of_which_a_part_stays_is_moved_by_the_step(move: str) -> None:
+    hooks = methods(converted(script(f"{move}\n{STEP}", before=f"{DEVICE}kept = []\n", batches=WHOLE)).text)
+    assert ".to(" in hooks["training_step"] and hooks["transfer_batch_to_device"] == "return batch"
+
+
 LEFT_TO_THE_TRAINER = {
     "only part of the batch moves": "x = x.to(device)",
     "by its type": "x = x.type(Tensor)",

@@ -12,9 +12,10 @@ from lightify.ledger import Fate
 from lightify.plan.effects import only_computes
 from lightify.plan.kinds import Kinds
 from lightify.plan.types import FateNote
-from lightify.syntax.flow import usage
+from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Binding, Expression, Frame, Item, Step, Variable
 from lightify.syntax.query import (
+    assigned_pairs,
     block,
     code,
     dotted,
@@ -68,6 +69,36 @@ def moved(node: cst.CSTNode, frame: Frame, kinds: Kinds) -> cst.BaseExpression |
     return None
 
 
+def unpacked(steps: Sequence[Step], batch: set[Variable]) -> set[Variable]:
+    """A batch's names, those of its parts for one that is only taken apart: `x, y = data`, `x = data["image"]`."""
+    parts: dict[Variable, set[Variable]] = {}
+    whole: set[Variable] = set()  # what is used in other ways, too
+    for step in steps:
+        inner = small(step.node) if isinstance(step, Item) else None
+        if not isinstance(step, Item) or not isinstance(inner, cst.Assign) or len(inner.targets) > 1:
+            whole |= usage([step]).reads & batch
+            continue
+        for target, value in assigned_pairs(inner.targets[0].target, inner.value):
+            source = _taken_apart(target, value, step.frame)
+            names = {step.frame.variable(name) for name in target_names(target)}
+            if source is None or source in names:
+                whole |= expression_usage(value, step.frame).reads & batch  # type: ignore[arg-type]
+            else:
+                parts.setdefault(source, set()).update(names)
+    return {part for name in batch for part in (parts.get(name, {name}) if name not in whole else {name})}
+
+
+def _taken_apart(target: cst.CSTNode, value: cst.CSTNode, frame: Frame) -> Variable | None:
+    """`data` of `x, y = data` and of `x = data[0]`."""
+    held: cst.CSTNode | None = None
+    if isinstance(value, cst.Subscript) and isinstance(target, cst.Name):
+        held = value.value
+    elif isinstance(target, (cst.Tuple, cst.List)):
+        held = value
+    meaning = frame.resolve(held.value) if isinstance(held, cst.Name) else None
+    return meaning if isinstance(meaning, Variable) else None
+
+
 def moved_parts(steps: Sequence[Step], batch: set[Variable], kinds: Kinds) -> set[Variable]:
     """The names of a batch that the script moves to its device."""
     found: set[Variable] = set()
@@ -91,6 +122,7 @@ def moved_parts(steps: Sequence[Step], batch: set[Variable], kinds: Kinds) -> se
 
 def strip_moves(steps: Sequence[Step], batch: set[Variable], kinds: Kinds, out: Stripped) -> tuple[Step, ...]:
     """Steps without the moves of the batch's names."""
+    batch = unpacked(steps, batch)
     result: list[Step] = []
     for step in steps:
         if isinstance(step, Item):

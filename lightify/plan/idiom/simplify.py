@@ -16,7 +16,7 @@ from lightify.plan.callbacks.keepers import keep_best
 from lightify.plan.draft import Draft
 from lightify.plan.evaluation.networks_used import uses_modules
 from lightify.plan.homes import Homes
-from lightify.plan.idiom.devices import host_moves, moved_parts, strip_moves
+from lightify.plan.idiom.devices import host_moves, moved_parts, strip_moves, unpacked
 from lightify.plan.idiom.dictionaries import with_named_parts
 from lightify.plan.logs.averages import log_averages, replaced
 from lightify.plan.logs.metrics import PROGRESS, printed
@@ -110,6 +110,7 @@ def strippable(draft: Draft, body: Sequence[Step], batch: set[Variable], alike: 
     Args:
         alike: the Trainer hands on a batch that is like the one it got.
     """
+    batch = unpacked(body, batch)
     moved = moved_parts(body, batch, draft.kinds)
     used = batch & usage(body).reads
     if moved and moved == used:
