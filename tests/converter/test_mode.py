@@ -145,6 +145,10 @@ AUTOMATIC = {
     "zeroed on the network that the optimizer owns": script(
         f"{FORWARD}\nmodel.zero_grad()\nloss.backward()\noptimizer.step()"
     ),
+    "a loss that has no name, of a batch that moves": script(
+        "optimizer.zero_grad()\ncriterion(model(x.to(device)), y.to(device)).backward()\noptimizer.step()",
+        before="device = torch.device('cpu')\n",
+    ),
     "zeroed by a function of the script's own": script(
         f"{FORWARD}\nzero_gradients()\nloss.backward()\noptimizer.step()",
         define="def zero_gradients():\n    model.zero_grad()\n\n",

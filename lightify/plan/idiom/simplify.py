@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import libcst as cst
@@ -51,6 +51,7 @@ def idiom(draft: Draft, head: BatchHead) -> Nest:
     elif strippable(draft, body, batch, alike=not own):
         body = strip_moves(body, batch, draft.kinds, draft.stripped)
         draft.fates.update(draft.stripped.fates)
+        nest = with_new_sites(nest, body, draft.stripped.origins)
     elif batch and uses_devices(draft) and not counts(head):
         draft.batch_mover = "the step moves what has to move"
     elif own:
@@ -60,6 +61,17 @@ def idiom(draft: Draft, head: BatchHead) -> Nest:
     if draft.settings.style == "idiomatic":
         nest = replace(nest, epoch_start=without_numbers(draft, nest))
     return replace(nest, body=body)
+
+
+def with_new_sites(nest: Nest, body: Sequence[Step], origins: Mapping[cst.CSTNode, cst.CSTNode]) -> Nest:
+    """The loops whose backward passes are those of statements made anew: `criterion(model(x), y).backward()`."""
+    new: dict[cst.CSTNode, cst.Call] = {}
+    for step in body:
+        inner = small(step.node) if isinstance(step, Item) else None
+        origin = origins.get(inner) if inner is not None else None
+        if isinstance(inner, cst.Expr) and isinstance(origin, cst.Expr) and isinstance(inner.value, cst.Call):
+            new[origin.value] = inner.value
+    return replace(nest, sites=tuple(new.get(site, site) for site in nest.sites), origins={**nest.origins, **origins})
 
 
 def without_numbers(draft: Draft, nest: Nest) -> tuple[Step, ...]:

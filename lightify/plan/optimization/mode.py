@@ -220,6 +220,7 @@ def _other_backwards(steps: Sequence[Step], nest: Nest, analysis: Analysis) -> l
     """Backward passes outside the run."""
     run = (*nest.epoch_start, *steps, *nest.epoch_end)
     own = {part for step in run if isinstance(step, Item) for part in walk(step.node)}
+    own |= {part for one in own & nest.origins.keys() for part in walk(nest.origins[one])}
     return [fact.call for fact in analysis.backwards if fact.call not in own]
 
 
