@@ -65,6 +65,16 @@ def test_a_batch_of_which_a_part_stays_is_moved_by_the_step(move: str) -> None:
     assert ".to(" in hooks["training_step"] and hooks["transfer_batch_to_device"] == "return batch"
 
 
+TYPED = {"by name": "dtype=torch.float32", "by place": "torch.float32"}
+
+
+@pytest.mark.parametrize("kind", TYPED.values(), ids=TYPED)
+def test_a_type_outlives_the_move_that_it_stands_in(kind: str) -> None:
+    done = converted(script(f"x = x.to(device, {kind}, non_blocking=True)\ny = y.to(device)\n{STEP}", before=DEVICE))
+    assert f"x = x.to({kind})" in methods(done.text)["training_step"]
+    assert "transfer_batch_to_device" not in methods(done.text)
+
+
 LEFT_TO_THE_TRAINER = {
     "only part of the batch moves": "x = x.to(device)",
     "by its type": "x = x.type(Tensor)",

@@ -55,18 +55,24 @@ def _names_device(name: str) -> bool:
 
 
 def moved(node: cst.CSTNode, frame: Frame, kinds: Kinds) -> cst.BaseExpression | None:
-    """`x` for `x.to(device)` and `x.cuda()`, else None."""
+    """`x` for `x.to(device)` and `x.cuda()`, `x.to(dtype=d)` for `x.to(device, dtype=d)`, else None."""
     used = method_call(node)
     if used is None or not isinstance(node, cst.Call):
         return None
     if used[1] == "cuda":
         return used[0]
-    plain = [arg.value for arg in node.args if arg.keyword is None and not arg.star]
-    named = {arg.keyword.value: arg.value for arg in node.args if arg.keyword is not None}
-    targets = [*plain, *([named["device"]] if "device" in named else [])]
-    if used[1] == "to" and len(targets) == 1 and len(named.keys() - {"non_blocking", "device"}) == 0:
-        return used[0] if is_device(targets[0], frame, kinds) else None
-    return None
+    plain = [arg for arg in node.args if arg.keyword is None and not arg.star]
+    named = {arg.keyword.value: arg for arg in node.args if arg.keyword is not None}
+    targets = [*plain[:1], *([named["device"]] if "device" in named else [])]
+    types = [*plain[1:], *([named["dtype"]] if "dtype" in named else [])]
+    if used[1] != "to" or len(targets) != 1 or len(types) > 1 or named.keys() - {"non_blocking", "device", "dtype"}:
+        return None
+    if not is_device(targets[0].value, frame, kinds):
+        return None
+    if not types:
+        return used[0]
+    last = types[0].with_changes(comma=cst.MaybeSentinel.DEFAULT, whitespace_after_arg=cst.SimpleWhitespace(""))
+    return node.with_changes(args=[last], whitespace_before_args=cst.SimpleWhitespace(""))
 
 
 def unpacked(steps: Sequence[Step], batch: set[Variable]) -> set[Variable]:
