@@ -93,7 +93,7 @@ class Draft:
     def after_batches(self) -> tuple[Step, ...]:
         """What an epoch does after its last batch, in order."""
         found = self.evaluation
-        evaluating = (*found.before, *found.body, *found.after) if found is not None else ()
+        evaluating = (*found.before, *found.batches, *found.after) if found is not None else ()
         return (*evaluating, *self.nest.epoch_end)
 
     def take(

@@ -14,7 +14,7 @@ from lightify.loops.epochs import ENDLESS, EpochHead, epoch_head
 from lightify.loops.headers import BatchHead, asking_within, batch_head
 from lightify.loops.nest import Nest
 from lightify.loops.surroundings import needless_closures, surroundings
-from lightify.plan.batches import batch_source, in_host, interruptible
+from lightify.plan.batches import batch_source, interruptible
 from lightify.plan.counters import changes, set_once
 from lightify.plan.dead_values import without_dead_values
 from lightify.plan.draft import Draft, Flatten
@@ -22,7 +22,7 @@ from lightify.plan.evaluation.ending import first_evaluation
 from lightify.plan.evaluation.final_test import FinalTest, final_test
 from lightify.plan.evaluation.gradient_mode import gradients_off
 from lightify.plan.evaluation.training_mode import without_training_calls
-from lightify.plan.evaluation.validation import evaluation_of, modes_after_fit
+from lightify.plan.evaluation.validation import evaluation_of, modes_after_fit, validation_source
 from lightify.plan.exits import (
     assigned_in_expressions,
     breaks_epochs,
@@ -310,7 +310,7 @@ def _host(draft: Draft, loops: _Loops, homes: Homes, tested: FinalTest | None) -
     again, moves = take_host_moves(draft, homes)
     captured, initial = initial_values(draft, homes)
     trainer_options(draft, loops.epochs, loops.auto)
-    validation = in_host(draft, draft.evaluation.head.source, draft.evaluation.frame) if draft.evaluation else None
+    validation = validation_source(draft)
     after_fit = (*again, *modes_after_fit(draft))
     options = inline_options(draft, moves)
     testing = tested.edits if tested is not None else {}

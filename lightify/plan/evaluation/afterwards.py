@@ -35,12 +35,12 @@ def obstacle(steps: Sequence[Step], modules: Set[Variable], without: Set[Step], 
             return "what follows the evaluation steps before the network is used again"
         if step not in without and usage([step]).writes & trained:
             return "what follows the evaluation gives the training what may have gradients"
-        if others and any(_uses_another(node, frame, step.frame, modules, kinds) for node, frame in _run(step, kinds)):
+        if others and any(_uses_another(node, frame, step.frame, modules, kinds) for node, frame in runs(step, kinds)):
             return "what follows the evaluation may use another network, which trains on"
     return ""
 
 
-def _run(step: Item, kinds: Kinds) -> Iterator[tuple[cst.CSTNode, Frame]]:
+def runs(step: Item, kinds: Kinds) -> Iterator[tuple[cst.CSTNode, Frame]]:
     """The nodes of a statement and of the script's functions that they may run."""
     parts: list[tuple[cst.CSTNode, Frame]] = [(step.node, step.frame)]
     seen: set[cst.CSTNode] = set()

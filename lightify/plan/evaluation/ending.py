@@ -17,6 +17,8 @@ from lightify.loops.nest import Nest
 from lightify.loops.runs import is_over_data
 from lightify.plan.effects import may_draw
 from lightify.plan.evaluation.afterwards import obstacle
+from lightify.plan.evaluation.between import parted
+from lightify.plan.evaluation.modes import mode_call
 from lightify.plan.evaluation.networks_used import uses_modules
 from lightify.plan.evaluation.wants_gradients import computes_faster_without, wants_gradients
 from lightify.plan.kinds import Kinds
@@ -25,10 +27,20 @@ from lightify.plan.types import FateNote
 from lightify.syntax.flow import exits_of, own_exits, usage
 from lightify.syntax.frames import Frame, Item, Step, Variable, live_nodes
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import block, dotted, expression_of, method_call, walk
+from lightify.syntax.query import block, walk
 
 EVALUATES = ("Trainer: evaluation mode", "Trainer: back to training mode")
 _WITHOUT_GRADIENTS = FateNote(Fate.REPLACED, "Trainer: evaluates without gradients")
+
+
+@dataclass(frozen=True, eq=False)
+class Turn:
+    """A further pass of an evaluation: over the next of its loaders."""
+
+    loop: cst.For
+    frame: Frame
+    head: BatchHead
+    body: tuple[Step, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +54,8 @@ class Evaluation:
         trains_again: it ends by putting them back itself.
         without: what the script itself runs without gradients.
         breaks: its last statement may end it.
+        others: passes over other loaders that follow it at once.
+        apart: why those that follow are no part of it.
     """
 
     loop: cst.For
@@ -57,6 +71,23 @@ class Evaluation:
     fates: Mapping[cst.CSTNode, FateNote]
     without: frozenset[Step]
     breaks: bool
+    others: tuple[Turn, ...] = ()
+    apart: str = ""
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """All of its passes, in order."""
+        return (Turn(self.loop, self.frame, self.head, self.body), *self.others)
+
+    @property
+    def batches(self) -> tuple[Step, ...]:
+        """What its batches do, loader by loader."""
+        return tuple(step for turn in self.turns for step in turn.body)
+
+    def with_bodies(self, change: Callable[[Turn], tuple[Step, ...]]) -> Evaluation:
+        """The same with other batches."""
+        first, *others = (replace(turn, body=change(turn)) for turn in self.turns)
+        return replace(self, body=first.body, others=tuple(others))
 
 
 def find_evaluation(
@@ -68,15 +99,19 @@ def find_evaluation(
     *,
     bars: Tree | None,
     final: bool = False,
+    several: bool = False,
 ) -> Evaluation | str:
     """Reads the end of an epoch, or of the training, as one evaluation; a text says why it stays as it is.
 
     Args:
         bars: what tells the bars that are more than bars.
+        several: passes that follow one another are read as one.
     """
     if nest.epoch_loop is None and not final:
         return "there are no epochs"
     found = _taken_apart(end, nest, analysis, tree, bars)
+    if not isinstance(found, str) and not final:
+        found = _joined(found, nest, kinds, analysis, tree, bars, several)
     if not isinstance(found, str):
         found = _without_eval_calls(found, kinds, tree)
     if not isinstance(found, str):
@@ -131,6 +166,38 @@ def _taken_apart(
         without=frozenset(without),
         breaks=bool(leaving),
     )
+
+
+def _joined(
+    found: Evaluation, nest: Nest, kinds: Kinds, analysis: Analysis, tree: Tree, bars: Tree | None, several: bool
+) -> Evaluation:
+    """The evaluation with the passes that follow it, as far as nothing between them is in the way."""
+    while True:
+        later = (*found.after, *found.rest)
+        if first_evaluation(later, nest, analysis, tree) is None:
+            return found
+        following = _taken_apart(later, nest, analysis, tree, bars)
+        if isinstance(following, str):
+            return replace(found, apart=following)
+        if found.breaks or following.breaks:
+            return replace(found, apart="one of them may be left early")
+        passed = [Item(turn.loop, turn.frame) for turn in found.turns]
+        between = parted(following.before, passed, Item(following.loop, following.frame), found.before, kinds)
+        if isinstance(between, str):
+            return replace(found, apart=between)
+        if not several:
+            return found
+        gone = FateNote(Fate.REPLACED, EVALUATES[1])
+        found = replace(
+            found,
+            before=(*found.before, *between.early),
+            after=(*between.late, *following.after),
+            rest=following.rest,
+            opened=(*found.opened, *following.opened),
+            fates={**found.fates, **following.fates, **{step.node: gone for step in between.gone}},
+            without=found.without | following.without,
+            others=(*found.others, following.turns[0]),
+        )
 
 
 def _last(suite: cst.BaseSuite) -> cst.BaseStatement:
@@ -221,7 +288,7 @@ def _without_train_calls(
         return "the network is never put back into training mode"
     end = min(max(used, len(found.after)), trains)
     if any(isinstance(step, Item) and _evaluates(step, nest, analysis, kinds.tree) for step in later[:end]):
-        return "several evaluations end the epoch"
+        return f"several evaluations end the epoch{found.apart and f', and {found.apart}'}"
     without = set(found.without)
     flat = _laid_flat(later[:used], lambda step: True, kinds.tree, fates, without)
     if problem := obstacle(flat, found.modules, without, nest, kinds):
@@ -238,34 +305,39 @@ def _without_train_calls(
 
 def _without_gradients(found: Evaluation, tree: Tree) -> Evaluation:
     """The evaluation whose batches need no `with torch.no_grad()`."""
-    body: list[Step] = []
     fates = dict(found.fates)
     without = set(found.without)
-    for step in found.body:
-        inner = _under_no_grad(step, tree) if isinstance(step, Item) else None
-        lines = [step] if inner is None else live(inner, tree)
-        if inner is not None:
-            fates[step.node] = _WITHOUT_GRADIENTS  # type: ignore[union-attr]
-            without.update(lines)
-        body.extend(lines)
-    return replace(found, body=tuple(body), fates=fates, without=frozenset(without))
+
+    def opened(turn: Turn) -> tuple[Step, ...]:
+        body: list[Step] = []
+        for step in turn.body:
+            inner = _under_no_grad(step, tree) if isinstance(step, Item) else None
+            lines = [step] if inner is None else live(inner, tree)
+            if inner is not None:
+                fates[step.node] = _WITHOUT_GRADIENTS  # type: ignore[union-attr]
+                without.update(lines)
+            body.extend(lines)
+        return tuple(body)
+
+    found = found.with_bodies(opened)
+    return replace(found, fates=fates, without=frozenset(without))
 
 
 def _problem(found: Evaluation, nest: Nest, kinds: Kinds) -> str:
     """Why a Trainer's validation would not be the same."""
-    called = _called_modules(Item(found.loop, found.frame), kinds)
+    called = {v for turn in found.turns for v in _called_modules(Item(turn.loop, turn.frame), kinds)}
     if found.modules and any(not kinds.is_loss(v) for v in called - found.modules):
         return "not every network is put into evaluation mode"
-    for step in found.body:
+    for step in found.batches:
         assert isinstance(step, Item)
         if any(mode_call(Item(s, step.frame), kinds, m) for s in _lines(step.node) for m in ("eval", "train")):
             return "the mode changes inside the evaluation"
         if any(isinstance(n, cst.Attribute) and n.attr.value == "backward" for n in live_nodes(step.node, step.frame)):
             return "the evaluation takes gradients"
-    graded = [step for step in (*found.before, *found.body, *found.after) if step not in found.without]
+    graded = [step for step in (*found.before, *found.batches, *found.after) if step not in found.without]
     if any(_wants_gradients(step, kinds) for step in graded):
         return "the evaluation takes gradients, or asks for them"
-    runs = any(step in graded and uses_modules(step, kinds) for step in (*found.body, *found.after))
+    runs = any(step in graded and uses_modules(step, kinds) for step in (*found.batches, *found.after))
     if found.modules and runs and computes_faster_without(kinds.tree):
         return "the network computes otherwise without gradients"
     if not found.modules and called and called.isdisjoint(usage(nest.body).reads):
@@ -309,20 +381,6 @@ def holds_loop(step: Item, analysis: Analysis) -> bool:
     if isinstance(step.node, cst.With):
         return any(isinstance(node, cst.For) and is_over_data(node, analysis) for node in block(step.node.body))
     return False
-
-
-def mode_call(step: Step, kinds: Kinds, mode: str) -> Variable | None:
-    """The network that `net.eval()` or `net.train()` is called on, as a statement of its own."""
-    call = expression_of(step.node) if isinstance(step, Item) else None
-    used = method_call(call)
-    if not isinstance(step, Item) or not isinstance(call, cst.Call) or used is None:
-        return None
-    argument = dotted(call.args[0].value) if len(call.args) == 1 else None
-    fits = {"eval": (("eval", None), ("train", "False")), "train": (("train", None), ("train", "True"))}[mode]
-    if not any(used[1] == name and argument == value and (value is not None or not call.args) for name, value in fits):
-        return None
-    variable = kinds.variable(used[0], step.frame)
-    return variable if variable is not None and kinds.of(variable) is Kind.MODULE else None
 
 
 def _called_modules(step: Item, kinds: Kinds) -> set[Variable]:

@@ -16,8 +16,8 @@ from lightify.plan.evaluation.ending import (
     evaluating_call,
     find_evaluation,
     holds_loop,
-    mode_call,
 )
+from lightify.plan.evaluation.modes import mode_call
 from lightify.plan.evaluation.networks_used import uses_modules
 from lightify.plan.evaluation.validation import SAME_MODE, prepared
 from lightify.plan.kinds import Kinds

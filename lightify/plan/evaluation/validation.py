@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+
+import libcst as cst
 
 from lightify.ledger import Fate
 from lightify.plan.batches import batch_variables, in_host, is_loader
 from lightify.plan.counters import batch_names
 from lightify.plan.draft import Draft
-from lightify.plan.evaluation.ending import Evaluation, find_evaluation
+from lightify.plan.evaluation.ending import Evaluation, Turn, find_evaluation
 from lightify.plan.evaluation.networks_used import uses_modules
+from lightify.plan.evaluation.several import in_one_step
 from lightify.plan.exits import limits_batches
 from lightify.plan.idiom.devices import strip_moves
 from lightify.plan.idiom.precision import without_contexts
@@ -25,7 +29,7 @@ from lightify.plan.types import (
     Hook,
 )
 from lightify.syntax.flow import expression_usage, usage
-from lightify.syntax.frames import Field, Item, Variable
+from lightify.syntax.frames import Field, Item, Step, Variable
 from lightify.syntax.query import expression_of, method_call
 
 SAME_MODE = "pass  # the loop evaluates in the mode that it trains in"
@@ -46,77 +50,122 @@ def evaluation_of(draft: Draft, plain: bool, optimizer: Variable | None) -> Eval
         return "its processes would share out the data in another order"
     if draft.evaluates_apart:
         return "it computes in another precision than the training"
+    several = _readable(draft, optimizer, several=True)
+    return _readable(draft, optimizer, several=False) if isinstance(several, str) else several
+
+
+def _readable(draft: Draft, optimizer: Variable | None, several: bool) -> Evaluation | str:
+    """The evaluation, with the passes that follow it or without; a text says why the Trainer can't run it."""
     found = find_evaluation(
-        draft.nest, draft.nest.epoch_end, draft.kinds, draft.analysis, draft.tree, bars=draft.counted_bars
+        draft.nest,
+        draft.nest.epoch_end,
+        draft.kinds,
+        draft.analysis,
+        draft.tree,
+        bars=draft.counted_bars,
+        several=several,
     )
     if isinstance(found, str):
         return found
+    if found.others and draft.distribution is not None:
+        return "its processes share out the data of several evaluations"
     nest = replace(draft.nest, opened=(*draft.nest.opened, *found.opened))
     draft.kinds = Kinds(nest, draft.analysis, draft.tree)
-    written = usage((*nest.epoch_start, *nest.body, *found.before, *found.body, *found.after, *found.rest)).writes
-    reads = expression_usage(found.head.source, found.frame).reads
-    known = is_loader(draft, found.head.source, found.frame)
-    known &= not on_lightning(draft) or is_steady(draft, found.head.source, found.frame)
-    if reads & written or not known or in_host(draft, found.head.source, found.frame) is None:
+    written = usage((*nest.epoch_start, *nest.body, *found.before, *found.batches, *found.after, *found.rest)).writes
+    if any(
+        expression_usage(one.head.source, one.frame).reads & written or not _is_given(draft, one) for one in found.turns
+    ):
         return "its data is no loader that is made before the loops, once"
     if found.breaks and not limits_batches(draft, found.body[-1], found.head, found.loop, "limit_val_batches"):
         return "the evaluation may be left early"
-    body = []
-    for step in found.body:
+    return prepared(draft, found.with_bodies(lambda turn: tuple(_without_zeroing(draft, turn.body, optimizer))))
+
+
+def _is_given(draft: Draft, one: Turn) -> bool:
+    """True when the Trainer can be handed what a pass goes over."""
+    known = is_loader(draft, one.head.source, one.frame)
+    known &= not on_lightning(draft) or is_steady(draft, one.head.source, one.frame)
+    return known and in_host(draft, one.head.source, one.frame) is not None
+
+
+def _without_zeroing(draft: Draft, steps: Sequence[Step], optimizer: Variable | None) -> Iterator[Step]:
+    for step in steps:
         used = method_call(expression_of(step.node)) if isinstance(step, Item) else None
         if (
             isinstance(step, Item)
             and used is not None
             and used[1] == "zero_grad"
             and optimizer is not None
-            and (draft.kinds.variable(used[0], found.frame) is optimizer)
+            and (draft.kinds.variable(used[0], step.frame) is optimizer)
         ):
             draft.fates[step.node] = FateNote(Fate.REPLACED, "Trainer: zeroes gradients", "no backward comes before it")
         else:
-            body.append(step)
-    return prepared(draft, replace(found, body=tuple(body)))
+            yield step
 
 
 def prepared(draft: Draft, found: Evaluation) -> Evaluation:
     """The evaluation without what the Trainer does for it."""
-    batch = batch_variables(found.head, found.frame)
-    if not draft.batch_mover and strippable(draft, found.body, batch):
-        stripped = strip_moves(found.body, batch, draft.kinds, draft.stripped)
-        draft.fates.update(draft.stripped.fates)
-        found = replace(found, body=stripped)
-    found = replace(found, body=without_contexts(draft, found.body))
+    found = found.with_bodies(lambda turn: without_contexts(draft, _unmoved(draft, turn)))
     if draft.settings.style == "idiomatic":
-        found = averaged(draft, found, batch)
+        for number in range(len(found.turns)):
+            found = averaged(draft, found, number)
     draft.fates.update(found.fates)
-    draft.fates[found.loop] = FateNote(Fate.REPLACED, "Trainer.fit", "the Trainer runs the validation")
+    for turn in found.turns:
+        draft.fates[turn.loop] = FateNote(Fate.REPLACED, "Trainer.fit", "the Trainer runs the validation")
     return found
 
 
-def averaged(draft: Draft, found: Evaluation, batch: set[Variable]) -> Evaluation:
-    """The evaluation without the averages that it keeps by hand, and without progress prints."""
-    head, nest = found.head, draft.nest
+def _unmoved(draft: Draft, turn: Turn) -> tuple[Step, ...]:
+    """One batch without its moves to the device."""
+    batch = batch_variables(turn.head, turn.frame)
+    if draft.batch_mover or not strippable(draft, turn.body, batch):
+        return turn.body
+    stripped = strip_moves(turn.body, batch, draft.kinds, draft.stripped)
+    draft.fates.update(draft.stripped.fates)
+    return stripped
+
+
+def averaged(draft: Draft, found: Evaluation, number: int) -> Evaluation:
+    """The evaluation without the averages that one of its passes keeps by hand, and without progress prints."""
+    turn, nest = found.turns[number], draft.nest
+    batch = batch_variables(turn.head, turn.frame)
     outside = draft.read_elsewhere() | usage((*nest.epoch_start, *nest.body)).reads
     after = (*found.after, *found.rest)
-    one = Pass(found.before, found.body, after, head, found.frame, batch, outside, training=False)
+    one = Pass(found.before, turn.body, after, turn.head, turn.frame, batch, outside, training=False)
     new = log_averages(draft, one)
-    later = (*after, *nest.epoch_start, *nest.body, *found.before, *found.body)
+    later = (*after, *nest.epoch_start, *nest.body, *found.before, *found.batches)
+    body = logged(draft, replaced(turn.body, new), turn.head, turn.frame, batch, later)
+    found = found.with_bodies(lambda one: body if one.loop is turn.loop and one.frame is turn.frame else one.body)
     return replace(
         found,
         before=replaced(found.before, new),
-        body=logged(draft, replaced(found.body, new), head, found.frame, batch, later),
         after=replaced(found.after, new),
         rest=replaced(found.rest, new),
     )
+
+
+def validation_source(draft: Draft) -> cst.BaseExpression | None:
+    """What the Trainer validates on, in terms of the host."""
+    turns = draft.evaluation.turns if draft.evaluation is not None else ()
+    sources = [in_host(draft, turn.head.source, turn.frame) for turn in turns]
+    if len(sources) < 2:
+        return sources[0] if sources else None
+    return cst.List([cst.Element(source) for source in sources if source is not None])
 
 
 def validation_hooks(draft: Draft) -> list[Hook]:
     found = draft.evaluation
     if found is None:
         return []
-    first = batch_names(draft, found.head, found.frame, found.loop, found.body, (*found.after, *found.rest))
+    if found.others:
+        found = in_one_step(draft, found)
+    else:
+        first = batch_names(draft, found.head, found.frame, found.loop, found.body, (*found.after, *found.rest))
+        found = replace(found, body=(*first, *found.body))
+    given = ("batch", "batch_idx", *(("dataloader_idx=0",) if found.others else ()))
     hooks = [
         Hook("on_validation_epoch_start", (), found.before),
-        Hook("validation_step", ("batch", "batch_idx"), (*first, *found.body), on_continue=("return",)),
+        Hook("validation_step", given, found.body, on_continue=("return",)),
         Hook("on_validation_epoch_end", (), found.after),
     ]
     if not found.modules:

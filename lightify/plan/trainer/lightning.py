@@ -11,7 +11,7 @@ from lightify.facts import Kind
 from lightify.plan.constructions import construction
 from lightify.plan.draft import Draft
 from lightify.plan.effects import is_calm_method, may_draw
-from lightify.plan.evaluation.ending import mode_call
+from lightify.plan.evaluation.modes import mode_call
 from lightify.plan.optimization.gradients import may_leave_gradients, names_gradients
 from lightify.plan.optimization.own_optimizers import steps_without_closure
 from lightify.recognisers.base import is_module_class

@@ -1,0 +1,155 @@
+"""What stands between two evaluations that follow one another: the Trainer runs nothing there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import libcst as cst
+
+from lightify.facts import Kind
+from lightify.plan.effects import may_draw, only_computes
+from lightify.plan.evaluation.afterwards import runs
+from lightify.plan.evaluation.modes import mode_call
+from lightify.plan.evaluation.networks_used import uses_modules
+from lightify.plan.kinds import Kinds
+from lightify.syntax.flow import exits_of, usage
+from lightify.syntax.frames import Binding, Frame, Item, Step, Variable
+from lightify.syntax.names import declared_elsewhere
+from lightify.syntax.query import dotted, method_call, root_name, small
+
+_CLOCKS = ("time", "time.time", "time.perf_counter", "time.monotonic", "datetime.datetime.now")
+_SHOWS = frozenset("print write info debug warning error critical log".split())  # noqa: SIM905, a list of words
+#: A network is asked for on its own; what the others hold, an evaluation does not change.
+_APART = (Kind.MODULE, Kind.DEVICE, Kind.NAMESPACE)
+
+
+@dataclass(frozen=True)
+class Parted:
+    """The steps between two passes: before both, after both, and modes that the second pass takes back."""
+
+    early: list[Step] = field(default_factory=list)
+    late: list[Step] = field(default_factory=list)
+    gone: list[Item] = field(default_factory=list)
+
+
+def parted(
+    between: Sequence[Step], passed: Sequence[Item], coming: Item, start: Sequence[Step], kinds: Kinds
+) -> Parted | str:
+    """Parts the steps between passes by where nothing can tell the difference; a text says why they must stay there.
+
+    Args:
+        passed, coming: the loops before and after them.
+        start: what runs before the first pass.
+    """
+    evaluated = {variable for step in start if (variable := mode_call(step, kinds, "eval")) is not None}
+    again = {variable for step in between if (variable := mode_call(step, kinds, "eval")) is not None}
+    if again - evaluated:
+        return "one of them puts a network into evaluation mode that the other does not"
+    found, earlier, next_one = Parted(), _Touched.by(passed, kinds), _Touched.by([coming], kinds)
+    for step in between:
+        variable = mode_call(step, kinds, "train")
+        if variable is not None and isinstance(step, Item):
+            if variable not in again:
+                return "one of them leaves a network in training mode"
+            found.gone.append(step)
+            continue
+        touched = _Touched.by([step], kinds)
+        if _takes_time(step, kinds):
+            return "the time is taken between them"
+        if mode_call(step, kinds, "eval") is not None or (_only_names(step, kinds) and not touched.meets(earlier)):
+            found.early.append(step)
+            continue
+        if isinstance(step, Item) and any(True for _ in exits_of(step.node)):
+            return "the epoch may be left between them"
+        if _acts(step, kinds):
+            return "what stands between them draws, steps or may use a network"
+        if touched.meets(next_one):
+            return "what stands between them and the second need one another"
+        if _shows(step, kinds) and _shows(coming, kinds):
+            return "what stands between them prints, as the second does"
+        found.late.append(step)
+        earlier = earlier.with_more(touched)  # what is moved before both may not meet it, either
+    return found
+
+
+@dataclass(frozen=True)
+class _Touched:
+    """Variables that steps read and those that they assign, or whose objects they may change."""
+
+    reads: frozenset[Variable]
+    changes: frozenset[Variable]
+
+    @classmethod
+    def by(cls, steps: Sequence[Step], kinds: Kinds) -> _Touched:
+        reads, changes = set(usage(steps).reads), set(usage(steps).writes)
+        for step in steps:
+            own = _item(step)
+            for node, frame in runs(own, kinds):
+                if isinstance(node, cst.Name) and frame is not own.frame:
+                    meaning = frame.resolve(node.value)
+                    if isinstance(meaning, Variable) and meaning.frame.is_module:
+                        reads.add(meaning)
+                        assigned = frame.function is not None and node.value in declared_elsewhere(frame.function)
+                        changes |= {meaning} if assigned else set()
+                changes.update(_changed(node, frame, kinds))
+        return cls(frozenset(reads), frozenset(changes))
+
+    def with_more(self, other: _Touched) -> _Touched:
+        return _Touched(self.reads | other.reads, self.changes | other.changes)
+
+    def meets(self, other: _Touched) -> bool:
+        """True when it matters which of them runs first."""
+        return bool(self.changes & (other.reads | other.changes) or self.reads & other.changes)
+
+
+def _item(step: Step) -> Item:
+    """A step as a statement of the frame that it computes in."""
+    if isinstance(step, Item):
+        return step
+    return Item(cst.SimpleStatementLine([cst.Expr(step.value)]), step.value_frame)
+
+
+def _changed(node: cst.CSTNode, frame: Frame, kinds: Kinds) -> Iterator[Variable]:
+    """The variables whose objects a node may change."""
+    roots: list[cst.CSTNode] = []
+    if isinstance(node, (cst.AssignTarget, cst.AugAssign, cst.AnnAssign, cst.Del)):
+        roots = [node.target] if isinstance(node.target, (cst.Attribute, cst.Subscript)) else []
+    elif isinstance(node, cst.Call) and dotted(node.func) != "print" and not _computes(node, frame, kinds):
+        used = method_call(node)
+        roots = [*([used[0]] if used is not None else []), *(arg.value for arg in node.args)]
+    for root in roots:
+        name = root_name(root) if isinstance(root, cst.BaseExpression) else None
+        meaning = frame.resolve(name.partition(".")[0]) if name else None
+        if isinstance(meaning, Variable) and kinds.of(meaning) not in _APART:
+            yield meaning
+
+
+def _computes(call: cst.Call, frame: Frame, kinds: Kinds) -> bool:
+    bare = call.with_changes(args=())
+    runs_network = kinds.kind(call.func, frame) is Kind.MODULE
+    return runs_network or only_computes(bare, frame, kinds.tree, lambda one: one is not bare)
+
+
+def _only_names(step: Step, kinds: Kinds) -> bool:
+    """True for `right = 0` and `losses = AverageMeter()`: nobody notices when."""
+    if isinstance(step, Binding):
+        return only_computes(step.value, step.value_frame, kinds.tree, lambda _: False)
+    inner = small(step.node)
+    return isinstance(inner, cst.Assign) and only_computes(inner.value, step.frame, kinds.tree, lambda _: False)
+
+
+def _acts(step: Step, kinds: Kinds) -> bool:
+    nodes = (node for node, _ in runs(_item(step), kinds))
+    steps = any((method_call(node) or ("", ""))[1] == "step" for node in nodes)
+    return steps or may_draw(step, kinds.tree) or uses_modules(step, kinds, asking=True)
+
+
+def _takes_time(step: Step, kinds: Kinds) -> bool:
+    calls = (node for node, _ in runs(_item(step), kinds) if isinstance(node, cst.Call))
+    return any((kinds.tree.qualified(call.func) or dotted(call.func)) in _CLOCKS for call in calls)
+
+
+def _shows(step: Step, kinds: Kinds) -> bool:
+    calls = (node for node, _ in runs(_item(step), kinds) if isinstance(node, cst.Call))
+    return any((dotted(call.func) or "").rpartition(".")[2] in _SHOWS for call in calls)
