@@ -158,7 +158,7 @@ def _head(turn: Turn) -> tuple[cst.CSTNode | None, ...]:
 def _kept(found: Evaluation) -> dict[str, list[Variable]] | None:
     """What each pass keeps for itself, by its name; None when their names mean different things."""
     frames = [turn.frame for turn in found.turns]
-    nodes = [step.node for step in found.body if isinstance(step, Item)]
+    nodes: list[cst.CSTNode] = [step.node for step in found.body if isinstance(step, Item)]
     nodes += [part for part in (found.head.element, found.head.index) if part is not None]
     names = {node.value for part in nodes for node in walk(part) if isinstance(node, cst.Name)}
     outside = usage((*found.before, *found.after, *found.rest))
@@ -276,7 +276,7 @@ def _indexed(draft: Draft, step: Step, by: Mapping[Frame, cst.BaseExpression], n
 
     if isinstance(step, Binding):
         target, value = put(step.target, step.target_frame), put(step.value, step.value_frame)
-        return replace(step, target=target, value=value)
+        return replace(step, target=target, value=value)  # type: ignore[arg-type]
     new = put(step.node, step.frame)
     for made, old in zip(_statements(new), _statements(step.node)):
         if made is not old:

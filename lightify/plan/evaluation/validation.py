@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import replace
 
 import libcst as cst
@@ -20,6 +20,7 @@ from lightify.plan.idiom.precision import without_contexts
 from lightify.plan.idiom.simplify import strippable
 from lightify.plan.kinds import Kinds
 from lightify.plan.logs.averages import log_averages, replaced
+from lightify.plan.logs.metrics import logs, metrics_of, printed
 from lightify.plan.logs.progress import logged
 from lightify.plan.logs.sums import Pass
 from lightify.plan.trainer.lightning import is_steady, on_lightning
@@ -129,19 +130,36 @@ def averaged(draft: Draft, found: Evaluation, number: int) -> Evaluation:
     """The evaluation without the averages that one of its passes keeps by hand, and without progress prints."""
     turn, nest = found.turns[number], draft.nest
     batch = batch_variables(turn.head, turn.frame)
-    outside = draft.read_elsewhere() | usage((*nest.epoch_start, *nest.body)).reads
     after = (*found.after, *found.rest)
-    one = Pass(found.before, turn.body, after, turn.head, turn.frame, batch, outside, training=False)
+    outside = draft.read_elsewhere() | usage((*nest.epoch_start, *nest.body)).reads
+    others = [
+        step for one in found.turns if one.frame is not turn.frame or one.loop is not turn.loop for step in one.body
+    ]
+    outside |= _shown_together(draft, after, usage(others).writes)
+    beside = frozenset(logs(others))
+    one = Pass(found.before, turn.body, after, turn.head, turn.frame, batch, outside, training=False, beside=beside)
     new = log_averages(draft, one)
     later = (*after, *nest.epoch_start, *nest.body, *found.before, *found.batches)
     body = logged(draft, replaced(turn.body, new), turn.head, turn.frame, batch, later)
-    found = found.with_bodies(lambda one: body if one.loop is turn.loop and one.frame is turn.frame else one.body)
+    found = found.with_bodies(lambda one: body if one.body is turn.body else one.body)
     return replace(
         found,
         before=replaced(found.before, new),
         after=replaced(found.after, new),
         rest=replaced(found.rest, new),
     )
+
+
+def _shown_together(draft: Draft, steps: Sequence[Step], others: Set[Variable]) -> set[Variable]:
+    """What prints show beside sums of other passes that no log of theirs would tell."""
+    found: set[Variable] = set()
+    for step in steps:
+        reads = usage([step]).reads
+        call = printed(step.node, step.frame, draft.kinds) if isinstance(step, Item) else None
+        if call is not None and isinstance(step, Item) and reads & others:
+            told = {v for metric in metrics_of(call, step.frame, draft.kinds) for v in metric.variables}
+            found |= set() if reads & others <= told else reads
+    return found
 
 
 def validation_source(draft: Draft) -> cst.BaseExpression | None:

@@ -65,7 +65,9 @@ def log_averages(draft: Draft, one: Pass) -> dict[Step, tuple[Step, ...]]:
     shown = [step for step in one.body if _shows_sums(draft, step, known, showing)]
     ends = _Ends(Means(draft, one, sums, {}))
     for step in one.after:
+        held = dict(ends.means.held)
         _read(draft, ends, step)
+        _forget(ends, {v for v in usage([step]).writes & held.keys() if ends.means.held[v] is held[v]})
     _read_records(draft, one, ends)
     for step in shown:
         _read_progress(draft, ends, step)
@@ -110,6 +112,9 @@ def _named(draft: Draft, one: Pass, ends: _Ends, gone: set[Variable]) -> list[tu
     taken = draft.logged | {m.name for m in metrics if m.is_held or not m.variables & gone}
     taken |= set() if one.training else set(logs(draft.nest.body))
     taken -= draft.monitored
+    # a Trainer tells the loaders apart where their steps log under one name, which nothing may ask for then
+    taken = taken | one.beside if ends.records else taken - one.beside
+    taken |= one.beside & draft.monitored
     found = []
     for (variable, scale), (name, mean) in ends.names.items():
         otherwise = (variable, scale) not in ends.shown and any(v is variable for v, _ in ends.shown)
@@ -187,6 +192,15 @@ def _read(draft: Draft, ends: _Ends, step: Step) -> None:
     ends.uses[step] = {variable for mean in made.values() for variable in mean.involved}
     for variable, mean in made.items():
         ends.names.setdefault((mean.total.variable, mean.scale), (variable.name, mean))
+
+
+def _forget(ends: _Ends, variables: Set[Variable]) -> None:
+    """Variables that held means hold something else now, whose name it is."""
+    for variable in variables:
+        former = ends.means.held.pop(variable)
+        for key, (name, mean) in list(ends.names.items()):
+            if name == variable.name and mean is former:
+                ends.names[key] = (metric_name(mean.total.variable), mean)
 
 
 def _read_progress(draft: Draft, ends: _Ends, step: Step) -> None:

@@ -24,6 +24,7 @@ class Pass:
         outside: variables that others read.
         training: the Trainer logs each batch of it, unless it is told otherwise.
         window: how many batches a sum goes over that starts anew within the pass, as text.
+        beside: names that passes of the same step log under, over other loaders.
     """
 
     start: Sequence[Step]
@@ -35,6 +36,7 @@ class Pass:
     outside: set[Variable]
     training: bool
     window: str = ""
+    beside: frozenset[str] = frozenset()
 
     @property
     def source(self) -> cst.BaseExpression:
