@@ -61,6 +61,8 @@ _TELLS = frozenset(
 #: Modules that know nothing of networks, and draw nothing.
 _APART = frozenset("os shutil json time math csv sys pickle datetime pathlib".split())  # noqa: SIM905
 _WRITING = ("torch.save", "open")
+#: Libraries of functions that compute from what they are given.
+_MEASURING = ("sklearn.metrics.", "torchmetrics.functional.")
 BUILTINS = frozenset(dir(builtins))
 
 
@@ -85,7 +87,12 @@ def _draws_nothing(call: cst.Call, frame: Frame, tree: Tree) -> bool:
     name = dotted(call.func) or ""
     used = method_call(call)
     full = tree.qualified(call.func) or name
-    if name in _CALM or full in _CALM or (used is not None and used[1] in _CALM_METHODS | _TELLS):
+    if (
+        name in _CALM
+        or full in _CALM
+        or full.startswith(_MEASURING)
+        or (used is not None and used[1] in _CALM_METHODS | _TELLS)
+    ):
         return True
     if is_criterion(full) or (full.startswith("tqdm") and arguments(call).get(0, "iterable") is None):
         return True

@@ -117,7 +117,8 @@ def _changed(node: cst.CSTNode, frame: Frame, kinds: Kinds) -> Iterator[Variable
         roots = [node.target] if isinstance(node.target, (cst.Attribute, cst.Subscript)) else []
     elif isinstance(node, cst.Call) and dotted(node.func) != "print" and not _computes(node, frame, kinds):
         used = method_call(node)
-        roots = [*([used[0]] if used is not None else []), *(arg.value for arg in node.args)]
+        given = (arg.value for arg in node.args if not isinstance(arg.value, cst.Call))
+        roots = [*([used[0]] if used is not None else []), *given]
     for root in roots:
         name = root_name(root) if isinstance(root, cst.BaseExpression) else None
         meaning = frame.resolve(name.partition(".")[0]) if name else None

@@ -100,12 +100,14 @@ def find_evaluation(
     bars: Tree | None,
     final: bool = False,
     several: bool = False,
+    begun: bool = True,
 ) -> Evaluation | str:
     """Reads the end of an epoch, or of the training, as one evaluation; a text says why it stays as it is.
 
     Args:
         bars: what tells the bars that are more than bars.
         several: passes that follow one another are read as one.
+        begun: the Trainer begins its pass over the data, which draws a seed, before anything else of an evaluation.
     """
     if nest.epoch_loop is None and not final:
         return "there are no epochs"
@@ -113,7 +115,7 @@ def find_evaluation(
     if not isinstance(found, str) and not final:
         found = _joined(found, nest, kinds, analysis, tree, bars, several)
     if not isinstance(found, str):
-        found = _without_eval_calls(found, kinds, tree)
+        found = _without_eval_calls(found, kinds, tree, begun)
     if not isinstance(found, str):
         found = _without_train_calls(found, nest, kinds, analysis, final)
     if isinstance(found, str):
@@ -247,7 +249,7 @@ def _under_no_grad(step: Item, tree: Tree) -> list[Step] | None:
     return [Item(node, step.frame) for node in block(step.node.body)]
 
 
-def _without_eval_calls(found: Evaluation, kinds: Kinds, tree: Tree) -> Evaluation | str:
+def _without_eval_calls(found: Evaluation, kinds: Kinds, tree: Tree, begun: bool) -> Evaluation | str:
     """The evaluation without what puts networks into its mode."""
     modules: set[Variable] = set()
     fates = dict(found.fates)
@@ -257,8 +259,10 @@ def _without_eval_calls(found: Evaluation, kinds: Kinds, tree: Tree) -> Evaluati
         if isinstance(step, Item) and variable is not None:
             modules.add(variable)
             fates[step.node] = FateNote(Fate.REPLACED, EVALUATES[0])
-        elif uses_modules(step, kinds) or may_draw(step, tree):
+        elif uses_modules(step, kinds):
             return "what runs before the evaluation may notice its mode"
+        elif begun and may_draw(step, tree):
+            return "what runs before the evaluation may draw random numbers, and lightning begins the pass before that"
         else:
             kept.append(step)
     return replace(found, before=tuple(kept), modules=frozenset(modules), fates=fates)

@@ -21,6 +21,7 @@ from lightify.plan.evaluation.modes import mode_call
 from lightify.plan.evaluation.networks_used import uses_modules
 from lightify.plan.evaluation.validation import SAME_MODE, prepared
 from lightify.plan.kinds import Kinds
+from lightify.plan.trainer.lightning import on_lightning
 from lightify.plan.types import FateNote, Hook
 from lightify.syntax.flow import usage
 from lightify.syntax.frames import Item, Step
@@ -44,7 +45,14 @@ def final_test(draft: Draft) -> FinalTest | None:
     if not window:
         return None
     found = find_evaluation(
-        draft.nest, window, draft.kinds, draft.analysis, draft.tree, bars=draft.counted_bars, final=True
+        draft.nest,
+        window,
+        draft.kinds,
+        draft.analysis,
+        draft.tree,
+        bars=draft.counted_bars,
+        final=True,
+        begun=on_lightning(draft),
     )
     if isinstance(found, str) or found.breaks or _shares_a_function(draft, found):
         return None

@@ -14,6 +14,7 @@ import libcst as cst
 from lightify.analysis.passing import named_in_all
 from lightify.ledger import Fate
 from lightify.loops.condition import guarded
+from lightify.plan.batches import batch_parts
 from lightify.plan.counters import batch_names
 from lightify.plan.draft import Draft
 from lightify.plan.evaluation.ending import Evaluation, Turn
@@ -21,7 +22,7 @@ from lightify.plan.logs.metrics import log_call, log_name
 from lightify.plan.types import FateNote, Local
 from lightify.syntax.flow import usage
 from lightify.syntax.frames import Binding, Expression, Frame, Item, Step, Variable
-from lightify.syntax.names import bound_by
+from lightify.syntax.names import bound_by, bound_names
 from lightify.syntax.query import assigned_pairs, code, small, walk
 from lightify.syntax.substitute import substitute
 
@@ -60,12 +61,27 @@ def _with_call(step: Item, call: cst.Call) -> Item:
 
 def _branched(draft: Draft, found: Evaluation) -> Evaluation:
     steps: list[Step] = []
+    for turn in found.others:
+        for name in _passing(found, turn):
+            turn.frame.stand_for(name, found.frame.variable(name))
     for number, turn in enumerate(found.turns):
         first = _batch_names(draft, turn, found)
         named = [step for step in first if not _is_batch(draft, step)]
         test = cst.parse_expression(f"{INDEX} == {number}")
         steps += guarded([*named, *turn.body], (test, draft.generated), draft.nest.module)
     return replace(found, body=tuple(steps))
+
+
+def _passing(found: Evaluation, turn: Turn) -> list[str]:
+    """Names that both a pass and the first one have for a batch alone: one name will do."""
+    others = usage((*found.before, *found.after, *found.rest))
+
+    def passing(one: Turn) -> set[str]:
+        own = usage([Item(one.loop, one.frame)])
+        kept = usage(one.body).exposed - set(batch_parts(one.head, one.frame)) | others.reads | others.writes
+        return {v.name for v in own.writes - kept if v.frame is one.frame}
+
+    return sorted(passing(found.turns[0]) & passing(turn)) if turn.frame is not found.frame else []
 
 
 def _batch_names(draft: Draft, turn: Turn, found: Evaluation) -> list[Step]:
@@ -115,10 +131,18 @@ def _shared(draft: Draft, found: Evaluation) -> Evaluation | None:
         for part in turn.body:
             if isinstance(part, Item) and part.node not in draft.fates:
                 draft.fates[part.node] = FateNote(Fate.MOVED, "validation_step")
-        for name in names:
-            turn.frame.stand_for(name, kept[name][0])
+        for name in (*names, *_ended(found, turn, kept)):
+            turn.frame.stand_for(name, first.frame.variable(name))
     heads = batch_names(draft, first.head, first.frame, first.loop, first.body, (*found.after, *found.rest))
     return replace(found, before=starts, body=(*heads, *step), after=after)
+
+
+def _ended(found: Evaluation, turn: Turn, kept: Mapping[str, object]) -> list[str]:
+    """Names of a pass that its end assigns for itself: the end of another pass may have used them before."""
+    own = [s for s in found.after if (s.frame if isinstance(s, Item) else s.value_frame) is turn.frame]
+    done = usage(own)
+    fresh = sorted({v.name for v in done.writes - done.exposed if v.frame is turn.frame} - kept.keys())
+    return [name for name in fresh if found.turns[0].frame.variable(name).frame is found.turns[0].frame]
 
 
 def _one_body(draft: Draft, turns: Sequence[Turn]) -> list[Step] | None:
@@ -161,7 +185,8 @@ def _kept(found: Evaluation) -> dict[str, list[Variable]] | None:
     nodes: list[cst.CSTNode] = [step.node for step in found.body if isinstance(step, Item)]
     nodes += [part for part in (found.head.element, found.head.index) if part is not None]
     names = {node.value for part in nodes for node in walk(part) if isinstance(node, cst.Name)}
-    outside = usage((*found.before, *found.after, *found.rest))
+    start, end = usage(found.before), usage((*found.after, *found.rest))
+    outside = start.reads | start.writes | end.exposed
     kept: dict[str, list[Variable]] = {}
     for name in sorted(names):
         meanings = [frame.resolve(name) for frame in frames]
@@ -170,7 +195,7 @@ def _kept(found: Evaluation) -> dict[str, list[Variable]] | None:
         own = [one for one, frame in zip(meanings, frames) if isinstance(one, Variable) and one.frame is frame]
         if len(own) < len(frames):
             return None
-        if any(one in outside.reads | outside.writes for one in own):
+        if any(one in outside for one in own):
             kept[name] = own
     return kept
 
@@ -192,22 +217,26 @@ def _starts(draft: Draft, found: Evaluation, kept: Mapping[str, Sequence[Variabl
     own = [[step for step in found.before if usage([step]).writes & mine] for mine in variables]
     if any(len(steps) != len(own[0]) for steps in own):
         return None
-    new: dict[Step, list[Step]] = {step: [] for steps in own for step in steps}
+    new: dict[Step, Sequence[Step]] = {step: [] for steps in own for step in steps}
+    started: set[str] = set()
     for same in zip(*own):
         lines = _lists(draft, same, kept)
         if lines is None:
             return None
         new[same[0]] = lines
+        started.update(name for line in lines for name in bound_names([line.node]))
+    if started != kept.keys():
+        return None
     for step in new:
         if isinstance(step, Item) and small(step.node) is not None:
             draft.fates.setdefault(small(step.node), FateNote(Fate.MOVED, "on_validation_epoch_start"))  # type: ignore[arg-type]
     return tuple(one for step in found.before for one in new.get(step, [step]))
 
 
-def _lists(draft: Draft, same: Sequence[Step], kept: Mapping[str, object]) -> list[Step] | None:
+def _lists(draft: Draft, same: Sequence[Step], kept: Mapping[str, object]) -> list[Item] | None:
     """`right = [0, 0]` for two steps `right = 0`."""
     pairs = [list(_assigned(step)) for step in same]
-    result: list[Step] = []
+    result: list[Item] = []
     for number, (target, _) in enumerate(pairs[0]):
         if any(len(one) != len(pairs[0]) or not one[number][0].deep_equals(target) for one in pairs):
             return None

@@ -65,6 +65,7 @@ def _readable(draft: Draft, optimizer: Variable | None, several: bool) -> Evalua
         draft.tree,
         bars=draft.counted_bars,
         several=several,
+        begun=on_lightning(draft),
     )
     if isinstance(found, str):
         return found
