@@ -21,6 +21,7 @@ from lightify.plan.draft import Draft, Flatten
 from lightify.plan.evaluation.ending import first_evaluation
 from lightify.plan.evaluation.final_test import FinalTest, final_test
 from lightify.plan.evaluation.gradient_mode import gradients_off
+from lightify.plan.evaluation.periodic import guarded_evaluation
 from lightify.plan.evaluation.training_mode import without_training_calls
 from lightify.plan.evaluation.validation import evaluation_of, modes_after_fit, validation_source
 from lightify.plan.exits import (
@@ -253,9 +254,11 @@ def _loops(draft: Draft) -> _Loops | Flatten:
 def _take_evaluation(draft: Draft, loops: _Loops) -> None:
     """Leaves the evaluation that ends each epoch to the Trainer, where that changes nothing."""
     auto = loops.auto
-    found = evaluation_of(draft, loops.plain, auto.optimizer if auto is not None and auto.zero is None else None)
+    optimizer = auto.optimizer if auto is not None and auto.zero is None else None
+    found = evaluation_of(draft, loops.plain, optimizer, loops.epochs)
     if isinstance(found, str):
-        step = first_evaluation(draft.nest.epoch_end, draft.nest, draft.analysis, draft.tree)
+        end = draft.nest.epoch_end
+        step = first_evaluation(end, draft.nest, draft.analysis, draft.tree) or guarded_evaluation(draft, end)
         draft.stays = (step.node, found) if step is not None else None
     else:
         draft.evaluation = found

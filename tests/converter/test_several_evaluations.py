@@ -99,11 +99,11 @@ APART = {
     ),
     "both print": (
         ended("test(train_loader)\ntest(val_loader)", PRINTING),
-        "what stands between them prints, as the second does",
+        "what stands between them prints, as that does",
     ),
     "the second goes on from the first": (
         ended(INLINE.replace("    theirs = 0\n", "    theirs = mine\n"), ""),
-        "what stands between them and the second need one another",
+        "what stands between them computes what that needs, or changes",
     ),
     "one list for both": (
         ended(
@@ -113,7 +113,7 @@ APART = {
                 "len(loader.dataset)", "sum(seen)"
             ),
         ),
-        "what stands between them and the second need one another",
+        "what stands between them computes what that needs, or changes",
     ),
     "the time is taken between": (
         ended(

@@ -60,17 +60,29 @@ def parted(
         if mode_call(step, kinds, "eval") is not None or (_only_names(step, kinds) and not touched.meets(earlier)):
             found.early.append(step)
             continue
-        if isinstance(step, Item) and any(True for _ in exits_of(step.node)):
-            return "the epoch may be left between them"
-        if _acts(step, kinds):
-            return "what stands between them draws, steps or may use a network"
-        if touched.meets(next_one):
-            return "what stands between them and the second need one another"
-        if _shows(step, kinds) and _shows(coming, kinds):
-            return "what stands between them prints, as the second does"
+        if problem := _holds_place(step, touched, coming, next_one, kinds):
+            return f"what stands between them {problem}"
         found.late.append(step)
         earlier = earlier.with_more(touched)  # what is moved before both may not meet it, either
     return found
+
+
+def keeps_apart(step: Step, coming: Item, kinds: Kinds) -> str:
+    """Why a step can't run after an evaluation that it stands before; empty if it can."""
+    touched, later = _Touched.by([step], kinds), _Touched.by([coming], kinds)
+    problem = "takes the time" if _takes_time(step, kinds) else _holds_place(step, touched, coming, later, kinds)
+    return problem and f"what stands before it {problem}"
+
+
+def _holds_place(step: Step, touched: _Touched, coming: Item, later: _Touched, kinds: Kinds) -> str:
+    """Why a step can't give way to what comes after it; empty if it can."""
+    if isinstance(step, Item) and any(True for _ in exits_of(step.node)):
+        return "may leave the epoch"
+    if _acts(step, kinds):
+        return "draws, steps or may use a network"
+    if touched.meets(later):
+        return "computes what that needs, or changes"
+    return "prints, as that does" if _shows(step, kinds) and _shows(coming, kinds) else ""
 
 
 @dataclass(frozen=True)
@@ -113,16 +125,18 @@ def _item(step: Step) -> Item:
 def _changed(node: cst.CSTNode, frame: Frame, kinds: Kinds) -> Iterator[Variable]:
     """The variables whose objects a node may change."""
     roots: list[cst.CSTNode] = []
+    given: list[cst.CSTNode] = []
     if isinstance(node, (cst.AssignTarget, cst.AugAssign, cst.AnnAssign, cst.Del)):
         roots = [node.target] if isinstance(node.target, (cst.Attribute, cst.Subscript)) else []
     elif isinstance(node, cst.Call) and dotted(node.func) != "print" and not _computes(node, frame, kinds):
         used = method_call(node)
-        given = (arg.value for arg in node.args if not isinstance(arg.value, cst.Call))
-        roots = [*([used[0]] if used is not None else []), *given]
-    for root in roots:
+        given = [arg.value for arg in node.args if not isinstance(arg.value, cst.Call)]
+        roots = [used[0]] if used is not None else []
+    for root in (*roots, *given):
         name = root_name(root) if isinstance(root, cst.BaseExpression) else None
         meaning = frame.resolve(name.partition(".")[0]) if name else None
-        if isinstance(meaning, Variable) and kinds.of(meaning) not in _APART:
+        kind = kinds.of(meaning) if isinstance(meaning, Variable) else None
+        if isinstance(meaning, Variable) and kind not in _APART and not (kind is Kind.LOADER and root in given):
             yield meaning
 
 

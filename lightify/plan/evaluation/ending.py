@@ -56,6 +56,7 @@ class Evaluation:
         breaks: its last statement may end it.
         others: passes over other loaders that follow it at once.
         apart: why those that follow are no part of it.
+        every: it runs once in so many epochs; None for each.
     """
 
     loop: cst.For
@@ -73,6 +74,7 @@ class Evaluation:
     breaks: bool
     others: tuple[Turn, ...] = ()
     apart: str = ""
+    every: cst.BaseExpression | None = None
 
     @property
     def turns(self) -> tuple[Turn, ...]:

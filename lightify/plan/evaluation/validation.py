@@ -8,11 +8,14 @@ from dataclasses import replace
 import libcst as cst
 
 from lightify.ledger import Fate
+from lightify.loops.epochs import EpochHead
 from lightify.plan.batches import batch_variables, in_host, is_loader
 from lightify.plan.counters import batch_names
 from lightify.plan.draft import Draft
+from lightify.plan.evaluation.afterwards import obstacle
 from lightify.plan.evaluation.ending import Evaluation, Turn, find_evaluation
 from lightify.plan.evaluation.networks_used import uses_modules
+from lightify.plan.evaluation.periodic import Periodic, guarded_evaluation, periodic
 from lightify.plan.evaluation.several import in_one_step
 from lightify.plan.exits import limits_batches
 from lightify.plan.idiom.devices import strip_moves
@@ -28,6 +31,7 @@ from lightify.plan.trainer.samplers import evaluation_order_changes
 from lightify.plan.types import (
     FateNote,
     Hook,
+    TrainerOption,
 )
 from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Field, Item, Step, Variable
@@ -38,7 +42,7 @@ SAME_MODE = "pass  # the loop evaluates in the mode that it trains in"
 OWN_MODE = "self.eval()  # without the wrapper for several devices: Lightning would leave it in this mode"
 
 
-def evaluation_of(draft: Draft, plain: bool, optimizer: Variable | None) -> Evaluation | str:
+def evaluation_of(draft: Draft, plain: bool, optimizer: Variable | None, epochs: EpochHead | None) -> Evaluation | str:
     """The evaluation that the Trainer can run; a text says why there is none.
 
     Args:
@@ -51,15 +55,22 @@ def evaluation_of(draft: Draft, plain: bool, optimizer: Variable | None) -> Eval
         return "its processes would share out the data in another order"
     if draft.evaluates_apart:
         return "it computes in another precision than the training"
-    several = _readable(draft, optimizer, several=True)
-    return _readable(draft, optimizer, several=False) if isinstance(several, str) else several
+    guard = guarded_evaluation(draft, draft.nest.epoch_end)
+    within = periodic(draft, guard, epochs) if guard is not None else None
+    if isinstance(within, str):
+        return within
+    several = _readable(draft, optimizer, within, several=True)
+    if not isinstance(several, str):
+        return several
+    alone = _readable(draft, optimizer, within, several=False)
+    return several if isinstance(alone, str) else alone
 
 
-def _readable(draft: Draft, optimizer: Variable | None, several: bool) -> Evaluation | str:
+def _readable(draft: Draft, optimizer: Variable | None, within: Periodic | None, several: bool) -> Evaluation | str:
     """The evaluation, with the passes that follow it or without; a text says why the Trainer can't run it."""
     found = find_evaluation(
         draft.nest,
-        draft.nest.epoch_end,
+        within.inside if within is not None else draft.nest.epoch_end,
         draft.kinds,
         draft.analysis,
         draft.tree,
@@ -69,6 +80,10 @@ def _readable(draft: Draft, optimizer: Variable | None, several: bool) -> Evalua
     )
     if isinstance(found, str):
         return found
+    if within is not None:
+        found = _ended_within(draft, found, within)
+        if isinstance(found, str):
+            return found
     if found.others and draft.distribution is not None:
         return "its processes share out the data of several evaluations"
     nest = replace(draft.nest, opened=(*draft.nest.opened, *found.opened))
@@ -81,6 +96,20 @@ def _readable(draft: Draft, optimizer: Variable | None, several: bool) -> Evalua
     if found.breaks and not limits_batches(draft, found.body[-1], found.head, found.loop, "limit_val_batches"):
         return "the evaluation may be left early"
     return prepared(draft, found.with_bodies(lambda turn: tuple(_without_zeroing(draft, turn.body, optimizer))))
+
+
+def _ended_within(draft: Draft, found: Evaluation, within: Periodic) -> Evaluation | str:
+    """The evaluation of some epochs: what it is followed by in these ends it; what each epoch runs follows."""
+    if problem := obstacle(found.rest, found.modules, found.without, draft.nest, draft.kinds):
+        return problem
+    if any(uses_modules(step, draft.kinds, asking=True) for step in (*found.rest, *within.apart)):
+        return "not every epoch has one, and what follows it may notice the mode"
+    if found.modules and not found.trains_again and _read_after(draft, found):
+        return "not every epoch has one, and what follows the training would notice whether the last one had"
+    note = FateNote(Fate.REPLACED, "Trainer(check_val_every_n_epoch=...)")
+    after = (*found.after, *found.rest)
+    fates = {**found.fates, within.guard.node: note}
+    return replace(found, after=after, rest=within.apart, every=within.every, fates=fates)
 
 
 def _is_given(draft: Draft, one: Turn) -> bool:
@@ -111,6 +140,8 @@ def prepared(draft: Draft, found: Evaluation) -> Evaluation:
     if draft.settings.style == "idiomatic":
         for number in range(len(found.turns)):
             found = averaged(draft, found, number)
+    if found.every is not None:
+        draft.options.append(TrainerOption("check_val_every_n_epoch", found.every, draft.nest.host))
     draft.fates.update(found.fates)
     for turn in found.turns:
         draft.fates[turn.loop] = FateNote(Fate.REPLACED, "Trainer.fit", "the Trainer runs the validation")
@@ -131,8 +162,9 @@ def averaged(draft: Draft, found: Evaluation, number: int) -> Evaluation:
     """The evaluation without the averages that one of its passes keeps by hand, and without progress prints."""
     turn, nest = found.turns[number], draft.nest
     batch = batch_variables(turn.head, turn.frame)
-    after = (*found.after, *found.rest)
-    outside = draft.read_elsewhere() | usage((*nest.epoch_start, *nest.body)).reads
+    each = found.rest if found.every is None else ()
+    after = (*found.after, *each)  # what an epoch without it runs finds nothing that it has logged
+    outside = draft.read_elsewhere() | usage((*nest.epoch_start, *nest.body, *found.rest[len(each) :])).reads
     others = [
         step for one in found.turns if one.frame is not turn.frame or one.loop is not turn.loop for step in one.body
     ]
@@ -187,6 +219,8 @@ def validation_hooks(draft: Draft) -> list[Hook]:
         Hook("validation_step", given, found.body, on_continue=("return",)),
         Hook("on_validation_epoch_end", (), found.after),
     ]
+    if found.every is not None:
+        hooks = [replace(hook, leaves=True) for hook in hooks]  # it may not run at all
     if not found.modules:
         hooks.insert(0, Hook("on_validation_model_eval", (), (), last=(SAME_MODE,)))
     elif on_lightning(draft) and draft.distribution is not None:
@@ -199,10 +233,15 @@ def modes_after_fit(draft: Draft) -> tuple[str, ...]:
     found = draft.evaluation
     if found is None or found.trains_again:
         return ()
-    lines = []
+    return tuple(f"{variable.path}.eval()" for variable in _read_after(draft, found))
+
+
+def _read_after(draft: Draft, found: Evaluation) -> list[Variable]:
+    """The networks that evaluate and that the host uses after the run."""
+    read = []
     for variable in sorted(found.modules, key=lambda v: v.order):
         used_later = variable in usage(draft.around.after).reads or variable.name in draft.around.kept_reads
         of_host = variable.frame is draft.nest.host or variable.frame.is_module or isinstance(variable, Field)
         if used_later and of_host and any(uses_modules(item, draft.kinds) for item in draft.around.after):
-            lines.append(f"{variable.path}.eval()")
-    return tuple(lines)
+            read.append(variable)
+    return read
