@@ -172,6 +172,18 @@ def test_each_mean_is_logged_under_its_own_name() -> None:
     assert "self.log(('mine', 'theirs')[dataloader_idx], " in step and "add_dataloader_idx=False" in step
 
 
+OWN_NAME = RIGHT.replace("right", "test_acc").replace("    return", "    test_acc /= len(loader.dataset)\n    return")
+OWN_NAME = OWN_NAME.replace("return test_acc / len(loader.dataset)", "return test_acc")
+
+
+def test_who_calls_a_pass_names_its_mean() -> None:
+    text = ended("val_acc = test(train_loader)\ntest_acc = test(val_loader)\nprint(val_acc, test_acc)", OWN_NAME)
+    step = methods(converted(text, style="idiomatic").text)["validation_step"]
+    assert "self.log(('val_acc', 'test_acc')[dataloader_idx], " in step
+    text = ended("val_acc = test(val_loader)\nprint(val_acc)", OWN_NAME)
+    assert "self.log('val_acc', " in methods(converted(text, style="idiomatic").text)["validation_step"]
+
+
 def test_one_name_is_told_apart_by_the_trainer() -> None:
     text = ended("evaluate(model, train_loader)\nevaluate(model, val_loader)", MEANS, "")
     step = methods(converted(text, style="idiomatic").text)["validation_step"]

@@ -191,7 +191,10 @@ def _read(draft: Draft, ends: _Ends, step: Step) -> None:
     ends.means.held.update(made)
     ends.uses[step] = {variable for mean in made.values() for variable in mean.involved}
     for variable, mean in made.items():
-        ends.names.setdefault((mean.total.variable, mean.scale), (variable.name, mean))
+        key = (mean.total.variable, mean.scale)
+        if isinstance(step, Binding) and measures(variable.name):
+            ends.names[key] = (variable.name, mean)  # who called the pass knows what it is of
+        ends.names.setdefault(key, (variable.name, mean))
 
 
 def _forget(ends: _Ends, variables: Set[Variable]) -> None:
