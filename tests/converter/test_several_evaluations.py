@@ -184,6 +184,28 @@ def test_who_calls_a_pass_names_its_mean() -> None:
     assert "self.log('val_acc', " in methods(converted(text, style="idiomatic").text)["validation_step"]
 
 
+TOLD = """\
+@torch.no_grad()
+def {0}(loader):
+    model.eval()
+    right = 0
+    for a, b in loader:
+        right += int((model(a).argmax(1) == b).sum())
+    {0}_loss = right / 9
+    print('loss {{:.3f}}, accuracy {{:.1f}}'.format({0}_loss, 100 * right / len(loader.dataset)))
+"""
+
+
+@pytest.mark.parametrize("style", ["faithful", "idiomatic"])
+def test_a_share_that_two_passes_print_is_told_apart_by_what_is_printed_with_it(style: str) -> None:
+    define = TOLD.format("train") + TOLD.format("test")
+    done = converted(ended("train(train_loader)\ntest(val_loader)", define), style=style)
+    assert done.text is not None
+    for name in ("train_loss", "test_loss"):
+        assert f'self.log("{name}"' in done.text
+    assert '"accuracy"' in done.text and ('"test_accuracy"' in done.text or '"train_accuracy"' in done.text)
+
+
 def test_one_name_is_told_apart_by_the_trainer() -> None:
     text = ended("evaluate(model, train_loader)\nevaluate(model, val_loader)", MEANS, "")
     step = methods(converted(text, style="idiomatic").text)["validation_step"]
