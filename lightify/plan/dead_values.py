@@ -14,7 +14,7 @@ from lightify.plan.idiom.lines import Lines
 from lightify.plan.types import FateNote, Hook
 from lightify.plan.unwanted import may_go
 from lightify.syntax.flow import usage
-from lightify.syntax.frames import Field, Item, Usage, Variable
+from lightify.syntax.frames import Binding, Field, Item, Usage, Variable
 from lightify.syntax.query import block, small, walk
 
 _NOTE = FateNote(Fate.DROPPED, "", "nothing reads its value")
@@ -46,9 +46,14 @@ def _without_dead(draft: Draft, hook: Hook, elsewhere: set[Variable]) -> Hook:
         found = False
         for number, step in reversed(list(enumerate(steps))):
             lines = list(_lines(draft, step)) if isinstance(step, Item) else []
-            if not any(isinstance(small(line), cst.Assign) for line in lines):
+            if isinstance(step, Item) and not any(isinstance(small(line), cst.Assign) for line in lines):
                 continue
             rest = hook_usage(replace(hook, steps=(*steps[:number], *steps[number + 1 :]))).reads | elsewhere
+            if isinstance(step, Binding):
+                if _is_unread(draft, step, rest):
+                    del steps[number]
+                    found = True
+                continue
             dead = next((line for line in lines if _is_dead(draft, step, line, rest)), None)  # type: ignore[arg-type]
             if dead is not None:
                 draft.fates[small(dead)] = _NOTE  # type: ignore[index]
@@ -72,6 +77,19 @@ def _lines(draft: Draft, step: Item) -> Iterator[cst.BaseStatement]:
             yield node
 
 
+def _is_unread(draft: Draft, step: Binding, reads: set[Variable]) -> bool:
+    """True for an argument or a result that nothing reads under its new name.
+
+    Args:
+        reads: what others than the step read.
+    """
+    if not isinstance(step.target, cst.Name) or not may_go(step.value, step.value_frame, draft):
+        return False
+    if step.value_frame is draft.generated:
+        return False  # the loop's own name for the batch, which names the parameter
+    return _is_unseen(draft, step.target_frame.variable(step.target.value), reads)
+
+
 def _is_dead(draft: Draft, step: Item, line: cst.BaseStatement, reads: set[Variable]) -> bool:
     """True for `name = value` where nothing reads the name.
 
@@ -84,10 +102,13 @@ def _is_dead(draft: Draft, step: Item, line: cst.BaseStatement, reads: set[Varia
         return False
     if not may_go(inner.value, step.frame, draft):
         return False
-    variable = step.frame.variable(target.value)
-    if isinstance(variable, Field) or encloses(variable.frame, draft.nest.host):
-        return False  # whoever holds the object, or the function around the host, may read it
     named = [node for node in walk(step.node) if isinstance(node, cst.Name) and node.value == target.value]
     if line is not step.node and len(named) > 1:
         return False
+    return _is_unseen(draft, step.frame.variable(target.value), reads)
+
+
+def _is_unseen(draft: Draft, variable: Variable, reads: set[Variable]) -> bool:
+    if isinstance(variable, Field) or encloses(variable.frame, draft.nest.host):
+        return False  # whoever holds the object, or the function around the host, may read it
     return variable not in reads and not (variable.frame.is_module and variable.name in draft.around.kept_reads)

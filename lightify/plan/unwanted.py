@@ -13,7 +13,7 @@ from lightify.syntax.query import dotted, method_call, nodes_of, walk
 _CALLS = frozenset(
     """len int float str bool min max sum abs round range list time.time time.perf_counter datetime.datetime.now
     torch.device torch.cuda.is_available torch.cuda.device_count torch.accelerator.is_available
-    torch.backends.mps.is_available""".split()  # noqa: SIM905, a list of words
+    torch.backends.mps.is_available logging.getLogger""".split()  # noqa: SIM905, a list of words
 )
 _METHODS = ("size", "dim", "item", "detach", "cpu")
 

@@ -42,6 +42,27 @@ def test_what_only_a_print_read_goes(text: str) -> None:
     assert any("no longer printed" in departure for departure in done.departures)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        script(
+            "train(epoch + 1, x, y)",
+            define=f"def train(number, x, y):\n{indent(STEP, '    ')}\n    print('%d %f' % (number, loss.item()))\n\n",
+        ),
+        script(
+            f"{STEP}\nlogger.info('loss %f', loss.item())",
+            before="import logging\nlogger = logging.getLogger('train')\n",
+        ),
+    ],
+    ids=["an argument", "a logger"],
+)
+def test_names_that_only_a_print_used_go(text: str) -> None:
+    body = indent(text.partition("torch.manual_seed(0)\n")[2], "    ")
+    done = converted(f"{text.partition('torch.manual_seed')[0]}def main():\n{body}\nmain()\n", style="idiomatic")
+    assert done.text is not None and "number" not in done.text and "logger = " not in done.text
+    assert not [finding for finding in done.findings if finding.code == "LF905"]
+
+
 STAYS = {
     "a random draw": (
         ending("shown = torch.rand(1).item()\nprint(loss.item(), shown)"),
