@@ -150,7 +150,7 @@ LOGGED = {
         {
             "train_loss": "loss",
             "train_acc": "(out.argmax(1) == y).sum() / len(y)",
-            "val_loss": "self.criterion(self.outputs, y)",
+            "val_loss": "self.criterion(outputs, y)",
         },
     ),
     "one of the values that a function returns": (
@@ -158,7 +158,7 @@ LOGGED = {
         + IN_DICTIONARIES.replace('{"loss": total / n, "last": outputs}', "total / n, outputs")
         .replace("metrics = evaluate(model, val", "val_loss, last = evaluate(model, val")
         .replace("{metrics['loss']", "{val_loss"),
-        {"val_loss": "self.criterion(self.outputs, y)"},
+        {"val_loss": "self.criterion(outputs, y)"},
     ),
     "per sample, counted": (
         script(ADD, **SUMS, end="print(f'loss {total / seen:.4f}')"),
