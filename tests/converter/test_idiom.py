@@ -17,8 +17,11 @@ GONE = {
     "cuda": "x, y = x.cuda(), y.cuda()",
     "guarded": "if torch.cuda.is_available():\n    x, y = x.cuda(), y.cuda()",
     "as the network": "if next(model.parameters()).is_cuda:\n    x, y = x.cuda(), y.cuda()",
+    "once their shape was asked": "shape = x.size(0), len(y)\nx, y = x.to(device), y.to(device)",
 }
 STAYS = {
+    "a part is handed to numpy before it moves": "print(y.numpy())\nx, y = x.to(device), y.to(device)",
+    "noise of the CPU before it moves": "x = x + torch.randn(4)\nx, y = x.to(device), y.to(device)",
     "only part of the batch moves": "x = x.to(device)",
     "a change of type": "x, y = x.to(torch.float64).float(), y",
 }
@@ -30,6 +33,12 @@ def test_moves_of_the_whole_batch_go(move: str) -> None:
     step = methods(done.text)["training_step"]
     assert ".to(" not in step and "cuda" not in step
     assert "transfer_batch_to_device" not in methods(done.text)
+
+
+@pytest.mark.parametrize("move", [move for name, move in STAYS.items() if "before" in name])
+def test_no_style_moves_a_batch_before_what_the_script_does_on_the_cpu(move: str) -> None:
+    text = script(f"{move}\n{STEP}", before=DEVICE)
+    assert "return batch" in methods(converted(text, style="idiomatic").text)["transfer_batch_to_device"]
 
 
 @pytest.mark.parametrize("move", STAYS.values(), ids=STAYS)

@@ -18,6 +18,7 @@ from lightify.plan.evaluation.networks_used import uses_modules
 from lightify.plan.homes import Homes
 from lightify.plan.idiom.devices import host_moves, moved_parts, strip_moves, unpacked
 from lightify.plan.idiom.dictionaries import with_named_parts
+from lightify.plan.kinds import Kinds
 from lightify.plan.logs.averages import log_averages, replaced
 from lightify.plan.logs.metrics import PROGRESS, printed
 from lightify.plan.logs.progress import logged
@@ -125,6 +126,8 @@ def strippable(draft: Draft, body: Sequence[Step], batch: set[Variable], alike: 
     batch = unpacked(body, batch)
     moved = moved_parts(body, batch, draft.kinds)
     used = batch & usage(body).reads
+    if moved and used_before_moved(body, moved, draft.kinds):
+        return False
     if moved and moved == used:
         return True
     if draft.settings.style == "faithful" or not used or not alike or stays_on_cpu(body, batch, draft):
@@ -132,6 +135,17 @@ def strippable(draft: Draft, body: Sequence[Step], batch: set[Variable], alike: 
     if device_text(draft) != '"cpu"':
         draft.steps_away.append("the Trainer moves whole batches to its device")
     return True
+
+
+def used_before_moved(body: Sequence[Step], moved: set[Variable], kinds: Kinds) -> bool:
+    """True when a part of the batch is used before the script moves it, with others of the CPU perhaps."""
+    waiting = set(moved)
+    for step in body:
+        waiting -= moved_parts([step], waiting, kinds)
+        node, frame = (step.node, step.frame) if isinstance(step, Item) else (step.value, step.value_frame)
+        if hands_over(node, frame, waiting & usage([step]).reads):
+            return True
+    return False
 
 
 def stays_on_cpu(body: Sequence[Step], batch: set[Variable], draft: Draft) -> bool:
