@@ -85,12 +85,13 @@ def test_a_type_outlives_the_move_that_it_stands_in(kind: str) -> None:
 
 
 LEFT_TO_THE_TRAINER = {
-    "only part of the batch moves": "x = x.to(device)",
     "by its type": "x = x.type(Tensor)",
-    "numpy knows its shape alone": "x = x.to(device)\nnoise = numpy.ones(len(x))\nmore = numpy.ones(y.shape)",
-    "numpy gets a copy on the CPU": "x = x.to(device)\nlabels = y.cpu().numpy()",
+    "numpy knows its shape alone": "x = x.type(Tensor)\nnoise = numpy.ones(len(x))\nmore = numpy.ones(y.shape)",
+    "numpy gets a copy on the CPU": "x = x.type(Tensor)\nlabels = y.cpu().numpy()",
 }
 ON_THE_CPU = {
+    "only part of the batch moves": "x = x.to(device)",
+    "a part chooses from a table of the CPU": "x = x.to(device)\nseen = torch.eye(2)[y]",
     "numpy takes some of it": "x = x.to(device)\nlabels = y.numpy()",
     "numpy takes it as an argument": "x = x.to(device)\nlabels = numpy.asarray(y)",
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 
 import libcst as cst
@@ -118,7 +118,7 @@ def averaged(draft: Draft, head: BatchHead, batch: set[Variable]) -> Nest:
 def strippable(draft: Draft, body: Sequence[Step], batch: set[Variable], alike: bool = True) -> bool:
     """True when the Trainer may move the batch: the script moves everything that it uses of it.
 
-    The idiomatic style leaves to the Trainer what the script leaves on the CPU, too, where nothing needs it there.
+    The idiomatic style leaves it to the Trainer where nothing needs the CPU, too: the script moves it in its own way.
 
     Args:
         alike: the Trainer hands on a batch that is like the one it got.
@@ -132,6 +132,8 @@ def strippable(draft: Draft, body: Sequence[Step], batch: set[Variable], alike: 
         return True
     if draft.settings.style == "faithful" or not used or not alike or stays_on_cpu(body, batch, draft):
         return False
+    if moved and _is_used(body, used - moved):
+        return False  # with others of the CPU, perhaps
     if device_text(draft) != '"cpu"':
         draft.steps_away.append("the Trainer moves whole batches to its device")
     return True
@@ -142,8 +144,16 @@ def used_before_moved(body: Sequence[Step], moved: set[Variable], kinds: Kinds) 
     waiting = set(moved)
     for step in body:
         waiting -= moved_parts([step], waiting, kinds)
+        if _is_used([step], waiting):
+            return True
+    return False
+
+
+def _is_used(steps: Sequence[Step], parts: Set[Variable]) -> bool:
+    """True when steps read parts of the batch, for more than their shape."""
+    for step in steps:
         node, frame = (step.node, step.frame) if isinstance(step, Item) else (step.value, step.value_frame)
-        if hands_over(node, frame, waiting & usage([step]).reads):
+        if hands_over(node, frame, parts & usage([step]).reads):
             return True
     return False
 
@@ -162,7 +172,7 @@ def stays_on_cpu(body: Sequence[Step], batch: set[Variable], draft: Draft) -> bo
     return False
 
 
-def hands_over(node: cst.CSTNode, frame: Frame, batch: set[Variable]) -> bool:
+def hands_over(node: cst.CSTNode, frame: Frame, batch: Set[Variable]) -> bool:
     """True when a name of the batch stands in a node, for more than its shape."""
     if isinstance(node, cst.Attribute) and node.attr.value in ("shape", "size", "device", "dtype"):
         return False
