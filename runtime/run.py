@@ -168,7 +168,8 @@ class TrainingRun:
                 " The available modes are: ['min_size', 'max_size_cycle', 'max_size']"
             )
         if trainer.checkpoint_callbacks:
-            for reason in filter(None, map(inexact_reason, loaders.given)):
+            others = (*(callback.inexact for callback in trainer.callbacks), self.strategy.inexact)
+            for reason in filter(None, (*map(inexact_reason, loaders.given), *others)):
                 self.said.info(f"A run that is taken up within an epoch will not be exactly this one: {reason}.")
         if self.num_batches:
             self.last_reload = self.state.epoch

@@ -17,9 +17,12 @@ class Callback:
 
     Attributes:
         idle_hooks: hooks that this instance overrides but does not need; read after `setup`, never called.
+        inexact: why a run with it that is taken up from a checkpoint is not exactly the one that was ended; said when
+            `fit` starts.
     """
 
     idle_hooks: frozenset[str] = frozenset()
+    inexact: str = ""
 
     @property
     def state_key(self) -> str:

@@ -73,6 +73,7 @@ class ModelPruning(Callback):
     """
 
     PARAMETER_NAMES = ("weight", "bias")
+    inexact = "no checkpoint holds the masks and first weights of `ModelPruning`"
 
     def __init__(
         self,

@@ -62,6 +62,11 @@ class Strategy(ABC):
     global_rank = 0
     world_size = 1
 
+    @property
+    def inexact(self) -> str:
+        """Why a run that is taken up from a checkpoint is not exactly the one that was ended; empty: it is."""
+        return ""
+
     def __init__(
         self,
         accelerator: Accelerator | None = None,

@@ -126,6 +126,12 @@ class DDPStrategy(ParallelStrategy):
             parameter.grad = None
         self.model.reducer._rebuild_buckets()  # while there are no gradients, which it would take in
 
+    @property
+    def inexact(self) -> str:
+        if self.world_size < 3 or not (self.comm_hook is not None or self.ddp_arguments.get("static_graph")):
+            return ""
+        return "DDP forms its buckets anew, and a sum over three or more processes depends on their order"
+
     def _forms_buckets_anew(self) -> bool:
         wrapped = self.model
         if not isinstance(wrapped, DistributedDataParallel) or self.comm_hook is not None:

@@ -210,6 +210,29 @@ def test_what_cannot_be_exact_is_said_at_the_start(tmp_path: Path, caplog: pytes
     assert "Stream is iterable and keeps no state" in caplog.text
 
 
+def test_callbacks_and_strategies_say_it_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pruning = L.callbacks.ModelPruning("l1_unstructured", amount=0.1)
+    options: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "default_root_dir": tmp_path}
+    with caplog.at_level("INFO"):
+        L.Trainer(max_epochs=1, accelerator="cpu", callbacks=pruning, **options).fit(Net(), shuffled(0))
+    assert "exactly this one: no checkpoint holds the masks and first weights of `ModelPruning`" in caplog.text
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        L.Trainer(max_epochs=1, accelerator="cpu", **options).fit(Net(), shuffled(0))
+    assert "exactly this one" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("processes", "options", "exact"),
+    [(2, {"static_graph": True}, True), (3, {}, True), (3, {"static_graph": True}, False)],
+)
+def test_sums_over_three_processes_depend_on_the_buckets(
+    processes: int, options: Any, exact: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(L.strategies.DDPStrategy, "world_size", processes)
+    assert (L.strategies.DDPStrategy(**options).inexact == "") is exact
+
+
 # --- options ---------------------------------------------------------------------------------------------------------
 
 
