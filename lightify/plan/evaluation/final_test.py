@@ -11,17 +11,11 @@ from lightify.ledger import Fate
 from lightify.plan.batches import in_host, is_loader
 from lightify.plan.counters import batch_names
 from lightify.plan.draft import Draft
-from lightify.plan.evaluation.ending import (
-    Evaluation,
-    evaluating_call,
-    find_evaluation,
-    holds_loop,
-)
+from lightify.plan.evaluation.ending import Evaluation, evaluating_call, holds_loop
 from lightify.plan.evaluation.modes import mode_call
 from lightify.plan.evaluation.networks_used import uses_modules
-from lightify.plan.evaluation.validation import SAME_MODE, prepared
+from lightify.plan.evaluation.validation import SAME_MODE, evaluation_at, prepared
 from lightify.plan.kinds import Kinds
-from lightify.plan.trainer.lightning import on_lightning
 from lightify.plan.types import FateNote, Hook
 from lightify.syntax.flow import usage
 from lightify.syntax.frames import Item, Step
@@ -44,16 +38,7 @@ def final_test(draft: Draft) -> FinalTest | None:
     window = _window(draft, later)
     if not window:
         return None
-    found = find_evaluation(
-        draft.nest,
-        window,
-        draft.kinds,
-        draft.analysis,
-        draft.tree,
-        bars=draft.counted_bars,
-        final=True,
-        begun=on_lightning(draft),
-    )
+    found = evaluation_at(draft, window, final=True)
     if isinstance(found, str) or found.breaks or _shares_a_function(draft, found):
         return None
     start = later.index(window[0])

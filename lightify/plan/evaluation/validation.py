@@ -66,18 +66,25 @@ def evaluation_of(draft: Draft, plain: bool, optimizer: Variable | None, epochs:
     return several if isinstance(alone, str) else alone
 
 
-def _readable(draft: Draft, optimizer: Variable | None, within: Periodic | None, several: bool) -> Evaluation | str:
-    """The evaluation, with the passes that follow it or without; a text says why the Trainer can't run it."""
-    found = find_evaluation(
+def evaluation_at(draft: Draft, end: Sequence[Step], *, several: bool = False, final: bool = False) -> Evaluation | str:
+    """What `find_evaluation` reads at the end of an epoch, or of the training, as the draft stands."""
+    return find_evaluation(
         draft.nest,
-        within.inside if within is not None else draft.nest.epoch_end,
+        end,
         draft.kinds,
         draft.analysis,
         draft.tree,
         bars=draft.counted_bars,
+        final=final,
         several=several,
         begun=on_lightning(draft),
     )
+
+
+def _readable(draft: Draft, optimizer: Variable | None, within: Periodic | None, several: bool) -> Evaluation | str:
+    """The evaluation, with the passes that follow it or without; a text says why the Trainer can't run it."""
+    end = within.inside if within is not None else draft.nest.epoch_end
+    found = evaluation_at(draft, end, several=several)
     if isinstance(found, str):
         return found
     if within is not None:

@@ -25,7 +25,7 @@ from lightify.syntax.query import (
     walk,
 )
 
-_AVAILABLE = "torch.cuda.is_available()"
+AVAILABLE = "torch.cuda.is_available()"
 CURRENT = "torch.cuda.current_device()"
 
 
@@ -44,7 +44,7 @@ class Card:
     @property
     def condition(self) -> str:
         """The tests without that for a card at all, which is the Trainer's own."""
-        return " and ".join(test for test in self.tests if test != _AVAILABLE)
+        return " and ".join(test for test in self.tests if test != AVAILABLE)
 
 
 def card_of(draft: Draft) -> Card | None:

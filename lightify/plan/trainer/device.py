@@ -13,7 +13,7 @@ from lightify.facts import Kind
 from lightify.plan.constructions import construction, scope_nodes
 from lightify.plan.draft import Draft
 from lightify.plan.trainer import acceleration
-from lightify.plan.trainer.cards import CURRENT, card_of, chooses_card, devices_of
+from lightify.plan.trainer.cards import AVAILABLE, CURRENT, card_of, chooses_card, devices_of
 from lightify.plan.trainer.strategy import strategy_options
 from lightify.plan.types import TrainerOption
 from lightify.syntax.flow import usage
@@ -210,7 +210,7 @@ def _always_card(draft: Draft, number: str) -> _Place:
 
 
 def _available(draft: Draft) -> str:
-    return "torch.cuda.is_available()" if draft.tree.imports.get("torch") == "torch" else ""
+    return AVAILABLE if draft.tree.imports.get("torch") == "torch" else ""
 
 
 def _unless_cpu(text: str) -> str:
