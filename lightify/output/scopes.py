@@ -90,11 +90,10 @@ class _NameReader(ast.NodeVisitor):
     # names
 
     def visit_Name(self, node: ast.Name) -> None:
-        if isinstance(node.ctx, ast.Load):
-            self._read(node.id, node)
-        elif isinstance(node.ctx, ast.Store):
+        if isinstance(node.ctx, ast.Store):
             self._bind(node.id, node)
-        # A deleted name counts as neither: the statement needs the binding but does not use the value.
+        else:  # `del x` needs what it names, too
+            self._read(node.id, node)
 
     def visit_Global(self, node: ast.Global) -> None:
         self.scope.globals.update(node.names)

@@ -83,10 +83,12 @@ def _read_around(draft: Draft) -> set[Variable]:
 
 def _was_read(name: str, tree: Tree) -> bool:
     """True when the script mentions a name outside the targets of assignments."""
-    return any(not _is_target(tree.parents[node], tree) for node in tree.mentions.get(name, ()))
+    return any(not is_target(node, tree) for node in tree.mentions.get(name, ()))
 
 
-def _is_target(parent: cst.CSTNode, tree: Tree) -> bool:
+def is_target(node: cst.CSTNode, tree: Tree) -> bool:
+    """True for a name that is assigned, alone or within a tuple."""
+    parent = tree.parents[node]
     while isinstance(parent, (cst.Element, cst.Tuple)):
         parent = tree.parents[parent]
     return isinstance(parent, cst.AssignTarget)

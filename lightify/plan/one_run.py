@@ -72,6 +72,7 @@ from lightify.plan.types import (
     Plan,
 )
 from lightify.plan.unbound import asks_for_names, catches_unbound, seen_by_functions
+from lightify.plan.unread_names import without_unread_names
 from lightify.settings import Settings
 from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Usage, Variable
@@ -137,9 +138,10 @@ def plan_run(
     hooks = _hooks(draft, loops, tested)
     optimizers, schedulers, made = make_optimizers(draft, hooks, loops.auto, loops.plain)
     hooks = drop_scheduler_steps(draft, hooks, schedulers)
-    homes = _homes(draft, loops, hooks, made)
-    if isinstance(homes, Flatten):
-        return homes
+    settled = _settled(draft, loops, hooks, made)
+    if isinstance(settled, Flatten):
+        return settled
+    hooks, homes = settled
     host = _host(draft, loops, homes, tested)
     spread = distributed(draft, host.captured, host.sources)
     nest, auto, lightning = draft.nest, loops.auto, on_lightning(draft)
@@ -281,6 +283,18 @@ def _hooks(draft: Draft, loops: _Loops, tested: FinalTest | None) -> list[Hook]:
     if loops.source is None and loops.head.while_test is None:
         hooks.insert(1, Hook("train_batches", (), (), result=(loops.head.source, draft.nest.batch_frame)))
     return without_dead_values(draft, hooks, loops.tests)
+
+
+def _settled(draft: Draft, loops: _Loops, hooks: list[Hook], made: Usage) -> tuple[list[Hook], Homes] | Flatten:
+    """The hooks without names that nothing reads, and where each variable that is left lives."""
+    while True:
+        homes = _homes(draft, loops, hooks, made)
+        if isinstance(homes, Flatten):
+            return homes
+        needed = without_unread_names(draft, hooks, homes.of)
+        if needed == hooks:
+            return hooks, homes
+        hooks = needed
 
 
 def _homes(draft: Draft, loops: _Loops, hooks: Sequence[Hook], made: Usage) -> Homes | Flatten:

@@ -16,13 +16,45 @@ _CALLS = frozenset(
     torch.backends.mps.is_available logging.getLogger""".split()  # noqa: SIM905, a list of words
 )
 _METHODS = ("size", "dim", "item", "detach", "cpu")
+#: What gives a new tensor, and changes a network where it is.
+_IN_PLACE = ("to", "cuda", "cpu", "float", "double", "half", "type")
 
 
 def may_go(value: cst.BaseExpression, frame: Frame, draft: Draft) -> bool:
     """True for an expression that does nothing but give its value; the idiomatic style knows more of them."""
-    idiomatic = draft.settings.style == "idiomatic" and only_computes(value, frame, draft.tree, lambda _: False)
-    plain = idiomatic or _is_plain(value, draft)
-    return plain and not _goes_over_batches(value, frame, draft) and not _makes_elements(value, frame, draft)
+    if draft.settings.style == "idiomatic":
+        return only_gives(value, frame, draft)
+    return _is_plain(value, draft) and not _touches_more(value, frame, draft)
+
+
+def only_gives(value: cst.BaseExpression, frame: Frame, draft: Draft) -> bool:
+    """True for an expression that does nothing but give its value, as far as that can be seen."""
+    computes = _is_plain(value, draft) or only_computes(
+        value, frame, draft.tree, lambda call: _measures(call, frame, draft)
+    )
+    return computes and not _touches_more(value, frame, draft)
+
+
+def _measures(call: cst.Call, frame: Frame, draft: Draft) -> bool:
+    """True for a call of a criterion that the script made of torch's own."""
+    variable = draft.kinds.variable(call.func, frame)
+    return variable is not None and draft.kinds.is_loss(variable)
+
+
+def _touches_more(value: cst.BaseExpression, frame: Frame, draft: Draft) -> bool:
+    """True for what looks like a mere value, and uses up batches, makes elements or changes a network."""
+    return (
+        _goes_over_batches(value, frame, draft)
+        or _makes_elements(value, frame, draft)
+        or _changes_network(value, frame, draft)
+    )
+
+
+def _changes_network(value: cst.BaseExpression, frame: Frame, draft: Draft) -> bool:
+    """True for `net.half()`, which a tensor would leave as it is."""
+    called = filter(None, map(method_call, nodes_of(value, cst.Call)))
+    changed = (owner for owner, method in called if method in _IN_PLACE)
+    return any(draft.kinds.kind(owner, frame) is Kind.MODULE for owner in changed)
 
 
 def _is_plain(value: cst.BaseExpression, draft: Draft) -> bool:

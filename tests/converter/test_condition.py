@@ -79,7 +79,7 @@ CONDITIONS = {
             define=TRAIN.replace("return None", "return None, 0").replace("loss.item()", "loss.item(), 1"),
             before="shown = []\n",
         ),
-        ("training_step", "value, count = (None, 0)"),
+        ("training_step", "self.value = None"),
     ),
     "a scheduler steps with the optimizer": (
         script(

@@ -66,7 +66,7 @@ def test_names_that_only_a_print_used_go(text: str) -> None:
 STAYS = {
     "a random draw": (
         ending("shown = torch.rand(1).item()\nprint(loss.item(), shown)"),
-        "shown = torch.rand(1).item()",
+        "\ntorch.rand(1).item()",
     ),
     "read by the next batch": (
         ending("if i == 2:\n    scale = scale / 2\n    print(loss.item())").replace(
@@ -123,6 +123,62 @@ DRAWS = {
 @pytest.mark.parametrize("style", ["faithful", "idiomatic"])
 @pytest.mark.parametrize("lines", DRAWS.values(), ids=DRAWS)
 def test_a_pass_over_batches_stays_though_nothing_reads_it(lines: str, style: str) -> None:
-    for text in (script(STEP, end=lines), script(STEP, before=lines.replace("train_", "val_"))):
-        assert "seen = " in str(converted(text, style=style).text)
+    before = lines.replace("train_", "val_")
+    assert before in str(converted(script(STEP, before=before), style=style).text)
+    value = lines.rpartition("seen = ")[2]
+    assert f"\n        {value}\n" in str(converted(script(STEP, end=lines), style=style).text)
     assert "seen = " not in str(converted(script(STEP, end="seen = len(train_loader)"), style=style).text)
+
+
+#: What an epoch ends with, and what is left of it in the hook.
+UNREAD = {
+    "a mere value": ("seen = given.eq(1).sum().item()", ""),
+    "a criterion": ("seen = criterion(given, given)", ""),
+    "a network": ("seen = model(given)", "self.model(given)"),
+    "a network that moves": ("seen = model.float()", "self.model.float()"),
+    "within blocks": (
+        "for part in given:\n    if part > 0:\n        seen = part.sum()\n        shown.append(part)",
+        "for part in given:\n    if part > 0:\n        shown.append(part)",
+    ),
+    "one needs the other": ("size = given.shape\nseen = size[0]", ""),
+    "a pair": ("seen, last = given.sum(), 1\nshown.append(last)", "last = 1\nshown.append(last)"),
+    "a pair that nothing needs": ("seen, last = given.sum(), 1", ""),
+    "three, the first of which draws": (
+        "seen, last, most = torch.rand(1), 1, given.max()\nshown.append(last)",
+        "_, last = (torch.rand(1), 1)\nshown.append(last)",
+    ),
+    "names of a function inside": (
+        "def tell():\n    seen = 2\n    return seen\nshown.append(tell())\nseen = 1",
+        "def tell():\n    seen = 2\n    return seen\nshown.append(tell())",
+    ),
+    "a result of a function that stays": ("seen = stays()", "stays()"),
+}
+
+
+@pytest.mark.parametrize("style", ["faithful", "idiomatic"])
+@pytest.mark.parametrize(("lines", "left"), UNREAD.values(), ids=UNREAD)
+def test_names_that_a_hook_does_not_read_go(lines: str, left: str, style: str) -> None:
+    define = "def stays():\n    return torch.rand(1)\n\n"
+    text = script(STEP, before="shown = []\ngiven = torch.ones(4)\n", end=lines, define=define)
+    done = converted(text, style=style)
+    assert methods(done.text).get("on_train_epoch_end", "").strip() == left
+    assert not [finding for finding in done.findings if finding.code == "LF905"]
+    assert left or "nothing reads its value" in {entry.reason for entry in done.ledger.entries}
+
+
+def test_a_name_that_its_own_function_left_unread_stays() -> None:
+    define = f"def train(x, y):\n    unread = x.sum()\n{indent(STEP, '    ')}\n\n"
+    step = methods(converted(script("train(x, y)", define=define)).text)["training_step"]
+    assert "unread = x.sum()" in step, "any linter says so of the script"
+
+
+def test_a_result_that_nothing_reads_has_no_name() -> None:
+    define = f"def train(x, y):\n{indent(STEP, '    ')}\n    return loss.item(), len(x)\n\n"
+    text = script("share, count = train(x, y)\nshown.append(count)", before="shown = []\n", define=define)
+    assert "share" not in str(converted(text).text)
+
+
+def test_a_starred_name_keeps_the_others_in_their_places() -> None:
+    lines = "seen, *last = (given, 1)\nshown.append(last)"
+    text = script(STEP, before="shown = []\ngiven = torch.ones(4)\n", end=lines)
+    assert methods(converted(text).text)["on_train_epoch_end"] == lines
