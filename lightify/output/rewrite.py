@@ -9,6 +9,7 @@ import libcst as cst
 
 from lightify.loops.contexts import STACK
 from lightify.output.method_text import EMPTY, body_text
+from lightify.output.optimizers import configure_optimizers, fetch
 from lightify.output.pieces import Method, Pieces, RunPieces
 from lightify.output.remainder import script_around
 from lightify.output.restructure import Restructure, declared_at_home
@@ -21,15 +22,13 @@ from lightify.plan.types import (
     Hook,
     Initial,
     Local,
-    Made,
     Plan,
     Plans,
-    Scheduled,
     TrainerOption,
 )
 from lightify.settings import Settings
 from lightify.syntax.comments import above, below, own
-from lightify.syntax.frames import Binding, Expression, Frame, Item, Step, Variable, live_nodes
+from lightify.syntax.frames import Binding, Expression, Frame, Item, Step, Variable
 from lightify.syntax.names import bound_names
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import (
@@ -163,11 +162,12 @@ class _Rewriter:
         if plan.epochs_while is not None:
             again = self._expression(plan.epochs_while, plan.nest.host, {})
             methods.append(Method("another_epoch", (), body_text([cst.SimpleStatementLine([cst.Return(again)])])))
-        return (*methods, self._configure_optimizers())
+        made = configure_optimizers(self.plan, lambda value: self._expression(value, plan.nest.host, {}))
+        return (*methods, Method("configure_optimizers", (), body_text(made)))
 
     def _method(self, hook: Hook) -> Method:
         uses = hook_usage(hook)
-        fetched, first = self._fetched(hook, uses.reads | uses.writes)
+        fetched, first = fetch(self.tree, self.plan, hook, uses.reads | uses.writes)
         names = sorted({home.name for v in uses.writes if isinstance(home := self.plan.homes.get(v), Global)})
         lines: list[cst.BaseStatement] = []
         if names:
@@ -213,45 +213,6 @@ class _Rewriter:
         if isinstance(home, Local) and home.name not in set(hook.parameters) - {"batch"}:
             return home.name
         return None
-
-    def _fetched(self, hook: Hook, mentioned: set[Variable]) -> tuple[dict[Variable, str], list[str]]:
-        """Optimizers that a hook takes from the Trainer: their local names and the lines that fetch them."""
-        made = self.plan.optimizers
-        if "optimizer" in hook.parameters:  # handed over
-            return {one.variable: "optimizer" for one in made if one.variable in mentioned}, []
-        wanted = []
-        for number, one in enumerate(made):
-            if one.variable not in mentioned:
-                continue
-            plain = self._only_stepped(one.variable, hook)
-            if one.moved or (plain and hook.name == "training_step"):
-                wanted.append((number, one, plain))
-        if not wanted:
-            return {}, []
-        names = {one.variable: one.variable.name for _, one, _ in wanted}
-        raw = "" if all(plain for _, _, plain in wanted) and not self.plan.steps_raw else "use_pl_optimizer=False"
-        if len(wanted) == len(made):
-            return names, [f"{', '.join(names.values())} = self.optimizers({raw})"]
-        return names, [f"{names[one.variable]} = self.optimizers({raw})[{number}]" for number, one, _ in wanted]
-
-    def _only_stepped(self, variable: Variable, hook: Hook) -> bool:
-        for step in hook.steps:
-            if not isinstance(step, Item):
-                continue
-            for node in live_nodes(step.node, step.frame):
-                if not (isinstance(node, cst.Name) and self._meaning(node.value, step.frame) is variable):
-                    continue
-                parent = self.tree.parents.get(node)
-                stepped = ("step", "zero_grad", "param_groups")
-                if not (isinstance(parent, cst.Attribute) and parent.attr.value in stepped):
-                    return False
-        return True
-
-    def _meaning(self, name: str, frame: Frame) -> Variable | None:
-        meaning = frame.resolve(name)
-        while isinstance(meaning, Expression) and isinstance(meaning.node, cst.Name):
-            meaning = meaning.frame.resolve(meaning.node.value)
-        return meaning if isinstance(meaning, Variable) else None
 
     def _step(self, step: Step, hook: Hook, fetched: dict[Variable, str]) -> list[cst.BaseStatement]:
         if isinstance(step, Binding):
@@ -334,54 +295,6 @@ class _Rewriter:
             return path_node(meaning.path) if meaning.path != name else None
 
         return substitute(node, replace)  # type: ignore[return-value]
-
-    # -- optimizers ---------------------------------------------------------------------------------------------
-
-    def _configure_optimizers(self) -> Method:
-        plan = self.plan
-        host = plan.nest.host
-        lines: list[cst.BaseStatement] = []
-        if not plan.optimizers:
-            lines.append(cst.parse_statement("return None"))
-        elif len(plan.optimizers) == 1 and not plan.schedulers:
-            made = plan.optimizers[0]
-            if made.moved:
-                value = self._expression(made.value, host, {})  # type: ignore[arg-type]
-            else:
-                value = cst.parse_expression(self._made_text(made))
-            lines.append(_moved(made, cst.Return(value)))
-        else:
-            for made in (*plan.optimizers, *(one.made for one in plan.schedulers)):
-                if made.moved:
-                    target = cst.AssignTarget(cst.Name(made.variable.name))
-                    value = self._expression(made.value, host, {})  # type: ignore[arg-type]
-                    lines.append(_moved(made, cst.Assign([target], value)))
-            optimizers = ", ".join(self._made_text(made) for made in plan.optimizers)
-            schedulers = ", ".join(map(_scheduler_text, plan.schedulers))
-            result = f"[{optimizers}], [{schedulers}]" if schedulers else f"[{optimizers}]"
-            lines.append(cst.parse_statement(f"return {result}"))
-        return Method("configure_optimizers", (), body_text(lines))
-
-    def _made_text(self, made: Made) -> str:
-        if made.moved:
-            return made.variable.name
-        home = self.plan.homes[made.variable]
-        return f"self.{home.name}" if isinstance(home, Attribute) else made.variable.name
-
-
-def _scheduler_text(one: Scheduled) -> str:
-    """`scheduler`, or the dictionary that says when and by what the Trainer steps it."""
-    name = one.made.variable.name
-    if one.monitor:
-        return f'{{"scheduler": {name}, "monitor": "{one.monitor}"}}'
-    return f'{{"scheduler": {name}, "interval": "step"}}' if one.interval == "step" else name
-
-
-def _moved(made: Made, statement: cst.BaseSmallStatement) -> cst.SimpleStatementLine:
-    """A statement of configure_optimizers with the comments of the one that it stands for."""
-    if not made.moved or made.statement is None:
-        return cst.SimpleStatementLine([statement])
-    return made.statement.with_changes(body=[statement], leading_lines=own(made.statement))  # type: ignore[return-value]
 
 
 def _initial(one: Initial) -> str:

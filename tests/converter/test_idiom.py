@@ -366,6 +366,27 @@ def test_schedulers_of_manual_optimization_are_made_with_their_optimizer() -> No
     assert "return ([optimizer], [scheduler])" in hooks["configure_optimizers"]
 
 
+@pytest.mark.parametrize(
+    ("end", "hook"),
+    [
+        ("first.step()\nsecond.step()", "first, second = self.lr_schedulers()\nfirst.step()\nsecond.step()"),
+        ("second.step()", "self.lr_schedulers()[1].step()"),
+        (
+            "for first_rate in (0.1,):\n    first.step()\n    second.step()",
+            "first, second = self.lr_schedulers()\nfor first_rate in (0.1,):\n    first.step()\n    second.step()",
+        ),
+    ],
+)
+def test_a_hook_asks_once_for_several_schedulers(end: str, hook: str) -> None:
+    makes = "torch.optim.lr_scheduler.StepLR(optimizer{}, 2)\n"
+    lines = "optimizer2 = torch.optim.SGD(criterion2.parameters(), lr=0.1)\nfirst = " + makes.format("")
+    lines = f"criterion2 = nn.Linear(2, 2)\n{lines}second = {makes.format(2)}"
+    batch = f"{STEP}\noptimizer2.step()"
+    start = "" if "first" in end else "first.step()"
+    done = converted(script(batch, before=lines, start=start, end=end))
+    assert methods(done.text)["on_train_epoch_end"] == hook
+
+
 def test_what_python_3_does_anyway_is_not_imported() -> None:
     text = "from __future__ import annotations, print_function\n" + script()
     assert "from __future__ import annotations\n" in (converted(text, style="idiomatic").text or "")
