@@ -6,8 +6,39 @@ from collections.abc import Iterable, Sequence
 
 import libcst as cst
 
+from lightify.syntax.query import block, small
+
 #: The body of a method that does nothing.
 EMPTY = "        pass\n"
+
+
+def without_last_return(statements: list[cst.BaseStatement]) -> list[cst.BaseStatement]:
+    """A method's statements without the bare `return` of a branch after which the method ends anyway."""
+    if not statements:
+        return statements
+    *first, last = statements
+    inner = small(last)
+    if first and isinstance(inner, cst.Return) and inner.value is None:
+        return statements if _has_comment(last) else first
+    return [*first, _ends(last)] if isinstance(last, cst.If) else statements
+
+
+def _has_comment(line: cst.BaseStatement) -> bool:
+    after = line.trailing_whitespace.comment if isinstance(line, cst.SimpleStatementLine) else None
+    return after is not None or any(one.comment is not None for one in line.leading_lines)  # type: ignore[attr-defined]
+
+
+def _ends(branch: cst.If) -> cst.If:
+    other = branch.orelse
+    if isinstance(other, cst.If):
+        other = _ends(other)
+    elif other is not None:
+        other = other.with_changes(body=_suite(other.body))
+    return branch.with_changes(body=_suite(branch.body), orelse=other)
+
+
+def _suite(suite: cst.BaseSuite) -> cst.BaseSuite:
+    return suite.with_changes(body=without_last_return(list(block(suite))))
 
 
 def body_text(statements: Iterable[cst.BaseStatement], footer: Sequence[cst.EmptyLine] = ()) -> str:

@@ -8,7 +8,7 @@ from pathlib import PurePath
 import libcst as cst
 
 from lightify.loops.contexts import STACK
-from lightify.output.method_text import EMPTY, body_text
+from lightify.output.method_text import EMPTY, body_text, without_last_return
 from lightify.output.optimizers import configure_optimizers, fetch
 from lightify.output.pieces import Method, Pieces, RunPieces
 from lightify.output.remainder import script_around
@@ -35,6 +35,7 @@ from lightify.syntax.query import (
     MODULE_SELF,
     assigned_pairs,
     atom,
+    block,
     code,
     map_children,
     path_node,
@@ -42,6 +43,8 @@ from lightify.syntax.query import (
 )
 from lightify.syntax.substitute import substitute
 
+#: The batches of a loop that goes on until it is left.
+COUNT = "itertools.count"
 #: What may catch Ctrl-C.
 _INTERRUPTS = ("KeyboardInterrupt", "BaseException")
 
@@ -54,8 +57,11 @@ def rewrite(tree: Tree, plans: Plans, settings: Settings) -> Pieces:
         tree, plans, [run.unbroken for run in runs], generated, runs[0].trainer_name, settings
     )
     lacking = [line for plan in plans.runs if plan.distributed is not None for line in plan.distributed.imports]
-    if any(plan.nest.contexts for plan in plans.runs) and "contextlib" not in tree.imports:
+    own = bound_names(block(tree.scope))
+    if any(plan.nest.contexts for plan in plans.runs) and "contextlib" not in own:
         lacking.append("import contextlib")
+    if any(run.source.startswith(COUNT) for run in runs) and "itertools" not in own:
+        lacking.append("import itertools")
     return Pieces(script, runtime_alias(tree), runs, tuple(dict.fromkeys(lacking)), dropped)
 
 
@@ -72,9 +78,7 @@ class _Rewriter:
         plan = self.plan
         module_name, trainer_name = self.tree.fresh("module", "lit_module"), self.tree.fresh("trainer", "lit_trainer")
         passes = plan.endable or bool(plan.nest.skips) or plan.lazy or plan.train_source is None or plan.sized_lazily
-        goes_on = f"iter({module_name}.goes_on, False)" if plan.steps_while is not None else ""
-        source = code(plan.train_source) if plan.train_source is not None else goes_on
-        start = f"lambda: {source}" if source else f"{module_name}.train_batches"
+        source, start = self._source(module_name)
         spread = plan.distributed
         return RunPieces(
             class_name=plan.class_name,
@@ -110,6 +114,25 @@ class _Rewriter:
             buffer_group=spread.group if spread is not None and spread.syncs_buffers else "",
             results=tuple(line for variable in plan.results for line in self._read_back(variable, module_name)),
         )
+
+    def _source(self, module_name: str) -> tuple[str, str]:
+        """What the Trainer iterates over, and what makes it anew for a pass."""
+        plan = self.plan
+        if plan.train_source is not None:
+            source = code(plan.train_source)
+        elif plan.steps_while is None:
+            return "", f"{module_name}.train_batches"
+        elif self._endless:
+            return f"{COUNT}()", COUNT
+        else:
+            source = f"iter({module_name}.goes_on, False)"
+        return source, f"lambda: {source}"
+
+    @property
+    def _endless(self) -> bool:
+        """True for the steps of a `while True`."""
+        test, imported = self.plan.steps_while, self.tree.imports.get("itertools", "itertools") == "itertools"
+        return isinstance(test, cst.Name) and test.value == "True" and imported
 
     def _init(self) -> tuple[str, ...]:
         """What the module's constructor does, line by line."""
@@ -156,9 +179,9 @@ class _Rewriter:
         plan = self.plan
         methods = [self._method(hook) for hook in plan.hooks]
         methods = [method for method in methods if method.body != EMPTY or method.name.endswith("_step")]
-        if plan.steps_while is not None:
+        if plan.steps_while is not None and not self._endless:
             test = self._expression(plan.steps_while, plan.nest.batch_frame, {})
-            methods.append(Method("goes_on", (), body_text([cst.parse_statement(f"return {_truth(code(test))}")])))
+            methods.append(Method("goes_on", (), body_text([cst.parse_statement(f"return bool({code(test)})")])))
         if plan.epochs_while is not None:
             again = self._expression(plan.epochs_while, plan.nest.host, {})
             methods.append(Method("another_epoch", (), body_text([cst.SimpleStatementLine([cst.Return(again)])])))
@@ -187,7 +210,7 @@ class _Rewriter:
             if isinstance(step, Item):
                 ended += below(step.node, self.tree)
         lines.extend(cst.parse_statement(text) for text in (*first, *hook.first))
-        lines.extend(body)
+        lines.extend(body if hook.last or hook.result is not None else without_last_return(body))
         last: list[cst.BaseStatement] = [cst.parse_statement(text) for text in hook.last]
         if hook.result is not None:
             node, frame = hook.result
@@ -301,10 +324,6 @@ def _initial(one: Initial) -> str:
     target = cst.AssignTarget(cst.Attribute(cst.Name("self"), cst.Name(one.name)))
     line = one.statement.with_changes(body=[cst.Assign([target], one.value)], leading_lines=own(one.statement))
     return code(line).rstrip("\n")
-
-
-def _truth(test: str) -> str:
-    return test if test == "True" else f"bool({test})"
 
 
 def _bound(target: cst.CSTNode, value: cst.CSTNode) -> list[cst.BaseStatement]:

@@ -22,12 +22,12 @@ EPOCHS = "for epoch in range(3):"
 EXITS = {
     "return at an epoch's end": (
         in_function(EPOCHS, end="if loss.item() < 0.5:\n    return model, epoch"),
-        ("on_train_epoch_end", f"self.returned = ((self.model, self.current_epoch),)\n    {STOP}\n    return"),
+        ("on_train_epoch_end", f"self.returned = ((self.model, self.current_epoch),)\n    {STOP}"),
         "    if module.returned:\n        return module.returned[0]\n",
     ),
     "return after a step": (
         in_function(EPOCHS, f"{STEP}\nif loss.item() < 0.5:\n    return", "print(epoch)"),
-        ("on_train_batch_end", f"self.returned = (None,)\n    self.pass_ended = True\n    {STOP}\n    return"),
+        ("on_train_batch_end", f"self.returned = (None,)\n    self.pass_ended = True\n    {STOP}"),
         "    if module.returned:",
     ),
     "after it the epoch's end does not run": (
@@ -52,7 +52,7 @@ EXITS = {
     ),
     "else of the epochs": (
         in_function(EPOCHS, end="if loss.item() < 0.5:\n    break", otherwise="else:\n    n = -1"),
-        ("on_train_epoch_end", f"self.epochs_ended = True\n    {STOP}\n    return"),
+        ("on_train_epoch_end", f"self.epochs_ended = True\n    {STOP}"),
         "    if not module.epochs_ended:\n        n = -1\n    return n",
     ),
     "else that always runs": (
@@ -67,7 +67,7 @@ EXITS = {
     ),
     "break before the evaluation": (
         in_function(EPOCHS, end="if loss.item() < 0.5:\n    break\nfor x, y in val_loader:\n    n += 1"),
-        ("on_train_epoch_end", f"{STOP}\n    return"),
+        ("on_train_epoch_end", f"{STOP}"),
         "",
     ),
     "epochs while a condition holds": (
@@ -82,7 +82,7 @@ EXITS = {
     ),
     "epochs without end": (
         in_function("while True:", end="n += 1\nif n == 3:\n    break"),
-        ("on_train_epoch_end", f"{STOP}\n    return"),
+        ("on_train_epoch_end", f"{STOP}"),
         "max_epochs=-1,",
     ),
 }
@@ -183,3 +183,40 @@ def test_names_of_a_pattern_stay_in_the_batch() -> None:
 def test_names_of_a_pattern_that_may_not_match_are_refused() -> None:
     done = converted(script(MATCHED.format(" if len(x) > 1", "case None:\n        pass")))
     assert "assigns what outlives the batch inside a case" in done.refusals[0].message
+
+
+LAST = {
+    "in the last branch": ("if loss < 1:\n    break", "if self.loss < 1:\n    self.pass_ended = True"),
+    "in an elif": (
+        "if loss < 1:\n    break\nelif loss > 9:\n    print(1)\n    break\nelse:\n    print(2)",
+        "if self.loss < 1:\n    self.pass_ended = True\nelif self.loss > 9:\n    print(1)\n    self.pass_ended = True\n"
+        "else:\n    print(2)",
+    ),
+    "before more": (
+        "if loss < 1:\n    break\nprint(1)",
+        "if self.loss < 1:\n    self.pass_ended = True\n    return\nprint(1)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("lines", "hook"), LAST.values(), ids=LAST)
+def test_a_hook_does_not_return_where_it_ends_anyway(lines: str, hook: str) -> None:
+    assert methods(converted(script(f"{STEP}\n{lines}")).text)["on_train_batch_end"] == hook
+
+
+@pytest.mark.parametrize(
+    ("define", "line", "source"),
+    [
+        ("", "import itertools", "Passes(itertools.count, module)"),
+        ("import itertools\n", "", "Passes(itertools.count, module)"),
+        ("def later():\n    import itertools\n", "import itertools", "Passes(itertools.count, module)"),
+        ("import mytools as itertools\n", "", "Passes(lambda: iter(module.goes_on, False), module)"),
+    ],
+    ids=["not imported", "imported", "imported by a function", "another module"],
+)
+def test_steps_without_end_are_counted(define: str, line: str, source: str) -> None:
+    batch = f"x, y = data[:8]\n{STEP}\nif loss < 0.1:\n    break"
+    text = str(converted(script(batch, batches="while True:", define=define)).text)
+    assert f"trainer.fit(module, {source})" in text
+    assert ("def goes_on" in text) is ("goes_on" in source)
+    assert not line or f"\n{line}\n" in text

@@ -134,23 +134,23 @@ SHAPES = {
     ),
     "an epoch that is left out": (
         epochs(f"if epoch == 1:\n    continue\n{BATCHES}print(epoch)"),
-        ("on_train_epoch_start", "if self.current_epoch == 1:\n    self.pass_skipped = True\n    return"),
+        ("on_train_epoch_start", "if self.current_epoch == 1:\n    self.pass_skipped = True"),
         ("on_train_epoch_end", "if self.pass_skipped:\n    return\nself.print(self.current_epoch)"),
     ),
     "an epoch that ends the run": (
         epochs(f"if epoch == 2:\n    break\n{BATCHES}"),
-        ("on_train_epoch_start", "    self.pass_skipped = True\n    self.trainer.should_stop = True\n    return"),
+        ("on_train_epoch_start", "    self.pass_skipped = True\n    self.trainer.should_stop = True"),
     ),
     "batches now and then": (
         epochs(
             f"if epoch % 2 == 0:\n{indent(BATCHES, '    ')}    print('trained')\nelse:\n    print('not')\nprint(epoch)"
         ),
-        ("on_train_epoch_start", "if self.current_epoch % 2 != 0:\n    self.pass_skipped = True\n    return"),
+        ("on_train_epoch_start", "if self.current_epoch % 2 != 0:\n    self.pass_skipped = True"),
         ("on_train_epoch_end", "if not self.pass_skipped:\n    self.print('trained')\nelse:\n    self.print('not')"),
     ),
     "a function that may train nothing": (
         epochs("value = guarded(epoch)\nprint(value)", before=GUARDED),
-        ("on_train_epoch_start", "if self.current_epoch == 1:\n    self.pass_skipped = True\n    return"),
+        ("on_train_epoch_start", "if self.current_epoch == 1:\n    self.pass_skipped = True"),
         (
             "on_train_epoch_end",
             "if not self.pass_skipped:\n    value = self.total\nelse:\n    value = 0\nself.print(value)",
@@ -158,7 +158,7 @@ SHAPES = {
     ),
     "a function that ends the batches": (
         epochs("values.append(ending(epoch))", before="values = []\n" + ENDING),
-        ("on_train_batch_end", "    self.ending_result = -1\n    self.pass_ended = True\n    return"),
+        ("on_train_batch_end", "    self.ending_result = -1\n    self.pass_ended = True"),
         ("on_train_epoch_end", "if not self.pass_ended:\n    self.ending_result = self.total\nvalues.append("),
     ),
     "batches under else": (
