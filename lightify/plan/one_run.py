@@ -51,6 +51,7 @@ from lightify.plan.optimization.optimizers import drop_scheduler_steps, make_opt
 from lightify.plan.optimization.own_optimizers import steps_without_closure, works_before_closure
 from lightify.plan.optimization.own_step import own_step
 from lightify.plan.optimization.windows import accumulated
+from lightify.plan.outputs import told_by_outputs
 from lightify.plan.trainer.acceleration import OWNS_STEPS, backwards_of_others
 from lightify.plan.trainer.device import device_variable
 from lightify.plan.trainer.lightning import (
@@ -282,7 +283,7 @@ def _hooks(draft: Draft, loops: _Loops, tested: FinalTest | None) -> list[Hook]:
     hooks = without_training_calls(draft, hooks)
     if loops.source is None and loops.head.while_test is None:
         hooks.insert(1, Hook("train_batches", (), (), result=(loops.head.source, draft.nest.batch_frame)))
-    return without_dead_values(draft, hooks, loops.tests)
+    return told_by_outputs(draft, without_dead_values(draft, hooks, loops.tests), loops.auto)
 
 
 def _settled(draft: Draft, loops: _Loops, hooks: list[Hook], made: Usage) -> tuple[list[Hook], Homes] | Flatten:

@@ -50,7 +50,7 @@ class _Unread:
 
     def _bound(self, step: Binding) -> list[Step]:
         """An argument or a result."""
-        if step.value_frame is self.draft.generated:
+        if step.value_frame is self.draft.generated and isinstance(step.value, cst.Name):
             return [step]  # the batch, as the parameter is called
         target, value = self._rest(step.target, step.value, step.target_frame, step.value_frame)
         if value is step.value and target is step.target:

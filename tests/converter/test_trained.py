@@ -341,6 +341,11 @@ print(total)
 """
 
 SCRIPTS = {
+    "the loss after the step decides about the rate": script(
+        f"{STEP}\nworst = max(worst, loss.item())\nfor group in optimizer.param_groups:\n"
+        "    group['lr'] = 0.05 if loss < 0.7 else 0.1 / (1 + worst)",
+        before="worst = 0.0\n",
+    ),
     "a bar that makes an iterator of its own, around training and evaluation": script(
         before="from tqdm.auto import tqdm\n",
         batches="for x, y in tqdm(train_loader):",
