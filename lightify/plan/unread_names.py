@@ -90,8 +90,8 @@ class _Unread:
         if not left:
             return None, None
         if len(pairs) == 1:
-            return (None if self._is_unread(target, frame) else target), value
-        named = [cst.Name("_") if self._is_unread(one, frame) else one for one, _ in left]
+            return (None if self._is_unread(target, frame) and not _is_blank(target) else target), value
+        named = [one if _is_blank(one) or not self._is_unread(one, frame) else cst.Name("_") for one, _ in left]
         if named == [one for one, _ in pairs]:
             return target, value
         if len(left) == 1:
@@ -99,10 +99,15 @@ class _Unread:
         return _tuple(named), _tuple(one for _, one in left)
 
     def _is_unread(self, target: cst.CSTNode, frame: Frame) -> bool:
-        return isinstance(target, cst.Name) and target.value != "_" and frame.variable(target.value) in self.names
+        return isinstance(target, cst.Name) and frame.variable(target.value) in self.names
 
     def _may_go(self, value: cst.CSTNode, frame: Frame) -> bool:
         return only_gives(value, frame, self.draft)  # type: ignore[arg-type]
+
+
+def _is_blank(target: cst.CSTNode) -> bool:
+    """True for the name of what nobody wants."""
+    return isinstance(target, cst.Name) and target.value == "_"
 
 
 def _tuple(parts: Iterable[cst.CSTNode]) -> cst.Tuple:

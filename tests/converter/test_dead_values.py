@@ -142,6 +142,10 @@ UNREAD = {
     ),
     "one needs the other": ("size = given.shape\nseen = size[0]", ""),
     "a pair": ("seen, last = given.sum(), 1\nshown.append(last)", "last = 1\nshown.append(last)"),
+    "a pair that the script did not want": (
+        "_, last = given.sum(), 1\nshown.append(last)",
+        "last = 1\nshown.append(last)",
+    ),
     "a pair that nothing needs": ("seen, last = given.sum(), 1", ""),
     "three, the first of which draws": (
         "seen, last, most = torch.rand(1), 1, given.max()\nshown.append(last)",
