@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 import libcst as cst
 
 from lightify.analysis.calls import class_of_object, family_of
+from lightify.analysis.handed import only_site
 from lightify.facts import Kind, Named, Scope
 from lightify.recognisers import kind_of_value
 from lightify.syntax.names import local_names, parameters, same_scope
@@ -56,8 +57,9 @@ class Factories:
         given = arguments(call)
         pairs = [*zip(names[first:], given.positional), *given.keyword.items()]
         for param, value in pairs if not given.starred else ():
-            if param in names and self._kind(value, self._scope(call)) is Kind.COLLECTION:
-                yield Named(function, param, Kind.COLLECTION, function, sure=True)
+            kind = self._kind(value, self._scope(call)) if param in names else None
+            if kind is Kind.COLLECTION or (kind is Kind.NAMESPACE and only_site(function, self.tree) is call):
+                yield Named(function, param, kind, function, sure=True)
 
     def _scope(self, node: cst.CSTNode) -> cst.FunctionDef | None:
         return self.tree.around(node, cst.FunctionDef)

@@ -44,17 +44,23 @@ def origin_of(name: str, function: cst.FunctionDef | None, tree: Tree) -> Origin
     return replace(found, calls=(*found.calls, call)) if found is not None else None
 
 
+def only_site(function: cst.FunctionDef, tree: Tree) -> cst.Call | None:
+    """The one call by which the script runs a function; None where it may run by another, or unseen."""
+    calls = callers(tree).get(function, [])
+    return calls[0] if len(calls) == 1 and _named(function, tree) == [calls[0].func] else None
+
+
 def _only_call(function: cst.FunctionDef, tree: Tree) -> cst.Call | None:
     """The call of a function that runs once in the script; None where it may run again or unseen."""
-    calls = callers(tree).get(function, [])
-    if function.decorators or len(calls) != 1 or _named(function, tree) != [calls[0].func]:
+    call = only_site(function, tree)
+    if function.decorators or call is None:
         return None
-    for outer in tree.ancestors(calls[0]):
+    for outer in tree.ancestors(call):
         if isinstance(outer, (cst.For, cst.While, cst.CompFor, cst.Lambda, cst.ClassDef)):
             return None
         if isinstance(outer, cst.FunctionDef):
-            return calls[0] if outer is not function and _only_call(outer, tree) is not None else None
-    return calls[0]
+            return call if outer is not function and _only_call(outer, tree) is not None else None
+    return call
 
 
 def _named(function: cst.FunctionDef, tree: Tree) -> list[cst.Name]:

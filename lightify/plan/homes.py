@@ -12,14 +12,15 @@ from lightify.analysis.computed import is_computed
 from lightify.facts import Kind
 from lightify.loops.nest import Nest
 from lightify.loops.surroundings import Surroundings
+from lightify.plan.hyperparameters import hyperparameters
 from lightify.plan.kinds import Kinds
 from lightify.plan.reserved import RESERVED
 from lightify.plan.types import Attribute, Computed, Global, Home, Hook, Local
 from lightify.syntax.flow import expression_usage, usage
-from lightify.syntax.frames import Binding, Field, Frame, Item, Usage, Variable
-from lightify.syntax.names import bound_names, local_names
+from lightify.syntax.frames import Field, Frame, Item, Usage, Variable
+from lightify.syntax.names import bound_names
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import block, children, dotted
+from lightify.syntax.query import block, dotted
 
 _TRAINED = (Kind.MODULE, Kind.OPTIMIZER, Kind.SCHEDULER, Kind.SCALER)
 
@@ -56,7 +57,8 @@ def assign_homes(
         extra: what else is read in the module (the construction of optimizers).
     """
     uses = _Uses.of(hooks, forced, extra)
-    homing = _Homing(nest, around, kinds, uses, dict(forced), _hyperparameters(nest, hooks, uses, kinds))
+    parsed = hyperparameters(nest, hooks, uses.mentioned - uses.written, kinds)
+    homing = _Homing(nest, around, kinds, uses, dict(forced), parsed)
     for variable in sorted(uses.mentioned - forced.keys(), key=lambda v: (v.frame.name, v.order)):
         homing.settle(variable)
     homing.settle_fields()
@@ -243,47 +245,6 @@ def _changed_fields(tree: Tree) -> set[str]:
         if path and (around is None or around.name.value != "__init__"):
             found.add(name)
     return found
-
-
-def _hyperparameters(nest: Nest, hooks: Sequence[Hook], uses: _Uses, kinds: Kinds) -> Variable | None:
-    """The parsed arguments, when the module only reads their fields."""
-    only_read = uses.mentioned - uses.written
-    spaces = [v for v in only_read if kinds.of(v) is Kind.NAMESPACE and not isinstance(v, Field)]
-    if len(spaces) != 1 or _is_edited(spaces[0], nest, kinds.tree):
-        return None
-    for hook in hooks:
-        for step in hook.steps:
-            if isinstance(step, Item) and not _reads_fields_only(step.node, step.frame, spaces[0]):
-                return None
-            if isinstance(step, Binding) and not _reads_fields_only(step.value, step.value_frame, spaces[0]):
-                return None
-    return spaces[0]
-
-
-def _is_edited(space: Variable, nest: Nest, tree: Tree) -> bool:
-    """True when a function that stays, or one in the loop, assigns a field: the module's copy would not follow."""
-    for node in tree.nodes(cst.AssignTarget, cst.AugAssign, cst.AnnAssign, cst.Del):
-        head, _, field = (dotted(node.target) or "").partition(".")  # type: ignore[attr-defined]
-        around = list(tree.ancestors(node)) if field and head == space.name else []
-        if nest.host_loop in around:
-            return True
-        inside = next((a for a in around if isinstance(a, cst.FunctionDef)), None)
-        if inside is not None and inside is not nest.host.function and head not in local_names(inside):
-            return True
-    return False
-
-
-def _reads_fields_only(node: cst.CSTNode, frame: Frame, space: Variable) -> bool:
-    if isinstance(node, (cst.AssignTarget, cst.AugAssign, cst.AnnAssign, cst.Del)):
-        target = node.target
-        if isinstance(target, cst.Attribute) and not _reads_fields_only(target.value, frame, space):
-            return False
-    if isinstance(node, cst.Name):
-        meaning = frame.resolve(node.value)
-        return meaning is not space
-    if isinstance(node, cst.Attribute) and isinstance(node.value, cst.Name):
-        return True
-    return all(_reads_fields_only(child, frame, space) for child in children(node))
 
 
 def hook_usage(hook: Hook) -> Usage:
