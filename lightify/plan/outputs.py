@@ -50,11 +50,13 @@ def told_by_outputs(draft: Draft, hooks: Sequence[Hook], auto: Automatic | None)
 
 
 def _is_needed_elsewhere(draft: Draft, loss: Variable, hooks: Sequence[Hook]) -> bool:
-    """True for a loss that another hook, the host or a function reads, too."""
+    """True for a loss that another hook, the host or a function reads, too, or that another hook changes."""
     if loss.frame.is_module and (loss.name in draft.around.kept_reads or not draft.nest.host.is_module):
         return True
-    read = set(draft.kept_alive) | usage(draft.around.after).exposed
-    return loss in read.union(*(hook_usage(hook).exposed for hook in hooks if hook.name != _TOLD))
+    if loss in draft.kept_alive | usage(draft.around.after).exposed:
+        return True
+    used = {hook.name: hook_usage(hook) for hook in hooks if hook.name != _TOLD}
+    return any(loss in use.exposed or (loss in use.writes and name != "training_step") for name, use in used.items())
 
 
 def _asks_for_value(draft: Draft, steps: Sequence[Step], loss: Variable) -> bool:

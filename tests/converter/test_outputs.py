@@ -51,3 +51,10 @@ def test_windows_divide_what_the_trainer_tells() -> None:
     batch += f"    optimizer.step()\n    optimizer.zero_grad()\n{WEIGHTS}\nshown.append((loss.item(), norm))"
     text = converted(script(batch, batches="for i, (x, y) in enumerate(train_loader):", before="shown = []\n")).text
     assert "accumulate_grad_batches=3" in str(text) and "outputs[" not in str(text)
+
+
+def test_a_loss_that_is_changed_before_the_step_is_kept() -> None:
+    batch = f"{STEP}\n{WEIGHTS}\nshown.append((loss.item(), norm))".replace(
+        "optimizer.step()", "loss = torch.zeros(1)\noptimizer.step()"
+    )
+    assert "outputs[" not in str(converted(script(batch, before="shown = []\n")).text)
