@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import libcst as cst
 
@@ -12,7 +12,7 @@ from lightify.loops.condition import guarded
 from lightify.loops.epochs import EpochHead
 from lightify.loops.headers import BatchHead
 from lightify.loops.nest import Nest
-from lightify.plan.counters import batch_names, epoch_names, only_read
+from lightify.plan.counters import batch_names, epoch_names
 from lightify.plan.draft import Draft
 from lightify.plan.evaluation.validation import validation_hooks
 from lightify.plan.exits import breaks_epochs, may_return
@@ -26,8 +26,8 @@ from lightify.plan.types import (
     Local,
 )
 from lightify.syntax.flow import expression_usage, usage
-from lightify.syntax.frames import Binding, Item, Step, Variable
-from lightify.syntax.query import FieldName, children, code, dotted, method_call, small, walk
+from lightify.syntax.frames import Binding, Field, Frame, Item, Step, Variable
+from lightify.syntax.query import FieldName, children, code, dotted, method_call, small, target_names, walk
 
 
 @dataclass(frozen=True)
@@ -204,14 +204,34 @@ def _end_of_batch(draft: Draft, auto: Automatic, late: Sequence[Step]) -> tuple[
 
 
 def _told_again(draft: Draft, auto: Automatic, first: Sequence[Step], late: Sequence[Step]) -> list[Step]:
-    """The batch under the loop's name for it, where that need not be carried from the step to its end."""
-    batch = next((step for step in first if isinstance(step, Binding) and isinstance(step.target, cst.Name)), None)
-    if batch is None or code(batch.value) != "batch" or auto.closure is not None:
+    """The batch under the loop's names for it, where these need not be carried from the step to its end."""
+    batch = next((step for step in first if isinstance(step, Binding) and code(step.value) == "batch"), None)
+    if batch is None or auto.closure is not None:
         return []
-    variable = batch.target_frame.variable(batch.target.value)  # type: ignore[attr-defined]
-    carried = usage(draft.after_batches()).exposed | _reads_untold(draft.nest, auto)
-    known = variable not in carried and only_read(draft, variable, draft.nest.body)
-    return [batch] if known and variable in usage(late).exposed else []
+    names = [batch.target_frame.variable(name) for name in target_names(batch.target)]
+    wanted = {variable for variable in names if variable in usage(late).exposed}
+    if not wanted or not all(_stays(draft, auto, variable) for variable in wanted):
+        return []
+    return [replace(batch, target=_blanked(batch.target, batch.target_frame, wanted))]
+
+
+def _stays(draft: Draft, auto: Automatic, variable: Variable) -> bool:
+    """True for a name of the batch that the body leaves as it is, and that only the body reads."""
+    nest, around = draft.nest, draft.around
+    elsewhere = usage((*nest.epoch_start, *draft.after_batches())).exposed | usage(around.after).exposed
+    if isinstance(variable, Field) or (variable.frame.is_module and variable.name in around.kept_reads):
+        return False
+    return variable not in usage(nest.body).writes | draft.kept_alive | elsewhere | _reads_untold(nest, auto)
+
+
+def _blanked(target: cst.BaseExpression, frame: Frame, wanted: set[Variable]) -> cst.BaseExpression:
+    """`_, y` for `x, y` where only one is wanted."""
+    if isinstance(target, cst.Name):
+        return target if frame.variable(target.value) in wanted else cst.Name("_")
+    if isinstance(target, (cst.Tuple, cst.List)):
+        parts = [part.with_changes(value=_blanked(part.value, frame, wanted)) for part in target.elements]
+        return target.with_changes(elements=parts)
+    return target
 
 
 def _zeroes(steps: Sequence[Step]) -> bool:

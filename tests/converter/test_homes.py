@@ -100,6 +100,24 @@ def test_a_batch_that_is_read_elsewhere_or_changed_is_carried(step: str) -> None
     assert "self.step" in str(converted(text).text)
 
 
+@pytest.mark.parametrize(
+    ("batches", "step", "told"),
+    [
+        ("for x, y in train_loader:", f"{STEP}\nshown.append((y, model[0].bias))", "_, y = batch"),
+        ("for x, y in train_loader:", f"{STEP}\nshown.append((y, x, model[0].bias))", "x, y = batch"),
+        ("for (i, ((x, z), y)) in enumerate(pairs):", f"{STEP}\nshown.append((z, model[0].bias))", "(_, z), _ = batch"),
+        ("for x, y in train_loader:", f"y = y.long()\n{STEP}\nshown.append((y, model[0].bias))", ""),
+        ("for x, y in train_loader:", f"{STEP}\nx, y = y, x\nshown.append((y, model[0].bias))", ""),
+    ],
+    ids=["one of two", "both", "nested", "changed by the step", "exchanged after it"],
+)
+def test_parts_of_a_batch_are_told_again_at_its_end(batches: str, step: str, told: str) -> None:
+    text = script(step, before="shown, pairs = [], list(zip(train_loader, train_loader))\n", batches=batches)
+    hooks = methods(converted(text).text)
+    assert hooks["on_train_batch_end"].startswith(f"{told}\nshown.append(") is bool(told)
+    assert ("self.y" in hooks["training_step"]) is not bool(told)
+
+
 def test_a_batch_called_as_the_hooks_outputs_keeps_its_name_apart() -> None:
     step = f"{STEP.replace('x', 'X')}\nprint(outputs, model[0].bias)"
     text = script(step, before="X, y = data[:8]\n", epochs="if True:", batches="for outputs in range(9):")
