@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import libcst as cst
 
@@ -26,7 +26,7 @@ from lightify.plan.types import (
     Local,
 )
 from lightify.syntax.flow import expression_usage, usage
-from lightify.syntax.frames import Binding, Field, Frame, Item, Step, Variable
+from lightify.syntax.frames import Binding, Field, Item, Step, Variable
 from lightify.syntax.query import FieldName, children, code, dotted, method_call, small, target_names, walk
 
 
@@ -208,30 +208,20 @@ def _told_again(draft: Draft, auto: Automatic, first: Sequence[Step], late: Sequ
     batch = next((step for step in first if isinstance(step, Binding) and code(step.value) == "batch"), None)
     if batch is None or auto.closure is not None:
         return []
-    names = [batch.target_frame.variable(name) for name in target_names(batch.target)]
-    wanted = {variable for variable in names if variable in usage(late).exposed}
-    if not wanted or not all(_stays(draft, auto, variable) for variable in wanted):
+    names = {batch.target_frame.variable(name) for name in target_names(batch.target)}
+    wanted = names & usage(late).exposed
+    if wanted & usage(draft.nest.body).writes or any(_is_carried(draft, auto, variable) for variable in names):
         return []
-    return [replace(batch, target=_blanked(batch.target, batch.target_frame, wanted))]
+    return [batch] if wanted else []
 
 
-def _stays(draft: Draft, auto: Automatic, variable: Variable) -> bool:
-    """True for a name of the batch that the body leaves as it is, and that only the body reads."""
+def _is_carried(draft: Draft, auto: Automatic, variable: Variable) -> bool:
+    """True for a name of the batch that is read elsewhere than in the body."""
     nest, around = draft.nest, draft.around
-    elsewhere = usage((*nest.epoch_start, *draft.after_batches())).exposed | usage(around.after).exposed
     if isinstance(variable, Field) or (variable.frame.is_module and variable.name in around.kept_reads):
-        return False
-    return variable not in usage(nest.body).writes | draft.kept_alive | elsewhere | _reads_untold(nest, auto)
-
-
-def _blanked(target: cst.BaseExpression, frame: Frame, wanted: set[Variable]) -> cst.BaseExpression:
-    """`_, y` for `x, y` where only one is wanted."""
-    if isinstance(target, cst.Name):
-        return target if frame.variable(target.value) in wanted else cst.Name("_")
-    if isinstance(target, (cst.Tuple, cst.List)):
-        parts = [part.with_changes(value=_blanked(part.value, frame, wanted)) for part in target.elements]
-        return target.with_changes(elements=parts)
-    return target
+        return True
+    later = usage((*nest.epoch_start, *draft.after_batches())).exposed | usage(around.after).exposed
+    return variable in later | draft.kept_alive | _reads_untold(nest, auto)
 
 
 def _zeroes(steps: Sequence[Step]) -> bool:

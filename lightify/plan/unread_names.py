@@ -91,12 +91,11 @@ class _Unread:
             return None, None
         if len(pairs) == 1:
             return (None if self._is_unread(target, frame) and not _is_blank(target) else target), value
-        named = [one if _is_blank(one) or not self._is_unread(one, frame) else cst.Name("_") for one, _ in left]
-        if named == [one for one, _ in pairs]:
+        if len(left) == len(pairs):
             return target, value
         if len(left) == 1:
-            return named[0], left[0][1]  # type: ignore[return-value]
-        return _tuple(named), _tuple(one for _, one in left)
+            return left[0]  # type: ignore[return-value]
+        return _tuple(one for one, _ in left), _tuple(one for _, one in left)
 
     def _is_unread(self, target: cst.CSTNode, frame: Frame) -> bool:
         return isinstance(target, cst.Name) and frame.variable(target.value) in self.names

@@ -147,10 +147,6 @@ UNREAD = {
         "last = 1\nshown.append(last)",
     ),
     "a pair that nothing needs": ("seen, last = given.sum(), 1", ""),
-    "three, the first of which draws": (
-        "seen, last, most = torch.rand(1), 1, given.max()\nshown.append(last)",
-        "_, last = (torch.rand(1), 1)\nshown.append(last)",
-    ),
     "names of a function inside": (
         "def tell():\n    seen = 2\n    return seen\nshown.append(tell())\nseen = 1",
         "def tell():\n    seen = 2\n    return seen\nshown.append(tell())",
@@ -186,3 +182,10 @@ def test_a_starred_name_keeps_the_others_in_their_places() -> None:
     lines = "seen, *last = (given, 1)\nshown.append(last)"
     text = script(STEP, before="shown = []\ngiven = torch.ones(4)\n", end=lines)
     assert methods(converted(text).text)["on_train_epoch_end"] == lines
+
+
+def test_a_name_whose_value_draws_keeps_its_place_among_others() -> None:
+    lines = "seen, last, most = (torch.rand(1), 1, given.max())\nshown.append(last)"
+    text = script(STEP, before="shown = []\ngiven = torch.ones(4)\n", end=lines)
+    hook = methods(converted(text).text)["on_train_epoch_end"]
+    assert hook == "seen, last = (torch.rand(1), 1)\nshown.append(last)"

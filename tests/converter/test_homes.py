@@ -103,9 +103,9 @@ def test_a_batch_that_is_read_elsewhere_or_changed_is_carried(step: str) -> None
 @pytest.mark.parametrize(
     ("batches", "step", "told"),
     [
-        ("for x, y in train_loader:", f"{STEP}\nshown.append((y, model[0].bias))", "_, y = batch"),
+        ("for x, y in train_loader:", f"{STEP}\nshown.append((y, model[0].bias))", "x, y = batch"),
         ("for x, y in train_loader:", f"{STEP}\nshown.append((y, x, model[0].bias))", "x, y = batch"),
-        ("for (i, ((x, z), y)) in enumerate(pairs):", f"{STEP}\nshown.append((z, model[0].bias))", "(_, z), _ = batch"),
+        ("for (i, ((x, z), y)) in enumerate(pairs):", f"{STEP}\nshown.append((z, model[0].bias))", "(x, z), y = batch"),
         ("for x, y in train_loader:", f"y = y.long()\n{STEP}\nshown.append((y, model[0].bias))", ""),
         ("for x, y in train_loader:", f"{STEP}\nx, y = y, x\nshown.append((y, model[0].bias))", ""),
     ],
