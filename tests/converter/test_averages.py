@@ -190,7 +190,7 @@ LOGGED = {
             start="size = len(train_loader.dataset)\nbatches = len(train_loader)\ntotal, right = 0, 0",
             end="total /= batches\nright /= size\nprint(f'Accuracy: {(100*right):>0.1f}%, Avg loss: {total:>8f}')",
         ),
-        {"total": "loss", "accuracy": "100 * (self.model(self.x).argmax(1) == self.y).sum() / len(self.x)"},
+        {"total": "loss", "accuracy": "100 * (self.model(x).argmax(1) == y).sum() / len(x)"},
     ),
     "a share in percent": (
         script(

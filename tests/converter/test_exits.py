@@ -186,15 +186,18 @@ def test_names_of_a_pattern_that_may_not_match_are_refused() -> None:
 
 
 LAST = {
-    "in the last branch": ("if loss < 1:\n    break", "if self.loss < 1:\n    self.pass_ended = True"),
+    "in the last branch": (
+        "if loss < 1:\n    break",
+        "loss = outputs['loss']\nif loss < 1:\n    self.pass_ended = True",
+    ),
     "in an elif": (
         "if loss < 1:\n    break\nelif loss > 9:\n    print(1)\n    break\nelse:\n    print(2)",
-        "if self.loss < 1:\n    self.pass_ended = True\nelif self.loss > 9:\n    print(1)\n    self.pass_ended = True\n"
+        "loss = outputs['loss']\nif loss < 1:\n    self.pass_ended = True\nelif loss > 9:\n    print(1)\n    self.pass_ended = True\n"
         "else:\n    print(2)",
     ),
     "before more": (
         "if loss < 1:\n    break\nprint(1)",
-        "if self.loss < 1:\n    self.pass_ended = True\n    return\nprint(1)",
+        "loss = outputs['loss']\nif loss < 1:\n    self.pass_ended = True\n    return\nprint(1)",
     ),
 }
 

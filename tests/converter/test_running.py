@@ -38,14 +38,14 @@ LOGGED = {
             start="total, right, seen = 0.0, 0, 0",
         ),
         [
-            "self.log('acc', (self.model(self.x).argmax(1) == self.y).sum() / self.y.size(0), prog_bar=True)",
+            "self.log('acc', (self.model(x).argmax(1) == y).sum() / y.size(0), prog_bar=True)",
             "self.log('loss', loss, prog_bar=True)",
         ],
     ),
     "with times, and a name for the mean": (
         window(TIMED, COUNT, define="import time\n", start="total = right = seen = 0\nbegun = time.time()"),
         [
-            "self.log('acc', 100.0 * (self.model(self.x).argmax(1) == self.y).sum() / self.y.size(0), prog_bar=True)",
+            "self.log('acc', 100.0 * (self.model(x).argmax(1) == y).sum() / y.size(0), prog_bar=True)",
             "self.log('loss', loss, prog_bar=True)",
         ],
     ),
