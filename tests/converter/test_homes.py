@@ -301,6 +301,24 @@ def test_an_optimizer_keeps_its_state_from_run_to_run(inside: bool) -> None:
     assert ("SGD" in made) == inside
 
 
+def test_an_optimizer_that_a_function_gives_back_is_handed_over() -> None:
+    define = "def prepared(optimizer):\n    optimizer.param_groups[0]['lr0'] = 0.1\n    return optimizer\n\n"
+    run = f"{SETUP}optimizer = prepared(optimizer)\nfor x, y in train_loader:\n{indent(STEP, '    ')}\n"
+    text = PROLOGUE + define + f"def main():\n{indent(run, '    ')}\nmain()\n"
+    assert methods(converted(text).text)["configure_optimizers"] == "return self.optimizer"
+
+
+def test_a_function_beside_the_one_that_calls_it_reads_the_same_host() -> None:
+    evaluate = "def evaluate(loader):\n    model.eval()\n    total = torch.zeros(1, device=place)\n"
+    evaluate += "    with torch.no_grad():\n        for x, y in loader:\n            total += criterion(model(x), y)\n"
+    evaluate += "    return total.item()\n"
+    epoch = f"def run_epoch():\n    model.train()\n    for x, y in train_loader:\n{indent(STEP, ' ' * 8)}\n"
+    epoch += "    value = evaluate(val_loader)\n    print(value)\n"
+    run = f"{SETUP}place = torch.device('cpu')\n{evaluate}{epoch}for epoch in range(3):\n    run_epoch()\n"
+    done = converted(PROLOGUE + f"def main():\n{indent(run, '    ')}\nmain()\n")
+    assert "device=self.place" in methods(done.text)["on_validation_epoch_start"]
+
+
 TRAINER = """\
 class Learner:
     def __init__(self, rate):
