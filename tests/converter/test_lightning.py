@@ -105,7 +105,12 @@ def test_gradients_from_before_the_run_are_left_alone() -> None:
 
 def test_gradients_that_an_epoch_ends_with_outlive_its_validation() -> None:
     evaluate = "    model.eval()\n    with torch.no_grad():\n        for x, y in validation:\n            print(criterion(model(x), y))\n"
-    script = HEAD + LOADER + SGD + f"for epoch in range(2):\n    model.train()\n{BODY}{evaluate}    print(model.weight.grad)\n"
+    script = (
+        HEAD
+        + LOADER
+        + SGD
+        + f"for epoch in range(2):\n    model.train()\n{BODY}{evaluate}    print(model.weight.grad)\n"
+    )
     text = converted(script, runtime="lightning").text or ""
     assert "def validation_step" in text and "def on_validation_model_zero_grad" in text
 

@@ -94,7 +94,9 @@ optimizer = Own(model.parameters(), lr=0.1)
         "gradients are taken by torch.autograd.grad",
     ),
     "gradients read at the epoch's end, after they are zeroed": (
-        script(f"{FORWARD}\nloss.backward()\noptimizer.step()\noptimizer.zero_grad()", end="print(model[0].weight.grad)"),
+        script(
+            f"{FORWARD}\nloss.backward()\noptimizer.step()\noptimizer.zero_grad()", end="print(model[0].weight.grad)"
+        ),
         "gradients are read or written by the script itself",
     ),
     "epochs of a generator, with an else": (
