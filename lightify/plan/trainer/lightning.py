@@ -163,7 +163,7 @@ def finds_gradients(draft: Draft) -> bool:
 
 
 def leaves_gradients(draft: Draft) -> bool:
-    """True when an epoch's end reads what the run leaves, or a backward pass outside adds to it; the package drops it."""
+    """True when an epoch's end reads what is left, or a backward pass outside adds to it; the package drops it."""
     if reads_gradients(draft.after_batches(), draft.tree):
         return True
     own = {part for step in draft.whole() if isinstance(step, Item) for part in walk(step.node)}
