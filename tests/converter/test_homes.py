@@ -319,6 +319,39 @@ def test_a_function_beside_the_one_that_calls_it_reads_the_same_host() -> None:
     assert "device=self.place" in methods(done.text)["on_validation_epoch_start"]
 
 
+LEFT = """\
+class Learn:
+    def __call__(self, x, y, only=False):
+        loss = criterion(model(x), y)
+        if only:
+            return loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+learn = Learn()
+
+def mean(loader):
+    return sum(learn(x, y, only=True).item() for x, y in loader)
+
+def report():
+    value = mean(val_loader)
+    print(value)
+
+def run_epoch():
+    for n, (x, y) in enumerate(train_loader):
+        learn(x, y)
+        if n == 2:
+            report()
+
+"""
+
+
+def test_a_function_that_stays_for_other_calls_keeps_what_it_calls() -> None:
+    text = converted(PROLOGUE + SETUP + LEFT + "for epoch in range(3):\n    run_epoch()\n    report()\n").text or ""
+    assert "def report():\n    value = mean(val_loader)\n" in text and "def mean(loader):" in text
+
+
 TRAINER = """\
 class Learner:
     def __init__(self, rate):
