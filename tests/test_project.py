@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 from click.testing import CliRunner
@@ -159,6 +160,29 @@ def test_what_a_star_import_brings_is_imported(write: Write, tools: str, used: s
     done = run_of({"main.py": main("from engine import train_epoch", "train_epoch"), **files}, write)
     assert done.text is not None
     assert needed in done.text.splitlines()
+
+
+@pytest.mark.parametrize("init", ["super().__init__()", "super(Net, self).__init__()"])
+def test_a_class_that_names_itself_is_imported_as_the_moved_code_writes_it(write: Write, init: str) -> None:
+    epochs = indent(RUN.format(call="train_epoch").replace("model,", "self.model,"), " " * 8)
+    run = f"""\
+from data import optimizer, train_loader
+from engine import train_epoch
+import nets
+
+
+class Runner:
+    def __init__(self):
+        self.model = nets.Net()
+
+    def run(self):
+{epochs}"""
+    net = f"from torch import nn\nclass Net(nn.Linear):\n    def __init__(self):\n        {init}\n"
+    files = {"runner.py": run, "nets/__init__.py": "from .net import Net", "nets/net.py": net, "engine.py": EPOCH}
+    done = run_of({"main.py": "from runner import Runner\nRunner().run()\n", "data.py": PROLOGUE, **files}, write)
+    assert done.text is not None and "self.model = nets.Net()" in done.text
+    lines = done.text.splitlines()
+    assert "import nets" in lines and "from nets.net import Net" not in lines
 
 
 def test_a_framework_beside_the_script_is_not_its_code(write: Write) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from collections.abc import Iterable
 
 import libcst as cst
 
@@ -85,7 +86,7 @@ class Names:
             new = self._name(found, origin)
             if self.entry.imports.get(new) is None or self.project.resolve(self.entry, new) is None:
                 alias = f" as {new}" if new != found.name else ""
-                self.imports[new] = (f"from {found.module.name} import {found.name}{alias}",)
+                self.bring(new, (f"from {found.module.name} import {found.name}{alias}",))
             return cst.Name(new)
         if name in module.imports and len(module.imports[name]) == len(module.bindings[name]):
             return cst.Name(self._foreign(module, name))
@@ -99,6 +100,10 @@ class Names:
         if module.star_imports:
             return f"{name} comes from a star import, or from nowhere"
         return None
+
+    def bring(self, name: str, lines: Iterable[str]) -> None:
+        """Adds lines that import a name: its own, or its module's where a file writes it as that module's."""
+        self.imports[name] = tuple(dict.fromkeys((*self.imports.get(name, ()), *lines)))
 
     def _attribute(self, module: Module, name: str) -> cst.BaseExpression:
         """`engine.name`: read anew each time."""
