@@ -185,6 +185,34 @@ class Runner:
     assert "import nets" in lines and "from nets.net import Net" not in lines
 
 
+ALIASES = {
+    "bound once": ("Chosen = Runner\n", True),
+    "bound once under a condition": ("if True:\n    Chosen = Runner\n", True),
+    "bound twice": ("Chosen = Runner\nif bool(data):\n    Chosen = object\n", False),
+    "handed on": ("Chosen = Runner\nprint(Chosen)\n", False),
+}
+
+
+@pytest.mark.parametrize(("alias", "known"), ALIASES.values(), ids=ALIASES)
+def test_a_second_name_of_a_class_leads_to_its_loop(write: Write, alias: str, known: bool) -> None:
+    run = f"""\
+from data import *
+from engine import train_epoch
+import numpy as np
+import numpy as np
+
+
+class Runner:
+    def train(self, model, optimizer):
+{indent(RUN.format(call="train_epoch"), " " * 8)}
+        print(np.pi)
+"""
+    start = f"from data import data\nfrom runner import Runner\nimport numpy as np\nprint(np.e)\n{alias}Chosen().train(model, optimizer)\n"
+    done = run_of({"main.py": start, "data.py": PROLOGUE, "runner.py": run, "engine.py": EPOCH}, write)
+    assert [one.code for one in done.refusals] == ([] if known else ["LF231"])
+    assert not known or "runner_np" not in str(done.text)
+
+
 def test_a_framework_beside_the_script_is_not_its_code(write: Write) -> None:
     driver = "class Accelerator:\n    def backward(self, loss):\n        loss.backward()\n"
     body = "loss = criterion(model(x), y)\naccelerator.backward(loss)\noptimizer.step()"

@@ -137,12 +137,12 @@ class Names:
 
     def _foreign(self, module: Module, name: str) -> str:
         """The name here of what a file imports from another package."""
-        what = module.imports[name]
-        if self.entry.imports.get(name) == what and len(self.entry.bindings[name]) == len(what):
+        what = tuple(dict.fromkeys(module.imports[name]))
+        if _distinct(self.entry, name) == what:
             return name
         key = (repr(what), name)
         if key not in self.given:
-            same = [a for a, b in self.entry.imports.items() if b == what and len(self.entry.bindings[a]) == 1]
+            same = [a for a in self.entry.imports if _distinct(self.entry, a) == what]
             if same:
                 self.given[key] = same[0]
                 return same[0]
@@ -172,3 +172,9 @@ class Names:
             )
             return f"from {source} import {full}{suffix}"
         return f"import {full}{suffix}"
+
+
+def _distinct(module: Module, name: str) -> tuple[Imported, ...]:
+    """What a name is imported as, each once; empty where it is bound otherwise, too."""
+    found = module.imports.get(name, ())
+    return tuple(dict.fromkeys(found)) if len(found) == len(module.bindings.get(name, ())) else ()

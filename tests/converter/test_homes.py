@@ -573,6 +573,32 @@ def test_the_device_that_the_script_names_is_the_trainers(place: str, accelerato
     assert f"accelerator={accelerator}," in done.text and f"devices={devices}," in done.text
 
 
+def test_the_device_that_batches_are_moved_to_is_the_trainers() -> None:
+    moves = STEP.replace(FORWARD, f"x, y = x.to(self.device), y.to(self.device)\n{FORWARD}").replace(
+        "model", "self.model"
+    )
+    define = f"""class Learner:
+    def __init__(self, args):
+        self.device = self.choose(args)
+        self.model = nn.Linear(4, 2).to(self.device)
+
+    def choose(self, args):
+        return torch.device(f"cuda:{{args.gpu}}") if args.use_gpu else torch.device("cpu")
+
+    def learn(self):
+        criterion = nn.CrossEntropyLoss()
+        optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1)
+        for epoch in range(3):
+            for x, y in train_loader:
+{indent(moves, " " * 16)}
+
+
+"""
+    done = converted(PROLOGUE + define + "Learner(get_args()).learn()\n")
+    assert done.text is not None and 'accelerator="cpu" if str(self.device) == "cpu" else "auto"' in done.text
+    assert "[torch.device(self.device).index]" in done.text
+
+
 CURRENT = "[torch.cuda.current_device()] if {} else 1"
 CARDS = {
     "under a condition": ("if args.cuda:\n    model.cuda()", '"auto" if args.cuda else "cpu"', "1"),
