@@ -247,7 +247,8 @@ def _is_sum(value: cst.BaseExpression, frame: Frame, draft: Draft) -> bool:
     added = [
         (node, step.frame)
         for step in draft.nest.body
-        for node in (walk(step.node) if isinstance(step, Item) and meaning is not None else ())
+        if isinstance(step, Item) and meaning is not None
+        for node in walk(step.node)
         if isinstance(node, cst.AugAssign) and isinstance(node.target, cst.Name)
     ]
     return any(
