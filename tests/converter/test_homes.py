@@ -59,11 +59,13 @@ def test_an_epoch_that_nobody_reads_has_no_name() -> None:
     assert done.findings == ()
 
 
-def test_what_compares_to_no_truth_is_not_compared_with_the_hyperparameters() -> None:
-    made = "args = ArgumentParser().parse_args([])\nargs.k = 2\ntable = np.arange(9)\n"
+@pytest.mark.parametrize("table", ["table = np.arange(9)", "table, rest = train_test_split(range(9))"])
+def test_what_compares_to_no_truth_is_not_compared_with_the_hyperparameters(table: str) -> None:
+    made = f"args = ArgumentParser().parse_args([])\nargs.k = 2\n{table}\n"
     step = f"{STEP}\nprint(table[args.k])"
     run = f"{SETUP}{made}for x, y in train_loader:\n{indent(step, '    ')}"
     imports = "from argparse import ArgumentParser\nimport numpy as np\n"
+    imports += "from sklearn.model_selection import train_test_split\n"
     text = f"{PROLOGUE}{imports}def main():\n{indent(run, '    ')}\nmain()\n"
     kept = {runtime: methods(converted(text, runtime=runtime).text)["__init__"] for runtime in ("bundled", "lightning")}
     assert "self.save_hyperparameters(args)" in kept["bundled"]
