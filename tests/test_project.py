@@ -213,6 +213,12 @@ class Runner:
     assert not known or "runner_np" not in str(done.text)
 
 
+def test_a_module_is_named_after_a_class_and_not_after_its_second_name() -> None:
+    define = "class UNet(nn.Linear):\n    pass\n\nNet = UNet\n"
+    text = script(define=define, setup=SETUP.replace(SETUP.splitlines()[0], "model = Net(4, 2)"))
+    assert "class LitUNet(" in str(converted(text).text)
+
+
 def test_a_framework_beside_the_script_is_not_its_code(write: Write) -> None:
     driver = "class Accelerator:\n    def backward(self, loss):\n        loss.backward()\n"
     body = "loss = criterion(model(x), y)\naccelerator.backward(loss)\noptimizer.step()"
