@@ -79,7 +79,7 @@ GIVEN = {
     ),
     "a share": (
         f"{STEP}\nhits = (model(x).argmax(1) == y).sum().item()\npbar.set_postfix(acc=100.0 * hits / len(y))",
-        "'acc', 100.0 * hits / len(self.y)",
+        "'acc', 100.0 * hits / len(y)",
     ),
     "what is no measure": (f"{STEP}\npbar.set_postfix(step=i + 1)", ""),
     "what may be many numbers": (f"{STEP}\nscores = model(x)\npbar.set_postfix(loss=scores / 2)", ""),
