@@ -21,6 +21,7 @@ from lightify.plan.make import make_plans
 from lightify.plan.trainer.strategy import undistributed
 from lightify.plan.types import Plans
 from lightify.recognisers.foreign import framework
+from lightify.repository.aliases import with_aliases
 from lightify.repository.link import link
 from lightify.settings import Settings
 from lightify.sources import Source
@@ -63,7 +64,7 @@ def convert(source: Source, settings: Settings) -> Conversion:
 def _convert(source: Source, settings: Settings) -> Conversion:
     script = parse(source)
     # the code of a framework that stands beside the script (in its own repository) is not the script's
-    tree, analysis, plans = _planned(link(script) if framework(script) is None else script, settings)
+    tree, analysis, plans = _planned(with_aliases(link(script) if framework(script) is None else script), settings)
     if isinstance(plans, Refusal):
         return Conversion(source, text=None, refusals=(plans,), findings=find_refused(tree, analysis, plans))
     pieces = rewrite(tree, plans, settings)

@@ -111,6 +111,11 @@ def given_hyperparameters(hparams: dict[str, Any]) -> Iterator[None]:
         _given.reset(token)
 
 
+def _is_same(value: Any, hparams: Any) -> bool:
+    """Compares what is of one type: arrays among the arguments compare element by element."""
+    return value is hparams or (type(value) is type(hparams) and bool(value == hparams))
+
+
 def save_hyperparameters(
     obj: Any,
     *args: Any,
@@ -136,8 +141,7 @@ def save_hyperparameters(
         objects = [arg for arg in args if not isinstance(arg, str)]
         if len(objects) == 1:
             hparams = objects[0]
-            same = (name for name, value in found.items() if value is hparams or value == hparams)
-            obj._hparams_name = next(same, None)
+            obj._hparams_name = next((name for name, value in found.items() if _is_same(value, hparams)), None)
         else:
             missing = [name for name in args if isinstance(name, str) and name not in found]
             if missing:

@@ -62,7 +62,7 @@ def _print_table(title: list[str], rows: list[list[str]], width: int, width_of_t
 
 def _bar_character() -> str:
     try:
-        "─".encode(sys.stdout.encoding or "utf-8")
+        "─".encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except UnicodeEncodeError:  # some terminals do not have this character
         return "-"
     return "─"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 from click.testing import CliRunner
@@ -159,6 +160,63 @@ def test_what_a_star_import_brings_is_imported(write: Write, tools: str, used: s
     done = run_of({"main.py": main("from engine import train_epoch", "train_epoch"), **files}, write)
     assert done.text is not None
     assert needed in done.text.splitlines()
+
+
+@pytest.mark.parametrize("init", ["super().__init__()", "super(Net, self).__init__()"])
+def test_a_class_that_names_itself_is_imported_as_the_moved_code_writes_it(write: Write, init: str) -> None:
+    epochs = indent(RUN.format(call="train_epoch").replace("model,", "self.model,"), " " * 8)
+    run = f"""\
+from data import optimizer, train_loader
+from engine import train_epoch
+import nets
+
+
+class Runner:
+    def __init__(self):
+        self.model = nets.Net()
+
+    def run(self):
+{epochs}"""
+    net = f"from torch import nn\nclass Net(nn.Linear):\n    def __init__(self):\n        {init}\n"
+    files = {"runner.py": run, "nets/__init__.py": "from .net import Net", "nets/net.py": net, "engine.py": EPOCH}
+    done = run_of({"main.py": "from runner import Runner\nRunner().run()\n", "data.py": PROLOGUE, **files}, write)
+    assert done.text is not None and "self.model = nets.Net()" in done.text
+    lines = done.text.splitlines()
+    assert "import nets" in lines and "from nets.net import Net" not in lines
+
+
+ALIASES = {
+    "bound once": ("Chosen = Runner\n", True),
+    "bound once under a condition": ("if True:\n    Chosen = Runner\n", True),
+    "bound twice": ("Chosen = Runner\nif bool(data):\n    Chosen = object\n", False),
+    "handed on": ("Chosen = Runner\nprint(Chosen)\n", False),
+}
+
+
+@pytest.mark.parametrize(("alias", "known"), ALIASES.values(), ids=ALIASES)
+def test_a_second_name_of_a_class_leads_to_its_loop(write: Write, alias: str, known: bool) -> None:
+    run = f"""\
+from data import *
+from engine import train_epoch
+import numpy as np
+import numpy as np
+
+
+class Runner:
+    def train(self, model, optimizer):
+{indent(RUN.format(call="train_epoch"), " " * 8)}
+        print(np.pi)
+"""
+    start = f"from data import data\nfrom runner import Runner\nimport numpy as np\nprint(np.e)\n{alias}Chosen().train(model, optimizer)\n"
+    done = run_of({"main.py": start, "data.py": PROLOGUE, "runner.py": run, "engine.py": EPOCH}, write)
+    assert [one.code for one in done.refusals] == ([] if known else ["LF231"])
+    assert not known or "runner_np" not in str(done.text)
+
+
+def test_a_module_is_named_after_a_class_and_not_after_its_second_name() -> None:
+    define = "class UNet(nn.Linear):\n    pass\n\nNet = UNet\n"
+    text = script(define=define, setup=SETUP.replace(SETUP.splitlines()[0], "model = Net(4, 2)"))
+    assert "class LitUNet(" in str(converted(text).text)
 
 
 def test_a_framework_beside_the_script_is_not_its_code(write: Write) -> None:

@@ -172,7 +172,7 @@ def _frame_of(
 ) -> Frame | str:
     """The scope of a function that a call runs; a text says why it can't be opened."""
     made_in = None if is_method else _made_in(call, item, tree, module)
-    outer = made_in or (item.frame if _is_nested_in(function, item.frame, tree) else module)
+    outer = made_in or _enclosing(function, item.frame, tree) or module
     if isinstance(outer, str):
         return outer
     frame = Frame(function.name.value, function, outer)
@@ -237,5 +237,9 @@ def _own_nodes(statement: cst.CSTNode) -> Iterator[cst.CSTNode]:
             stack.extend(children(node))
 
 
-def _is_nested_in(function: cst.FunctionDef, frame: Frame, tree: Tree) -> bool:
-    return any(ancestor is frame.function for ancestor in tree.ancestors(function)) and frame.function is not None
+def _enclosing(function: cst.FunctionDef, frame: Frame | None, tree: Tree) -> Frame | None:
+    """The frame of a function that another is nested in, seen from where that one is called."""
+    around = [ancestor for ancestor in tree.ancestors(function) if isinstance(ancestor, cst.FunctionDef)]
+    while frame is not None and frame.function not in around:
+        frame = frame.outer
+    return frame

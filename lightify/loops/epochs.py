@@ -11,7 +11,7 @@ import libcst as cst
 
 from lightify.loops.headers import difference, operand, without_progress
 from lightify.loops.runs import Loop
-from lightify.syntax.frames import Frame, Variable
+from lightify.syntax.frames import Expression, Frame, Variable
 from lightify.syntax.query import FieldName, arguments, dotted, is_constant, module_attribute, walk
 
 #: What a name of the host was set to, once and for all; None when that is not known.
@@ -61,7 +61,9 @@ def taken_one_by_one(loop: Loop, host: Frame) -> list[cst.BaseStatement]:
     host.outermost.stand_for(values.value, Variable("epoch_values", host))
     assert isinstance(loop, cst.For)
     first = cst.Comparison(module_attribute("current_epoch"), [cst.ComparisonTarget(cst.Equal(), cst.Integer("0"))])
-    make = cst.Assign([cst.AssignTarget(values)], cst.Call(cst.Name("iter"), [cst.Arg(without_progress(loop.iter))]))
+    iterate = FieldName("<iter>")  # no name of the script, which may call a counter so
+    host.outermost.stand_for(iterate.value, Expression(cst.Name("iter"), Frame("")))
+    make = cst.Assign([cst.AssignTarget(values)], cst.Call(iterate, [cst.Arg(without_progress(loop.iter))]))
     end = cst.IndentedBlock([cst.SimpleStatementLine([cst.Break()])])
     return [
         cst.If(first, cst.IndentedBlock([cst.SimpleStatementLine([make])])),

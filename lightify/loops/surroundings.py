@@ -209,7 +209,7 @@ def _may_go(function: cst.FunctionDef, tree: Tree, methods: bool) -> bool:
 def _asked_for(method: cst.FunctionDef, nests: Sequence[Nest], gone: set[cst.FunctionDef], tree: Tree) -> bool:
     """True when anything but the calls that were opened names a method, of whatever object."""
     name = method.name.value
-    calls = {opened.call for nest in nests for opened in nest.opened}
+    calls = _moved_calls(nests, gone, tree)
     named = [node for text, nodes in tree.mentions.items() if text.rpartition(".")[2] == name for node in nodes]
     written = [node for node in tree.nodes(cst.SimpleString) if node.raw_value == name]
     for node in (*named, *written):
@@ -219,6 +219,13 @@ def _asked_for(method: cst.FunctionDef, nests: Sequence[Nest], gone: set[cst.Fun
             if call not in calls:
                 return True
     return False
+
+
+def _moved_calls(nests: Sequence[Nest], gone: set[cst.FunctionDef], tree: Tree) -> set[cst.Call]:
+    """The calls that were opened, but for those of functions that were opened and stay for other calls."""
+    opened = [one for nest in nests for one in nest.opened]
+    staying = {one.function for one in opened} - gone
+    return {one.call for one in opened if not any(around in staying for around in tree.ancestors(one.call))}
 
 
 def _holder(function: cst.FunctionDef, tree: Tree) -> cst.CSTNode | None:
@@ -254,7 +261,7 @@ def _named_elsewhere(
     tree: Tree,
 ) -> bool:
     name = function.name.value
-    calls = {one.call for nest in nests for one in nest.opened} | making
+    calls = _moved_calls(nests, gone, tree) | making
     for node in tree.mentions.get(name, ()):
         parent = tree.parents[node]
         if node is function.name:

@@ -9,7 +9,7 @@ import libcst as cst
 from lightify.plan.adoption import moved_from_elsewhere
 from lightify.plan.types import Global, Plans
 from lightify.syntax.flow import expression_usage
-from lightify.syntax.names import read_names
+from lightify.syntax.names import bound_names, read_names
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import small
 
@@ -41,7 +41,8 @@ def with_code_from_elsewhere(tree: Tree, plans: Plans) -> tuple[cst.Module, froz
         *plans.adopted,
         *before[end:],
     ]
-    return tree.module.with_changes(body=body), frozenset(names)
+    brought = bound_names([*foreign, *own]) - bound_names(before)
+    return tree.module.with_changes(body=body), frozenset(names) | brought
 
 
 def _is_import(node: cst.CSTNode) -> bool:

@@ -16,6 +16,7 @@ from lightify.plan.counters import batch_names, epoch_names
 from lightify.plan.draft import Draft
 from lightify.plan.evaluation.validation import validation_hooks
 from lightify.plan.exits import breaks_epochs, may_return
+from lightify.plan.logs.last import logged_in_each_batch
 from lightify.plan.logs.metrics import log_call
 from lightify.plan.logs.progress import with_summaries
 from lightify.plan.optimization.automatic import Automatic
@@ -79,7 +80,7 @@ def make_hooks(
     hooks.append(with_summaries(draft, _epoch_end(nest, leaving)))
     if auto is not None and auto.end:
         hooks.append(Hook("on_train_end", (), auto.end))
-    return hooks
+    return logged_in_each_batch(draft, hooks)
 
 
 def _automatic_step(draft: Draft, auto: Automatic, first: Sequence[Step], leaving: _Leaving) -> list[Hook]:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import libcst as cst
 
 from lightify.ledger import Fate
-from lightify.plan.constructions import construction
 from lightify.plan.draft import Draft
 from lightify.plan.homes import Homes
 from lightify.plan.types import (
@@ -42,15 +41,17 @@ def initial_values(draft: Draft, homes: Homes) -> tuple[tuple[tuple[Variable, st
     return tuple(captured), tuple(initial)
 
 
+#: Packages whose values compare element by element, or not at all.
+_NO_TRUTH = ("numpy.", "pandas.", "scipy.", "sklearn.", "tqdm.")
+
+
 def incomparable(draft: Draft, captured: Sequence[tuple[Variable, str]]) -> tuple[str, ...]:
     """Parameters whose == is no truth: Lightning compares each with the hyperparameters to learn their name."""
-    found = []
-    for variable, name in captured:
-        made = construction(variable, draft.tree, draft.nest.host_loop)
-        full = (draft.tree.qualified(made[1].func) or "") if made is not None else ""
-        if full.startswith(("numpy.", "tqdm.")):
-            found.append(name)
-    return tuple(found)
+    made = [(item, small(item.node)) for item in draft.around.before]
+    calls = [(item, one.value) for item, one in made if isinstance(one, cst.Assign) and isinstance(one.value, cst.Call)]
+    strange = [item for item, call in calls if (draft.tree.qualified(call.func) or "").startswith(_NO_TRUTH)]
+    written = usage(strange).writes
+    return tuple(name for variable, name in captured if variable in written)
 
 
 def constant_start(

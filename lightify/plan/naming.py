@@ -61,7 +61,7 @@ def _of_script(tree: Tree, analysis: Analysis) -> str:
     own = [name for name, node in tree.classes.items() if is_module_class(node, tree)]
     networks = [f.node.value for f in analysis.named if f.kind is Kind.MODULE and isinstance(f.node, cst.Assign)]
     called = {dotted(call.func) for value in networks for call in walk(value) if isinstance(call, cst.Call)}
-    trained = [name for name in own if name in called]
+    trained = [tree.classes[name].name.value for name in own if name in called]
     path = PurePath(tree.source.path)
     plain = path.stem in ("main", "train", "-", "run", "pytorch", "input")
     word = (path.parent.name or "Model") if plain else path.stem
@@ -77,8 +77,8 @@ def _network(plan: Plan, tree: Tree) -> str:
 def _class_of(variable: Variable, loop: Loop, tree: Tree) -> str:
     built = construction(variable, tree, loop)
     calls = [call for call in walk(built[1]) if isinstance(call, cst.Call)] if built is not None else []
-    names = (dotted(call.func) or "" for call in calls)
-    return next((name for name in names if name in tree.classes and is_module_class(tree.classes[name], tree)), "")
+    classes = (tree.classes.get(dotted(call.func) or "") for call in calls)
+    return next((one.name.value for one in classes if one is not None and is_module_class(one, tree)), "")
 
 
 def _function(plan: Plan) -> str:

@@ -16,6 +16,16 @@ _FRAMEWORKS = {
     "horovod.torch": ("LF213", "training is distributed by Horovod"),
     "deepspeed": ("LF214", "training is driven by DeepSpeed"),
 }
+#: Libraries whose losses have a `backward()` as well.
+_OTHER_THAN_TORCH = {
+    "chainer": "Chainer",
+    "dynet": "DyNet",
+    "jittor": "Jittor",
+    "megengine": "MegEngine",
+    "mxnet": "MXNet",
+    "oneflow": "OneFlow",
+    "paddle": "PaddlePaddle",
+}
 
 
 def recognise(node: cst.CSTNode, scope: Scope, tree: Tree) -> Iterable[Fact]:
@@ -37,9 +47,13 @@ def recognise(node: cst.CSTNode, scope: Scope, tree: Tree) -> Iterable[Fact]:
 
 
 def framework(tree: Tree) -> tuple[str, str] | None:
-    """The code and reason of a refusal when a script imports another framework's loop."""
+    """The code and reason of a refusal when a script imports another framework's loop, or trains without torch."""
     for name in tree.imports.values():
         for driver, found in _FRAMEWORKS.items():
             if name == driver or name.startswith(f"{driver}."):
                 return found
+    packages = {name.partition(".")[0] for name in tree.imports.values()}
+    others = sorted(packages & set(_OTHER_THAN_TORCH))
+    if others and "torch" not in packages:
+        return "LF216", f"the script trains with {_OTHER_THAN_TORCH[others[0]]}, not with PyTorch: nothing to convert"
     return None

@@ -148,7 +148,7 @@ class _Linker:
             while isinstance(inner, cst.Attribute):
                 inner = inner.value
             if isinstance(inner, LinkedName):
-                self.names.imports.setdefault(inner.value, self.names.imports.get(alias, ()))
+                self.names.bring(inner.value, self.names.imports.get(alias, ()))
                 self.names.written.setdefault(inner.value, inner.written)
             return node
 

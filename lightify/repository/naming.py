@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from collections.abc import Iterable
 
 import libcst as cst
 
@@ -85,7 +86,7 @@ class Names:
             new = self._name(found, origin)
             if self.entry.imports.get(new) is None or self.project.resolve(self.entry, new) is None:
                 alias = f" as {new}" if new != found.name else ""
-                self.imports[new] = (f"from {found.module.name} import {found.name}{alias}",)
+                self.bring(new, (f"from {found.module.name} import {found.name}{alias}",))
             return cst.Name(new)
         if name in module.imports and len(module.imports[name]) == len(module.bindings[name]):
             return cst.Name(self._foreign(module, name))
@@ -99,6 +100,10 @@ class Names:
         if module.star_imports:
             return f"{name} comes from a star import, or from nowhere"
         return None
+
+    def bring(self, name: str, lines: Iterable[str]) -> None:
+        """Adds lines that import a name: its own, or its module's where a file writes it as that module's."""
+        self.imports[name] = tuple(dict.fromkeys((*self.imports.get(name, ()), *lines)))
 
     def _attribute(self, module: Module, name: str) -> cst.BaseExpression:
         """`engine.name`: read anew each time."""
@@ -132,12 +137,12 @@ class Names:
 
     def _foreign(self, module: Module, name: str) -> str:
         """The name here of what a file imports from another package."""
-        what = module.imports[name]
-        if self.entry.imports.get(name) == what and len(self.entry.bindings[name]) == len(what):
+        what = tuple(dict.fromkeys(module.imports[name]))
+        if _distinct(self.entry, name) == what:
             return name
         key = (repr(what), name)
         if key not in self.given:
-            same = [a for a, b in self.entry.imports.items() if b == what and len(self.entry.bindings[a]) == 1]
+            same = [a for a in self.entry.imports if _distinct(self.entry, a) == what]
             if same:
                 self.given[key] = same[0]
                 return same[0]
@@ -167,3 +172,9 @@ class Names:
             )
             return f"from {source} import {full}{suffix}"
         return f"import {full}{suffix}"
+
+
+def _distinct(module: Module, name: str) -> tuple[Imported, ...]:
+    """What a name is imported as, each once; empty where it is bound otherwise, too."""
+    found = module.imports.get(name, ())
+    return tuple(dict.fromkeys(found)) if len(found) == len(module.bindings.get(name, ())) else ()

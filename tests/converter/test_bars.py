@@ -65,6 +65,35 @@ def test_a_bar_that_only_shows_is_the_trainers(text: str) -> None:
     assert shown == {Fate.REPLACED}
 
 
+TOTAL = f"{STEP}\ntotal += loss.item()"
+#: What a batch shows in the bar, and what is logged; nothing where it may be no number.
+GIVEN = {
+    "a mean so far": (f"{TOTAL}\npbar.set_postfix(loss=total / (i + 1))", "'loss', self.total / (batch_idx + 1)"),
+    "a mean of the last": (
+        f"{TOTAL}\nif (i + 1) % 2 == 0:\n    pbar.set_postfix(train_loss=total / 2)\n    total = 0",
+        "'train_loss', self.total / 2",
+    ),
+    "rounded, in a dictionary": (
+        f"{TOTAL}\npbar.set_postfix({{'loss': round(total / (i + 1), 3)}})",
+        "'loss', self.total / (batch_idx + 1)",
+    ),
+    "a share": (
+        f"{STEP}\nhits = (model(x).argmax(1) == y).sum().item()\npbar.set_postfix(acc=100.0 * hits / len(y))",
+        "'acc', 100.0 * hits / len(y)",
+    ),
+    "what is no measure": (f"{STEP}\npbar.set_postfix(step=i + 1)", ""),
+    "what may be many numbers": (f"{STEP}\nscores = model(x)\npbar.set_postfix(loss=scores / 2)", ""),
+}
+
+
+@pytest.mark.parametrize(("batch", "log"), GIVEN.values(), ids=GIVEN)
+def test_what_a_bar_is_given_under_a_name_is_logged(batch: str, log: str) -> None:
+    text = barred("total = 0\npbar = tqdm(train_loader)", "for i, (x, y) in enumerate(pbar):", batch)
+    parts = methods(converted(text).text)
+    step = parts["training_step"] + parts.get("on_train_batch_end", "")
+    assert (f"self.log({log}, prog_bar=True)" in step) if log else ("self.log(" not in step)
+
+
 TWICE = {
     "in the head": barred("print(epoch)", "for x, y in tqdm(train_loader):", STEP),
     "named": barred("pbar = tqdm(train_loader)", "for x, y in pbar:"),

@@ -59,11 +59,13 @@ def test_an_epoch_that_nobody_reads_has_no_name() -> None:
     assert done.findings == ()
 
 
-def test_what_compares_to_no_truth_is_not_compared_with_the_hyperparameters() -> None:
-    made = "args = ArgumentParser().parse_args([])\nargs.k = 2\ntable = np.arange(9)\n"
+@pytest.mark.parametrize("table", ["table = np.arange(9)", "table, rest = train_test_split(range(9))"])
+def test_what_compares_to_no_truth_is_not_compared_with_the_hyperparameters(table: str) -> None:
+    made = f"args = ArgumentParser().parse_args([])\nargs.k = 2\n{table}\n"
     step = f"{STEP}\nprint(table[args.k])"
     run = f"{SETUP}{made}for x, y in train_loader:\n{indent(step, '    ')}"
     imports = "from argparse import ArgumentParser\nimport numpy as np\n"
+    imports += "from sklearn.model_selection import train_test_split\n"
     text = f"{PROLOGUE}{imports}def main():\n{indent(run, '    ')}\nmain()\n"
     kept = {runtime: methods(converted(text, runtime=runtime).text)["__init__"] for runtime in ("bundled", "lightning")}
     assert "self.save_hyperparameters(args)" in kept["bundled"]
@@ -301,6 +303,57 @@ def test_an_optimizer_keeps_its_state_from_run_to_run(inside: bool) -> None:
     assert ("SGD" in made) == inside
 
 
+def test_an_optimizer_that_a_function_gives_back_is_handed_over() -> None:
+    define = "def prepared(optimizer):\n    optimizer.param_groups[0]['lr0'] = 0.1\n    return optimizer\n\n"
+    run = f"{SETUP}optimizer = prepared(optimizer)\nfor x, y in train_loader:\n{indent(STEP, '    ')}\n"
+    text = PROLOGUE + define + f"def main():\n{indent(run, '    ')}\nmain()\n"
+    assert methods(converted(text).text)["configure_optimizers"] == "return self.optimizer"
+
+
+def test_a_function_beside_the_one_that_calls_it_reads_the_same_host() -> None:
+    evaluate = "def evaluate(loader):\n    model.eval()\n    total = torch.zeros(1, device=place)\n"
+    evaluate += "    with torch.no_grad():\n        for x, y in loader:\n            total += criterion(model(x), y)\n"
+    evaluate += "    return total.item()\n"
+    epoch = f"def run_epoch():\n    model.train()\n    for x, y in train_loader:\n{indent(STEP, ' ' * 8)}\n"
+    epoch += "    value = evaluate(val_loader)\n    print(value)\n"
+    run = f"{SETUP}place = torch.device('cpu')\n{evaluate}{epoch}for epoch in range(3):\n    run_epoch()\n"
+    done = converted(PROLOGUE + f"def main():\n{indent(run, '    ')}\nmain()\n")
+    assert "device=self.place" in methods(done.text)["on_validation_epoch_start"]
+
+
+LEFT = """\
+class Learn:
+    def __call__(self, x, y, only=False):
+        loss = criterion(model(x), y)
+        if only:
+            return loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+learn = Learn()
+
+def mean(loader):
+    return sum(learn(x, y, only=True).item() for x, y in loader)
+
+def report():
+    value = mean(val_loader)
+    print(value)
+
+def run_epoch():
+    for n, (x, y) in enumerate(train_loader):
+        learn(x, y)
+        if n == 2:
+            report()
+
+"""
+
+
+def test_a_function_that_stays_for_other_calls_keeps_what_it_calls() -> None:
+    text = converted(PROLOGUE + SETUP + LEFT + "for epoch in range(3):\n    run_epoch()\n    report()\n").text or ""
+    assert "def report():\n    value = mean(val_loader)\n" in text and "def mean(loader):" in text
+
+
 TRAINER = """\
 class Learner:
     def __init__(self, rate):
@@ -520,6 +573,32 @@ def test_the_device_that_the_script_names_is_the_trainers(place: str, accelerato
     done = converted(script(setup=f"gpu, which = -1, 'cpu'\n{place}\n{SETUP}model.to(device)\n"))
     assert done.text is not None
     assert f"accelerator={accelerator}," in done.text and f"devices={devices}," in done.text
+
+
+def test_the_device_that_batches_are_moved_to_is_the_trainers() -> None:
+    moves = STEP.replace(FORWARD, f"x, y = x.to(self.device), y.to(self.device)\n{FORWARD}").replace(
+        "model", "self.model"
+    )
+    define = f"""class Learner:
+    def __init__(self, args):
+        self.device = self.choose(args)
+        self.model = nn.Linear(4, 2).to(self.device)
+
+    def choose(self, args):
+        return torch.device(f"cuda:{{args.gpu}}") if args.use_gpu else torch.device("cpu")
+
+    def learn(self):
+        criterion = nn.CrossEntropyLoss()
+        optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1)
+        for epoch in range(3):
+            for x, y in train_loader:
+{indent(moves, " " * 16)}
+
+
+"""
+    done = converted(PROLOGUE + define + "Learner(get_args()).learn()\n")
+    assert done.text is not None and 'accelerator="cpu" if str(self.device) == "cpu" else "auto"' in done.text
+    assert "[torch.device(self.device).index]" in done.text
 
 
 CURRENT = "[torch.cuda.current_device()] if {} else 1"

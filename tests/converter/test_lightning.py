@@ -103,6 +103,18 @@ def test_gradients_from_before_the_run_are_left_alone() -> None:
     assert "def zero_grad(self" in kept["lightning"] and "def zero_grad(self" not in kept["bundled"]
 
 
+def test_gradients_that_an_epoch_ends_with_outlive_its_validation() -> None:
+    evaluate = "    model.eval()\n    with torch.no_grad():\n        for x, y in validation:\n            print(criterion(model(x), y))\n"
+    script = (
+        HEAD
+        + LOADER
+        + SGD
+        + f"for epoch in range(2):\n    model.train()\n{BODY}{evaluate}    print(model.weight.grad)\n"
+    )
+    text = converted(script, runtime="lightning").text or ""
+    assert "def validation_step" in text and "def on_validation_model_zero_grad" in text
+
+
 def test_an_interrupt_is_no_exit() -> None:
     script = HEAD + LOADER + SGD + "def train():\n    for epoch in range(2):\n"
     script += "".join(f"    {line}\n" for line in BODY.splitlines())

@@ -93,8 +93,10 @@ optimizer = Own(model.parameters(), lr=0.1)
         script(f"{FORWARD}\npenalty = torch.autograd.grad(loss, model[0].weight)\n{STEP}"),
         "gradients are taken by torch.autograd.grad",
     ),
-    "gradients read at the epoch's end": (
-        script(end="print(model[0].weight.grad.norm())"),
+    "gradients read at the epoch's end, after they are zeroed": (
+        script(
+            f"{FORWARD}\nloss.backward()\noptimizer.step()\noptimizer.zero_grad()", end="print(model[0].weight.grad)"
+        ),
         "gradients are read or written by the script itself",
     ),
     "epochs of a generator, with an else": (
@@ -122,6 +124,7 @@ class Learner(nn.Module):
 """
 
 AUTOMATIC = {
+    "gradients read at the epoch's end": script(end="print(model[0].weight.grad.norm())"),
     "zeroed twice": script(f"model.zero_grad()\n{STEP}"),
     "an epoch loop by while": script(epochs="while epoch < 3:", before="epoch = 0\n", end="epoch += 1"),
     "an optimizer that the network holds": script(

@@ -107,6 +107,14 @@ SHAPES = {
             "    self.trainer.should_stop = True\n    return",
         ),
     ),
+    "epochs that nobody counts, around a loop that calls its number iter": (
+        epochs(
+            f"for iter in range(2):\n    x, y = data[iter : iter + 4]\n{indent(STEP, '    ')}\nprint(rate)",
+            "for rate in rates.tolist():",
+            "rates = torch.tensor([0.1, 0.2])\n",
+        ),
+        ("on_train_epoch_start", "self.epoch_values = iter(rates.tolist())"),
+    ),
     "epochs that a test counts": (
         epochs(f"{BATCHES}print(n)", "while (n := n + 1) < 4:", "n = 0\n"),
         ("on_train_epoch_start", "self.n = self.n + 1\nif not self.n < 4:\n    self.pass_skipped = True"),

@@ -141,10 +141,11 @@ LOGGERS = {
 @pytest.mark.parametrize("text", ["f'loss {loss.item():.3f}'", "'%d: loss %.3f', epoch, loss.item()"])
 def test_a_record_is_logged_and_stays_in_the_faithful_style(text: str, before: str, call: str) -> None:
     source = script(before=before, end=f"{call}({text})")
-    for style, stays in (("faithful", True), ("idiomatic", False)):
-        hooks = methods(converted(source, style=style).text)
-        assert "self.log('loss', self.loss, prog_bar=True)" in hooks["on_train_epoch_end"]
-        assert (call in hooks["on_train_epoch_end"]) is stays
+    hooks = methods(converted(source).text)
+    assert "self.log('loss', self.loss, prog_bar=True)" in hooks["on_train_epoch_end"]
+    assert call in hooks["on_train_epoch_end"]
+    hooks = methods(converted(source, style="idiomatic").text)
+    assert "self.log('loss', loss, prog_bar=True)" in hooks["training_step"] and "on_train_epoch_end" not in hooks
 
 
 def test_what_is_no_record_stays() -> None:
@@ -194,3 +195,22 @@ def test_what_may_be_no_number_is_not_logged(show: str) -> None:
     done = converted(script(f"{STEP}\n{show}"))
     assert "self.log('score" not in str(done.text) and "self.log('n'" not in str(done.text)
     assert "self.log('losses" not in str(done.text)
+
+
+SHOWN_LAST = "print(f'loss: {loss.item():.3f}')"
+#: The script, and whether its epochs log the last loss in each batch.
+LAST = {
+    "shown at the end": (script(end=SHOWN_LAST), True),
+    "shown before an evaluation": (script(end=f"{SHOWN_LAST}\nmodel.eval()\nmodel.train()"), True),
+    "kept for later": (script(end=f"{SHOWN_LAST}\nlosses.append(loss.item())", before="losses = []\n"), False),
+    "read after the run": (script(end=SHOWN_LAST, after="print(loss)"), False),
+    "of batches that may be left": (script(f"if len(x) < 8:\n    break\n{STEP}", end=SHOWN_LAST), False),
+    "changed after the batches": (script(end=f"loss = loss * 2\n{SHOWN_LAST}"), False),
+}
+
+
+@pytest.mark.parametrize(("text", "early"), LAST.values(), ids=LAST)
+def test_the_last_batch_of_an_epoch_is_logged_as_each_is(text: str, early: bool) -> None:
+    log = "self.log('loss', loss, prog_bar=True)\nreturn loss"
+    assert (log in methods(converted(text, style="idiomatic").text)["training_step"]) is early
+    assert "self.log(" not in methods(converted(text).text)["training_step"]

@@ -37,6 +37,26 @@ def test_the_loop_of_another_library_has_none() -> None:
     assert codes(text) == set()
 
 
+DYNET = """\
+import dynet as dy
+
+model = dy.Model()
+trainer = dy.AdamTrainer(model)
+for epoch in range(3):
+    for words, tag in train:
+        dy.renew_cg()
+        loss = dy.pickneglogsoftmax(score(words), tag)
+        loss.backward()
+        trainer.update()
+"""
+
+
+@pytest.mark.parametrize("more", ["", "import torch\n"], ids=["alone", "beside torch"])
+def test_a_script_of_another_framework_is_none_of_ours(more: str) -> None:
+    done = convert(Source("train.py", more + DYNET), Settings())
+    assert [one.code for one in done.refusals] == ([] if more else ["LF216"])
+
+
 def test_each_run_has_its_own_findings() -> None:
     again = f"for epoch in range(2):\n    for x, y in train_loader:\n{indent(STEP, ' ' * 8)}\n"
     found = {finding.code for finding in findings(script(batch=LEFT_OUT, after=again))}

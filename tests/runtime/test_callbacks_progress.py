@@ -175,6 +175,29 @@ def test_bars_write_to_the_stdout_of_the_moment(tmp_path: Path, monkeypatch: pyt
     assert "Epoch 0: 100%" in stream.getvalue()
 
 
+class Tee:
+    """What many scripts put in the place of the standard output: it can write, and no more."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def write(self, text: str) -> None:
+        self.text += text
+
+    def flush(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("bar", [PlainProgressBar, TQDMProgressBar, RichProgressBar])
+def test_a_stdout_that_can_only_write_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bar: Any) -> None:
+    stream = Tee()
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(result_table, "find_spec", lambda name: None)
+    trainer(tmp_path, bar(), enable_progress_bar=True, max_epochs=1).fit(Classifier())
+    result_table.print_results([{"loss": 2.0}], "test")
+    assert "loss" in stream.text
+
+
 def test_a_bar_that_was_drawn_once_tells_its_speed() -> None:
     from lightify.runtime.callbacks.progress.rich_columns import ProcessingSpeedColumn
     from rich.progress import Progress

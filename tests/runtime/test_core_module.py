@@ -392,11 +392,12 @@ def test_hyperparameters_come_back_with_the_checkpoint(tmp_path: Path) -> None:
 @pytest.mark.parametrize("container", [{"a": 1, "b": 2}, Namespace(a=1, b=2)], ids=["dict", "namespace"])
 def test_a_container_of_hyperparameters(container: Any) -> None:
     class Contained(Module):
-        def __init__(self, settings: Any) -> None:
+        def __init__(self, table: Any, settings: Any) -> None:
             super().__init__()
             self.save_hyperparameters(settings)
 
-    module = Contained(container)
+    module = Contained(np.arange(3), container)  # an array, whose comparison has no truth
+    assert module._hparams_name == "settings"
     assert (module.hparams.a, module.hparams["b"]) == (1, 2)
 
 

@@ -15,12 +15,15 @@ from lightify.loops.runs import Loop
 from lightify.plan.draft import Draft
 from lightify.plan.effects import only_computes
 from lightify.plan.idiom.lines import Lines
-from lightify.plan.logs.metrics import log_statement, metrics_of
+from lightify.plan.logs.metrics import Metric, log_statement, metrics_of
+from lightify.plan.logs.samples import is_number
+from lightify.plan.logs.texts import measures
 from lightify.plan.types import FateNote
 from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Frame, Item, Step, Variable
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import (
+    FieldName,
     arguments,
     dotted,
     expression_of,
@@ -192,12 +195,66 @@ def _logged(draft: Draft, bars: dict[Variable, Bar], *, logs: bool) -> Lines:
         call = expression_of(node)
         assert isinstance(call, cst.Call)
         told = call.with_changes(args=[_told(arg, frame, held) for arg in call.args])
-        metrics = metrics_of(told, frame, draft.kinds) if logs else ()
+        metrics = _metrics(told, frame, draft) if logs else ()
         names = ", ".join(f'self.log("{metric.name}")' for metric in metrics)
         draft.fates[small(node)] = replace(_SHOWN, target=names or _SHOWN.target)  # type: ignore[index]
         return [log_statement(metric) for metric in metrics]
 
     return Lines(draft, in_place, _SHOWN)
+
+
+def _metrics(call: cst.Call, frame: Frame, draft: Draft) -> tuple[Metric, ...]:
+    """What a bar showed: what its texts show, and what it was given under a word for a measure (`loss=total / n`)."""
+    found = {metric.name: metric for metric in metrics_of(call, frame, draft.kinds)}
+    known = {variable for metric in found.values() for variable in metric.variables}
+    for name, value in _given(call):
+        reads = expression_usage(value, frame).reads
+        if name not in found and measures(name) and reads.isdisjoint(known) and _is_number(value, frame, draft):
+            found[name] = Metric(name, value, frame, frozenset(reads))
+    return tuple(found.values())
+
+
+def _given(call: cst.Call) -> Iterator[tuple[str, cst.BaseExpression]]:
+    """What a call is given by name: `loss=x`, `{"loss": x}`, `**{"loss": x}`; `round(x, 3)` is x."""
+    for arg in call.args:
+        pairs: list[tuple[str, cst.BaseExpression]] = []
+        if arg.keyword is not None:
+            pairs = [(arg.keyword.value, arg.value)]
+        elif isinstance(arg.value, cst.Dict):
+            entries = [one for one in arg.value.elements if isinstance(one, cst.DictElement)]
+            pairs = [(str(e.key.raw_value), e.value) for e in entries if isinstance(e.key, cst.SimpleString)]
+        for name, value in pairs:
+            rounded = isinstance(value, cst.Call) and dotted(value.func) == "round"
+            yield name, value.args[0].value if rounded else value  # type: ignore[attr-defined]
+
+
+def _is_number(value: cst.BaseExpression, frame: Frame, draft: Draft) -> bool:
+    """True for one number, as far as it can be told: `total / (i + 1)`, `losses.avg`, `loss`."""
+    if isinstance(value, cst.BinaryOperation):
+        scaled = isinstance(value.operator, (cst.Multiply, cst.Divide))  # by what is not asked: it is no tensor's
+        sides = [_is_number(side, frame, draft) for side in (value.left, value.right)]
+        if isinstance(value.operator, (cst.Add, cst.Subtract)):
+            return all(sides)
+        return scaled and (sides[0] or (sides[1] and isinstance(value.operator, cst.Multiply)))
+    if isinstance(value, cst.Attribute) and isinstance(value.value, cst.Name):
+        return value.attr.value in ("avg", "val") and not isinstance(value.value, FieldName)
+    return is_number(draft, draft.whole(), value, frame) or _is_sum(value, frame, draft)
+
+
+def _is_sum(value: cst.BaseExpression, frame: Frame, draft: Draft) -> bool:
+    """True for a name that a batch adds a number to: `total += loss.item()`."""
+    meaning = frame.resolve(value.value) if isinstance(value, cst.Name) else None
+    added = [
+        (node, step.frame)
+        for step in draft.nest.body
+        if isinstance(step, Item) and meaning is not None
+        for node in walk(step.node)
+        if isinstance(node, cst.AugAssign) and isinstance(node.target, cst.Name)
+    ]
+    return any(
+        place.resolve(dotted(node.target) or "") is meaning and _is_number(node.value, place, draft)
+        for node, place in added
+    )
 
 
 def _dictionaries(nest: Nest) -> dict[Variable, cst.Dict]:

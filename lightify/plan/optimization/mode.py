@@ -233,8 +233,8 @@ def _problem(body: _Body, optimizer: Variable, others: Sequence[cst.Call], nest:
     steps, backward, update = body.steps, body.backward, body.update
     if not is_zeroed_by(steps[body.zero], optimizer, kinds, tree):
         return "gradients are zeroed on something else than the optimizer"
-    early_reads = (*nest.epoch_start, *steps[: backward + 1])
-    if reads_gradients(steps if body.zeroes_last else early_reads, tree) or reads_gradients(nest.epoch_end, tree):
+    read = (*steps, *nest.epoch_end) if body.zeroes_last else steps[: backward + 1]
+    if reads_gradients((*nest.epoch_start, *read), tree):
         return "gradients are read or written by the script itself"
     if body.zeroes_last and (left := [call for call in others if may_leave_gradients(call, nest.host_loop, tree)]):
         line = tree.line_of(left[0])

@@ -112,8 +112,8 @@ def may_move(draft: Draft, variable: Variable, statement: cst.BaseStatement, hos
     assert found is not None
     needed = expression_usage(found[1], draft.nest.host).reads
     later = usage(_items_after(draft, statement))
-    if later.writes & needed or variable in later.writes:
-        return False
+    if later.writes & needed or variable in later.writes or variable in needed:
+        return False  # also `optimizer = prepare(optimizer)`, which needs what the name held before
     written = usage(draft.whole()).writes
     return not (written & needed)
 

@@ -17,7 +17,7 @@ from lightify.plan.trainer.cards import AVAILABLE, CURRENT, card_of, chooses_car
 from lightify.plan.trainer.strategy import strategy_options
 from lightify.plan.types import TrainerOption
 from lightify.syntax.flow import usage
-from lightify.syntax.frames import Variable
+from lightify.syntax.frames import Item, Variable
 from lightify.syntax.names import read_names
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import code, dotted, method_call, root_name, small, walk
@@ -169,7 +169,7 @@ def _place(draft: Draft) -> _Place:
                 return _Place(f"{made}.type", f'{made}.type == "cuda"', numbered)
     if card is not None and card.condition:
         return _Place(f'"auto" if {card.condition} else "cpu"', " and ".join(card.tests), number=number)
-    move = _move(draft)
+    move = _move(draft) or _move_of_batches(draft)
     if move is not None:
         return _moved_to(move, draft)
     return _Place('"auto"', _available(draft), number=number, told=card is not None)
@@ -266,9 +266,29 @@ def _move(draft: Draft) -> cst.BaseExpression | None:
         name = dotted(network)
         if name is None or draft.kinds.kind(network, item.frame) is not Kind.MODULE or value.args[0].star:
             continue
-        if isinstance(place, (cst.Name, cst.Attribute)) and (dotted(place) or "").lower().endswith("device"):
+        if _is_device(place):
             found = place
     return found if draft.tree.imports.get("torch") == "torch" and draft.distribution is None else None
+
+
+def _move_of_batches(draft: Draft) -> cst.BaseExpression | None:
+    """`self.device` of the `x.to(self.device)` in the host's loop, where the host can ask for it before `fit`."""
+    if draft.tree.imports.get("torch") != "torch" or draft.distribution is not None:
+        return None
+    host = draft.nest.host
+    changed = usage([Item(draft.nest.host_loop, host)]).writes
+    for call in walk(draft.nest.host_loop):
+        used = method_call(call)
+        if used is None or used[1] != "to" or not isinstance(call, cst.Call) or len(call.args) != 1:
+            continue
+        place = call.args[0].value
+        if _is_device(place) and changed.isdisjoint(map(host.resolve, (root_name(place) or "", dotted(place) or ""))):
+            return place
+    return None
+
+
+def _is_device(place: cst.BaseExpression) -> bool:
+    return isinstance(place, (cst.Name, cst.Attribute)) and (dotted(place) or "").lower().endswith("device")
 
 
 def _written(device: Variable, draft: Draft) -> str:

@@ -12,7 +12,7 @@ from lightify.plan.constructions import construction
 from lightify.plan.draft import Draft
 from lightify.plan.effects import is_calm_method, may_draw
 from lightify.plan.evaluation.modes import mode_call
-from lightify.plan.optimization.gradients import may_leave_gradients, names_gradients
+from lightify.plan.optimization.gradients import may_leave_gradients, names_gradients, reads_gradients
 from lightify.plan.optimization.own_optimizers import steps_without_closure
 from lightify.recognisers.base import is_module_class
 from lightify.syntax.flow import expression_usage, usage
@@ -163,7 +163,9 @@ def finds_gradients(draft: Draft) -> bool:
 
 
 def leaves_gradients(draft: Draft) -> bool:
-    """True when a backward pass outside the run may add to what the run has left; the package drops it."""
+    """True when an epoch's end reads what is left, or a backward pass outside adds to it; the package drops it."""
+    if reads_gradients(draft.after_batches(), draft.tree):
+        return True
     own = {part for step in draft.whole() if isinstance(step, Item) for part in walk(step.node)}
     return any(fact.call not in own for fact in draft.analysis.backwards)
 

@@ -23,7 +23,7 @@ class DrawClock:
         self.next = 0.0 if enabled else float("inf")
         self._free = _BURST
         self._free_s = _BURST_S
-        self._interval_s = max(interval_s, _INTERVAL_S if sys.stdout.isatty() else _INTERVAL_IN_FILES_S)
+        self._interval_s = max(interval_s, _INTERVAL_S if _draws_on_terminal() else _INTERVAL_IN_FILES_S)
 
     @property
     def is_due(self) -> bool:
@@ -40,3 +40,9 @@ class DrawClock:
             self._free_s -= now - started
             return
         self.next = now + max(self._interval_s, _SHARE * (now - started))
+
+
+def _draws_on_terminal() -> bool:
+    """False also for an object that a script put in the place of `sys.stdout` and that can only write."""
+    asked = getattr(sys.stdout, "isatty", None)
+    return asked is not None and asked()
