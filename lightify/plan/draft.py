@@ -12,7 +12,7 @@ from lightify.errors import SourceSpan
 from lightify.facts import Analysis
 from lightify.loops.nest import Nest
 from lightify.loops.surroundings import Surroundings, surroundings
-from lightify.plan.evaluation.ending import Evaluation
+from lightify.plan.evaluation.parts import Evaluation
 from lightify.plan.idiom.devices import Stripped
 from lightify.plan.kinds import Kinds
 from lightify.plan.logs.metrics import Metric, unlogged

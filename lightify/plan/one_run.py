@@ -18,10 +18,10 @@ from lightify.plan.batches import batch_source, interruptible
 from lightify.plan.counters import changes, set_once
 from lightify.plan.dead_values import without_dead_values
 from lightify.plan.draft import Draft, Flatten
-from lightify.plan.evaluation.ending import first_evaluation
 from lightify.plan.evaluation.final_test import FinalTest, final_test
 from lightify.plan.evaluation.gradient_mode import gradients_off
 from lightify.plan.evaluation.periodic import guarded_evaluation
+from lightify.plan.evaluation.seen import first_evaluation
 from lightify.plan.evaluation.training_mode import without_training_calls
 from lightify.plan.evaluation.validation import evaluation_of, modes_after_fit, validation_source
 from lightify.plan.exits import (

@@ -11,9 +11,10 @@ from lightify.ledger import Fate
 from lightify.plan.batches import in_host, is_loader
 from lightify.plan.counters import batch_names
 from lightify.plan.draft import Draft
-from lightify.plan.evaluation.ending import Evaluation, evaluating_call, holds_loop
 from lightify.plan.evaluation.modes import mode_call
 from lightify.plan.evaluation.networks_used import uses_modules
+from lightify.plan.evaluation.parts import Evaluation
+from lightify.plan.evaluation.seen import evaluating_call, holds_loop
 from lightify.plan.evaluation.validation import SAME_MODE, evaluation_at, prepared
 from lightify.plan.kinds import Kinds
 from lightify.plan.types import FateNote, Hook

@@ -12,7 +12,7 @@ from lightify.loops.epochs import EpochHead
 from lightify.plan.batches import in_host
 from lightify.plan.draft import Draft
 from lightify.plan.evaluation.between import keeps_apart
-from lightify.plan.evaluation.ending import first_evaluation
+from lightify.plan.evaluation.seen import first_evaluation
 from lightify.plan.steady import may_change
 from lightify.syntax.frames import Frame, Item, Step
 from lightify.syntax.query import block, code, dotted, module_attribute

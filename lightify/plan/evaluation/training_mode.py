@@ -13,8 +13,8 @@ from lightify.facts import Kind
 from lightify.ledger import Fate
 from lightify.plan.constructions import values_in
 from lightify.plan.draft import Draft
-from lightify.plan.evaluation.ending import EVALUATES
 from lightify.plan.evaluation.modes import mode_call
+from lightify.plan.evaluation.own_modes import EVALUATES
 from lightify.plan.types import FateNote, Hook
 from lightify.recognisers.modules import builds_module
 from lightify.syntax.frames import Field, Item, Step, Variable

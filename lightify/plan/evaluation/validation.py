@@ -13,8 +13,9 @@ from lightify.plan.batches import batch_variables, in_host, is_loader
 from lightify.plan.counters import batch_names
 from lightify.plan.draft import Draft
 from lightify.plan.evaluation.afterwards import obstacle
-from lightify.plan.evaluation.ending import Evaluation, Turn, find_evaluation
+from lightify.plan.evaluation.ending import find_evaluation
 from lightify.plan.evaluation.networks_used import uses_modules
+from lightify.plan.evaluation.parts import Evaluation, Turn
 from lightify.plan.evaluation.periodic import Periodic, guarded_evaluation, periodic
 from lightify.plan.evaluation.several import in_one_step
 from lightify.plan.exits import limits_batches

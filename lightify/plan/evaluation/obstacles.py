@@ -1,0 +1,56 @@
+"""What a Trainer's validation would do otherwise than the script's own pass."""
+
+from __future__ import annotations
+
+import libcst as cst
+
+from lightify.facts import Kind
+from lightify.loops.nest import Nest
+from lightify.plan.evaluation.modes import mode_call
+from lightify.plan.evaluation.networks_used import uses_modules
+from lightify.plan.evaluation.parts import Evaluation
+from lightify.plan.evaluation.wants_gradients import computes_faster_without, wants_gradients
+from lightify.plan.kinds import Kinds
+from lightify.syntax.flow import usage
+from lightify.syntax.frames import Item, Step, Variable, live_nodes
+from lightify.syntax.query import walk
+
+
+def problem(found: Evaluation, nest: Nest, kinds: Kinds) -> str:
+    """Why a Trainer's validation would not be the same."""
+    called = {v for turn in found.turns for v in _called_modules(Item(turn.loop, turn.frame), kinds)}
+    if found.modules and any(not kinds.is_loss(v) for v in called - found.modules):
+        return "not every network is put into evaluation mode"
+    for step in found.batches:
+        assert isinstance(step, Item)
+        if any(mode_call(Item(s, step.frame), kinds, m) for s in _lines(step.node) for m in ("eval", "train")):
+            return "the mode changes inside the evaluation"
+        if any(isinstance(n, cst.Attribute) and n.attr.value == "backward" for n in live_nodes(step.node, step.frame)):
+            return "the evaluation takes gradients"
+    graded = [step for step in (*found.before, *found.batches, *found.after) if step not in found.without]
+    if any(_wants_gradients(step, kinds) for step in graded):
+        return "the evaluation takes gradients, or asks for them"
+    runs = any(step in graded and uses_modules(step, kinds) for step in (*found.batches, *found.after))
+    if found.modules and runs and computes_faster_without(kinds.tree):
+        return "the network computes otherwise without gradients"
+    if not found.modules and called and called.isdisjoint(usage(nest.body).reads):
+        return "the evaluation is of another network"
+    return ""
+
+
+def _wants_gradients(step: Step, kinds: Kinds) -> bool:
+    return isinstance(step, Item) and wants_gradients(step, kinds.tree, network=uses_modules(step, kinds))
+
+
+def _lines(node: cst.CSTNode) -> list[cst.SimpleStatementLine]:
+    return [part for part in walk(node) if isinstance(part, cst.SimpleStatementLine)]
+
+
+def _called_modules(step: Item, kinds: Kinds) -> set[Variable]:
+    found = set()
+    for node in walk(step.node):
+        if isinstance(node, cst.Name) and kinds.kind(node, step.frame) is Kind.MODULE:
+            variable = kinds.variable(node, step.frame)
+            if variable is not None:
+                found.add(variable)
+    return found

@@ -1,0 +1,80 @@
+"""The modes that an evaluation sets itself: the Trainer puts the network into evaluation mode, and back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lightify.facts import Analysis
+from lightify.ledger import Fate
+from lightify.loops.nest import Nest
+from lightify.plan.effects import may_draw
+from lightify.plan.evaluation.afterwards import obstacle
+from lightify.plan.evaluation.modes import mode_call
+from lightify.plan.evaluation.networks_used import uses_modules
+from lightify.plan.evaluation.parts import Evaluation
+from lightify.plan.evaluation.seen import evaluates
+from lightify.plan.evaluation.without_gradients import laid_flat
+from lightify.plan.kinds import Kinds
+from lightify.plan.types import FateNote
+from lightify.syntax.frames import Item, Step, Variable
+from lightify.syntax.parse import Tree
+
+EVALUATES = ("Trainer: evaluation mode", "Trainer: back to training mode")
+
+
+def without_eval_calls(found: Evaluation, kinds: Kinds, tree: Tree, begun: bool) -> Evaluation | str:
+    """The evaluation without what puts networks into its mode."""
+    modules: set[Variable] = set()
+    fates = dict(found.fates)
+    kept: list[Step] = []
+    for step in found.before:
+        variable = mode_call(step, kinds, "eval")
+        if isinstance(step, Item) and variable is not None:
+            modules.add(variable)
+            fates[step.node] = FateNote(Fate.REPLACED, EVALUATES[0])
+        elif uses_modules(step, kinds):
+            return "what runs before the evaluation may notice its mode"
+        elif begun and may_draw(step, tree):
+            return "what runs before the evaluation may draw random numbers, and lightning begins the pass before that"
+        else:
+            kept.append(step)
+    return replace(found, before=tuple(kept), modules=frozenset(modules), fates=fates)
+
+
+def without_train_calls(
+    found: Evaluation, nest: Nest, kinds: Kinds, analysis: Analysis, final: bool
+) -> Evaluation | str:
+    """The evaluation without what puts its networks back into training mode; it ends with the last use before that."""
+    again: set[Variable] = set()
+    fates = dict(found.fates)
+    gone: set[Step] = set()
+    later = (*found.after, *found.rest)
+    used, trains = 0, len(later)
+    for number, step in enumerate(later, 1):
+        variable = mode_call(step, kinds, "train")
+        if isinstance(step, Item) and variable is not None and variable in found.modules:
+            again.add(variable)
+            gone.add(step)
+            fates[step.node] = FateNote(Fate.REPLACED, EVALUATES[1])
+        elif found.modules and uses_modules(step, kinds, asking=True):
+            if again and found.modules - again:
+                return "one network is in training mode again while another is used in evaluation mode"
+            used, trains = (used, min(trains, number - 1)) if again else (number, trains)
+    starts = {v for step in (*nest.epoch_start, *nest.body[:3]) if (v := mode_call(step, kinds, "train")) is not None}
+    if found.modules - again - starts and not final:
+        return "the network is never put back into training mode"
+    end = min(max(used, len(found.after)), trains)
+    if any(isinstance(step, Item) and evaluates(step, nest, analysis, kinds.tree) for step in later[:end]):
+        return f"several evaluations end the epoch{found.apart and f', and {found.apart}'}"
+    without = set(found.without)
+    flat = laid_flat(later[:used], lambda step: True, kinds.tree, fates, without)
+    if problem := obstacle(flat, found.modules, without, nest, kinds):
+        return problem
+    return replace(
+        found,
+        after=tuple(step for step in (*flat, *later[used:end]) if step not in gone),
+        rest=tuple(step for step in later[end:] if step not in gone),
+        trains_again=bool(found.modules) and found.modules <= again,
+        fates=fates,
+        without=frozenset(without),
+    )
