@@ -76,6 +76,7 @@ class Opened:
     Attributes:
         straight: tells the body without its returns, where it has some in its middle.
         origins: statements made anew, to those of the source.
+        context: `with torch.no_grad()` around the body's end, which an evaluation does without.
     """
 
     call: cst.Call
@@ -87,6 +88,7 @@ class Opened:
     result: cst.BaseExpression | None = None
     straight: WithoutReturns | None = None
     origins: Mapping[cst.CSTNode, cst.CSTNode] = field(default_factory=dict)
+    context: cst.With | None = None
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -106,7 +108,7 @@ def open_call(
     """Opens a statement that calls one of the file's functions; a text says why it can't be opened.
 
     Args:
-        evaluating: the body runs where gradients are off, so a decorator that turns them off is no obstacle.
+        evaluating: the body runs where gradients are off, so what turns them off is no obstacle.
         within: the call, where the statement does more than call; what becomes of its result is left open.
         straight: a body with returns in its middle is told without them; else it is not opened.
         kept: the loop of the body whose statements move to the hooks.
@@ -127,6 +129,9 @@ def open_call(
     body = list(block(function.body))
     if is_docstring(body[0]):
         body = body[1:]
+    context = _ends_without_gradients(body, tree) if evaluating else None
+    if context is not None:
+        body = [*body[:-1], *block(context.body)]
     result: cst.BaseExpression | None = None
     origin: cst.CSTNode = item.node
     middle = _returns_from_middle(body)
@@ -162,9 +167,8 @@ def open_call(
     elif within is None and result is not None and any(_acts(node) for node in walk(result)):
         after.append(Item(cst.SimpleStatementLine([cst.Expr(result)]), frame))
     inside = live([Item(node, frame) for node in body], tree)
-    return Opened(
-        call, function, frame, tuple(before), tuple(inside), tuple(after), result, told, told.origins if told else {}
-    )
+    origins = told.origins if told else {}
+    return Opened(call, function, frame, tuple(before), tuple(inside), tuple(after), result, told, origins, context)
 
 
 def _frame_of(
@@ -198,6 +202,14 @@ def _returns_from_middle(body: Sequence[cst.BaseStatement]) -> bool:
     if any(isinstance(node, cst.Return) for statement in before for node in _own_nodes(statement)):
         return True
     return small(last) is None and returns(last)
+
+
+def _ends_without_gradients(body: Sequence[cst.BaseStatement], tree: Tree) -> cst.With | None:
+    """`with torch.no_grad():` that a body ends with, where it is there that it returns."""
+    last = body[-1] if body else None
+    if not isinstance(last, cst.With) or not isinstance(small(block(last.body)[-1]), cst.Return):
+        return None
+    return last if gradients(last, Frame(""), tree) is False else None
 
 
 def _made_in(call: cst.Call, item: Item, tree: Tree, module: Frame) -> Frame | str | None:

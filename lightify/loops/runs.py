@@ -13,6 +13,7 @@ from lightify.analysis.analyze import scope_of
 from lightify.analysis.callers import callers
 from lightify.errors import Refusal
 from lightify.facts import Analysis, Kind, Named
+from lightify.syntax.frames import Expression, Frame, Variable
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import arguments, dotted, expression_of, method_call, root_name, walk
 
@@ -162,14 +163,27 @@ def _is_loss(fact: Named, tree: Tree) -> bool:
     return any((tree.qualified(call.func) or "").endswith("Loss") for call in calls)
 
 
-def is_over_data(loop: Loop, analysis: Analysis) -> bool:
-    """True when a loop goes over a loader, as far as names and constructions tell."""
+def is_over_data(loop: Loop, analysis: Analysis, frame: Frame | None = None) -> bool:
+    """True when a loop goes over a loader, as far as names and constructions tell.
+
+    Args:
+        frame: tells what a parameter stands for in the call.
+    """
     if not isinstance(loop, cst.For):
         return False
-    iterable = _unwrapped(loop.iter)
-    name = dotted(iterable) or root_name(iterable) or ""
     loaders = {key[1] for key, kind in analysis.kinds.items() if kind is Kind.LOADER}
-    return name in loaders or "load" in name.lower() or (isinstance(iterable, cst.Call) and name == "zip")
+
+    def is_loader(name: str) -> bool:
+        return name in loaders or "load" in name.lower()
+
+    iterable = _unwrapped(loop.iter)
+    while not is_loader(dotted(iterable) or root_name(iterable) or ""):
+        meaning = frame.resolve(iterable.value) if frame is not None and isinstance(iterable, cst.Name) else None
+        if not isinstance(meaning, Expression):
+            zipped = isinstance(iterable, cst.Call) and dotted(iterable.func) == "zip"
+            return zipped or (isinstance(meaning, Variable) and is_loader(meaning.path))
+        iterable, frame = _unwrapped(meaning.node), meaning.frame
+    return True
 
 
 def _unwrapped(iterable: cst.BaseExpression) -> cst.BaseExpression:

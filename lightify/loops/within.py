@@ -9,9 +9,11 @@ import libcst as cst
 
 from lightify.analysis.changes import Changes, changes_of
 from lightify.analysis.opening import Opened, open_call
+from lightify.analysis.passing import named_in_all
 from lightify.syntax.frames import Binding, Expression, Frame, Item, Step, Variable
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import FieldName, children, is_constant, map_children, small, walk
+from lightify.syntax.query import FieldName, atom, children, is_constant, map_children, small, walk
+from lightify.syntax.substitute import substitute
 
 
 def call_within(statement: cst.CSTNode, leads: Callable[[cst.Call], bool]) -> cst.Call | None:
@@ -42,13 +44,18 @@ def open_within(
     module: Frame,
     kept: cst.CSTNode | None = None,
     named: Callable[[cst.BaseExpression, Frame], bool] = lambda result, frame: False,
+    *,
+    evaluating: bool = False,
+    title: str = "",
 ) -> Opened | str:
     """Opens a call in front of its statement, which then reads the result.
 
     Args:
         named: which results are bound to a name before the statement, and are opened themselves.
+        evaluating: the body runs where gradients are off, and the statement gets the result as it is written.
+        title: the name that the result is bound to before the statement; else it is read there.
     """
-    opened = open_call(item, tree, module, within=call, straight=True, kept=kept)
+    opened = open_call(item, tree, module, within=call, straight=True, kept=kept, evaluating=evaluating)
     if isinstance(opened, str):
         return opened
     earlier = _before(item.node, call)
@@ -60,8 +67,10 @@ def open_within(
     if _breaks_text(item.node, call, result):
         return "its result does not fit into the text"
     before: tuple[Step, ...] = ()
-    if named(result, opened.frame):
-        module.stand_for(name, Variable(f"{opened.function.name.value}_result", opened.frame))
+    if title or named(result, opened.frame):
+        variable = Variable(title or f"{opened.function.name.value}_result", opened.frame)
+        opened.frame.stand_for(variable.name, variable)
+        module.stand_for(name, variable)
         before = (Binding(FieldName(name), module, result, opened.frame, small(item.node) or item.node),)
     else:
         module.stand_for(name, Expression(result, opened.frame))
@@ -70,6 +79,9 @@ def open_within(
         return FieldName(name) if node is call else map_children(node, put)
 
     new = put(item.node)
+    if evaluating and not before:
+        written = atom(named_in_all(result, opened.frame, module))
+        new = substitute(new, lambda one: written if one == name else None)
     origins = {**opened.origins, small(new) or new: small(item.node) or item.node}
     return replace(opened, after=(*before, Item(new, item.frame)), origins=origins)  # type: ignore[arg-type]
 

@@ -61,7 +61,7 @@ class Frame:
 
     Attributes:
         outer: the frame that free names are looked up in.
-        aliases: parameters that stand for a variable or an expression of the caller.
+        aliases: parameters that stand for a variable or an expression of the caller, and names that are made up.
         given: parameters that stand for an object, which is there: never None.
         usages: what statements do here, as far as it was asked.
         number: frames that were opened earlier have smaller ones.
@@ -84,11 +84,11 @@ class Frame:
             if isinstance(owner, Variable):
                 return owner.frame.field(owner, name.partition(".")[2])
             return Expression(cst.Attribute(owner.node, cst.Name(name.partition(".")[2])), owner.frame)
+        if name in self.aliases:
+            return self.aliases[name]
         if self.function is not None and name not in local_names(self.function):
             assert self.outer is not None
             return self.outer.resolve(name)
-        if name in self.aliases:
-            return self.aliases[name]
         if name not in self._own:
             self._own[name] = Variable(name, self._base or self)
         return self._own[name]

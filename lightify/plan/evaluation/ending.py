@@ -18,8 +18,8 @@ from lightify.plan.evaluation.between import parted
 from lightify.plan.evaluation.obstacles import problem
 from lightify.plan.evaluation.own_modes import EVALUATES, without_eval_calls, without_train_calls
 from lightify.plan.evaluation.parts import Evaluation
-from lightify.plan.evaluation.seen import call_opened, first_evaluation, holds_loop
-from lightify.plan.evaluation.without_gradients import laid_flat, without_gradients
+from lightify.plan.evaluation.seen import call_opened, evaluates, first_evaluation, holds_loop
+from lightify.plan.evaluation.without_gradients import WITHOUT_GRADIENTS, laid_flat, without_gradients
 from lightify.plan.kinds import Kinds
 from lightify.plan.types import FateNote
 from lightify.syntax.flow import exits_of, own_exits
@@ -67,13 +67,20 @@ def _taken_apart(
 ) -> Evaluation | str:
     """Finds the loop over evaluation data, what stands around it, and what its own function does not do."""
     fates: dict[cst.CSTNode, FateNote] = {}
+    without: set[Step] = set()
+    end = laid_flat(end, partial(evaluates, nest=nest, analysis=analysis, tree=tree), tree, fates, without)
     own, opened, others = call_opened(end, nest, analysis, tree)
-    without = {step for call in opened if call.function.decorators for step in call.steps}
+    for call in opened:
+        without.update(call.steps if call.function.decorators else ())
+        if call.context is not None:
+            fates[call.context] = WITHOUT_GRADIENTS
+            inner = block(call.context.body)
+            without.update(step for step in call.steps if isinstance(step, Item) and step.node in inner)
     holds = partial(holds_loop, analysis=analysis)
     own, others = (laid_flat(part, holds, tree, fates, without) for part in (own, others))
     flat = [*own, *others]
     loops = ((n, s.node, s.frame) for n, s in enumerate(flat) if isinstance(s, Item) and isinstance(s.node, cst.For))
-    over_data = next((found for found in loops if is_over_data(found[1], analysis)), None)
+    over_data = next((found for found in loops if is_over_data(found[1], analysis, found[2])), None)
     if over_data is None:
         return "no loop over evaluation data stands at the epoch's end"
     place, loop, frame = over_data

@@ -50,7 +50,8 @@ def _ended(found: Evaluation, turn: Turn, kept: Mapping[str, object]) -> list[st
     """Names of a pass that its end assigns for itself: the end of another pass may have used them before."""
     own = [s for s in found.after if (s.frame if isinstance(s, Item) else s.value_frame) is turn.frame]
     done = usage(own)
-    fresh = sorted({v.name for v in done.writes - done.exposed if v.frame is turn.frame} - kept.keys())
+    passing = done.writes - done.exposed - usage(found.rest).reads
+    fresh = sorted({v.name for v in passing if v.frame is turn.frame} - kept.keys())
     return [name for name in fresh if found.turns[0].frame.variable(name).frame is found.turns[0].frame]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import libcst as cst
 
@@ -11,10 +12,14 @@ from lightify.analysis.opening import Opened, open_call
 from lightify.facts import Analysis
 from lightify.loops.nest import Nest
 from lightify.loops.runs import is_over_data
+from lightify.loops.within import call_within, open_within
+from lightify.plan.evaluation.without_gradients import under_no_grad
 from lightify.plan.logs.dictionaries import without_dictionary
+from lightify.plan.logs.metrics import labels, phrases
+from lightify.plan.logs.texts import label
 from lightify.syntax.frames import Item, Step
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import block
+from lightify.syntax.query import FieldName, block, call_name, expression_of, walk
 
 
 def call_opened(
@@ -28,6 +33,9 @@ def call_opened(
         if inner is not None:
             own, others = without_dictionary(inner.steps, end[number + 1 :])
             return (*end[:number], *own), (inner,), others
+        inner = evaluating_within(step, nest, analysis, tree)
+        if inner is not None:  # the statement around the call follows it
+            return (*end[:number], *inner.steps[:-1]), (inner,), (inner.steps[-1], *end[number + 1 :])
         if holds_loop(step, analysis):
             break
     return (), (), end
@@ -36,9 +44,54 @@ def call_opened(
 def evaluating_call(step: Item, nest: Nest, analysis: Analysis, tree: Tree) -> Opened | None:
     """The opened call of a function that holds a loop over evaluation data."""
     found = called_statement(step.node)
-    if found is None or callee(found[0], step.frame, tree) is None:
+    return _evaluating(found[0], step, nest, analysis, tree, plain=True) if found is not None else None
+
+
+def evaluating_within(step: Item, nest: Nest, analysis: Analysis, tree: Tree) -> Opened | None:
+    """The same for a call inside of an expression: the statement around it comes last, and reads the result."""
+
+    def evaluating(call: cst.Call) -> bool:
+        return _evaluating(call, step, nest, analysis, tree, plain=False) is not None
+
+    call = call_within(step.node, evaluating)
+    if call is None:
         return None
-    inner = open_call(step, tree, nest.module, evaluating=True)
+    named = _told(call, step.node, tree)
+    earlier = [node for node in walk(step.node) if isinstance(node, FieldName) and node.value.startswith("<")]
+    if not named and (earlier or any(map(evaluating, _calls_beside(call, step.node)))):
+        named = "_".join(filter(None, [call_name(call), "result", str(len(earlier) + 1) if earlier else ""]))
+    opened = open_within(step, call, tree, nest.module, evaluating=True, title=named)
+    return opened if isinstance(opened, Opened) else None
+
+
+def _calls_beside(call: cst.Call, statement: cst.CSTNode) -> Iterator[cst.Call]:
+    return (node for node in walk(statement) if isinstance(node, cst.Call) and node is not call)
+
+
+def _told(call: cst.Call, statement: cst.CSTNode, tree: Tree) -> str:
+    """What a print calls the value that it shows, where no name of the script is like that."""
+    shows = expression_of(statement)
+    if not isinstance(shows, cst.Call):
+        return ""
+    values = [arg.value for arg in shows.args]
+    texts = (before for before, after in pairwise(values) if after is call and isinstance(before, cst.SimpleString))
+    named = [*labels(shows).items(), *phrases(shows).items()]
+    words = [word for value, word in named if any(part is call for part in walk(value))]
+    words += [label(str(text.raw_value)) for text in texts]
+    return next((word for word in words if word and word not in tree.names), "")
+
+
+def _evaluating(
+    call: cst.Call, step: Item, nest: Nest, analysis: Analysis, tree: Tree, *, plain: bool
+) -> Opened | None:
+    """A call of a function that holds a loop over evaluation data, opened.
+
+    Args:
+        plain: the statement calls, and no more.
+    """
+    if callee(call, step.frame, tree) is None:
+        return None
+    inner = open_call(step, tree, nest.module, evaluating=True, within=None if plain else call)
     if isinstance(inner, str):
         return None
     return inner if any(isinstance(s, Item) and holds_loop(s, analysis) for s in inner.body) else None
@@ -51,13 +104,14 @@ def first_evaluation(steps: Sequence[Step], nest: Nest, analysis: Analysis, tree
 
 
 def evaluates(step: Item, nest: Nest, analysis: Analysis, tree: Tree) -> bool:
-    return holds_loop(step, analysis) or evaluating_call(step, nest, analysis, tree) is not None
+    """True for a loop over evaluation data, and for a statement that surely calls a function with one."""
+    opens = evaluating_call, evaluating_within
+    if holds_loop(step, analysis) or any(opened(step, nest, analysis, tree) for opened in opens):
+        return True
+    return any(evaluates(inner, nest, analysis, tree) for inner in under_no_grad(step, tree) or ())
 
 
 def holds_loop(step: Item, analysis: Analysis) -> bool:
     """True for a loop over data, perhaps under `torch.no_grad()`."""
-    if isinstance(step.node, cst.For):
-        return is_over_data(step.node, analysis)
-    if isinstance(step.node, cst.With):
-        return any(isinstance(node, cst.For) and is_over_data(node, analysis) for node in block(step.node.body))
-    return False
+    nodes = block(step.node.body) if isinstance(step.node, cst.With) else [step.node]
+    return any(isinstance(node, cst.For) and is_over_data(node, analysis, step.frame) for node in nodes)

@@ -151,6 +151,8 @@ def prepared(draft: Draft, found: Evaluation) -> Evaluation:
     if found.every is not None:
         draft.options.append(TrainerOption("check_val_every_n_epoch", found.every, draft.nest.host))
     draft.fates.update(found.fates)
+    for call in found.opened:
+        draft.stripped.origins.update(call.origins)
     for turn in found.turns:
         draft.fates[turn.loop] = FateNote(Fate.REPLACED, "Trainer.fit", "the Trainer runs the validation")
     return found

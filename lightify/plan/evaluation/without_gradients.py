@@ -15,7 +15,7 @@ from lightify.syntax.frames import Item, Step
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import block
 
-_WITHOUT_GRADIENTS = FateNote(Fate.REPLACED, "Trainer: evaluates without gradients")
+WITHOUT_GRADIENTS = FateNote(Fate.REPLACED, "Trainer: evaluates without gradients")
 
 
 def laid_flat(
@@ -28,15 +28,15 @@ def laid_flat(
     """Steps with those that are wanted taken out of their `with torch.no_grad()`."""
     flat: list[Step] = []
     for step in steps:
-        inner = _under_no_grad(step, tree) if isinstance(step, Item) and wanted(step) else None
+        inner = under_no_grad(step, tree) if isinstance(step, Item) and wanted(step) else None
         if inner is not None:
-            fates[step.node] = _WITHOUT_GRADIENTS  # type: ignore[union-attr]
+            fates[step.node] = WITHOUT_GRADIENTS  # type: ignore[union-attr]
             without.update(inner)
         flat.extend(inner or [step])
     return flat
 
 
-def _under_no_grad(step: Item, tree: Tree) -> list[Step] | None:
+def under_no_grad(step: Item, tree: Tree) -> list[Item] | None:
     """The statements of a `with torch.no_grad()`."""
     if not isinstance(step.node, cst.With) or gradients(step.node, step.frame, tree) is not False:
         return None
@@ -51,10 +51,10 @@ def without_gradients(found: Evaluation, tree: Tree) -> Evaluation:
     def opened(turn: Turn) -> tuple[Step, ...]:
         body: list[Step] = []
         for step in turn.body:
-            inner = _under_no_grad(step, tree) if isinstance(step, Item) else None
+            inner = under_no_grad(step, tree) if isinstance(step, Item) else None
             lines = [step] if inner is None else live(inner, tree)
             if inner is not None:
-                fates[step.node] = _WITHOUT_GRADIENTS  # type: ignore[union-attr]
+                fates[step.node] = WITHOUT_GRADIENTS  # type: ignore[union-attr]
                 without.update(lines)
             body.extend(lines)
         return tuple(body)

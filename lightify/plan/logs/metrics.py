@@ -122,14 +122,14 @@ def metrics_of(
         if arg.keyword is None and is_plain(arg.value):
             add(arg.value)  # print("loss", loss)
     held = {variable for metric in found.values() for variable in metric.variables}
-    told, phrases = labels(call), _phrases(call)
+    told, told_by_phrase = labels(call), phrases(call)
     logged: set[str] = set()
     for value in formatted(call):
         variables = frozenset(expression_usage(value, frame).reads)
         names = {part.value for part in walk(value) if isinstance(part, cst.Name)}
         if isinstance(_bare(value), cst.Name) or variables & held or names & inner or code(_item(value)) in logged:
             continue
-        choices = (told.get(value), *_named_by_variable(value), phrases.get(value))
+        choices = (told.get(value), *_named_by_variable(value), told_by_phrase.get(value))
         name = next((one for one in choices if one is not None and one not in found), None)
         if name is not None:
             found[name] = Metric(name, _item(value), frame, variables)
@@ -152,7 +152,7 @@ def _named_by_variable(value: cst.BaseExpression) -> list[str]:
     return [thing] if measures(thing) else []
 
 
-def _phrases(call: cst.Call) -> dict[cst.CSTNode, str]:
+def phrases(call: cst.Call) -> dict[cst.CSTNode, str]:
     """`d_loss` for the number after `D loss:`, where a text names it so."""
     found: dict[cst.CSTNode, str] = {}
     for slot in (slot for part in walk(call) for slot in slots(part)):

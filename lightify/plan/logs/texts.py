@@ -36,7 +36,7 @@ def slots(node: cst.CSTNode) -> tuple[Slot, ...]:
                 parts.append(Slot(piece.expression, spec_of(piece), since))
                 since = ""
             elif isinstance(piece, cst.FormattedStringText):
-                since += piece.value
+                since += re.sub(r"\\[tnr]", "\n", piece.value)
         return tuple(parts)
     if isinstance(node, cst.Call) and used is not None and used[1] == "format":
         return tuple(_format_slots(_text(used[0]), arguments(node)))
