@@ -16,6 +16,7 @@ from lightify.syntax.query import (
     dotted,
     is_constant,
     method_call,
+    path_node,
     small,
     target_names,
     walk,
@@ -82,12 +83,17 @@ def _parameters_of(function: cst.FunctionDef) -> cst.Tuple:
     return cst.Tuple([cst.Element(name, cst.Comma()) if len(names) == 1 else cst.Element(name) for name in names])
 
 
-def named_in_all(node: cst.BaseExpression, frame: Frame, module: Frame) -> cst.BaseExpression:
-    """An expression of one frame with names that mean the same in all frames."""
+def named_in_all(
+    node: cst.BaseExpression, frame: Frame, module: Frame, into: Frame | None = None
+) -> cst.BaseExpression:
+    """An expression of one frame with names that mean the same in all frames, or in the one that it is put into."""
 
     def put(name: str) -> cst.BaseExpression:
+        meaning = frame.resolve(name)
+        if into is not None and isinstance(meaning, Variable) and into.resolve(meaning.path) is meaning:
+            return path_node(meaning.path)
         key = f"<{name.rpartition('.')[2]} {len(module.aliases)}>"
-        module.stand_for(key, frame.resolve(name))
+        module.stand_for(key, meaning)
         return FieldName(key)
 
     return substitute(node, put)  # type: ignore[return-value]

@@ -80,7 +80,7 @@ def open_within(
 
     new = put(item.node)
     if evaluating and not before:
-        written = atom(named_in_all(result, opened.frame, module))
+        written = atom(named_in_all(result, opened.frame, module, item.frame))
         new = substitute(new, lambda one: written if one == name else None)
     origins = {**opened.origins, small(new) or new: small(item.node) or item.node}
     return replace(opened, after=(*before, Item(new, item.frame)), origins=origins)  # type: ignore[arg-type]
