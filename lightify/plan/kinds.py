@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from functools import cached_property
 
 import libcst as cst
@@ -16,7 +16,7 @@ from lightify.syntax.flow import usage
 from lightify.syntax.frames import Expression, Field, Frame, Variable
 from lightify.syntax.names import parameters, same_scope
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import assigned_pairs, block, dotted
+from lightify.syntax.query import IN_PLACE, assigned_pairs, block, dotted, method_call
 
 
 class Kinds:
@@ -83,7 +83,7 @@ class Kinds:
         """True for a layer of a network, a criterion, a parameter and what a factory makes and returns."""
         if isinstance(scope, cst.ClassDef):
             return is_module_class(scope, self.tree)
-        if self._are_losses(self._values([(scope, name)])):
+        if self._are_losses([(scope, name)]):
             return True
         return scope is not None and (name in [one.name.value for one in parameters(scope)] or _returns(scope, name))
 
@@ -100,11 +100,20 @@ class Kinds:
 
     def is_loss(self, variable: Variable) -> bool:
         """True for a criterion of torch.nn, whose result does not depend on its mode."""
-        return self._are_losses(self.values(variable))
+        return self._are_losses(self._lookup(variable))
 
-    def _are_losses(self, values: Sequence[cst.BaseExpression]) -> bool:
-        names = [self.tree.qualified(_innermost(value)) or "" for value in values]
+    def _are_losses(self, keys: Sequence[tuple[Scope, str]]) -> bool:
+        names = [self.tree.qualified(called) or "" for called in self._made_by(keys)]
         return bool(names) and all(map(is_criterion, names))
+
+    def makers(self, variable: Variable) -> list[cst.BaseExpression | None]:
+        """What is called to make what a variable holds; None for what is not known."""
+        return self._made_by(self._lookup(variable))
+
+    def _made_by(self, keys: Sequence[tuple[Scope, str]]) -> list[cst.BaseExpression | None]:
+        own = {name for _, name in keys}
+        values = [value for value in self._values(keys) if not _keeps(value, own)]
+        return [_innermost(value) for value in values]
 
     def values(self, variable: Variable) -> list[cst.BaseExpression]:
         """What is assigned to the variable where that makes something known."""
@@ -139,6 +148,12 @@ class Kinds:
     def kind(self, node: cst.CSTNode | None, frame: Frame) -> Kind | None:
         variable = self.variable(node, frame)
         return self.of(variable) if variable is not None else None
+
+
+def _keeps(value: cst.BaseExpression, own: Set[str]) -> bool:
+    """True for `net.to(device)`, which leaves a name the object that it has."""
+    used = method_call(value)
+    return used is not None and used[1] in IN_PLACE and dotted(used[0]) in own
 
 
 def _innermost(value: cst.BaseExpression) -> cst.BaseExpression | None:

@@ -10,6 +10,7 @@ from lightify.analysis.callers import run_by
 from lightify.analysis.changes import may_run
 from lightify.facts import Kind
 from lightify.loops.nest import Nest
+from lightify.plan.evaluation.modes import ignores_mode
 from lightify.plan.evaluation.networks_used import may_run_network
 from lightify.plan.kinds import Kinds
 from lightify.syntax.flow import exits_of, usage
@@ -64,7 +65,7 @@ def _uses_another(node: cst.CSTNode, frame: Frame, here: Frame, modules: Set[Var
         return False
     variable = kinds.variable(node, frame) if frame is here else None
     if variable is not None:
-        return kinds.of(variable) is Kind.MODULE and not kinds.is_loss(variable) and variable not in modules
+        return kinds.of(variable) is Kind.MODULE and not ignores_mode(variable, kinds) and variable not in modules
     return kinds.in_scope(dotted(node), frame.function) is Kind.MODULE  # which one, nothing tells
 
 

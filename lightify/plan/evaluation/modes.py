@@ -1,13 +1,21 @@
-"""Calls that put a network into a mode."""
+"""The modes of networks: what sets them, and which networks do not ask for theirs."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from functools import lru_cache
 
 import libcst as cst
 
 from lightify.facts import Kind
 from lightify.plan.kinds import Kinds
+from lightify.recognisers.base import is_criterion
 from lightify.syntax.frames import Item, Step, Variable
-from lightify.syntax.query import dotted, expression_of, method_call
+from lightify.syntax.parse import Tree
+from lightify.syntax.query import assigned_pairs, block, call_name, dotted, expression_of, method_call, walk
+
+#: Layers that do the same in either mode.
+_PLAIN = ("Parameter", "Softmax", "LogSoftmax", "Sigmoid", "LogSigmoid", "ReLU", "Tanh", "CosineSimilarity", "Flatten")
 
 
 def mode_call(step: Step, kinds: Kinds, mode: str) -> Variable | None:
@@ -22,3 +30,54 @@ def mode_call(step: Step, kinds: Kinds, mode: str) -> Variable | None:
         return None
     variable = kinds.variable(used[0], step.frame)
     return variable if variable is not None and kinds.of(variable) is Kind.MODULE else None
+
+
+def ignores_mode(variable: Variable, kinds: Kinds) -> bool:
+    """True for a criterion, of torch or of the script's own, that computes the same in either mode."""
+    makers = kinds.makers(variable)
+    return bool(makers) and all(_is_plain(maker, kinds.tree) for maker in makers)
+
+
+def _is_plain(maker: cst.CSTNode | None, tree: Tree) -> bool:
+    full = tree.qualified(maker) or "" if maker is not None else ""
+    definition = tree.classes.get(full)
+    if definition is not None:
+        return _has_no_mode(definition, tree)
+    return is_criterion(full) or (full.startswith("torch.nn.") and full.rpartition(".")[2] in _PLAIN)
+
+
+@lru_cache(maxsize=64)
+def _has_no_mode(definition: cst.ClassDef, tree: Tree) -> bool:
+    """True for a module that asks for no mode, and runs nothing that may."""
+    if [tree.qualified(base.value) for base in definition.bases] != ["torch.nn.Module"]:
+        return False
+    nodes = list(walk(definition))
+    if any(isinstance(node, cst.Attribute) and node.attr.value in ("training", "eval", "train") for node in nodes):
+        return False
+    methods = {node.name.value for node in block(definition.body) if isinstance(node, cst.FunctionDef)}
+    parts = {
+        dotted(target): value
+        for node in nodes
+        if isinstance(node, cst.Assign)
+        for each in node.targets
+        for target, value in assigned_pairs(each.target, node.value)
+    }
+    calls = (node for node in nodes if isinstance(node, cst.Call))
+    return all(_runs_plain(call, methods, parts, tree) for call in calls)
+
+
+def _runs_plain(call: cst.Call, methods: Set[str], parts: Mapping[str | None, cst.CSTNode], tree: Tree) -> bool:
+    """True for a call that runs no network with a mode; a network that it is handed is asked for on its own.
+
+    Args:
+        methods: those of the class; parts: what it keeps.
+    """
+    name, full = dotted(call.func) or "", tree.qualified(call.func) or ""
+    if not isinstance(call.func, (cst.Name, cst.Attribute)) or call_name(call) == "forward":
+        return False
+    if name.startswith("self.") and name.count(".") == 1:
+        made = parts.get(name)
+        return call_name(call) in methods or (isinstance(made, cst.Call) and _is_plain(made.func, tree))
+    if full.startswith("torch.nn.") and not full.startswith("torch.nn.functional."):
+        return _is_plain(call.func, tree)
+    return full not in tree.functions and full not in tree.classes

@@ -6,7 +6,7 @@ import libcst as cst
 
 from lightify.facts import Kind
 from lightify.loops.nest import Nest
-from lightify.plan.evaluation.modes import mode_call
+from lightify.plan.evaluation.modes import ignores_mode, mode_call
 from lightify.plan.evaluation.networks_used import uses_modules
 from lightify.plan.evaluation.parts import Evaluation
 from lightify.plan.evaluation.wants_gradients import computes_faster_without, wants_gradients
@@ -19,7 +19,7 @@ from lightify.syntax.query import walk
 def problem(found: Evaluation, nest: Nest, kinds: Kinds) -> str:
     """Why a Trainer's validation would not be the same."""
     called = {v for turn in found.turns for v in _called_modules(Item(turn.loop, turn.frame), kinds)}
-    if found.modules and any(not kinds.is_loss(v) for v in called - found.modules):
+    if found.modules and not all(ignores_mode(v, kinds) for v in called - found.modules):
         return "not every network is put into evaluation mode"
     for step in found.batches:
         assert isinstance(step, Item)

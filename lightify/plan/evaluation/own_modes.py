@@ -60,7 +60,8 @@ def without_train_calls(
             if again and found.modules - again:
                 return "one network is in training mode again while another is used in evaluation mode"
             used, trains = (used, min(trains, number - 1)) if again else (number, trains)
-    starts = {v for step in (*nest.epoch_start, *nest.body[:3]) if (v := mode_call(step, kinds, "train")) is not None}
+    start = (*nest.epoch_start, *nest.body[:3])
+    starts = {v for step in start for mode in ("train", "eval") if (v := mode_call(step, kinds, mode)) is not None}
     if found.modules - again - starts and not final:
         return "the network is never put back into training mode"
     end = min(max(used, len(found.after)), trains)

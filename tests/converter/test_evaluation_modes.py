@@ -1,0 +1,90 @@
+"""Whose mode an evaluation sets, and which networks do not ask for theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.converter.scripts import EVALUATE, SETUP, STEP, converted, methods, script
+
+OWN = """\
+class Smooth(nn.Module):
+    def __init__(self, eps=0.1):
+        super().__init__()
+        self.eps = eps
+        self.log = nn.LogSoftmax(dim=-1)
+    def forward(self, out, y):
+        p = self.log(out)
+        told = -p.gather(1, y.unsqueeze(1)).squeeze(1)
+        return ((1 - self.eps) * told - self.eps * p.mean(1)).mean()
+"""
+TOLD = f"{EVALUATE}print(f'{{val_loss:.3f}}')"
+SMOOTH = SETUP.replace("nn.CrossEntropyLoss()", "Smooth()")
+
+
+def own(define: str) -> str:
+    return script(start="model.train()", define=define, setup=SMOOTH, end=TOLD)
+
+
+def on_features(start: str) -> str:
+    """A linear layer on what a network gives that trains no more."""
+    setup = SETUP.replace("optimizer =", "head = nn.Sequential(nn.Dropout(0.3), nn.Linear(2, 2))\noptimizer =")
+    end = TOLD.replace("model.eval()", "model.eval()\nhead.eval()").replace("model(a)", "head(model(a))")
+    step = STEP.replace("model(x)", "head(model(x))")
+    return script(step, start=start, setup=setup.replace("model.parameters()", "head.parameters()"), end=end)
+
+
+TAKEN = {
+    "a criterion that is moved": script(start="model.train()", before="criterion = criterion.to('cpu')\n", end=TOLD),
+    "a criterion of the script's own": own(OWN),
+    "a network that trains in evaluation mode": on_features("model.eval()\nhead.train()"),
+}
+LEFT = {
+    "a criterion that drops out": (
+        own(OWN.replace("nn.LogSoftmax(dim=-1)", "nn.Sequential(nn.Dropout(0.1), nn.LogSoftmax(dim=-1))")),
+        "not every network is put into evaluation mode",
+    ),
+    "a criterion that asks for its mode": (
+        own(OWN.replace("return (", "return 2 * p.mean() if self.training else (")),
+        "not every network is put into evaluation mode",
+    ),
+    "a criterion with a network": (
+        own(
+            OWN.replace("eps=0.1", "eps=0.1, net=None")
+            .replace("self.eps = eps", "self.eps, self.net = eps, net")
+            .replace("self.log(out)", "self.log(self.net(out))")
+        ),
+        "not every network is put into evaluation mode",
+    ),
+    "a network that is left in evaluation mode": (
+        on_features("head.train()"),
+        "the network is never put back into training mode",
+    ),
+}
+
+
+@pytest.mark.parametrize("style", ["faithful", "idiomatic"])
+@pytest.mark.parametrize("text", TAKEN.values(), ids=TAKEN)
+def test_it_is_the_validation(text: str, style: str) -> None:
+    assert "model(a)" in methods(converted(text, style=style).text)["validation_step"]
+
+
+@pytest.mark.parametrize("text, reason", LEFT.values(), ids=LEFT)
+def test_it_stays_where_it_is(text: str, reason: str) -> None:
+    done = converted(text)
+    assert "validation_step" not in methods(done.text)
+    assert [one.message.partition(": ")[2] for one in done.findings if one.code == "LF222"] == [reason]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "style, runtime", [("faithful", "bundled"), ("idiomatic", "bundled"), ("faithful", "lightning")]
+)
+@pytest.mark.parametrize("text", TAKEN.values(), ids=TAKEN)
+def test_it_evaluates_identically(
+    text: str, style: str, runtime: str, trains_identically: Callable[[str, str | None], None]
+) -> None:
+    if runtime == "lightning":
+        pytest.importorskip("lightning")
+    trains_identically(text, converted(text, style=style, runtime=runtime).text)
