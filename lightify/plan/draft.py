@@ -16,7 +16,7 @@ from lightify.plan.evaluation.parts import Evaluation
 from lightify.plan.idiom.devices import Stripped
 from lightify.plan.kinds import Kinds
 from lightify.plan.logs.metrics import Metric, unlogged
-from lightify.plan.types import FateNote, Home, Mixed, TrainerOption
+from lightify.plan.types import FateNote, Home, Mixed, Stays, TrainerOption
 from lightify.settings import Settings
 from lightify.syntax.flow import usage
 from lightify.syntax.frames import Frame, Step, Variable
@@ -41,7 +41,7 @@ class Draft:
     Attributes:
         generated: the frame of names that the hooks bring along (`batch`, `batch_idx`).
         forced: homes that are decided before liveness is asked.
-        stays: the evaluation that is no validation of the Trainer's, with the reason.
+        stays: the evaluation that is no validation of the Trainer's.
         kept_alive: variables of the loops that functions read which outlive a batch.
         lazy: the source of batches is made anew for each pass.
         batch_mover: who moves the batch, where the Trainer must not.
@@ -64,7 +64,7 @@ class Draft:
     distribution: Distribution | None = None
     generated: Frame = field(default_factory=lambda: Frame("hook"))
     evaluation: Evaluation | None = None
-    stays: tuple[cst.CSTNode, str] | None = None
+    stays: Stays | None = None
     fates: dict[cst.CSTNode, FateNote] = field(default_factory=dict)
     removed: set[cst.CSTNode] = field(default_factory=set)
     forced: dict[Variable, Home] = field(default_factory=dict)

@@ -23,6 +23,7 @@ from lightify.plan.trainer.strategy import unwrapped
 from lightify.plan.types import (
     Plan,
     Plans,
+    Stays,
 )
 from lightify.settings import Settings
 from lightify.syntax.parse import Tree
@@ -62,7 +63,7 @@ def make_plans(tree: Tree, analysis: Analysis, settings: Settings, bare: Distrib
         )
         for run, refusal in refusals
     )
-    inline = tuple(_stays(*plan.stays, tree) for plan in named if plan.stays is not None)
+    inline = tuple(_stays(plan.stays, tree) for plan in named if plan.stays is not None)
     statements = {
         node
         for plan in named
@@ -76,9 +77,9 @@ def make_plans(tree: Tree, analysis: Analysis, settings: Settings, bare: Distrib
     return Plans(named, removed, left, inline, tuple(kept))
 
 
-def _stays(evaluation: cst.CSTNode, reason: str, tree: Tree) -> Diagnostic:
-    where = "the evaluation stays in on_train_epoch_end"
-    return Diagnostic("LF222", f"{where}: {reason}", tree.span(evaluation), "", "note")
+def _stays(found: Stays, tree: Tree) -> Diagnostic:
+    message = f"the evaluation stays in {found.place}: {found.reason}"
+    return Diagnostic("LF222", message, tree.span(found.node), "", "note")
 
 
 def _plan_of(run: Run, tree: Tree, analysis: Analysis, settings: Settings, bare: Distribution | None) -> Plan | Refusal:

@@ -20,9 +20,8 @@ from lightify.plan.dead_values import without_dead_values
 from lightify.plan.draft import Draft, Flatten
 from lightify.plan.evaluation.final_test import FinalTest, final_test
 from lightify.plan.evaluation.gradient_mode import gradients_off
-from lightify.plan.evaluation.periodic import guarded_evaluation
-from lightify.plan.evaluation.seen import first_evaluation
 from lightify.plan.evaluation.training_mode import without_training_calls
+from lightify.plan.evaluation.unseen import staying
 from lightify.plan.evaluation.validation import evaluation_of, modes_after_fit, validation_source
 from lightify.plan.exits import (
     assigned_in_expressions,
@@ -260,9 +259,7 @@ def _take_evaluation(draft: Draft, loops: _Loops) -> None:
     optimizer = auto.optimizer if auto is not None and auto.zero is None else None
     found = evaluation_of(draft, loops.plain, optimizer, loops.epochs)
     if isinstance(found, str):
-        end = draft.nest.epoch_end
-        step = first_evaluation(end, draft.nest, draft.analysis, draft.tree) or guarded_evaluation(draft, end)
-        draft.stays = (step.node, found) if step is not None else None
+        draft.stays = staying(draft, found)
     else:
         draft.evaluation = found
         # what the evaluation needs from its own function is opened, too

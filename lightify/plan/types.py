@@ -128,6 +128,15 @@ class FateNote:
 
 
 @dataclass(frozen=True)
+class Stays:
+    """An evaluation that is no validation of the Trainer's: the place that it keeps, and why."""
+
+    node: cst.CSTNode
+    place: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Distributed:
     """What a strategy in place of the script's own wrapper needs.
 
@@ -192,7 +201,7 @@ class Plan:
     lazy: bool = False
     epochs_while: cst.BaseExpression | None = None
     returns: bool = False  # the host returns what the loop returned
-    stays: tuple[cst.CSTNode, str] | None = None  # the evaluation that is no validation, with the reason
+    stays: Stays | None = None
     unbroken: str = ""  # the module's flag that a break in the host's loop sets, when the loop's else asks for it
 
 
