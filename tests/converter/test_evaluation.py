@@ -140,18 +140,11 @@ INLINE = {
         end=DRY.replace("        if dry", "        dry = right > 9\n        if dry"),
         before="dry = True\n",
     ),
-    "every k batches": script(
-        f"{STEP}\nif i % 3 == 0:\n" + "".join(f"    {line}\n" for line in EVALUATE.splitlines()) + "    model.train()",
-        batches="for i, (x, y) in enumerate(train_loader):",
-    ),
     "a call draws random numbers before it, in training mode": script(
         start="model.train()", end=f"sample = model(torch.randn(2, 4))\n{EVALUATE}"
     ),
     "what follows runs the network and may end the epochs": script(
         start="model.train()", end=f"{EVALUATE}if model(data[:8][0]).sum() > 9:\n    break"
-    ),
-    "what follows takes gradients": script(
-        start="model.train()", end=f"{EVALUATE}a = data[:8][0].requires_grad_()\nmodel(a).sum().backward()"
     ),
     "it takes gradients": script(
         start="model.train()", end="model.eval()\nfor a, b in val_loader:\n    criterion(model(a), b).backward()\n"
@@ -167,6 +160,49 @@ INLINE = {
     ),
     "the training pass may end early": script(
         f"{STEP}\nif loss.item() < 0.1:\n    break", start="model.train()", end=EVALUATE
+    ),
+}
+
+FUNCTION = "def evaluate():\n" + indent(f"{EVALUATE}return right", "    ") + "\n"
+TOLD = {
+    "every k batches": (
+        script(
+            f"{STEP}\nif i % 3 == 0:\n" + indent(EVALUATE, "    ") + "    model.train()",
+            batches="for i, (x, y) in enumerate(train_loader):",
+        ),
+        "the step: val_check_interval counts batches, the k-th first, and evaluates when all of a batch is done",
+    ),
+    "each batch": (
+        script(f"{STEP}\nevaluate()\nmodel.train()", before=FUNCTION),
+        "the step: the Trainer evaluates between epochs, or every k batches",
+    ),
+    "in a loop that trains in two places": (
+        script(start="model.train()", end=f"{EVALUATE}a = data[:8][0].requires_grad_()\nmodel(a).sum().backward()"),
+        "the step: there are no epochs",
+    ),
+    "over something else": (
+        script(
+            start="model.train()",
+            before=FUNCTION.replace("in val_loader", "in parts") + "parts = [data[:9]]\n",
+            end="evaluate()",
+        ),
+        "on_train_epoch_end: what it goes over is not known to be a loader",
+    ),
+    "a function that returns from its middle": (
+        script(
+            start="model.train()",
+            before=FUNCTION.replace("    right = 0", "    if model is None:\n        return 0\n    right = 0"),
+            end="evaluate()",
+        ),
+        "on_train_epoch_end: evaluate returns from its middle",
+    ),
+    "inside of another statement": (
+        script(start="model.train()", before=FUNCTION, end="try:\n    evaluate()\nexcept ValueError:\n    pass"),
+        "on_train_epoch_end: it stands inside of another statement",
+    ),
+    "another context": (
+        script(start="model.train()", before=FUNCTION, end="with open('log', 'w'):\n    evaluate()"),
+        "on_train_epoch_end: it stands in another context than that of its gradients",
     ),
 }
 
@@ -219,7 +255,18 @@ def test_it_stays_where_it_is(text: str) -> None:
     done = converted(text)
     assert "validation_step" not in methods(done.text)
     told = [finding.message for finding in done.findings if finding.code == "LF222"]
-    assert len(told) == any("for a, b in val_loader" in body for body in methods(done.text).values()), told
+    assert len(told) == ("for a, b in val_loader" in methods(done.text).get("on_train_epoch_end", "")), told
+
+
+@pytest.mark.parametrize("text, reason", TOLD.values(), ids=TOLD)
+def test_each_that_stays_is_told(text: str, reason: str) -> None:
+    told = [finding.message for finding in converted(text).findings if finding.code == "LF222"]
+    assert told == [f"the evaluation stays in {reason}"]
+
+
+def test_samples_that_a_network_draws_are_no_evaluation() -> None:
+    draw = "model.eval()\nwith torch.no_grad():\n    for n in range(3):\n        print(model(torch.zeros(1, 4)))\nmodel.train()"
+    assert not converted(script(end=draw)).findings
 
 
 @pytest.mark.parametrize("text", HOOKS.values(), ids=HOOKS)

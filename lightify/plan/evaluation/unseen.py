@@ -106,4 +106,6 @@ def _why_within(step: Item, draft: Draft) -> str:
     """Why an evaluation between the batches stays there."""
     if isinstance(step.node, cst.If) and any(isinstance(part, cst.Modulo) for part in walk(step.node.test)):
         return "val_check_interval counts batches, the k-th first, and evaluates when all of a batch is done"
+    if draft.nest.epoch_loop is None:
+        return next(iter(draft.nest.notes), "there are no epochs")
     return "the Trainer evaluates between epochs, or every k batches"
