@@ -50,6 +50,10 @@ TAKEN = {
     "under set_grad_enabled(False)": ended(
         f"model.eval()\nwith torch.set_grad_enabled(False):\n    share = {THEIRS}\n    print(share)", define=GRADED
     ),
+    "with what is changed without gradients": ended(
+        f"with torch.no_grad():\n    share = {THEIRS}\n    weight.mul_(0.99)\nprint(share)",
+        "weight = model[0].weight\n",
+    ),
     "two in a text": ended(f"print(f'train accuracy: {{{MINE}:.3f}}\\nvalid accuracy: {{{THEIRS}:.3f}}')"),
     "two in a row": ended(
         f"mine.append({MINE})\ntheirs.append({THEIRS})", "mine, theirs = [], []\n", after="print(mine, theirs)"

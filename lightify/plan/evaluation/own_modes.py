@@ -13,7 +13,7 @@ from lightify.plan.evaluation.modes import mode_call
 from lightify.plan.evaluation.networks_used import uses_modules
 from lightify.plan.evaluation.parts import Evaluation
 from lightify.plan.evaluation.seen import evaluates
-from lightify.plan.evaluation.without_gradients import laid_flat
+from lightify.plan.evaluation.without_gradients import changes_in_place, laid_flat
 from lightify.plan.kinds import Kinds
 from lightify.plan.types import FateNote
 from lightify.syntax.frames import Item, Step, Variable
@@ -60,6 +60,8 @@ def without_train_calls(
             if again and found.modules - again:
                 return "one network is in training mode again while another is used in evaluation mode"
             used, trains = (used, min(trains, number - 1)) if again else (number, trains)
+        elif step in found.without and changes_in_place(step):
+            used = number  # what takes gradients may not be changed where they are on
     start = (*nest.epoch_start, *nest.body[:3])
     starts = {v for step in start for mode in ("train", "eval") if (v := mode_call(step, kinds, mode)) is not None}
     if found.modules - again - starts and not final:

@@ -13,7 +13,7 @@ from lightify.plan.evaluation.parts import Evaluation, Turn
 from lightify.plan.types import FateNote
 from lightify.syntax.frames import Item, Step
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import block
+from lightify.syntax.query import block, method_call, walk
 
 WITHOUT_GRADIENTS = FateNote(Fate.REPLACED, "Trainer: evaluates without gradients")
 
@@ -61,3 +61,13 @@ def without_gradients(found: Evaluation, tree: Tree) -> Evaluation:
 
     found = found.with_bodies(opened)
     return replace(found, fates=fates, without=frozenset(without))
+
+
+def changes_in_place(step: Step) -> bool:
+    """True for `weight.mul_(0.9)` and `weight[0] = 0`."""
+    nodes = list(walk(step.node)) if isinstance(step, Item) else []
+    names = [used[1] for node in nodes if (used := method_call(node)) is not None]
+    if any(name.endswith("_") and not name.endswith("__") for name in names):
+        return True
+    targets = [node.target for node in nodes if isinstance(node, (cst.AssignTarget, cst.AugAssign))]
+    return any(isinstance(target, cst.Subscript) for target in targets)
