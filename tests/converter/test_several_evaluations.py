@@ -76,6 +76,12 @@ TOGETHER = {
     ),
     "three passes": ended("shares = [0, 0, 0]\n" + "".join(f"r{n} = test(val_loader)\n" for n in range(3))),
     "meters, and what the last batch leaves": ended("validate(train_loader)\nvalidate(val_loader)", METERS),
+    "a library's functions, and None": ended(
+        "mine = test(train_loader)\ntheirs = test(val_loader)\nprint(mine, theirs)",
+        RIGHT.replace("        right", "        torch.hypot(a, a, out=None)\n        right").replace(
+            "right / len", "torch.tensor(right, device=None).item() / len"
+        ),
+    ),
     "two functions": ended(
         "test(train_loader)\nevaluate(model, val_loader)", RIGHT + MEANS.replace("    net.train()\n", "")
     ),

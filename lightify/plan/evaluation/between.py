@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import libcst as cst
 
 from lightify.facts import Kind
-from lightify.plan.effects import may_draw, only_computes
+from lightify.plan.effects import BUILTINS, may_draw, only_computes
 from lightify.plan.evaluation.afterwards import runs
 from lightify.plan.evaluation.modes import mode_call
 from lightify.plan.evaluation.networks_used import uses_modules
@@ -135,9 +135,16 @@ def _changed(node: cst.CSTNode, frame: Frame, kinds: Kinds) -> Iterator[Variable
     for root in (*roots, *given):
         name = root_name(root) if isinstance(root, cst.BaseExpression) else None
         meaning = frame.resolve(name.partition(".")[0]) if name else None
-        kind = kinds.of(meaning) if isinstance(meaning, Variable) else None
-        if isinstance(meaning, Variable) and kind not in _APART and not (kind is Kind.LOADER and root in given):
+        if not isinstance(meaning, Variable) or _is_fixed(meaning, kinds):
+            continue
+        kind = kinds.of(meaning)
+        if kind not in _APART and not (kind is Kind.LOADER and root in given):
             yield meaning
+
+
+def _is_fixed(variable: Variable, kinds: Kinds) -> bool:
+    """True for `torch` and `None`: calls of a library's functions change nothing of it that a statement reads."""
+    return variable.frame.is_module and (variable.name in kinds.tree.imports or variable.name in BUILTINS)
 
 
 def _computes(call: cst.Call, frame: Frame, kinds: Kinds) -> bool:
