@@ -59,6 +59,7 @@ TAKEN = {
         f"mine.append({MINE})\ntheirs.append({THEIRS})", "mine, theirs = [], []\n", after="print(mine, theirs)"
     ),
     "two in a tuple": ended(f"both.append(({MINE}, {THEIRS}))", "both = []\n", after="print(both)"),
+    "assigned together": ended(f"mine, theirs = {MINE}, {THEIRS}\nprint(f'{{mine:.3f}} {{theirs:.3f}}')"),
     "every second epoch": ended(
         f"if (epoch + 1) % 2 == 0:\n    shares.append({THEIRS})", "shares = []\n", after="print(shares)"
     ),
@@ -94,6 +95,11 @@ def test_a_print_names_what_it_shows() -> None:
     assert hooks["on_validation_epoch_end"].startswith("self.accuracy = self.right / ")
     step = methods(converted(TAKEN["two in a text"], style="idiomatic").text)["validation_step"]
     assert "self.log(('train_accuracy', 'val_accuracy')[dataloader_idx], " in step
+
+
+def test_values_that_are_assigned_together_are_named_one_by_one() -> None:
+    hooks = methods(converted(TAKEN["assigned together"]).text)
+    assert "self.mine = self.right[0] / len(train_loader.dataset)" in hooks["on_validation_epoch_end"]
 
 
 def test_a_result_takes_the_place_of_the_call() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import libcst as cst
@@ -19,7 +20,7 @@ from lightify.plan.logs.metrics import labels, phrases
 from lightify.plan.logs.texts import label
 from lightify.syntax.frames import Item, Step
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import FieldName, block, call_name, expression_of, walk
+from lightify.syntax.query import FieldName, assigned_pairs, block, call_name, dotted, expression_of, small, walk
 
 
 def call_opened(
@@ -34,11 +35,29 @@ def call_opened(
             own, others = without_dictionary(inner.steps, end[number + 1 :])
             return (*end[:number], *own), (inner,), others
         inner = evaluating_within(step, nest, analysis, tree)
+        parts = _one_by_one(step) if inner is not None else []
+        if parts:
+            own, opened, others = call_opened([*end[:number], *parts, *end[number + 1 :]], nest, analysis, tree)
+            made = {small(part.node): small(step.node) for part in parts}
+            return own, tuple(replace(call, origins={**call.origins, **made}) for call in opened), others  # type: ignore[dict-item]
         if inner is not None:  # the statement around the call follows it
             return (*end[:number], *inner.steps[:-1]), (inner,), (inner.steps[-1], *end[number + 1 :])
         if holds_loop(step, analysis):
             break
     return (), (), end
+
+
+def _one_by_one(step: Item) -> list[Item]:
+    """`a = test(x)` and `b = test(y)` for `a, b = test(x), test(y)`; nothing for what is not like that."""
+    inner = small(step.node)
+    target = inner.targets[0].target if isinstance(inner, cst.Assign) and len(inner.targets) == 1 else None
+    pairs = list(assigned_pairs(target, inner.value)) if target is not None else []  # type: ignore[union-attr, arg-type]
+    names = {dotted(name) for name, _ in pairs}
+    read = {node.value for _, value in pairs for node in walk(value) if isinstance(node, cst.Name)}
+    if len(pairs) < 2 or not all(isinstance(name, cst.Name) for name, _ in pairs) or names & read:
+        return []
+    assigns = [cst.Assign([cst.AssignTarget(name)], value) for name, value in pairs]  # type: ignore[arg-type]
+    return [Item(cst.SimpleStatementLine([assign]), step.frame) for assign in assigns]
 
 
 def evaluating_call(step: Item, nest: Nest, analysis: Analysis, tree: Tree) -> Opened | None:
