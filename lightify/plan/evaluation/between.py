@@ -16,7 +16,7 @@ from lightify.plan.kinds import Kinds
 from lightify.syntax.flow import exits_of, usage
 from lightify.syntax.frames import Binding, Frame, Item, Step, Variable
 from lightify.syntax.names import declared_elsewhere
-from lightify.syntax.query import dotted, method_call, root_name, small
+from lightify.syntax.query import call_name, dotted, expression_of, method_call, root_name, small
 
 _CLOCKS = ("time", "time.time", "time.perf_counter", "time.monotonic", "datetime.datetime.now")
 _SHOWS = frozenset("print write info debug warning error critical log".split())  # noqa: SIM905, a list of words
@@ -60,7 +60,7 @@ def parted(
         if mode_call(step, kinds, "eval") is not None or (_only_names(step, kinds) and not touched.meets(earlier)):
             found.early.append(step)
             continue
-        if problem := _holds_place(step, touched, coming, next_one, kinds):
+        if problem := _holds_place(step, touched, [coming], next_one, kinds):
             return f"what stands between them {problem}"
         found.late.append(step)
         earlier = earlier.with_more(touched)  # what is moved before both may not meet it, either
@@ -70,11 +70,41 @@ def parted(
 def keeps_apart(step: Step, coming: Item, kinds: Kinds) -> str:
     """Why a step can't run after an evaluation that it stands before; empty if it can."""
     touched, later = _Touched.by([step], kinds), _Touched.by([coming], kinds)
-    problem = "takes the time" if _takes_time(step, kinds) else _holds_place(step, touched, coming, later, kinds)
+    problem = "takes the time" if _takes_time(step, kinds) else _holds_place(step, touched, [coming], later, kinds)
     return problem and f"what stands before it {problem}"
 
 
-def _holds_place(step: Step, touched: _Touched, coming: Item, later: _Touched, kinds: Kinds) -> str:
+def put_off(steps: Sequence[Step], coming: Sequence[Step], kinds: Kinds) -> tuple[list[Step], list[Step]]:
+    """Parts the steps before a pass: those that have to stand there, and the means that may as well follow it."""
+    held: set[Step] = {step for step in steps if not _only_tells(step, kinds)}
+    while True:
+        stay: list[Step] = []
+        late: list[Step] = []
+        later = _Touched.by(coming, kinds)
+        for step in reversed(steps):
+            touched = _Touched.by([step], kinds)
+            if step in held or _holds_place(step, touched, (*stay, *coming), later, kinds):
+                stay.insert(0, step)
+                later = later.with_more(touched)
+            else:
+                late.insert(0, step)
+        given = [step for step in late if usage([step]).reads & usage(stay).writes]
+        if not given:
+            return stay, late
+        held.update(given)  # what they are told by the others they are told there
+
+
+def _only_tells(step: Step, kinds: Kinds) -> bool:
+    """True for what computes from numbers, collects or prints them: no network, no file and no clock is asked."""
+    if _takes_time(step, kinds) or any(kinds.of(variable) is Kind.MODULE for variable in usage([step]).reads):
+        return False
+    if isinstance(step, Binding) or _only_names(step, kinds):
+        return True
+    call = expression_of(step.node)
+    return isinstance(call, cst.Call) and (_shows(step, kinds) or call_name(call) in ("append", "extend"))
+
+
+def _holds_place(step: Step, touched: _Touched, coming: Sequence[Step], later: _Touched, kinds: Kinds) -> str:
     """Why a step can't give way to what comes after it; empty if it can."""
     if isinstance(step, Item) and any(True for _ in exits_of(step.node)):
         return "may leave the epoch"
@@ -82,7 +112,8 @@ def _holds_place(step: Step, touched: _Touched, coming: Item, later: _Touched, k
         return "draws, steps or may use a network"
     if touched.meets(later):
         return "computes what that needs, or changes"
-    return "prints, as that does" if _shows(step, kinds) and _shows(coming, kinds) else ""
+    shows = _shows(step, kinds) and any(_shows(one, kinds) for one in coming)
+    return "prints, as that does" if shows else ""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import libcst as cst
 
-from lightify.analysis.calls import called_statement, callee
+from lightify.analysis.calls import called_statement, callee, class_of
 from lightify.analysis.opening import gradients, open_call
 from lightify.facts import Kind
 from lightify.plan.draft import Draft
@@ -14,6 +14,7 @@ from lightify.plan.evaluation.afterwards import runs
 from lightify.plan.evaluation.periodic import guarded_evaluation
 from lightify.plan.evaluation.seen import first_evaluation
 from lightify.plan.types import Stays
+from lightify.recognisers.base import is_module_class
 from lightify.syntax.frames import Frame, Item, Step
 from lightify.syntax.query import dotted, method_call, small, walk
 
@@ -63,6 +64,9 @@ def _is_evaluating(node: cst.CSTNode, draft: Draft) -> bool:
 
 def _goes_over_data(loop: cst.For, frame: Frame, step: Item, draft: Draft) -> bool:
     """True where a network runs for each element of something that is no count."""
+    around = class_of(frame.function, draft.tree) if frame.function is not None else None
+    if around is not None and is_module_class(around, draft.tree):
+        return False  # it is how the network computes
     counts = isinstance(loop.iter, cst.Call) and dotted(loop.iter.func) in ("range", "reversed", "trange")
     if counts and len(loop.iter.args) < 3:  # type: ignore[attr-defined]
         return False

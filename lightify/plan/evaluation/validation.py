@@ -13,6 +13,7 @@ from lightify.plan.batches import batch_variables, in_host, is_loader
 from lightify.plan.counters import batch_names
 from lightify.plan.draft import Draft
 from lightify.plan.evaluation.afterwards import obstacle
+from lightify.plan.evaluation.between import put_off
 from lightify.plan.evaluation.ending import find_evaluation
 from lightify.plan.evaluation.networks_used import uses_modules
 from lightify.plan.evaluation.parts import Evaluation, Turn
@@ -92,6 +93,8 @@ def _readable(draft: Draft, optimizer: Variable | None, within: Periodic | None,
         found = _ended_within(draft, found, within)
         if isinstance(found, str):
             return found
+    else:
+        found = _of_the_training_put_off(draft, found)
     if found.others and draft.distribution is not None:
         return "its processes share out the data of several evaluations"
     nest = replace(draft.nest, opened=(*draft.nest.opened, *found.opened))
@@ -104,6 +107,13 @@ def _readable(draft: Draft, optimizer: Variable | None, within: Periodic | None,
     if found.breaks and not limits_batches(draft, found.body[-1], found.head, found.loop, "limit_val_batches"):
         return "the evaluation may be left early"
     return prepared(draft, found.with_bodies(lambda turn: tuple(_without_zeroing(draft, turn.body, optimizer))))
+
+
+def _of_the_training_put_off(draft: Draft, found: Evaluation) -> Evaluation:
+    """The evaluation without what stands before it and gives it nothing, such as the means of the training pass."""
+    passes = [Item(turn.loop, turn.frame) for turn in found.turns]
+    before, late = put_off(found.before, (*passes, *found.after), draft.kinds)
+    return replace(found, before=tuple(before), rest=(*late, *found.rest))
 
 
 def _ended_within(draft: Draft, found: Evaluation, within: Periodic) -> Evaluation | str:
