@@ -9,13 +9,13 @@ import libcst as cst
 from lightify.analysis.calls import called_statement, callee, class_of
 from lightify.analysis.opening import gradients, open_call
 from lightify.facts import Kind
+from lightify.loops.nest import trains
 from lightify.plan.draft import Draft
-from lightify.plan.evaluation.afterwards import runs
 from lightify.plan.evaluation.periodic import guarded_evaluation
 from lightify.plan.evaluation.seen import first_evaluation
 from lightify.plan.types import Stays
 from lightify.recognisers.base import is_module_class
-from lightify.syntax.frames import Frame, Item, Step
+from lightify.syntax.frames import Frame, Item, Step, live_nodes
 from lightify.syntax.query import dotted, method_call, small, walk
 
 _OFF = ("torch.no_grad", "torch.inference_mode")
@@ -32,27 +32,46 @@ def staying(draft: Draft, reason: str) -> Stays | None:
         draft, nest.epoch_end
     )
     if seen is not None:
-        return Stays(seen.node, "on_train_epoch_end", reason)
+        return Stays(_written(seen.node, draft), "on_train_epoch_end", reason)
     by_hand = _by_hand(nest.epoch_end, draft)
     if by_hand is not None:
-        return Stays(by_hand.node, "on_train_epoch_end", _why(by_hand, draft))
+        return Stays(_written(by_hand.node, draft), "on_train_epoch_end", _why(by_hand, draft))
     within = _by_hand(nest.body, draft)
     if within is not None:
-        return Stays(within.node, "the step", _why_within(within, draft))
+        return Stays(_written(within.node, draft), "the step", _why_within(within, draft))
     return None
 
 
+def _written(node: cst.CSTNode, draft: Draft) -> cst.CSTNode:
+    """A statement as it stands in the source, or the first of its parts that does."""
+    spans = draft.tree.spans
+    return next((part for part in walk(node) if isinstance(part, cst.BaseStatement) and part in spans), node)
+
+
 def _by_hand(steps: Sequence[Step], draft: Draft) -> Item | None:
-    """The first statement that may go over data with a network in evaluation mode, or without gradients."""
-    items = (step for step in steps if isinstance(step, Item))
+    """The first statement that goes over data with a network in evaluation mode, or without gradients."""
+    items = (step for step in steps if isinstance(step, Item) and not trains(step, draft.nest.sites, draft.tree))
     return next((step for step in items if _evaluates(step, draft)), None)
 
 
 def _evaluates(step: Item, draft: Draft) -> bool:
-    parts = list(runs(step, draft.kinds))
+    parts = list(_surely_run(step, draft))
     if not any(_is_evaluating(node, draft) for node, _ in parts):
         return False
     return any(isinstance(node, cst.For) and _goes_over_data(node, frame, step, draft) for node, frame in parts)
+
+
+def _surely_run(step: Item, draft: Draft) -> Iterator[tuple[cst.CSTNode, Frame]]:
+    """The nodes of a statement and of the functions that it calls, as far as they are known."""
+    parts: list[tuple[cst.CSTNode, Frame]] = [(step.node, step.frame)]
+    seen: set[cst.FunctionDef] = set()
+    for part, frame in parts:
+        for node in live_nodes(part, frame):
+            yield node, frame
+            found = callee(node, frame, draft.tree) if isinstance(node, cst.Call) else None
+            if found is not None and found[0] not in seen:
+                seen.add(found[0])
+                parts.append((found[0], Frame(found[0].name.value, found[0], step.frame.outermost)))
 
 
 def _is_evaluating(node: cst.CSTNode, draft: Draft) -> bool:
