@@ -287,6 +287,35 @@ def test_what_runs_the_network_after_it_ends_the_validation(text: str) -> None:
     assert "no_grad" not in ends and "print(right)" not in ends
 
 
+SUMMED = {"start": "model.train()\nseen = 0.0", "batch": f"{STEP}\nseen += loss.item()"}
+MEAN = "mean = seen / 30"
+BEFORE = {
+    "a mean that is kept": (f"{MEAN}\nmeans.append(mean)\n", "means.append(mean)", False),
+    "a mean that is told": (f"{MEAN}\nprint(f'{{mean:.3f}}')\n", "self.print(f'{mean:.3f}')", False),
+    "a sum that the evaluation goes on with": (f"{MEAN}\nright = seen\n", "right = self.seen", True),
+    "what the network has": ("means.append(model[0].weight.sum())\n", "means.append(self.model[0].weight.sum())", True),
+    "what follows from that": (
+        "state = model.state_dict()\nmeans.append(len(state))\n",
+        "means.append(len(state))",
+        True,
+    ),
+    "the time": ("means.append(time.time())\n", "means.append(time.time())", True),
+}
+
+
+@pytest.mark.parametrize("before, line, stays", BEFORE.values(), ids=BEFORE)
+def test_what_gives_it_nothing_follows_it(before: str, line: str, stays: bool) -> None:
+    text = script(**SUMMED, before="import time\nmeans = []\n", end=f"{before}{EVALUATE}print(means)")
+    hooks = methods(converted(text).text)
+    assert line in hooks["on_validation_epoch_start" if stays else "on_train_epoch_end"]
+
+
+def test_prints_keep_their_order() -> None:
+    told = EVALUATE.replace("        right", "        print(len(a))\n        right")
+    hooks = methods(converted(script(**SUMMED, end=f"{MEAN}\nprint(f'{{mean:.3f}}')\n{told}")).text)
+    assert "mean" in hooks["on_validation_epoch_start"] and "mean" not in hooks["on_train_epoch_end"]
+
+
 def test_a_flag_that_ends_it_after_one_batch_is_the_trainers_limit() -> None:
     done = converted(script(start="model.train()", end=DRY, before="dry = True\n"))
     assert done.text is not None and "limit_val_batches=1 if dry else None," in done.text
