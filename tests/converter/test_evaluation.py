@@ -293,7 +293,11 @@ BEFORE = {
     "a mean that is kept": (f"{MEAN}\nmeans.append(mean)\n", "means.append(mean)", False),
     "a mean that is told": (f"{MEAN}\nprint(f'{{mean:.3f}}')\n", "self.print(f'{mean:.3f}')", False),
     "a sum that the evaluation goes on with": (f"{MEAN}\nright = seen\n", "right = self.seen", True),
-    "what the network has": ("means.append(len(model.state_dict()))\n", "means.append(len(self.model.state_dict()))", True),
+    "what the network has": (
+        "means.append(len(model.state_dict()))\n",
+        "means.append(len(self.model.state_dict()))",
+        True,
+    ),
     "what follows from that": (
         "state = model.state_dict()\nmeans.append(len(state))\n",
         "means.append(len(state))",

@@ -35,12 +35,51 @@ def on_features(start: str) -> str:
     return script(step, start=start, setup=setup.replace("model.parameters()", "head.parameters()"), end=end)
 
 
+PARTS = """\
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(4, 8), nn.Linear(8, 2)
+        self.drop = nn.Dropout(0.2)
+    def forward(self, x):
+        return self.head(self.drop(self.body(x)))
+def save(net, name):
+    torch.save({"net": net.state_dict()}, name)
+spare = nn.Sequential(nn.Linear(4, 2), nn.Dropout(0.2))
+"""
+BUILT = SETUP.replace("nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.2), nn.Linear(8, 2))", "Net()")
+
+
+def followed(*lines: str) -> str:
+    """What an epoch does after its evaluation, where the script has another network, too."""
+    end = "\n".join([TOLD, *lines])
+    return script(
+        start="model.train()", define=f"import io\n{PARTS}", setup=BUILT, before="out = io.BytesIO()\n", end=end
+    )
+
+
 TAKEN = {
+    "a network that gives itself back": script(
+        start="model = model.train()", end=TOLD.replace("model.eval()", "model = model.eval()")
+    ),
+    "a part of it is saved": followed("torch.save(model.body.state_dict(), out)"),
+    "a part of it runs": followed("with torch.no_grad():\n    print(model.head(model.body(data[:8][0])).sum())"),
+    "a function saves it": followed("save(model, out)", "print(len(out.getvalue()) > 0)"),
     "a criterion that is moved": script(start="model.train()", before="criterion = criterion.to('cpu')\n", end=TOLD),
     "a criterion of the script's own": own(OWN),
     "a network that trains in evaluation mode": on_features("model.eval()\nhead.train()"),
 }
 LEFT = {
+    "another one is given back": (
+        script(
+            start="model.train()", before="other = model\n", end=TOLD.replace("model.eval()", "other = model.eval()")
+        ),
+        "what runs before the evaluation may notice its mode",
+    ),
+    "another one runs": (
+        followed("with torch.no_grad():\n    print(spare(model.body(data[:8][0])[:, :4]).sum())"),
+        "what follows the evaluation may use another network, which trains on",
+    ),
     "a criterion that drops out": (
         own(OWN.replace("nn.LogSoftmax(dim=-1)", "nn.Sequential(nn.Dropout(0.1), nn.LogSoftmax(dim=-1))")),
         "not every network is put into evaluation mode",

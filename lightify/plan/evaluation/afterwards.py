@@ -10,12 +10,13 @@ from lightify.analysis.callers import run_by
 from lightify.analysis.changes import may_run
 from lightify.facts import Kind
 from lightify.loops.nest import Nest
+from lightify.plan.effects import only_writes
 from lightify.plan.evaluation.modes import ignores_mode
 from lightify.plan.evaluation.networks_used import may_run_network
 from lightify.plan.kinds import Kinds
 from lightify.syntax.flow import exits_of, usage
 from lightify.syntax.frames import Frame, Item, Step, Variable, live_nodes
-from lightify.syntax.query import dotted, method_call, walk
+from lightify.syntax.query import dotted, method_call, root_name, walk
 
 
 def obstacle(steps: Sequence[Step], modules: Set[Variable], without: Set[Step], nest: Nest, kinds: Kinds) -> str:
@@ -36,7 +37,8 @@ def obstacle(steps: Sequence[Step], modules: Set[Variable], without: Set[Step], 
             return "what follows the evaluation steps before the network is used again"
         if step not in without and usage([step]).writes & trained:
             return "what follows the evaluation gives the training what may have gradients"
-        if others and any(_uses_another(node, frame, step.frame, modules, kinds) for node, frame in runs(step, kinds)):
+        parts = [(node, frame) for node, frame in runs(step, kinds) if not _only_saves(frame, kinds)] if others else []
+        if any(_uses_another(node, frame, step.frame, modules, kinds) for node, frame in parts):
             return "what follows the evaluation may use another network, which trains on"
     return ""
 
@@ -64,9 +66,18 @@ def _uses_another(node: cst.CSTNode, frame: Frame, here: Frame, modules: Set[Var
     if not isinstance(node, (cst.Name, cst.Attribute)):
         return False
     variable = kinds.variable(node, frame) if frame is here else None
+    if variable is None and isinstance(node, cst.Attribute) and frame is here:
+        root = kinds.variable(cst.Name(root_name(node) or "_"), frame)
+        if root in modules:
+            return False  # a part of one that evaluates
     if variable is not None:
         return kinds.of(variable) is Kind.MODULE and not ignores_mode(variable, kinds) and variable not in modules
     return kinds.in_scope(dotted(node), frame.function) is Kind.MODULE  # which one, nothing tells
+
+
+def _only_saves(frame: Frame, kinds: Kinds) -> bool:
+    """True within a function that writes what networks have, and runs none."""
+    return frame.function is not None and only_writes(frame.function, kinds.tree)
 
 
 def _receiver(call: cst.Call) -> cst.BaseExpression:

@@ -12,15 +12,22 @@ from lightify.plan.kinds import Kinds
 from lightify.recognisers.base import is_criterion
 from lightify.syntax.frames import Item, Step, Variable
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import assigned_pairs, block, call_name, dotted, expression_of, method_call, walk
+from lightify.syntax.query import assigned_pairs, block, call_name, dotted, expression_of, method_call, small, walk
 
 #: Layers that do the same in either mode.
 _PLAIN = ("Parameter", "Softmax", "LogSoftmax", "Sigmoid", "LogSigmoid", "ReLU", "Tanh", "CosineSimilarity", "Flatten")
 
 
 def mode_call(step: Step, kinds: Kinds, mode: str) -> Variable | None:
-    """The network that `net.eval()` or `net.train()` is called on, as a statement of its own."""
+    """The network that `net.eval()` or `net.train()` is called on by a statement; `net = net.eval()` is one, too."""
     call = expression_of(step.node) if isinstance(step, Item) else None
+    inner = small(step.node) if isinstance(step, Item) else None
+    if isinstance(inner, cst.Assign) and len(inner.targets) == 1:
+        again = method_call(inner.value)
+        itself = (
+            again is not None and dotted(again[0]) is not None and dotted(again[0]) == dotted(inner.targets[0].target)
+        )
+        call = inner.value if itself else None
     used = method_call(call)
     if not isinstance(step, Item) or not isinstance(call, cst.Call) or used is None:
         return None
