@@ -314,6 +314,13 @@ def test_what_gives_it_nothing_follows_it(before: str, line: str, stays: bool) -
     assert line in hooks["on_validation_epoch_start" if stays else "on_train_epoch_end"]
 
 
+def test_a_name_with_two_meanings_keeps_its_hooks() -> None:
+    body = EVALUATE.rpartition("print")[0] + "mean = right / 30\nmeans.append(mean)\nreturn mean"
+    define = f"means = []\ndef evaluate():\n{indent(body, '    ')}\n"
+    hooks = methods(converted(script(**SUMMED, before=define, end=f"{MEAN}\nprint(mean)\nprint(evaluate())")).text)
+    assert "mean = self.seen / 30" in hooks["on_validation_epoch_start"]
+
+
 def test_prints_keep_their_order() -> None:
     told = EVALUATE.replace("        right", "        print(len(a))\n        right")
     hooks = methods(converted(script(**SUMMED, end=f"{MEAN}\nprint(f'{{mean:.3f}}')\n{told}")).text)

@@ -74,9 +74,21 @@ def keeps_apart(step: Step, coming: Item, kinds: Kinds) -> str:
     return problem and f"what stands before it {problem}"
 
 
-def put_off(steps: Sequence[Step], coming: Sequence[Step], kinds: Kinds) -> tuple[list[Step], list[Step]]:
-    """Parts the steps before a pass: those that have to stand there, and the means that may as well follow it."""
-    held: set[Step] = {step for step in steps if not _only_tells(step, kinds)}
+def put_off(
+    steps: Sequence[Step], coming: Sequence[Step], rest: Sequence[Step], kinds: Kinds
+) -> tuple[list[Step], list[Step]]:
+    """Parts the steps before a pass: those that have to stand there, and the means that may as well follow it.
+
+    Args:
+        rest: what the epoch does after the pass; a name that has another meaning there keeps its place.
+    """
+    meanings = usage((*coming, *rest)).writes
+    names = {variable.name for variable in meanings}
+    held = {
+        step
+        for step in steps
+        if not _only_tells(step, kinds) or any(v.name in names and v not in meanings for v in usage([step]).writes)
+    }
     while True:
         stay: list[Step] = []
         late: list[Step] = []

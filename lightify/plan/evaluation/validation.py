@@ -112,7 +112,7 @@ def _readable(draft: Draft, optimizer: Variable | None, within: Periodic | None,
 def _of_the_training_put_off(draft: Draft, found: Evaluation) -> Evaluation:
     """The evaluation without what stands before it and gives it nothing, such as the means of the training pass."""
     passes = [Item(turn.loop, turn.frame) for turn in found.turns]
-    before, late = put_off(found.before, (*passes, *found.after), draft.kinds)
+    before, late = put_off(found.before, (*passes, *found.after), found.rest, draft.kinds)
     return replace(found, before=tuple(before), rest=(*late, *found.rest))
 
 
