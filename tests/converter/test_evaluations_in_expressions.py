@@ -55,6 +55,9 @@ TAKEN = {
         "weight = model[0].weight\n",
     ),
     "two in a text": ended(f"print(f'train accuracy: {{{MINE}:.3f}}\\nvalid accuracy: {{{THEIRS}:.3f}}')"),
+    "two in two texts": ended(
+        f"print(f'train accuracy: ' f'{{{MINE}:.3f}}' f'\\nvalid accuracy: ' f'{{{THEIRS}:.3f}}')"
+    ),
     "two in a row": ended(
         f"mine.append({MINE})\ntheirs.append({THEIRS})", "mine, theirs = [], []\n", after="print(mine, theirs)"
     ),
@@ -93,8 +96,15 @@ def test_it_stays_in_its_expression(text: str) -> None:
 def test_a_print_names_what_it_shows() -> None:
     hooks = methods(converted(TAKEN["in a text"]).text)
     assert hooks["on_validation_epoch_end"].startswith("self.accuracy = self.right / ")
-    step = methods(converted(TAKEN["two in a text"], style="idiomatic").text)["validation_step"]
-    assert "self.log(('train_accuracy', 'val_accuracy')[dataloader_idx], " in step
+    for text in (TAKEN["two in a text"], TAKEN["two in two texts"]):
+        step = methods(converted(text, style="idiomatic").text)["validation_step"]
+        assert "self.log(('train_accuracy', 'val_accuracy')[dataloader_idx], " in step
+
+
+def test_a_function_names_what_it_gives() -> None:
+    text = TAKEN["two in a tuple"].replace("test(", "compute_accuracy(")
+    end = methods(converted(text).text)["on_validation_epoch_end"]
+    assert "self.accuracy = " in end and "self.accuracy_2 = " in end
 
 
 def test_values_that_are_assigned_together_are_named_one_by_one() -> None:

@@ -18,7 +18,7 @@ from lightify.plan.evaluation.without_gradients import under_no_grad
 from lightify.plan.logs.dictionaries import without_dictionary
 from lightify.plan.logs.metrics import labels, phrases
 from lightify.plan.logs.texts import label
-from lightify.syntax.frames import Item, Step
+from lightify.syntax.frames import Item, Step, Variable
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import FieldName, assigned_pairs, block, call_name, dotted, expression_of, small, walk
 
@@ -75,29 +75,28 @@ def evaluating_within(step: Item, nest: Nest, analysis: Analysis, tree: Tree) ->
     call = call_within(step.node, evaluating)
     if call is None:
         return None
-    named = _told(call, step.node, tree)
-    earlier = [node for node in walk(step.node) if isinstance(node, FieldName) and node.value.startswith("<")]
-    if not named and (earlier or any(map(evaluating, _calls_beside(call, step.node)))):
-        named = "_".join(filter(None, [call_name(call), "result", str(len(earlier) + 1) if earlier else ""]))
-    opened = open_within(step, call, tree, nest.module, evaluating=True, title=named)
+    titles = list(_titles(call, step.node))
+    made = [node.value for node in walk(step.node) if isinstance(node, FieldName) and node.value in nest.module.aliases]
+    if made or any(evaluating(node) for node in walk(step.node) if isinstance(node, cst.Call) and node is not call):
+        name = call_name(call) or ""
+        word = label(name.replace("_", " ")) or f"{name}_result"
+        titles += [word, f"{word}_{len(made) + 1}"]
+    taken = {variable.name for one in made if isinstance(variable := nest.module.aliases[one], Variable)}
+    title = next((one for one in titles if one and one not in tree.names | taken), "")
+    opened = open_within(step, call, tree, nest.module, evaluating=True, title=title)
     return opened if isinstance(opened, Opened) else None
 
 
-def _calls_beside(call: cst.Call, statement: cst.CSTNode) -> Iterator[cst.Call]:
-    return (node for node in walk(statement) if isinstance(node, cst.Call) and node is not call)
-
-
-def _told(call: cst.Call, statement: cst.CSTNode, tree: Tree) -> str:
-    """What a print calls the value that it shows, where no name of the script is like that."""
+def _titles(call: cst.Call, statement: cst.CSTNode) -> Iterator[str]:
+    """What a print calls the value that it shows."""
     shows = expression_of(statement)
     if not isinstance(shows, cst.Call):
-        return ""
+        return
     values = [arg.value for arg in shows.args]
     texts = (before for before, after in pairwise(values) if after is call and isinstance(before, cst.SimpleString))
     named = [*labels(shows).items(), *phrases(shows).items()]
-    words = [word for value, word in named if any(part is call for part in walk(value))]
-    words += [label(str(text.raw_value)) for text in texts]
-    return next((word for word in words if word and word not in tree.names), "")
+    yield from (word for value, word in named if any(part is call for part in walk(value)))
+    yield from (label(str(text.raw_value)) for text in texts)
 
 
 def _evaluating(

@@ -29,9 +29,9 @@ class Slot(NamedTuple):
 def slots(node: cst.CSTNode) -> tuple[Slot, ...]:
     """The values of an f-string, of `text.format(...)`, of `text % values` and of `logger.info(text, *values)`."""
     used = method_call(node)
-    if isinstance(node, cst.FormattedString):
+    if isinstance(node, (cst.FormattedString, cst.ConcatenatedString)):
         parts, since = [], ""
-        for piece in node.parts:
+        for piece in _pieces(node):
             if isinstance(piece, cst.FormattedStringExpression):
                 parts.append(Slot(piece.expression, spec_of(piece), since))
                 since = ""
@@ -55,6 +55,19 @@ def slots(node: cst.CSTNode) -> tuple[Slot, ...]:
     return tuple(
         Slot(value, match.group(1), text[start : match.start()]) for value, match, start in zip(values, found, starts)
     )
+
+
+def _pieces(
+    node: cst.BaseExpression,
+) -> Iterator[cst.FormattedStringExpression | cst.FormattedStringText]:
+    """The pieces of an f-string, and of texts that stand side by side."""
+    if isinstance(node, cst.ConcatenatedString):
+        yield from _pieces(node.left)
+        yield from _pieces(node.right)
+    elif isinstance(node, cst.FormattedString):
+        yield from node.parts  # type: ignore[misc]
+    elif isinstance(node, cst.SimpleString):
+        yield cst.FormattedStringText(str(node.raw_value))
 
 
 def _format_slots(text: str, given: Arguments) -> list[Slot]:
