@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
 
 import libcst as cst
 
@@ -14,13 +13,12 @@ from lightify.facts import Analysis
 from lightify.loops.nest import Nest
 from lightify.loops.runs import is_over_data
 from lightify.loops.within import call_within, open_within
+from lightify.plan.evaluation.titles import title_of
 from lightify.plan.evaluation.without_gradients import under_no_grad
 from lightify.plan.logs.dictionaries import without_dictionary
-from lightify.plan.logs.metrics import labels, phrases
-from lightify.plan.logs.texts import label
 from lightify.syntax.frames import Item, Step, Variable
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import FieldName, assigned_pairs, block, call_name, dotted, expression_of, small, walk
+from lightify.syntax.query import FieldName, assigned_pairs, block, dotted, small, walk
 
 
 def call_opened(
@@ -75,28 +73,15 @@ def evaluating_within(step: Item, nest: Nest, analysis: Analysis, tree: Tree) ->
     call = call_within(step.node, evaluating)
     if call is None:
         return None
-    titles = list(_titles(call, step.node))
-    made = [node.value for node in walk(step.node) if isinstance(node, FieldName) and node.value in nest.module.aliases]
-    if made or any(evaluating(node) for node in walk(step.node) if isinstance(node, cst.Call) and node is not call):
-        name = call_name(call) or ""
-        word = label(name.replace("_", " ")) or f"{name}_result"
-        titles += [word, f"{word}_{len(made) + 1}"]
-    taken = {variable.name for one in made if isinstance(variable := nest.module.aliases[one], Variable)}
-    title = next((one for one in titles if one and one not in tree.names | taken), "")
+    beside = (node for node in walk(step.node) if isinstance(node, cst.Call) and node is not call)
+    earlier = [node.value for node in walk(step.node) if isinstance(node, FieldName)]
+    taken = {one.name for name in earlier if isinstance(one := nest.module.aliases.get(name), Variable)}
+    several = bool(taken) or any(map(evaluating, beside))
+    title = title_of(call, step.node, several, taken | tree.names)
+    if several and not title:
+        return None  # nothing would hold the first result while the second pass runs
     opened = open_within(step, call, tree, nest.module, evaluating=True, title=title)
     return opened if isinstance(opened, Opened) else None
-
-
-def _titles(call: cst.Call, statement: cst.CSTNode) -> Iterator[str]:
-    """What a print calls the value that it shows."""
-    shows = expression_of(statement)
-    if not isinstance(shows, cst.Call):
-        return
-    values = [arg.value for arg in shows.args]
-    texts = (before for before, after in pairwise(values) if after is call and isinstance(before, cst.SimpleString))
-    named = [*labels(shows).items(), *phrases(shows).items()]
-    yield from (word for value, word in named if any(part is call for part in walk(value)))
-    yield from (label(str(text.raw_value)) for text in texts)
 
 
 def _evaluating(
