@@ -61,7 +61,7 @@ class RunPieces:
         """All user code in it, as statements."""
         options = (value for _, value in self.options)
         yield from filter(None, (*self.arguments, self.source, self.validation, *options, *self.init))
-        yield "\n".join(self.before_fit)
+        yield "\n".join((*self.before_fit, *self.after_fit))
         yield self.buffer_group
         yield self.own_sigterm
         yield from (f"if 1:\n  if 1:\n{method.body}" for method in self.methods)

@@ -55,4 +55,4 @@ def test_a_call_whose_phase_never_trains_is_no_step() -> None:
     body = "a = run(train_loader, 'train')\nwith torch.no_grad():\n    b = run(val_loader, 'val')\nprint(a, b)"
     done = converted(script("pass", define=run, start=body, batches="if True:"))
     assert done.mode == "automatic", done.reasons
-    assert done.text is not None and "fit(module, train_loader)" in done.text
+    assert done.text is not None and "fit(module, train_loader, val_loader)" in done.text

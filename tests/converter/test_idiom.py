@@ -500,3 +500,12 @@ WRITES = {
 def test_what_touches_files_stays_whoever_reads_its_value(before: str, line: str, style: str) -> None:
     done = converted(script(f"{STEP}\n{line}", before=before), style=style)
     assert "'log.txt'" in methods(done.text)["training_step"] + methods(done.text).get("on_train_batch_end", "")
+
+
+def test_a_value_that_only_a_line_after_fit_reads_stays() -> None:
+    """The network is moved again for the second loop, which the first run's own lines do."""
+    move = SETUP.replace("criterion =", "model.to(CARD)\ncriterion =")
+    loop = indent(STEP.replace("model(x), y", "model(x.to(CARD)), y.to(CARD)"), "        ")
+    loops = f"for epoch in range(2):\n    for x, y in train_loader:\n{loop}\n"
+    text = converted(f"{PROLOGUE}CARD = 'cuda:0'\n{move}{loops}{loops}", style="idiomatic").text
+    assert text is not None and "CARD = 'cuda:0'" in text and "model.to(CARD)" in text
