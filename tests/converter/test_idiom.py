@@ -504,8 +504,8 @@ def test_what_touches_files_stays_whoever_reads_its_value(before: str, line: str
 
 def test_a_value_that_only_a_line_after_fit_reads_stays() -> None:
     """The network is moved again for the second loop, which the first run's own lines do."""
-    move = SETUP.replace("criterion =", "model.to(CARD)\ncriterion =")
-    loop = indent(f"x, y = x.to(CARD), y.to(CARD)\n{STEP}", "        ")
+    move = SETUP.replace("criterion =", "model.to(DEVICE)\ncriterion =")
+    loop = indent(f"x, y = x.to(DEVICE), y.to(DEVICE)\n{STEP}", "        ")
     loops = f"for epoch in range(2):\n    for x, y in train_loader:\n{loop}\n"
-    text = converted(f"{PROLOGUE}CARD = 'cuda:0'\n{move}\n{loops}{loops}", style="idiomatic").text
-    assert text is not None and "CARD = 'cuda:0'" in text and "model.to(CARD)" in text
+    text = converted(f"{PROLOGUE}DEVICE = 'cuda:0'\n{move}\n{loops}{loops}", style="idiomatic").text
+    assert text is not None and "DEVICE = 'cuda:0'" in text and "model.to(DEVICE)" in text
