@@ -13,10 +13,9 @@ from lightify.facts import Analysis
 from lightify.loops.nest import Nest
 from lightify.loops.surroundings import Surroundings, surroundings
 from lightify.plan.evaluation.parts import Evaluation
-from lightify.plan.idiom.devices import Stripped
 from lightify.plan.kinds import Kinds
 from lightify.plan.logs.metrics import Metric, unlogged
-from lightify.plan.types import FateNote, Home, Mixed, Stays, TrainerOption
+from lightify.plan.types import FateNote, Home, Mixed, Stays, Stripped, TrainerOption
 from lightify.settings import Settings
 from lightify.syntax.flow import usage
 from lightify.syntax.frames import Frame, Step, Variable

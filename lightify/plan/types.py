@@ -136,6 +136,14 @@ class Stays:
     reason: str
 
 
+@dataclass
+class Stripped:
+    """What taking moves out changed: fates of statements that are gone, and originals of those made anew."""
+
+    fates: dict[cst.CSTNode, FateNote] = field(default_factory=dict)
+    origins: dict[cst.CSTNode, cst.CSTNode] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class Distributed:
     """What a strategy in place of the script's own wrapper needs.

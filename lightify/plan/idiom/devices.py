@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import libcst as cst
 
@@ -11,7 +11,7 @@ from lightify.facts import Kind
 from lightify.ledger import Fate
 from lightify.plan.effects import only_computes
 from lightify.plan.kinds import Kinds
-from lightify.plan.types import FateNote
+from lightify.plan.types import FateNote, Stripped
 from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Binding, Expression, Frame, Item, Step, Variable
 from lightify.syntax.query import (
@@ -27,14 +27,6 @@ from lightify.syntax.query import (
     walk,
     words,
 )
-
-
-@dataclass
-class Stripped:
-    """What taking moves out changed: fates of statements that are gone, and originals of those made anew."""
-
-    fates: dict[cst.CSTNode, FateNote] = field(default_factory=dict)
-    origins: dict[cst.CSTNode, cst.CSTNode] = field(default_factory=dict)
 
 
 def is_device(node: cst.BaseExpression, frame: Frame, kinds: Kinds) -> bool:

@@ -11,7 +11,8 @@ from lightify.facts import Kind
 from lightify.plan.batches import in_host
 from lightify.plan.constructions import construction
 from lightify.plan.draft import Draft
-from lightify.plan.idiom.devices import Stripped, strip_moves
+from lightify.plan.idiom.devices import strip_moves
+from lightify.plan.types import Stripped
 from lightify.syntax.flow import usage
 from lightify.syntax.frames import Binding, Expression, Frame, Item, Step, Variable
 from lightify.syntax.query import arguments, code, dotted, expression_of, method_call, small, walk
