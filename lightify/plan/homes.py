@@ -14,6 +14,7 @@ from lightify.loops.nest import Nest
 from lightify.loops.surroundings import Surroundings
 from lightify.plan.hyperparameters import hyperparameters
 from lightify.plan.kinds import Kinds
+from lightify.plan.one_name import results_as_called
 from lightify.plan.reserved import RESERVED
 from lightify.plan.types import Attribute, Computed, Global, Home, Hook, Local
 from lightify.syntax.flow import expression_usage, usage
@@ -67,6 +68,7 @@ def assign_homes(
         variable for variable in dict.fromkeys(homing.captured) if not isinstance(homes[variable], (Global, Local))
     ]
     _separate_locals(homes, uses.per_hook)
+    homing.join(results_as_called(hooks, uses.run, extra, around, nest.host))
     order = {v: n for n, v in enumerate(sorted(before, key=lambda v: v.order))}
     captured.sort(key=lambda v: (kinds.of(v) is not Kind.MODULE, order.get(v, -1)))
     names = tuple((v, home.name if isinstance(home := homes[v], Attribute) else v.name) for v in captured)
@@ -157,6 +159,20 @@ class _Homing:
             if owner not in self.homes:
                 self.homes[owner] = self._attribute(Variable("owner", owner.frame))
             self.homes[variable] = Computed(f"{_text(self.homes[owner])}.{variable.name}")
+
+    def join(self, pairs: Mapping[Variable, Variable]) -> None:
+        """Lets what a function returns live where the caller's name for it does."""
+        for value, target in reversed(list(pairs.items())):  # a caller's name may be a result itself
+            inner, outer = self.homes.get(value), self.homes.get(target)
+            if isinstance(inner, Attribute) and isinstance(outer, Attribute | Local):
+                if inner.name != target.name and isinstance(outer, Local):
+                    outer = self._attribute(target)
+                self.homes[value] = self.homes[target] = inner if inner.name == target.name else outer
+            elif isinstance(inner, Local) and isinstance(outer, Attribute):
+                self.homes[value] = outer
+            elif isinstance(inner, Local) and isinstance(outer, Local):
+                hooks = sum(value in use.reads | use.writes for use in self.uses.per_hook)
+                self.homes[value] = outer if hooks == 1 else inner
 
     def _is_of_owner(self, field: Field) -> bool:
         uses = self.uses

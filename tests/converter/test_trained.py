@@ -7,7 +7,7 @@ from textwrap import indent
 
 import pytest
 
-from tests.converter.scripts import STEP, converted, script
+from tests.converter.scripts import PROLOGUE, SETUP, STEP, converted, script
 from tests.converter.test_evaluation import EVALUATE
 from tests.converter.test_exits import RAISED
 from tests.converter.test_homes import COUNTER, OUTER, REBOUND
@@ -340,7 +340,28 @@ for epoch in range(3):
 print(total)
 """
 
+RETURNS = f"""
+def train(loader):
+    total, seen = 0.0, 0
+    for x, y in loader:
+{indent(STEP, " " * 8)}
+        total += loss.item() * len(x)
+        seen += len(x)
+    return total, seen
+
+
+best = 9.0
+for epoch in range(3):
+    spent, count = train(train_loader)
+    spent /= count
+    if spent < best:
+        best = spent
+    for group in optimizer.param_groups:
+        group["lr"] = 0.1 * spent / best
+print(best)
+"""
 SCRIPTS = {
+    "a rate that follows what the pass returned": f"{PROLOGUE}{SETUP}{RETURNS}",
     "the loss after the step decides about the rate": script(
         f"{STEP}\nworst = max(worst, loss.item())\nfor group in optimizer.param_groups:\n"
         "    group['lr'] = 0.05 if loss < 0.7 else 0.1 / (1 + worst)",
