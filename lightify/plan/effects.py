@@ -58,6 +58,8 @@ _TELLS = frozenset(
     lstrip norm round floor timestamp memory_allocated max_memory_allocated memory_reserved asctime ctime now
     state_dict parameters nelement is_available""".split()  # noqa: SIM905, a list of words
 )
+#: Arguments that a call changes.
+_FILLED = ("out", "inplace")
 #: Modules that know nothing of networks, and draw nothing.
 _APART = frozenset("os shutil json time math csv sys pickle datetime pathlib".split())  # noqa: SIM905
 _WRITING = ("torch.save", "open")
@@ -125,6 +127,10 @@ def only_computes(node: cst.CSTNode, frame: Frame, tree: Tree, known: Callable[[
 
 def _only_computes(call: cst.Call, frame: Frame, tree: Tree) -> bool:
     used = method_call(call)
+    if any(arg.keyword is not None and arg.keyword.value in _FILLED for arg in call.args):
+        return False
+    if used is not None and used[1] == "get" and (not call.args or call.args[0].keyword is not None):
+        return False  # a queue's, which takes an element out
     if used is None or isinstance(call.func, cst.Name) or tree.qualified(call.func) in _CALM:
         return _draws_nothing(call, frame, tree)
     own = tree.methods.get(used[1], ())

@@ -21,6 +21,7 @@ from lightify.plan.logs.metrics import log_call
 from lightify.plan.logs.progress import with_summaries
 from lightify.plan.optimization.automatic import Automatic
 from lightify.plan.optimization.weights import LEAVING, calls_out, holds_weights
+from lightify.plan.told_again import unpacks_alike
 from lightify.plan.types import (
     FateNote,
     Hook,
@@ -73,7 +74,7 @@ def make_hooks(
     )
     hooks = [_epoch_start(nest, start, (*leaving.epochs, *leaving.stop))]
     if auto is not None:
-        hooks.extend(_automatic_step(draft, auto, first, leaving))
+        hooks.extend(_automatic_step(draft, head, auto, first, leaving))
     else:
         hooks.append(_manual_step(nest, first, leaving))
     hooks.extend(with_summaries(draft, hook) for hook in validation_hooks(draft))
@@ -83,12 +84,14 @@ def make_hooks(
     return logged_in_each_batch(draft, hooks)
 
 
-def _automatic_step(draft: Draft, auto: Automatic, first: Sequence[Step], leaving: _Leaving) -> list[Hook]:
+def _automatic_step(
+    draft: Draft, head: BatchHead, auto: Automatic, first: Sequence[Step], leaving: _Leaving
+) -> list[Hook]:
     """What runs for each batch, around the Trainer's own step."""
     draft.fates.update(auto.fates)
     kept, rest = split_after(draft, auto)
     late, unless_left = _end_of_batch(draft, auto, rest)
-    late = [*_told_again(draft, auto, first, late), *late]
+    late = [*_told_again(draft, head, auto, first, late), *late]
     body = [*first, *auto.before, *auto.early, *kept]
     start: tuple[Step, ...] = ()
     if auto.closure is not None:
@@ -204,10 +207,14 @@ def _end_of_batch(draft: Draft, auto: Automatic, late: Sequence[Step]) -> tuple[
     return [*taken, *auto.always], ()
 
 
-def _told_again(draft: Draft, auto: Automatic, first: Sequence[Step], late: Sequence[Step]) -> list[Step]:
+def _told_again(
+    draft: Draft, head: BatchHead, auto: Automatic, first: Sequence[Step], late: Sequence[Step]
+) -> list[Step]:
     """The batch under the loop's names for it, where these need not be carried from the step to its end."""
     batch = next((step for step in first if isinstance(step, Binding) and code(step.value) == "batch"), None)
     if batch is None or auto.closure is not None:
+        return []
+    if not unpacks_alike(batch.target, head.source, draft.nest.batch_frame, draft):
         return []
     names = {batch.target_frame.variable(name) for name in target_names(batch.target)}
     wanted = names & usage(late).exposed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 import libcst as cst
@@ -14,8 +14,8 @@ from lightify.plan.logs.metrics import log_name
 from lightify.plan.optimization.automatic import Automatic
 from lightify.plan.types import Hook, Local
 from lightify.syntax.flow import usage
-from lightify.syntax.frames import Binding, Expression, Field, Frame, Step, Variable
-from lightify.syntax.query import dotted, nodes_of, walk
+from lightify.syntax.frames import Binding, Expression, Field, Frame, Item, Step, Variable
+from lightify.syntax.query import dotted, method_call, nodes_of, walk
 
 _TOLD = "on_train_batch_end"
 #: Methods and attributes of a loss that give its value alone, and those that give it with its graph.
@@ -39,7 +39,10 @@ def told_by_outputs(draft: Draft, hooks: Sequence[Hook], auto: Automatic | None)
     loss = frame.resolve(node.value) if isinstance(node, cst.Name) else None
     if not isinstance(loss, Variable) or isinstance(loss, Field) or _is_needed_elsewhere(draft, loss, hooks):
         return list(hooks)
-    if loss not in hook_usage(end).exposed or not _asks_for_value(draft, end.steps, loss):
+    asked = hook_usage(end).exposed
+    if loss not in asked or not _asks_for_value(draft, end.steps, loss):
+        return list(hooks)
+    if _changes_parts(end.steps, asked & hook_usage(step).writes):
         return list(hooks)
     if any(option.name == "accumulate_grad_batches" for option in draft.options):
         return list(hooks)
@@ -57,6 +60,19 @@ def _is_needed_elsewhere(draft: Draft, loss: Variable, hooks: Sequence[Hook]) ->
         return True
     used = {hook.name: hook_usage(hook) for hook in hooks if hook.name != _TOLD}
     return any(loss in use.exposed or (loss in use.writes and name != "training_step") for name, use in used.items())
+
+
+def _changes_parts(steps: Sequence[Step], parts: Collection[Variable]) -> bool:
+    """True where the end changes in place what the step made: it may be the loss under another name."""
+    for step in steps:
+        node, frame = (step.node, step.frame) if isinstance(step, Item) else (step.value, step.value_frame)
+        called = [used for used in map(method_call, nodes_of(node, cst.Call)) if used is not None]
+        changed = [owner for owner, method in called if method.endswith("_") and not method.endswith("__")]
+        changed += [one.target for one in nodes_of(node, cst.AugAssign)]
+        for one in changed:
+            if any(isinstance(part, cst.Name) and frame.resolve(part.value) in parts for part in walk(one)):
+                return True
+    return False
 
 
 def _asks_for_value(draft: Draft, steps: Sequence[Step], loss: Variable) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import libcst as cst
 
+from lightify.analysis.caught import catches
 from lightify.ledger import Fate
 from lightify.plan.draft import Draft
 from lightify.plan.homes import hook_usage
@@ -16,7 +17,7 @@ from lightify.plan.types import FateNote, Home, Hook, Local
 from lightify.plan.unwanted import only_gives
 from lightify.syntax.frames import Binding, Field, Frame, Item, Step, Variable
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import assigned_pairs, children, small
+from lightify.syntax.query import assigned_pairs, children, is_constant, small
 
 _NOTE = FateNote(Fate.DROPPED, "", "nothing reads its value")
 
@@ -26,16 +27,28 @@ def without_unread_names(draft: Draft, hooks: Sequence[Hook], homes: Mapping[Var
 
     A name that nothing read in the script's own function either is its author's affair, and stays.
     """
-    return [_Unread(draft, hook, homes).taken() for hook in hooks]
+    caught = _errors_are_caught(draft)
+    return [_Unread(draft, hook, homes, caught).taken() for hook in hooks]
+
+
+def _errors_are_caught(draft: Draft) -> bool:
+    """True for loops inside a `try` that a value may be computed to leave."""
+    outer = draft.tree.ancestors(draft.nest.host_loop) if draft.nest.host_loop is not None else ()
+    tries = [node for node in outer if isinstance(node, cst.Try)]
+    return not all(catches(handler, ("KeyboardInterrupt",)) for one in tries for handler in one.handlers)
 
 
 class _Unread:
-    """One hook, and its names that nothing reads."""
+    """One hook, and its names that nothing reads.
 
-    def __init__(self, draft: Draft, hook: Hook, homes: Mapping[Variable, Home]) -> None:
+    Attributes:
+        caught: a `try` stands around, and values may be computed for the errors that they raise.
+    """
+
+    def __init__(self, draft: Draft, hook: Hook, homes: Mapping[Variable, Home], caught: bool) -> None:
         uses = hook_usage(hook)
         local = {variable for variable in uses.writes - uses.reads if isinstance(homes.get(variable), Local)}
-        self.draft, self.hook = draft, hook
+        self.draft, self.hook, self.caught = draft, hook, caught
         self.names = {one for one in local if not isinstance(one, Field) and not _was_unread(one, draft.tree)}
 
     def taken(self) -> Hook:
@@ -66,6 +79,8 @@ class _Unread:
     def _line(self, line: cst.BaseStatement, frame: Frame) -> list[cst.BaseStatement] | None:
         if isinstance(line, (cst.FunctionDef, cst.ClassDef)):
             return [line]  # its names are its own
+        if isinstance(line, cst.Try) and not self.caught:
+            return self._within_try(line, frame)
         inner = small(line)
         if not isinstance(inner, cst.Assign) or len(inner.targets) != 1:
             return None
@@ -79,6 +94,12 @@ class _Unread:
         new = cst.Expr(value) if target is None else cst.Assign([cst.AssignTarget(target)], value)  # type: ignore[arg-type]
         self.draft.stripped.origins[new] = inner
         return [line.with_changes(body=[new])]
+
+    def _within_try(self, line: cst.Try, frame: Frame) -> list[cst.BaseStatement]:
+        self.caught = True
+        lines = [step.node for step in Lines(self.draft, self._line, _NOTE).without([Item(line, frame)])]  # type: ignore[union-attr]
+        self.caught = False
+        return lines
 
     def _rest(
         self, target: cst.BaseExpression, value: cst.BaseExpression, frame: Frame, value_frame: Frame
@@ -101,6 +122,8 @@ class _Unread:
         return isinstance(target, cst.Name) and frame.variable(target.value) in self.names
 
     def _may_go(self, value: cst.CSTNode, frame: Frame) -> bool:
+        if self.caught and not isinstance(value, cst.Name) and not is_constant(value):
+            return False
         return only_gives(value, frame, self.draft)  # type: ignore[arg-type]
 
 

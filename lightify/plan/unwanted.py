@@ -6,9 +6,9 @@ import libcst as cst
 
 from lightify.facts import Kind
 from lightify.plan.draft import Draft
-from lightify.plan.effects import only_computes
+from lightify.plan.effects import is_calm, only_computes
 from lightify.syntax.frames import Frame
-from lightify.syntax.query import dotted, method_call, nodes_of, walk
+from lightify.syntax.query import block, dotted, method_call, nodes_of, walk
 
 _CALLS = frozenset(
     """len int float str bool min max sum abs round range list time.time time.perf_counter datetime.datetime.now
@@ -18,6 +18,10 @@ _CALLS = frozenset(
 _METHODS = ("size", "dim", "item", "detach", "cpu")
 #: What gives a new tensor, and changes a network where it is.
 _IN_PLACE = ("to", "cuda", "cpu", "float", "double", "half", "type")
+#: What an expression does not run by naming an object; elements are looked at apart.
+_NOT_ASKED = frozenset(
+    "__init__ __new__ __call__ __del__ __enter__ __exit__ __iter__ __next__ __getitem__ __setitem__".split()  # noqa: SIM905
+)
 
 
 def may_go(value: cst.BaseExpression, frame: Frame, draft: Draft) -> bool:
@@ -47,6 +51,7 @@ def _touches_more(value: cst.BaseExpression, frame: Frame, draft: Draft) -> bool
         _goes_over_batches(value, frame, draft)
         or _makes_elements(value, frame, draft)
         or _changes_network(value, frame, draft)
+        or _runs_own_code(value, frame, draft)
     )
 
 
@@ -55,6 +60,24 @@ def _changes_network(value: cst.BaseExpression, frame: Frame, draft: Draft) -> b
     called = filter(None, map(method_call, nodes_of(value, cst.Call)))
     changed = (owner for owner, method in called if method in _IN_PLACE)
     return any(draft.kinds.kind(owner, frame) is Kind.MODULE for owner in changed)
+
+
+def _runs_own_code(value: cst.BaseExpression, frame: Frame, draft: Draft) -> bool:
+    """True for a property, an operator, a length or a text of the script's own objects that does more than compute."""
+    methods = draft.tree.methods
+    asked = {one.attr.value for one in nodes_of(value, cst.Attribute)}
+    if any(_acts(method, draft) for name in asked for method in methods.get(name, ()) if method.decorators):
+        return True
+    named = (draft.kinds.variable(one, frame) for one in nodes_of(value, cst.Name, cst.Attribute))
+    made = (each for one in named if one is not None for each in draft.kinds.assigned(one))
+    classes = (draft.tree.classes.get(dotted(one.func) or "") for one in made if isinstance(one, cst.Call))
+    inside = (part for one in classes if one is not None for part in block(one.body))
+    own = (part for part in inside if isinstance(part, cst.FunctionDef) and part.name.value.startswith("__"))
+    return any(_acts(method, draft) for method in own if method.name.value not in _NOT_ASKED)
+
+
+def _acts(method: cst.FunctionDef, draft: Draft) -> bool:
+    return not is_calm(method.with_changes(decorators=()), draft.tree)
 
 
 def _is_plain(value: cst.BaseExpression, draft: Draft) -> bool:

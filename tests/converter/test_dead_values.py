@@ -152,14 +152,48 @@ UNREAD = {
         "def tell():\n    seen = 2\n    return seen\nshown.append(tell())",
     ),
     "a result of a function that stays": ("seen = stays()", "stays()"),
+    "what a call fills": ("seen = torch.add(given, 1, out=given)", "torch.add(given, 1, out=given)"),
+    "a property that counts": ("seen = meter.asked", "meter.asked"),
+    "a property that computes": ("seen = plain.mean", ""),
+    "an operator that counts": ("seen = meter + 1", "meter + 1"),
+    "a text that counts": ("seen = f'{meter}'", "f'{meter}'"),
+    "a queue": ("seen = waiting.get()", "waiting.get()"),
+    "a dictionary": ("seen = {}.get(1)", ""),
+    "what a try expects": (
+        "try:\n    seen = given[9]\nexcept IndexError:\n    shown.append(1)",
+        "try:\n    given[9]\nexcept IndexError:\n    shown.append(1)",
+    ),
 }
+
+METER = """
+class Meter:
+    def __init__(self):
+        self.n = 1
+    @property
+    def asked(self):
+        self.n += 1
+        return self.n
+    @property
+    def mean(self):
+        return self.n / 2
+
+class Sum(Meter):
+    def __add__(self, other):
+        self.n += other
+        return self
+    def __str__(self):
+        self.n += 1
+        return ""
+
+"""
 
 
 @pytest.mark.parametrize("style", ["faithful", "idiomatic"])
 @pytest.mark.parametrize(("lines", "left"), UNREAD.values(), ids=UNREAD)
 def test_names_that_a_hook_does_not_read_go(lines: str, left: str, style: str) -> None:
-    define = "def stays():\n    return torch.rand(1)\n\n"
-    text = script(STEP, before="shown = []\ngiven = torch.ones(4)\n", end=lines, define=define)
+    define = f"def stays():\n    return torch.rand(1)\n{METER}\n"
+    before = "shown, waiting = [], queue.Queue()\ngiven, meter, plain = torch.ones(4), Sum(), Meter()\n"
+    text = script(STEP, before=f"import queue\n{before}", end=lines, define=define)
     done = converted(text, style=style)
     assert methods(done.text).get("on_train_epoch_end", "").strip() == left
     assert not [finding for finding in done.findings if finding.code == "LF905"]
@@ -170,6 +204,14 @@ def test_a_name_that_its_own_function_left_unread_stays() -> None:
     define = f"def train(x, y):\n    unread = x.sum()\n{indent(STEP, '    ')}\n\n"
     step = methods(converted(script("train(x, y)", define=define)).text)["training_step"]
     assert "unread = x.sum()" in step, "any linter says so of the script"
+
+
+def test_a_name_stays_where_a_try_around_the_loops_may_expect_its_value_to_fail() -> None:
+    loops = f"for epoch in range(3):\n    for x, y in train_loader:\n{indent(STEP, ' ' * 8)}\n        seen = x[7]"
+    for caught, kept in (("IndexError", True), ("KeyboardInterrupt", False)):
+        lines = f"try:\n{indent(loops, '    ')}\nexcept {caught}:\n    print('over')"
+        text = script("pass", epochs="if True:", batches="if True:", after=lines)
+        assert ("\n        x[7]\n" in str(converted(text).text)) is kept
 
 
 def test_a_result_that_nothing_reads_has_no_name() -> None:

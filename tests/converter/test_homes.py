@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from textwrap import indent
 
 import pytest
@@ -118,6 +119,54 @@ def test_parts_of_a_batch_are_told_again_at_its_end(batches: str, step: str, tol
     hooks = methods(converted(text).text)
     assert hooks["on_train_batch_end"].startswith(f"{told}\nshown.append(") is bool(told)
     assert ("self.y" in hooks["training_step"]) is not bool(told)
+
+
+OWN = """
+def turns(loader):
+    for part in loader:
+        yield map(torch.clone, part)
+
+def pairs(loader):
+    for x, y in loader:
+        yield x, y
+
+class Drawn:
+    def __iter__(self):
+        yield torch.rand(8, 4)
+        yield torch.randint(2, (8,))
+
+"""
+
+
+@pytest.mark.parametrize(
+    ("batches", "told"),
+    [
+        ("for x, y in pairs(train_loader):", True),
+        ("for x, y in zip(*stacked):", True),
+        ("for x, y in [(a, b) for a, b in train_loader]:", True),
+        ("for x, y in turns(train_loader):", False),
+        ("for x, y in map(iter, train_loader):", False),
+        ("for x, y in listed:", False),
+        ("for x, y in [Drawn(), Drawn()]:", False),
+        ("for x, *(y,) in train_loader:", False),
+    ],
+    ids=["tuples", "zip", "a list of tuples", "iterators", "map", "lists", "objects", "starred"],
+)
+def test_a_batch_that_gives_other_parts_the_next_time_is_carried(
+    batches: str, told: bool, trains_identically: Callable[[str, str | None], None]
+) -> None:
+    before = "shown, stacked = [], [[data[:8][0]], [data[:8][1]]]\nlisted = [[*data[:8]], [*data[8:16]]]\n"
+    ending = "shown.append((y.sum(), model[0].bias.sum().item()))\nlisted[0][1] = 1 - y"
+    text = script(f"{STEP}\n{ending}", before=before, define=OWN, batches=batches)
+    done = converted(text, runtime="bundled")
+    assert methods(done.text)["on_train_batch_end"].startswith("x, y = batch\n") is told
+    trains_identically(text, done.text)
+
+
+def test_a_part_of_a_batch_that_an_outliving_function_reads_is_carried() -> None:
+    step = f"{STEP}\nshown.append((x, model[0].bias))\nif len(shown) == 2:\n    tell = lambda: x.sum()"
+    text = script(step, before="shown = []\n", after="print(tell())")
+    assert "self.x, y = batch" in str(converted(text).text).replace("self.y", "y")
 
 
 def test_a_batch_called_as_the_hooks_outputs_keeps_its_name_apart() -> None:

@@ -384,6 +384,17 @@ def test_what_sees_updated_weights_waits_for_them(after_step: str, hook: str) ->
     assert word in methods(converted(text).text)[hook]
 
 
+def test_a_parameter_that_is_called_may_be_a_network() -> None:
+    line = "shown.append((part[0].weight.sum().item(), loss.item()))"
+    batch = indent(f"{STEP.replace('model(', 'part(')}\n{line}", " " * 8)
+    loops = f"    for epoch in range(2):\n        for x, y in train_loader:\n{indent(batch, '    ')}"
+    define = f"shown = []\ndef train(part, optimizer, criterion):\n{loops}\n\n"
+    text = script(
+        "pass", epochs="if True:", batches="if True:", define=define, after="train(model, optimizer, criterion)"
+    )
+    assert "weight" in methods(converted(text).text)["on_train_batch_end"]
+
+
 ENABLED = (
     f"with torch.enable_grad():\n{indent(FORWARD, '    ')}\noptimizer.zero_grad()\nloss.backward()\noptimizer.step()"
 )

@@ -27,6 +27,8 @@ KEPT = {
     "a sum": ("total = loss + norm\nshown.append(total.item())", "", ""),
     "shown as an object": ("shown.append('%s %5s' % (norm, loss))", "", ""),
     "shown by its representation": ("print('{!r} {}'.format(loss, norm))", "", ""),
+    "changed under another name": ("shared.mul_(2)\nshown.append((loss.item(), norm))", "", ""),
+    "added to under another name": ("shared += 2\nshown.append((loss.item(), norm))", "", ""),
     "at the epoch's end": ("shown.append((loss.item(), norm))", "print(loss.item())", ""),
     "after the run": ("shown.append((loss.item(), norm))", "", "print(loss.item())"),
 }
@@ -41,7 +43,8 @@ def test_the_end_of_a_batch_is_told_the_loss(lines: str) -> None:
 
 @pytest.mark.parametrize(("lines", "end", "after"), KEPT.values(), ids=KEPT)
 def test_a_loss_that_is_more_than_a_number_is_kept(lines: str, end: str, after: str) -> None:
-    text = converted(script(f"{STEP}\n{WEIGHTS}\n{lines}", before="shown = []\n", end=end, after=after)).text
+    batch = f"{STEP}\nshared = loss.detach()\n{WEIGHTS}\n{lines}"
+    text = converted(script(batch, before="shown = []\n", end=end, after=after)).text
     hooks = methods(text)
     assert "outputs[" not in str(text) and "self.loss = " in "".join(hooks.values())
 

@@ -31,9 +31,24 @@ def _is_kept(function: cst.Lambda | cst.FunctionDef | cst.ClassDef, tree: Tree) 
     if isinstance(function, cst.ClassDef):
         return True
     if isinstance(function, cst.Lambda):
-        return _keeps(function, tree)
+        if _keeps(function, tree):
+            return True
+        given = tree.parents.get(function)
+        targets = [one.target for one in given.targets] if isinstance(given, cst.Assign) else []
+        return any(_outlives(one, tree) for one in targets if isinstance(one, cst.Name))
     uses = tree.mentions.get(function.name.value, ())
-    return any(_keeps(use, tree) for use in uses if use is not function.name)
+    return any(_keeps(use, tree) for use in uses if use is not function.name) or _outlives(function.name, tree)
+
+
+def _outlives(name: cst.Name, tree: Tree) -> bool:
+    """True for the name of a function that is read outside of the loop which makes it."""
+    scope, loop = tree.around(name, cst.FunctionDef), tree.around(name, cst.For, cst.While)
+    uses = (one for one in tree.mentions.get(name.value, ()) if one is not name)
+    read = (
+        one for one in uses if not isinstance(tree.parents.get(one), (cst.AssignTarget, cst.FunctionDef, cst.Param))
+    )
+    outside = (one for one in read if loop is not None and loop not in tree.ancestors(one))
+    return any(scope is None or scope in tree.ancestors(one) for one in outside)
 
 
 def _keeps(node: cst.CSTNode, tree: Tree) -> bool:

@@ -14,6 +14,7 @@ from lightify.plan.effects import BUILTINS, keeps_to_itself
 from lightify.plan.kinds import Kinds
 from lightify.syntax.flow import usage
 from lightify.syntax.frames import Field, Frame, Item, Step, Variable
+from lightify.syntax.names import parameters
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import (
     MODULE_SELF,
@@ -64,9 +65,23 @@ def holds_weights(node: cst.Name, frame: Frame, kinds: Kinds) -> bool:
         return variable is not None
     if variable in kinds.assigned_in_loops or isinstance(variable, Field):
         return False
+    if kinds.of(variable) is None and _is_called(variable, kinds.tree):
+        return True
     found = construction(variable, kinds.tree, kinds.host_loop)
     return found is not None and any(
         isinstance(part, cst.Name) and kinds.kind(part, variable.frame) in _WEIGHTS for part in walk(found[1])
+    )
+
+
+def _is_called(variable: Variable, tree: Tree) -> bool:
+    """True for a parameter that its function calls: it may well be a network."""
+    function = variable.frame.function
+    if function is None or all(one.name.value != variable.name for one in parameters(function)):
+        return False
+    uses = tree.mentions.get(variable.name, ())
+    return any(
+        isinstance(call := tree.parents.get(use), cst.Call) and call.func is use and function in tree.ancestors(use)
+        for use in uses
     )
 
 
