@@ -370,13 +370,15 @@ def test_a_class_of_the_scripts_own_that_derives_from_an_optimizer_is_one() -> N
         ("ema.update()", "on_train_batch_end"),
         ("print(model[0].weight.norm())", "on_train_batch_end"),
         ("torch.save(model.state_dict(), 'm.pt')", "on_train_batch_end"),
+        ("print(parts[0].norm())", "on_train_batch_end"),
+        ("print(first.norm())", "on_train_batch_end"),
     ],
-    ids=["a number only", "an object built from the network", "prints weights", "saves weights"],
+    ids=["a number only", "an object built from the network", "prints weights", "saves weights", "a list", "a name"],
 )
 def test_what_sees_updated_weights_waits_for_them(after_step: str, hook: str) -> None:
     text = script(
         f"{STEP}\n{after_step}",
-        before="total = 0\nema = Average(model)\n",
+        before="total = 0\nema = Average(model)\nparts = [model[0].weight]\nfirst = model[0].weight\n",
         define="class Average:\n    def __init__(self, model):\n        self.model = model\n\n"
         "    def update(self):\n        self.shadow = copy.deepcopy(self.model)\n",
     )

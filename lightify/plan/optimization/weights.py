@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 
 import libcst as cst
 
@@ -65,24 +66,31 @@ def holds_weights(node: cst.Name, frame: Frame, kinds: Kinds) -> bool:
         return variable is not None
     if variable in kinds.assigned_in_loops or isinstance(variable, Field):
         return False
-    if kinds.of(variable) is None and _is_called(variable, kinds.tree):
+    if kinds.of(variable) is None and variable.name in _called(variable.frame.function):
         return True
     found = construction(variable, kinds.tree, kinds.host_loop)
-    return found is not None and any(
-        isinstance(part, cst.Name) and kinds.kind(part, variable.frame) in _WEIGHTS for part in walk(found[1])
-    )
-
-
-def _is_called(variable: Variable, tree: Tree) -> bool:
-    """True for a parameter that its function calls: it may well be a network."""
-    function = variable.frame.function
-    if function is None or all(one.name.value != variable.name for one in parameters(function)):
-        return False
-    uses = tree.mentions.get(variable.name, ())
+    values = [found[1]] if found is not None else list(_collected(variable, kinds))
+    names = (part for value in values for part in walk(value) if isinstance(part, cst.Name))
     return any(
-        isinstance(call := tree.parents.get(use), cst.Call) and call.func is use and function in tree.ancestors(use)
-        for use in uses
+        kinds.kind(name, variable.frame) in _WEIGHTS or name.value in _called(variable.frame.function) for name in names
     )
+
+
+def _collected(variable: Variable, kinds: Kinds) -> Iterator[cst.CSTNode]:
+    """`[net.weight]`, `{"w": net.weight}` and `net.weight`, where a name stands for such."""
+    for value in kinds.assigned(variable):
+        inside = kinds.tree.around(value, cst.FunctionDef) is variable.frame.function
+        if inside and isinstance(value, (cst.List, cst.Tuple, cst.Dict, cst.Attribute)):
+            yield value
+
+
+@lru_cache(maxsize=64)
+def _called(function: cst.FunctionDef | None) -> frozenset[str]:
+    """The parameters of a function that it calls: they may well be networks."""
+    if function is None:
+        return frozenset()
+    calls = (node for node in walk(function.body) if isinstance(node, cst.Call))
+    return frozenset(one.name.value for one in parameters(function)) & {dotted(call.func) or "" for call in calls}
 
 
 def calls_out(call: cst.Call, frame: Frame, tree: Tree) -> bool:
