@@ -131,12 +131,22 @@ def _only_computes(call: cst.Call, frame: Frame, tree: Tree) -> bool:
         return False
     if used is not None and used[1] == "get" and (not call.args or call.args[0].keyword is not None):
         return False  # a queue's, which takes an element out
+    if used is not None and used[1] == "add" and _is_set(used[0], tree):
+        return False
     if used is None or isinstance(call.func, cst.Name) or tree.qualified(call.func) in _CALM:
         return _draws_nothing(call, frame, tree)
     own = tree.methods.get(used[1], ())
     if own:
         return all(is_calm(method, tree) for method in own)
     return used[1] in (_CALM_METHODS - _CHANGES) | _TELLS
+
+
+def _is_set(node: cst.CSTNode, tree: Tree) -> bool:
+    """True for what the script makes a set somewhere."""
+    given = [
+        one.value for one in tree.nodes(cst.Assign) if dotted(node) in map(dotted, (t.target for t in one.targets))
+    ]
+    return any(isinstance(one, cst.Set) or (isinstance(one, cst.Call) and dotted(one.func) == "set") for one in given)
 
 
 @lru_cache(maxsize=512)

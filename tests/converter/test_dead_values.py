@@ -158,6 +158,10 @@ UNREAD = {
     "an operator that counts": ("seen = meter + 1", "meter + 1"),
     "a text that counts": ("seen = f'{meter}'", "f'{meter}'"),
     "a queue": ("seen = waiting.get()", "waiting.get()"),
+    "a set": (
+        "seen = [kept.add(part) for part in given]",
+        "[kept.add(part) for part in given]",
+    ),
     "a dictionary": ("seen = {}.get(1)", ""),
     "what a try expects": (
         "try:\n    seen = given[9]\nexcept IndexError:\n    shown.append(1)",
@@ -192,7 +196,7 @@ class Sum(Meter):
 @pytest.mark.parametrize(("lines", "left"), UNREAD.values(), ids=UNREAD)
 def test_names_that_a_hook_does_not_read_go(lines: str, left: str, style: str) -> None:
     define = f"def stays():\n    return torch.rand(1)\n{METER}\n"
-    before = "shown, waiting = [], queue.Queue()\ngiven, meter, plain = torch.ones(4), Sum(), Meter()\n"
+    before = "kept = set()\nshown, waiting = [], queue.Queue()\ngiven, meter, plain = torch.ones(4), Sum(), Meter()\n"
     text = script(STEP, before=f"import queue\n{before}", end=lines, define=define)
     done = converted(text, style=style)
     assert methods(done.text).get("on_train_epoch_end", "").strip() == left
