@@ -83,12 +83,12 @@ def printed(node: cst.CSTNode, frame: Frame, kinds: Kinds) -> cst.Call | None:
 
 
 def metrics_of(
-    call: cst.Call, frame: Frame, kinds: Kinds, is_number: Callable[[cst.BaseExpression, Frame], bool] | None = None
+    call: cst.Call, frame: Frame, kinds: Kinds, is_number: Callable[[cst.Name, Frame], bool] | None = None
 ) -> tuple[Metric, ...]:
     """The scalars that a print shows: `x.item()`, a name printed with a float format, or what it names as a measure.
 
     Args:
-        is_number: tells what is one number; with it, `loss` is logged where it is printed without a format, too.
+        is_number: tells names of one number each that measures something, which need no format.
     """
     found: dict[str, Metric] = {}
     inner = {name for part in walk(call) if isinstance(part, cst.CompFor) for name in target_names(part.target)}
@@ -104,7 +104,7 @@ def metrics_of(
 
     def is_plain(node: cst.BaseExpression) -> bool:
         bare = _bare(node)
-        return is_number is not None and isinstance(bare, cst.Name) and _is_measured(bare) and is_number(bare, frame)
+        return is_number is not None and isinstance(bare, cst.Name) and is_number(bare, frame)
 
     for part in walk(call):
         used = method_call(part)
@@ -169,11 +169,6 @@ def _bare(node: cst.BaseExpression) -> cst.BaseExpression:
     if isinstance(node, cst.Attribute) and node.attr.value == "data":
         return _bare(node.value)
     return _bare(used[0]) if used is not None and used[1] in ("detach", "cpu", "numpy") and not node.args else node  # type: ignore[attr-defined]
-
-
-def _is_measured(name: cst.Name) -> bool:
-    """True for `loss` and `test_acc`."""
-    return bool(measures(name.value))
 
 
 def _is_share(node: cst.BaseExpression) -> bool:

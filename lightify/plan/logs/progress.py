@@ -26,7 +26,7 @@ from lightify.plan.logs.metrics import (
     printed,
     unlogged,
 )
-from lightify.plan.logs.samples import is_number
+from lightify.plan.logs.samples import is_number, losses
 from lightify.plan.logs.texts import measures
 from lightify.plan.types import FateNote, Hook, TrainerOption
 from lightify.syntax.comments import in_place_of
@@ -174,8 +174,11 @@ def _renews(draft: Draft, node: cst.With, frame: Frame) -> bool:
 
 
 def _metrics_of(draft: Draft, call: cst.Call, frame: Frame) -> tuple[Metric, ...]:
-    def number(node: cst.BaseExpression, place: Frame) -> bool:
-        return is_number(draft, list(_lines(draft.whole())), node, place)
+    lines = list(_lines(draft.whole()))
+
+    def number(name: cst.Name, place: Frame) -> bool:
+        measured = measures(name.value) or draft.kinds.variable(name, place) in losses(lines)
+        return bool(measured) and is_number(draft, lines, name, place)
 
     return metrics_of(call, frame, draft.kinds, number)
 
