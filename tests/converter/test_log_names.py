@@ -49,7 +49,11 @@ def test_a_phase_is_part_of_the_name(show: str, style: str) -> None:
 def test_passes_of_one_name_are_told_apart(style: str) -> None:
     show = "print(f'{total / 2:.3f} loss')\nloss = total / 4\nprint(f'loss {loss:.3f}')"
     end = f"{show}\n{EVALUATE}{show}"
-    hooks = methods(converted(script(f"{STEP}\ntotal += loss.item()", start="total = 0.0", end=end), style=style).text)
+    hooks = methods(
+        converted(
+            script(f"{STEP}\ntotal += loss.item()", start="model.train()\ntotal = 0.0", end=end), style=style
+        ).text
+    )
     assert "self.log('loss', " in hooks["on_validation_epoch_start"]
     assert "self.log('val_loss', " in hooks["on_train_epoch_end"]
 

@@ -33,7 +33,8 @@ class Names:
     done: list[Step] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        calls = [(call, one.frame) for one in self.hook.steps for call in log_calls(one)]
+        items = [step for step in self.hook.steps if isinstance(step, Item)]
+        calls = [(call, item.frame) for item in items for call in log_calls(item)]
         self.own += (self._logged(call, frame) for call, frame in calls)
 
     def has(self, metric: Metric) -> bool:
