@@ -14,7 +14,7 @@ from lightify.loops.nest import Nest
 from lightify.loops.surroundings import Surroundings, surroundings
 from lightify.plan.evaluation.parts import Evaluation
 from lightify.plan.kinds import Kinds
-from lightify.plan.logs.metrics import Metric, unlogged
+from lightify.plan.logs.metrics import Metric, Thing, unlogged
 from lightify.plan.types import FateNote, Home, Mixed, Stays, Stripped, TrainerOption
 from lightify.settings import Settings
 from lightify.syntax.flow import usage
@@ -46,7 +46,7 @@ class Draft:
         batch_mover: who moves the batch, where the Trainer must not.
         logged, averaged: names of averages that `self.log` keeps, and variables that did before.
         mixed: the precision that the Trainer takes over; evaluates_apart: not that of the evaluation, which decides.
-        monitored: names of metrics that callbacks of the Trainer ask for.
+        monitored: names of metrics that callbacks of the Trainer ask for; named: what hooks log beside them.
         steps_away: what the idiomatic style changes.
         bars: names of progress bars that are gone, and what they went over.
         unshown: values that prints showed and no log tells.
@@ -78,6 +78,7 @@ class Draft:
     mixed: Mixed | None = None
     evaluates_apart: bool = False
     monitored: set[str] = field(default_factory=set)
+    named: dict[str, Thing] = field(default_factory=dict)
     steps_away: list[str] = field(default_factory=list)
     bars: dict[Variable, cst.BaseExpression | None] = field(default_factory=dict)
     unshown: dict[str, None] = field(default_factory=dict)

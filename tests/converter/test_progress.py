@@ -190,6 +190,14 @@ def test_a_loss_is_logged_however_it_is_printed(show: str) -> None:
     assert _logs(methods(done.text)["training_step"]) == {"self.log('loss', loss, prog_bar=True)"}
 
 
+@pytest.mark.parametrize("show", ["cost", "cost.data.numpy()", "f'{cost}'"])
+@pytest.mark.parametrize("style", ["faithful", "idiomatic"])
+def test_what_is_trained_on_is_a_loss_by_any_name(show: str, style: str) -> None:
+    done = converted(script(f"{STEP}\nprint(i, {show})".replace("loss", "cost"), **SUMS), style=style)
+    logs = _logs(methods(done.text)["training_step"])
+    assert logs == {"self.log('cost', cost, prog_bar=True)"}
+
+
 @pytest.mark.parametrize("show", OTHER.values(), ids=OTHER)
 def test_what_may_be_no_number_is_not_logged(show: str) -> None:
     done = converted(script(f"{STEP}\n{show}"))

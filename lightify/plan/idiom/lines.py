@@ -49,7 +49,7 @@ class Lines:
                 self.draft.fates[node] = self.note
                 return []
             new = new.with_changes(body=new.body.with_changes(body=[cst.SimpleStatementLine([cst.Pass()])]))
-        self.draft.stripped.origins[new] = node
+        self.draft.stripped.origins[new] = self.draft.stripped.origins.get(node, node)
         return [new]  # type: ignore[list-item]
 
     def _part(self, node: cst.CSTNode, frame: Frame) -> cst.CSTNode:

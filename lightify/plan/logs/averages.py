@@ -18,11 +18,22 @@ from lightify.plan.logs.meters import (
     shown_begun,
     shows_numbers,
 )
-from lightify.plan.logs.metrics import LOGGED, labels, log_call, log_statement, logs, metric_name, metrics_of, printed
+from lightify.plan.logs.metrics import (
+    LOGGED,
+    labels,
+    log_call,
+    log_statement,
+    logs,
+    metric_name,
+    metrics_of,
+    of_pass,
+    printed,
+    shown_pass,
+)
 from lightify.plan.logs.records import Record, read_back, records
 from lightify.plan.logs.samples import is_number
 from lightify.plan.logs.sums import Pass, begun_empty, meters_of, sums_of
-from lightify.plan.logs.texts import formatted, measures, slots_in, slots_of
+from lightify.plan.logs.texts import formatted, measures, slots_in, slots_of, tells_pass
 from lightify.plan.types import FateNote, Local
 from lightify.syntax.flow import exits_of, usage
 from lightify.syntax.frames import Binding, Field, Frame, Item, Step, Variable
@@ -257,7 +268,7 @@ def _read_display(ends: _Ends, step: Step, variable: Variable) -> None:
 
 def _read_print(draft: Draft, ends: _Ends, step: Item, call: cst.Call) -> None:
     used: set[Variable] = set()
-    known = labels(call)
+    known, stage = labels(call), shown_pass(call, step.frame)
     numbers = [*formatted(call), *(call.args[1].value for _ in filter(None, [log_call(step.node)]))]
     shown = (ends.means.of(node, step.frame) for node in numbers)
     ends.numbers |= {mean.total.variable for mean in shown if mean is not None}
@@ -267,8 +278,10 @@ def _read_print(draft: Draft, ends: _Ends, step: Item, call: cst.Call) -> None:
         mean = ends.means.of(node, step.frame) if isinstance(node, cst.BaseExpression) else None
         if mean is not None and not (mean.floored and log_call(step.node) is not None):
             used |= mean.involved
-            name = known.get(node) or metric_name(mean.total.variable)
+            name = _told_by_caller(ends, mean) or known.get(node) or metric_name(mean.total.variable)
             key = (mean.total.variable, mean.scale)
+            if stage:
+                ends.names[key] = (of_pass(stage, ends.names.get(key, (name, mean))[0]), mean)
             if name in draft.monitored and log_call(step.node) is not None:
                 ends.names[key] = (name, mean)  # a callback asks for this one
             ends.names.setdefault(key, (name, mean))
@@ -278,6 +291,12 @@ def _read_print(draft: Draft, ends: _Ends, step: Item, call: cst.Call) -> None:
     used |= usage([step]).reads & ends.means.sums.keys()
     if used:
         ends.uses[step] = used
+
+
+def _told_by_caller(ends: _Ends, mean: Mean) -> str:
+    """The name that the caller of a pass gave a mean that is shown in percent: `valid_acc` for `valid_acc * 100`."""
+    name, plain = ends.names.get((mean.total.variable, ""), ("", mean))
+    return name if mean.scale and plain.total is mean.total and tells_pass(name) else ""
 
 
 def _joined(parts: Sequence[cst.CSTNode]) -> cst.BaseExpression:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import libcst as cst
 
 from lightify.plan.effects import only_computes, only_prints
 from lightify.plan.kinds import Kinds
 from lightify.plan.logs.loggers import is_record
-from lightify.plan.logs.texts import FLOATS, formatted, label, measures, shown, slots, spec_of
+from lightify.plan.logs.texts import FLOATS, formatted, label, measures, names_pass, shown, slots, spec_of, tells_pass
 from lightify.syntax.flow import expression_usage
-from lightify.syntax.frames import Frame, Item, Step, Variable
+from lightify.syntax.frames import Frame, Item, Step, Variable, fixed_value
 from lightify.syntax.query import (
     MODULE_SELF,
     code,
@@ -36,6 +36,7 @@ class Metric:
         value: what is logged, in the names of `frame`.
         variables: what it is made of; one alone where a variable holds it.
         array: an array holds it, which no log takes.
+        told: what the print calls it, with the pass that it is of.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Metric:
     frame: Frame
     variables: frozenset[Variable]
     array: bool = False
+    told: str = ""
 
     @classmethod
     def held(cls, variable: Variable, kinds: Kinds, name: str = "") -> Metric:
@@ -54,6 +56,36 @@ class Metric:
     def is_held(self) -> bool:
         """True where a variable holds the number."""
         return isinstance(self.value, cst.Name)
+
+
+#: The place of what a `validation_step` logs: the Trainer keeps its mean.
+STEP = "step"
+
+
+@dataclass(frozen=True)
+class Thing:
+    """What is logged under a name.
+
+    Attributes:
+        stage: the pass that it is of: `train`, `val` or `test`.
+        text: how it is logged; variables: what it is made of.
+        is_mean: the Trainer keeps its mean over the pass.
+        place: where its variables get their values, if that is not in the batches of the pass.
+    """
+
+    stage: str
+    text: str
+    variables: frozenset[Variable]
+    is_mean: bool
+    place: str = ""
+
+    @classmethod
+    def of(cls, call: cst.Call, frame: Frame, stage: str, *, is_step: bool) -> Thing:
+        """Reads `self.log("loss", loss, prog_bar=True)`; a `validation_step` logs means without being told."""
+        text = ", ".join(map(code, call.args[1:]))
+        variables = frozenset(expression_usage(call.args[1].value, frame).reads)
+        is_mean = any(arg.keyword is not None and arg.keyword.value in ("on_epoch", "batch_size") for arg in call.args)
+        return cls(stage, text, variables, is_mean, STEP if is_step else "")
 
 
 LOGGED = "summaries are logged, not printed"
@@ -83,12 +115,12 @@ def printed(node: cst.CSTNode, frame: Frame, kinds: Kinds) -> cst.Call | None:
 
 
 def metrics_of(
-    call: cst.Call, frame: Frame, kinds: Kinds, is_number: Callable[[cst.BaseExpression, Frame], bool] | None = None
+    call: cst.Call, frame: Frame, kinds: Kinds, is_number: Callable[[cst.Name, Frame], bool] | None = None
 ) -> tuple[Metric, ...]:
     """The scalars that a print shows: `x.item()`, a name printed with a float format, or what it names as a measure.
 
     Args:
-        is_number: tells what is one number; with it, `loss` is logged where it is printed without a format, too.
+        is_number: tells names of one number each that measures something, which need no format.
     """
     found: dict[str, Metric] = {}
     inner = {name for part in walk(call) if isinstance(part, cst.CompFor) for name in target_names(part.target)}
@@ -104,7 +136,7 @@ def metrics_of(
 
     def is_plain(node: cst.BaseExpression) -> bool:
         bare = _bare(node)
-        return is_number is not None and isinstance(bare, cst.Name) and _is_measured(bare) and is_number(bare, frame)
+        return is_number is not None and isinstance(bare, cst.Name) and is_number(bare, frame)
 
     for part in walk(call):
         used = method_call(part)
@@ -134,7 +166,20 @@ def metrics_of(
         if name is not None:
             found[name] = Metric(name, _item(value), frame, variables)
             logged.add(code(_item(value)))  # `x.item()` in a format is asked for `x`, too
-    return tuple(found.values())
+    stage = shown_pass(call, frame)
+    named = [replace(one, name=of_pass(stage, one.name)) for one in found.values()] if stage else [*found.values()]
+    return tuple(named) if len({one.name for one in named}) == len(named) else tuple(found.values())
+
+
+def shown_pass(call: cst.Call, frame: Frame) -> str:
+    """`train` where a print shows a `phase` that is known to be that."""
+    values = (fixed_value(value, frame) for value in shown(call))
+    return next((value.lower() for value in values if isinstance(value, str) and names_pass(value)), "")
+
+
+def of_pass(stage: str, name: str) -> str:
+    """`val_loss` for `epoch_loss` and for `loss`."""
+    return name if tells_pass(name) else f"{stage}_{re.sub('^(epoch|running)_', '', name)}"
 
 
 def _item(node: cst.BaseExpression) -> cst.BaseExpression:
@@ -169,11 +214,6 @@ def _bare(node: cst.BaseExpression) -> cst.BaseExpression:
     if isinstance(node, cst.Attribute) and node.attr.value == "data":
         return _bare(node.value)
     return _bare(used[0]) if used is not None and used[1] in ("detach", "cpu", "numpy") and not node.args else node  # type: ignore[attr-defined]
-
-
-def _is_measured(name: cst.Name) -> bool:
-    """True for `loss` and `test_acc`."""
-    return bool(measures(name.value))
 
 
 def _is_share(node: cst.BaseExpression) -> bool:
@@ -258,13 +298,15 @@ def log_name(call: cst.Call) -> str | None:
     return str(call.args[0].value.raw_value)
 
 
+def log_calls(step: Step) -> list[cst.Call]:
+    """The logs in a step."""
+    calls = [node for node in walk(step.node) if isinstance(node, cst.Call)] if isinstance(step, Item) else []
+    return [call for call in calls if log_name(call) is not None]
+
+
 def logs(steps: Iterable[Step]) -> Iterator[str]:
     """The names that steps log under."""
-    for step in steps:
-        for node in walk(step.node) if isinstance(step, Item) else ():
-            name = log_name(node) if isinstance(node, cst.Call) else None
-            if name is not None:
-                yield name
+    return (name for step in steps for call in log_calls(step) if (name := log_name(call)) is not None)
 
 
 def log_text(metric: Metric) -> str:
@@ -274,8 +316,13 @@ def log_text(metric: Metric) -> str:
 
 def log_statement(metric: Metric) -> cst.SimpleStatementLine:
     """`self.log("loss", loss, prog_bar=True)`."""
+    return cst.SimpleStatementLine([cst.Expr(metric_call(metric))])
+
+
+def metric_call(metric: Metric) -> cst.Call:
+    """The call that logs a metric."""
     value = cst.Call(cst.Name("float"), [cst.Arg(metric.value)]) if metric.array else metric.value
-    call = cst.Call(
+    return cst.Call(
         module_attribute("log"),
         [
             cst.Arg(cst.SimpleString(f'"{metric.name}"')),
@@ -283,4 +330,3 @@ def log_statement(metric: Metric) -> cst.SimpleStatementLine:
             cst.Arg(cst.Name("True"), cst.Name("prog_bar")),
         ],
     )
-    return cst.SimpleStatementLine([cst.Expr(call)])

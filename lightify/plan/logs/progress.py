@@ -26,7 +26,8 @@ from lightify.plan.logs.metrics import (
     printed,
     unlogged,
 )
-from lightify.plan.logs.samples import is_number
+from lightify.plan.logs.names import Names
+from lightify.plan.logs.samples import is_number, losses
 from lightify.plan.logs.texts import measures
 from lightify.plan.types import FateNote, Hook, TrainerOption
 from lightify.syntax.comments import in_place_of
@@ -174,8 +175,11 @@ def _renews(draft: Draft, node: cst.With, frame: Frame) -> bool:
 
 
 def _metrics_of(draft: Draft, call: cst.Call, frame: Frame) -> tuple[Metric, ...]:
-    def number(node: cst.BaseExpression, place: Frame) -> bool:
-        return is_number(draft, list(_lines(draft.whole())), node, place)
+    lines = list(_lines(draft.whole()))
+
+    def number(name: cst.Name, place: Frame) -> bool:
+        measured = measures(name.value) or draft.kinds.variable(name, place) in losses(lines)
+        return bool(measured) and is_number(draft, lines, name, place)
 
     return metrics_of(call, frame, draft.kinds, number)
 
@@ -272,33 +276,19 @@ def shows_only(
 def with_summaries(draft: Draft, hook: Hook) -> Hook:
     """An epoch's printed numbers are logged, too; the idiomatic style logs them instead."""
     steps: list[Step] = []
-    names: dict[str, str] = {}
+    names = Names(draft, hook)
     logged = draft.monitored & set(logs(hook.steps))
-    within = set(logs(draft.nest.body))
-    if draft.evaluation is not None and hook.name == "on_validation_epoch_end":
-        within |= set(logs(draft.evaluation.batches))
     for step in hook.steps:
         shows = isinstance(step, Item) and draft.nest.epoch_loop is not None
         call = printed(step.node, step.frame, draft.kinds) if shows else None  # type: ignore[union-attr]
         metrics = _metrics_of(draft, call, step.frame) if call is not None and isinstance(step, Item) else ()
-        other = {m.name for m in metrics if m.name in within or names.get(m.name, code(m.value)) != code(m.value)}
-        beside = [m.name for m in metrics]
-        metrics = tuple(_of_pass(m, hook, beside) if m.name in other and not m.is_held else m for m in metrics)
-        metrics = tuple(m for m in metrics if m.name not in names)
+        metrics = tuple(m if m.name in logged else names.given(m, metrics) for m in metrics if not names.has(m))
         if not (metrics and draft.settings.style == "idiomatic"):
-            steps.append(step)
+            steps.extend(names.renamed(step))
         elif isinstance(step, Item):
             draft.steps_away.append(LOGGED)
             draft.no_longer_printed(call, step.frame, metrics)  # type: ignore[arg-type]
             draft.fates[small(step.node)] = FateNote(Fate.REPLACED, ", ".join(map(log_text, metrics)))  # type: ignore[index]
-        metrics = tuple(m for m in metrics if m.name not in logged)
-        names |= {m.name: code(m.value) for m in metrics}
-        steps.extend(Item(log_statement(m), m.frame) for m in metrics)
+        steps.extend(Item(log_statement(m), m.frame) for m in metrics if m.name not in logged)
+        names.pass_by(step)
     return replace(hook, steps=tuple(steps))
-
-
-def _of_pass(metric: Metric, hook: Hook, beside: Iterable[str]) -> Metric:
-    """A metric whose name tells it from what each batch logs: by the pass that others of its print are of."""
-    hooks = {"on_validation_epoch_end": "val", "on_test_epoch_end": "test"}
-    told = (stage for name in beside if (stage := name.partition("_")[0]) in ("train", "val", "test"))
-    return replace(metric, name=f"{next(told, hooks.get(hook.name, 'epoch'))}_{metric.name}")

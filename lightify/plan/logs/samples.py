@@ -140,7 +140,7 @@ def is_number(draft: Draft, body: Sequence[Step], node: cst.CSTNode, frame: Fram
         meaning = frame.resolve(node.value)
         if isinstance(meaning, Expression):
             return depth < 6 and is_number(draft, body, meaning.node, meaning.frame, depth + 1)
-        return meaning in _reduced(body) or any(
+        return meaning in losses(body) or any(
             depth < 6 and is_number(draft, body, value, place, depth + 1) for value, place in _values(body, meaning)
         )
     if not isinstance(node, cst.Call):
@@ -184,8 +184,8 @@ def _values(body: Sequence[Step], variable: Variable) -> list[tuple[cst.BaseExpr
     return found if len(found) == len(writes) else []
 
 
-def _reduced(body: Sequence[Step]) -> set[Variable]:
-    """The variables whose `backward()` needs no gradient: they have one value."""
+def losses(body: Sequence[Step]) -> set[Variable]:
+    """The variables that the body calls `backward()` on: it needs no gradient where they have one value."""
     found = set()
     for step in body:
         used = method_call(expression_of(step.node)) if isinstance(step, Item) else None

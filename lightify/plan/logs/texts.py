@@ -165,7 +165,20 @@ def measures(text: str) -> list[str]:
 
 
 #: Words for the pass that a number is of, right before the word for what it measures.
-_STAGE = re.compile(r"(?<![a-z])(train|val|test)(?:ing|id|idation)?[ _-]+$", re.IGNORECASE)
+_STAGE = re.compile(r"(?<![a-z])(train|val|test)(?:ing|id|idation)?\.?[ _-]+$", re.IGNORECASE)
+
+
+_PASSES = re.compile(r"(train|val|test|dev|eval)(ing|id|idation|uation)?", re.IGNORECASE)
+
+
+def names_pass(word: str) -> bool:
+    """True for `train` and `Validation`."""
+    return _PASSES.fullmatch(word) is not None
+
+
+def tells_pass(name: str) -> bool:
+    """True for `val_loss`, false for `value`."""
+    return any(map(names_pass, name.split("_")))
 
 
 def label(text: str) -> str:

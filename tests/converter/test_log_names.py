@@ -1,0 +1,65 @@
+"""What is logged has a name of its own, the one that the script has for it."""
+
+from __future__ import annotations
+
+from textwrap import indent
+
+import pytest
+
+from tests.converter.scripts import STEP, converted, methods, script
+
+BATCHES = """\
+for x, y in loaders[phase]:
+    with torch.set_grad_enabled(phase == 'train'):
+        loss = criterion(model(x), y)
+        if phase == 'train':
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    total += loss.item()
+epoch_loss = total / len(loaders[phase])
+"""
+PHASES = "for phase in ['train', 'val']:\n    model.train(phase == 'train')\n    total = 0.0\n" + indent(
+    BATCHES, "    "
+)
+LOADERS = "loaders = {'train': train_loader, 'val': val_loader}\n"
+EVALUATE = "model.eval()\ntotal = 0.0\nwith torch.no_grad():\n    for x, y in val_loader:\n        total += criterion(model(x), y).item()\n"
+PERCENT = """\
+def evaluate():
+    epoch_acc = 0.0
+    model.eval()
+    with torch.no_grad():
+        for x, y in val_loader:
+            epoch_acc += (model(x).argmax(1) == y).float().mean().item()
+    return epoch_acc / len(val_loader)
+"""
+
+
+@pytest.mark.parametrize("style", ["faithful", "idiomatic"])
+@pytest.mark.parametrize("show", ["f'{phase} Loss: {epoch_loss:.4f}'", "'{} Loss: {:.4f}'.format(phase, epoch_loss)"])
+def test_a_phase_is_part_of_the_name(show: str, style: str) -> None:
+    text = script("pass", before=LOADERS, batches="for _ in ():", end=f"{PHASES}    print({show})")
+    text = text.replace("    for _ in ():\n        pass\n", "")
+    hooks = methods(converted(text, style=style).text)
+    assert "self.log('train_loss', " in hooks["on_validation_epoch_start"]
+    assert "self.log('val_loss', " in hooks["on_train_epoch_end"]
+
+
+@pytest.mark.parametrize("style", ["faithful", "idiomatic"])
+def test_passes_of_one_name_are_told_apart(style: str) -> None:
+    show = "print(f'{total / 2:.3f} loss')\nloss = total / 4\nprint(f'loss {loss:.3f}')"
+    end = f"{show}\n{EVALUATE}{show}"
+    hooks = methods(
+        converted(
+            script(f"{STEP}\ntotal += loss.item()", start="model.train()\ntotal = 0.0", end=end), style=style
+        ).text
+    )
+    assert "self.log('loss', " in hooks["on_validation_epoch_start"]
+    assert "self.log('val_loss', " in hooks["on_train_epoch_end"]
+
+
+@pytest.mark.parametrize("style", ["faithful", "idiomatic"])
+def test_who_calls_a_pass_names_its_share_in_percent(style: str) -> None:
+    end = "valid_acc = evaluate()\nprint(f'{valid_acc * 100:.2f}%')"
+    done = converted(script(define=PERCENT, end=end), style=style)
+    assert "self.log('valid_acc', " in "".join(methods(done.text).values()) and "epoch_acc'" not in str(done.text)
