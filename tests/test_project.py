@@ -142,7 +142,7 @@ def test_a_moved_body_brings_its_imports(write: Write, imports: str, call: str, 
     done = run_of({"main.py": main(imports, call).replace("def right", ""), file: EPOCH}, write)
     assert done.text is not None and done.mode == "automatic"
     assert needed in done.text.splitlines()
-    assert "total += right(scores, y)  # counted on the way".replace("total", "self.total") in done.text
+    assert "self.found += right(scores, y)  # counted on the way" in done.text
     assert [Path(moved.path).name for moved in done.elsewhere] == ["engine.py"]
 
 
@@ -235,7 +235,7 @@ def test_a_name_that_the_script_gives_another_meaning_comes_under_a_free_one(wri
     done = run_of({"main.py": f"{text}print(right)\n", "engine.py": EPOCH}, write)
     assert done.text is not None
     assert "from engine import right as engine_right" in done.text
-    assert "self.total += engine_right(scores, y)" in done.text
+    assert "self.found += engine_right(scores, y)" in done.text
 
 
 def test_a_variable_that_changes_is_read_from_its_module(write: Write) -> None:
