@@ -7,7 +7,7 @@ import libcst as cst
 from lightify.analysis.changes import Changes, changes_of
 from lightify.analysis.rebound import stays
 from lightify.syntax.frames import Binding, Expression, Frame, Item, Step, Variable, fixed_value
-from lightify.syntax.names import bound_names, declared_elsewhere, parameters, same_scope
+from lightify.syntax.names import assignments, bound_names, declared_elsewhere, parameters, same_scope
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import (
     FieldName,
@@ -171,10 +171,6 @@ def without_flags(body: list[cst.BaseStatement], frame: Frame, tree: Tree) -> li
 def _is_optimizer(variable: Variable, tree: Tree) -> bool:
     """True for a name that only the making of an optimizer of torch binds: it is never None."""
     function = variable.frame.function
-    nodes = same_scope(block(function.body)) if function is not None else same_scope(tree.module.body)
-    values = []
-    for node in nodes:
-        if isinstance(node, cst.Assign) and any(variable.name in target_names(one.target) for one in node.targets):
-            values.append(node.value)
+    values = [node.value for node in assignments(function or tree.module).get(variable.name, ())]
     made = [tree.qualified(value.func) or "" for value in values if isinstance(value, cst.Call)]
     return bool(made) and len(made) == len(values) and all(name.startswith("torch.optim.") for name in made)

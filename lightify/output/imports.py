@@ -79,20 +79,27 @@ def _loaded(text: str) -> set[str]:
 
 
 def _names_in(root: ast.AST) -> set[str]:
-    names = set()
+    names: set[str] = set()
     for node in ast.walk(root):
-        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Store):
-            names.add(node.id)
+        if isinstance(node, ast.Name):
+            if not isinstance(node.ctx, ast.Store):
+                names.add(node.id)
         elif isinstance(node, (ast.Global, ast.Nonlocal)):
             names.update(node.names)
-    return names | exported(root)
+        elif isinstance(node, ast.Assign):
+            names |= _listed(node)
+    return names
 
 
 def exported(root: ast.AST) -> set[str]:
     """The names that `__all__` lists."""
-    lists = (node for node in ast.walk(root) if isinstance(node, ast.Assign))
-    own = (one.value for one in lists if any(isinstance(t, ast.Name) and t.id == "__all__" for t in one.targets))
-    parts = (part for value in own for part in ast.walk(value) if isinstance(part, ast.Constant))
+    return {name for node in ast.walk(root) if isinstance(node, ast.Assign) for name in _listed(node)}
+
+
+def _listed(assign: ast.Assign) -> set[str]:
+    if not any(isinstance(target, ast.Name) and target.id == "__all__" for target in assign.targets):
+        return set()
+    parts = (part for part in ast.walk(assign.value) if isinstance(part, ast.Constant))
     return {part.value for part in parts if isinstance(part.value, str)}
 
 

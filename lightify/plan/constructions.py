@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import lru_cache
 
 import libcst as cst
@@ -10,9 +9,9 @@ import libcst as cst
 from lightify.analysis.analyze import scope_of
 from lightify.loops.runs import Loop
 from lightify.syntax.frames import Field, Variable
-from lightify.syntax.names import bound_names, same_scope
+from lightify.syntax.names import bound_names, scope_nodes
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import block, children, class_test, code, small, target_names
+from lightify.syntax.query import block, class_test, code, small, target_names
 
 
 def construction(variable: Variable, tree: Tree, loop: Loop) -> tuple[cst.BaseStatement, cst.Call] | None:
@@ -93,9 +92,3 @@ def _bindings(owner: cst.CSTNode) -> tuple[dict[str, list[tuple[cst.BaseStatemen
         for name in names:
             bound[name] = bound.get(name, 0) + 1
     return calls, bound
-
-
-def scope_nodes(owner: cst.CSTNode) -> Iterator[cst.CSTNode]:
-    """Nodes of a function's or module's own scope."""
-    body = owner.body if isinstance(owner, cst.FunctionDef) else owner
-    return same_scope(list(children(body)))

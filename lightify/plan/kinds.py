@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence, Set
 from functools import cached_property
 
 import libcst as cst
@@ -123,11 +124,18 @@ class Kinds:
         facts = [fact for fact in self._named if (owner_of(fact, self.tree), fact.name) in keys]
         return [fact.node.value for fact in facts if isinstance(fact.node, cst.Assign)]
 
-    def assigned(self, variable: Variable) -> Iterator[cst.CSTNode]:
+    def assigned(self, variable: Variable) -> Sequence[cst.CSTNode]:
         """What the script assigns to a variable's name, wherever that is."""
+        return self._assigned.get(variable.name, ())
+
+    @cached_property
+    def _assigned(self) -> Mapping[str, Sequence[cst.CSTNode]]:
+        found: dict[str, list[cst.CSTNode]] = defaultdict(list)
         for one in self.tree.nodes(cst.Assign):
-            pairs = [pair for each in one.targets for pair in assigned_pairs(each.target, one.value)]
-            yield from (value for target, value in pairs if dotted(target) == variable.name)  # type: ignore[arg-type]
+            for target, value in (pair for each in one.targets for pair in assigned_pairs(each.target, one.value)):
+                if (name := dotted(target)) is not None:
+                    found[name].append(value)
+        return dict(found)
 
     def variable(self, node: cst.CSTNode | None, frame: Frame) -> Variable | None:
         """The variable that a name stands for, through parameters."""

@@ -16,7 +16,6 @@ from lightify.loops.nest import Nest
 from lightify.loops.surroundings import needless_closures, surroundings
 from lightify.plan.batches import batch_source, interruptible
 from lightify.plan.counters import changes, set_once
-from lightify.plan.dead_values import without_dead_values
 from lightify.plan.draft import Draft, Flatten
 from lightify.plan.evaluation.final_test import FinalTest, final_test
 from lightify.plan.evaluation.gradient_mode import gradients_off
@@ -40,7 +39,6 @@ from lightify.plan.idiom.profilers import without_profiler
 from lightify.plan.idiom.simplify import idiom, take_host_moves
 from lightify.plan.initial import incomparable, initial_values
 from lightify.plan.kinds import Kinds
-from lightify.plan.leftovers import drop_unread_values, read_by_run
 from lightify.plan.logs.progress import with_summaries
 from lightify.plan.optimization.automatic import Automatic, is_rebound
 from lightify.plan.optimization.closures import read_by_closures
@@ -72,7 +70,9 @@ from lightify.plan.types import (
     Plan,
 )
 from lightify.plan.unbound import asks_for_names, catches_unbound, seen_by_functions
-from lightify.plan.unread_names import without_unread_names
+from lightify.plan.unread.host import drop_unread_values, read_by_run
+from lightify.plan.unread.names import without_unread_names
+from lightify.plan.unread.values import without_dead_values
 from lightify.settings import Settings
 from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Usage, Variable

@@ -6,7 +6,7 @@ Nothing is imported or run: files are found as Python would find them from the s
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -59,10 +59,14 @@ class Module:
         return self.tree.source.path
 
     @cached_property
+    def _own_nodes(self) -> Sequence[cst.CSTNode]:
+        return list(same_scope(self.tree.module.body))
+
+    @cached_property
     def bindings(self) -> Mapping[str, list[cst.CSTNode]]:
         """What binds each name of the module's own scope."""
         found: dict[str, list[cst.CSTNode]] = {}
-        for node in same_scope(self.tree.module.body):
+        for node in self._own_nodes:
             for name in bound_by(node):
                 found.setdefault(name, []).append(node)
         return found
@@ -71,7 +75,7 @@ class Module:
     def imports(self) -> Mapping[str, list[Imported]]:
         """What the imports of the module's own scope bind."""
         found: dict[str, list[Imported]] = {}
-        for node in same_scope(self.tree.module.body):
+        for node in self._own_nodes:
             for name, imported in _imported(node):
                 found.setdefault(name, []).append(imported)
         return found
@@ -81,7 +85,7 @@ class Module:
         """The modules that the module takes all names from."""
         return [
             Imported(dotted(node.module) or "", None, len(node.relative))
-            for node in same_scope(self.tree.module.body)
+            for node in self._own_nodes
             if isinstance(node, cst.ImportFrom) and isinstance(node.names, cst.ImportStar)
         ]
 

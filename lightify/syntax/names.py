@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 import libcst as cst
@@ -59,6 +60,22 @@ def same_scope(nodes: Iterable[cst.CSTNode]) -> Iterator[cst.CSTNode]:
         yield node
         if not _is_scope(node.__class__):
             stack += reversed(children(node))
+
+
+def scope_nodes(owner: cst.CSTNode) -> Iterator[cst.CSTNode]:
+    """Nodes of a function's or module's own scope."""
+    return same_scope(children(owner.body if isinstance(owner, cst.FunctionDef) else owner))
+
+
+@lru_cache(maxsize=256)
+def assignments(owner: cst.CSTNode) -> Mapping[str, Sequence[cst.Assign]]:
+    """The assignments of each name in a function's or module's own scope; `a, b = f()` is one of both."""
+    found: dict[str, list[cst.Assign]] = defaultdict(list)
+    for node in scope_nodes(owner):
+        if isinstance(node, cst.Assign):
+            for name in dict.fromkeys(name for one in node.targets for name in target_names(one.target)):
+                found[name].append(node)
+    return dict(found)
 
 
 def bound_names(nodes: Iterable[cst.CSTNode]) -> set[str]:

@@ -299,6 +299,7 @@ def test_an_optimizer_that_a_function_binds_by_its_text_is_made_anew(change: str
 
 def test_what_a_class_binds_is_no_name_of_the_script() -> None:
     held = "class Held:\n    device: object = torch.device('cpu')\n    model = nn.Linear(1, 1)\n\n"
+    held += "def place(x):\n    return x.to(Held.device)\n\n"
     text = script("pass", epochs="if True:", batches="if True:", define=held, after=CLASS)
     assert 'accelerator="auto"' in (converted(text).text or "")
 

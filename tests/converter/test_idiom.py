@@ -297,6 +297,29 @@ def test_values_that_are_read_stay(parts: dict[str, str]) -> None:
     assert "steps = len(train_loader)" in (converted(script(**given)).text or "")
 
 
+#: What is put on no device at all trains on the CPU, whatever the script says of devices.
+UNMOVED = {
+    "device = torch.device('cpu')": "pass",
+    "device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')\nprint(device)": "pass",
+    "use_cuda = torch.cuda.is_available()\ntorch.cuda.manual_seed(0)": "pass",
+}
+MOVED = {
+    "device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')": "x, y = x.to(device), y.to(device)",
+    "use = torch.cuda.is_available()\nTensor = torch.cuda.FloatTensor if use else torch.FloatTensor": "x = x.type(Tensor)",
+    "torch.set_default_device('cuda' if torch.cuda.is_available() else 'cpu')": "pass",
+}
+
+
+@pytest.mark.parametrize("style", ["faithful", "idiomatic"])
+@pytest.mark.parametrize(("before", "moves"), [*UNMOVED.items(), *MOVED.items()])
+def test_a_device_that_nothing_is_put_on_is_not_trained_on(before: str, moves: str, style: str) -> None:
+    done = converted(script(f"{moves}\n{STEP}", before=f"{before}\n"), style=style)
+    assert done.text is not None
+    assert ('accelerator="cpu"' in done.text) is (before in UNMOVED)
+    if before in UNMOVED:
+        assert "transfer_batch_to_device" not in done.text
+
+
 ACCELERATORS = {
     "torch.device('cuda' if torch.cuda.is_available() else 'cpu')": "",
     "torch.device('cuda' if torch.cuda.is_available() and not slow else 'cpu')": 'accelerator="cpu" if slow else "auto"',
@@ -406,7 +429,7 @@ def test_only_what_changes_is_called_a_departure() -> None:
 
 
 def test_a_member_of_a_class_is_no_device_of_the_script() -> None:
-    run = f"{SETUP}for x, y in train_loader:\n{indent(STEP, '    ')}\n"
+    run = f"{SETUP}model.to(Place.GPU)\nfor x, y in train_loader:\n{indent(STEP, '    ')}\n"
     text = f"{PROLOGUE}class Place:\n    GPU = 'cuda'\ndef main():\n{indent(run, '    ')}\nmain()\n"
     done = converted(text)
     assert done.text is not None and 'accelerator="auto"' in done.text

@@ -13,7 +13,6 @@ from lightify.plan.batches import in_host
 from lightify.plan.callbacks.best_flag import COMPARES, Flagged, flagged, with_patience, with_singles
 from lightify.plan.callbacks.saves import Saved, plain_save, saving_call
 from lightify.plan.callbacks.stoppers import Stopped, stopped
-from lightify.plan.constructions import scope_nodes
 from lightify.plan.draft import Draft
 from lightify.plan.logs.metrics import Metric, log_statement, metrics_of, printed
 from lightify.plan.naming import runtime_alias
@@ -22,7 +21,7 @@ from lightify.plan.optimization.mode import automatic
 from lightify.plan.types import FateNote, TrainerOption
 from lightify.syntax.flow import exits_of, expression_usage, usage
 from lightify.syntax.frames import Field, Frame, Item, Step, Variable
-from lightify.syntax.names import declared_elsewhere, parameters
+from lightify.syntax.names import declared_elsewhere, parameters, scope_nodes
 from lightify.syntax.query import arguments, assigned_pairs, block, code, dotted, method_call, small, target_names, walk
 
 _INFINITIES = ("float('inf')", "math.inf", "numpy.inf", "numpy.Inf", "torch.inf")

@@ -13,7 +13,7 @@ from lightify.facts import Analysis, Kind
 from lightify.ledger import Fate
 from lightify.loops.nest import Nest
 from lightify.plan.batches import in_host
-from lightify.plan.constructions import construction, scope_nodes
+from lightify.plan.constructions import construction
 from lightify.plan.draft import Draft
 from lightify.plan.idiom.scalers import Alone, Scaled, condition_of, made_for, scaled_step, scaler_alone
 from lightify.plan.kinds import Kinds
@@ -25,6 +25,7 @@ from lightify.plan.trainer.device import device_text
 from lightify.plan.types import FateNote, Mixed, TrainerOption
 from lightify.syntax.flow import exits_of, expression_usage, usage
 from lightify.syntax.frames import Frame, Item, Step, Variable
+from lightify.syntax.names import scope_nodes
 from lightify.syntax.query import arguments, block, code, expression_of, method_call, small, walk
 
 _TYPES = {

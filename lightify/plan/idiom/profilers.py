@@ -11,7 +11,6 @@ from lightify.ledger import Fate
 from lightify.loops.contexts import enters
 from lightify.loops.nest import without_stack
 from lightify.plan.batches import in_host
-from lightify.plan.constructions import scope_nodes
 from lightify.plan.draft import Draft
 from lightify.plan.effects import only_computes
 from lightify.plan.idiom.lines import Lines
@@ -20,7 +19,7 @@ from lightify.plan.types import FateNote, TrainerOption
 from lightify.syntax.comments import own
 from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Frame, Item, Step, Variable
-from lightify.syntax.names import bound_by, declared_elsewhere, parameters
+from lightify.syntax.names import bound_by, declared_elsewhere, parameters, scope_nodes
 from lightify.syntax.query import arguments, code, expression_of, method_call, root_name, small, walk
 
 _PROFILES = ("torch.profiler.profile", "torch.profiler.profiler.profile")

@@ -11,7 +11,6 @@ from lightify.facts import Analysis, Kind
 from lightify.ledger import Fate
 from lightify.loops.nest import Nest
 from lightify.plan.batches import in_host
-from lightify.plan.constructions import scope_nodes
 from lightify.plan.draft import Draft
 from lightify.plan.kinds import Kinds
 from lightify.plan.optimization.weights import touches_weights
@@ -19,6 +18,7 @@ from lightify.plan.types import FateNote
 from lightify.syntax.comments import uncommented
 from lightify.syntax.flow import usage
 from lightify.syntax.frames import Field, Frame, Item, Variable
+from lightify.syntax.names import scope_nodes
 from lightify.syntax.query import (
     block,
     code,

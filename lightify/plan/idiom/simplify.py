@@ -27,6 +27,7 @@ from lightify.plan.logs.sums import Pass
 from lightify.plan.trainer import acceleration
 from lightify.plan.trainer.device import device_text, places_network
 from lightify.plan.trainer.lightning import makes_own_batches, on_lightning
+from lightify.plan.trainer.places import moves_nothing
 from lightify.plan.types import (
     FateNote,
 )
@@ -53,7 +54,7 @@ def idiom(draft: Draft, head: BatchHead) -> Nest:
         body = strip_moves(body, batch, draft.kinds, draft.stripped)
         draft.fates.update(draft.stripped.fates)
         nest = with_new_sites(nest, body, draft.stripped.origins)
-    elif batch and uses_devices(draft) and not counts(head):
+    elif batch and not moves_nothing(draft.tree) and not counts(head):
         draft.batch_mover = "the step moves what has to move"
     elif own:
         draft.batch_mover = "a batch of the script's own making stays the object that it is"
@@ -187,11 +188,6 @@ def counts(head: BatchHead) -> bool:
     """True for a loop over numbers: there is nothing to move."""
     source = head.source
     return isinstance(source, cst.Call) and dotted(source.func) in ("range", "count", "itertools.count")
-
-
-def uses_devices(draft: Draft) -> bool:
-    text = draft.tree.text
-    return any(word in text for word in (".cuda", ".to(", "device"))
 
 
 def take_host_moves(draft: Draft, homes: Homes) -> tuple[tuple[str, ...], dict[cst.CSTNode, cst.CSTNode]]:

@@ -10,15 +10,16 @@ import libcst as cst
 
 from lightify.analysis.handed import origin_of
 from lightify.facts import Kind
-from lightify.plan.constructions import construction, scope_nodes
+from lightify.plan.constructions import construction
 from lightify.plan.draft import Draft
 from lightify.plan.trainer import acceleration
 from lightify.plan.trainer.cards import AVAILABLE, CURRENT, card_of, chooses_card, devices_of
+from lightify.plan.trainer.places import moves_nothing
 from lightify.plan.trainer.strategy import strategy_options
 from lightify.plan.types import TrainerOption
 from lightify.syntax.flow import usage
 from lightify.syntax.frames import Item, Variable
-from lightify.syntax.names import read_names
+from lightify.syntax.names import assignments, read_names
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import code, dotted, method_call, root_name, small, walk
 
@@ -142,8 +143,7 @@ def places_network(draft: Draft) -> bool:
 
 
 def _place(draft: Draft) -> _Place:
-    source = re.sub("#.*", "", draft.tree.text)
-    if not any(word in source for word in ("cuda", "accelerator", "mps", "device")):
+    if moves_nothing(draft.tree):
         return _Place('"cpu"', "")
     device = device_variable(draft)
     if device is not None:
@@ -343,9 +343,5 @@ def _values(variable: Variable, draft: Draft) -> list[cst.BaseExpression]:
 
 
 def _assigned(name: str, scope: cst.FunctionDef | None, tree: Tree) -> list[cst.BaseExpression]:
-    return [
-        node.value
-        for node in scope_nodes(scope or tree.scope)
-        if isinstance(node, cst.Assign)
-        and any(isinstance(t.target, cst.Name) and t.target.value == name for t in node.targets)
-    ]
+    found = assignments(scope or tree.scope).get(name, ())
+    return [node.value for node in found if any(dotted(t.target) == name for t in node.targets)]

@@ -12,9 +12,9 @@ from lightify.ledger import Fate
 from lightify.plan.draft import Draft
 from lightify.plan.homes import hook_usage
 from lightify.plan.idiom.lines import Lines
-from lightify.plan.leftovers import is_target
 from lightify.plan.types import FateNote, Home, Hook, Local
-from lightify.plan.unwanted import only_gives
+from lightify.plan.unread.host import is_target
+from lightify.plan.unread.unwanted import only_gives
 from lightify.syntax.frames import Binding, Field, Frame, Item, Step, Variable
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import assigned_pairs, children, is_constant, small

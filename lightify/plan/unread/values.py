@@ -12,7 +12,7 @@ from lightify.plan.draft import Draft
 from lightify.plan.homes import encloses, hook_usage
 from lightify.plan.idiom.lines import Lines
 from lightify.plan.types import FateNote, Hook
-from lightify.plan.unwanted import may_go
+from lightify.plan.unread.unwanted import may_go
 from lightify.syntax.flow import usage
 from lightify.syntax.frames import Binding, Field, Item, Usage, Variable
 from lightify.syntax.query import block, small, walk

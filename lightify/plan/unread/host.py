@@ -11,7 +11,7 @@ from lightify.plan.batches import in_host
 from lightify.plan.draft import Draft
 from lightify.plan.homes import Homes
 from lightify.plan.types import FateNote, Global
-from lightify.plan.unwanted import may_go
+from lightify.plan.unread.unwanted import may_go
 from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Field, Item, Variable
 from lightify.syntax.names import read_names

@@ -1,0 +1,1 @@
+"""What nothing reads any more in the hooks and in the host, and what of it may go."""
