@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import symtable
 
 import libcst as cst
 
 from lightify.syntax.comments import own, texts, without_ends
+from lightify.syntax.names import read_names
 from lightify.syntax.parse import Tree, syntax_of
-from lightify.syntax.query import dotted, small
+from lightify.syntax.query import dotted, nodes_of, small, target_names
 
 #: What `__future__` offered to Python 2.
 _PAST = ("print_function", "division", "absolute_import", "unicode_literals", "with_statement", "generators")
@@ -27,9 +29,9 @@ def drop_unused_imports(
         brought: names that imports for code of other files bind.
         settled: features of `__future__` that Python 3 has are gone, too.
     """
-    before = _loaded(tree.source.text) | brought
+    before = _read(tree.module, tree.source.text) | brought
     text = script.code
-    after = _loaded(text) | _loaded(generated)
+    after = _read(script, text) | _read_of(symtable.symtable(generated, "generated", "exec"))
     gone = (before - after) | defined
     dropped: set[cst.CSTNode] = set()
     body: list[cst.CSTNode] = []
@@ -74,32 +76,24 @@ def _module(statement: cst.CSTNode) -> str:
     return "." * len(inner.relative) + (dotted(inner.module) or "")
 
 
-def _loaded(text: str) -> set[str]:
-    return _names_in(syntax_of(text))
+def _read(module: cst.Module, text: str) -> set[str]:
+    """Names of the module's own scope that its code reads, deletes or exports."""
+    deleted = (name for node in nodes_of(module, cst.Del) for name in target_names(node.target))
+    return read_names(module) | {*deleted} | (exported(syntax_of(text)) if "__all__" in text else set())
 
 
-def _names_in(root: ast.AST) -> set[str]:
-    names: set[str] = set()
-    for node in ast.walk(root):
-        if isinstance(node, ast.Name):
-            if not isinstance(node.ctx, ast.Store):
-                names.add(node.id)
-        elif isinstance(node, (ast.Global, ast.Nonlocal)):
-            names.update(node.names)
-        elif isinstance(node, ast.Assign):
-            names |= _listed(node)
-    return names
+def _read_of(table: symtable.SymbolTable) -> set[str]:
+    """Names that generated code reads of the module."""
+    outer = table.get_type() == "module"
+    own = {one.get_name() for one in table.get_symbols() if one.is_referenced() and (outer or one.is_global())}
+    return own.union(*map(_read_of, table.get_children()))
 
 
 def exported(root: ast.AST) -> set[str]:
     """The names that `__all__` lists."""
-    return {name for node in ast.walk(root) if isinstance(node, ast.Assign) for name in _listed(node)}
-
-
-def _listed(assign: ast.Assign) -> set[str]:
-    if not any(isinstance(target, ast.Name) and target.id == "__all__" for target in assign.targets):
-        return set()
-    parts = (part for part in ast.walk(assign.value) if isinstance(part, ast.Constant))
+    lists = (node for node in ast.walk(root) if isinstance(node, ast.Assign))
+    own = (one.value for one in lists if any(isinstance(t, ast.Name) and t.id == "__all__" for t in one.targets))
+    parts = (part for value in own for part in ast.walk(value) if isinstance(part, ast.Constant))
     return {part.value for part in parts if isinstance(part.value, str)}
 
 

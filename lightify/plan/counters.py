@@ -10,9 +10,7 @@ from lightify.loops.epochs import EpochHead, Value
 from lightify.loops.headers import BatchHead
 from lightify.plan.draft import Draft
 from lightify.plan.steady import may_change
-from lightify.plan.types import (
-    Computed,
-)
+from lightify.plan.types import Computed, Local
 from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Binding, Expression, Field, Frame, Step, Variable
 from lightify.syntax.query import MODULE_SELF, code, dotted, is_constant, small, target_names, walk
@@ -35,6 +33,10 @@ def batch_names(
     first: list[Step] = []
     if head.element is not None:
         first.append(Binding(head.element, frame, cst.Name("batch"), draft.generated, loop))
+        if isinstance(head.element, cst.Name) and head.element.value == "batch_idx" and "batch" not in draft.tree.names:
+            element = frame.variable("batch_idx")  # as the step calls its number
+            if element not in usage(later).exposed | untold | draft.read_elsewhere():
+                draft.forced[element] = Local("batch")
     if head.index is None:
         return first
     variable = frame.variable(head.index.value)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from functools import cached_property
 
 import libcst as cst
 
 from lightify.analysis.analyze import owner_of
+from lightify.analysis.callers import run_by
 from lightify.analysis.calls import class_of, class_of_object, family_of
 from lightify.facts import Analysis, Kind, Scope
 from lightify.loops.nest import Nest
 from lightify.recognisers.base import is_criterion, is_module_class
 from lightify.syntax.flow import usage
 from lightify.syntax.frames import Expression, Field, Frame, Variable
-from lightify.syntax.names import parameters, same_scope
+from lightify.syntax.names import assignments, parameters, same_scope
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import IN_PLACE, assigned_pairs, block, dotted, method_call
 
@@ -29,6 +30,7 @@ class Kinds:
         self.tree = tree
         self._nest = nest
         self.host_loop = nest.host_loop
+        self.module = nest.module
         self._named = analysis.named
         self._keys: dict[Variable, list[tuple[Scope, str]]] = {}
         for opened in nest.opened:
@@ -114,7 +116,23 @@ class Kinds:
     def _made_by(self, keys: Sequence[tuple[Scope, str]]) -> list[cst.BaseExpression | None]:
         own = {name for _, name in keys}
         values = [value for value in self._values(keys) if not _keeps(value, own)]
-        return [_innermost(value) for value in values]
+        return [maker for value in values for maker in self._makers(value)]
+
+    def _makers(
+        self, value: cst.CSTNode | None, within: frozenset[cst.FunctionDef] = frozenset()
+    ) -> Iterator[cst.BaseExpression | None]:
+        """What is called to make a value; a function of the script's own is asked what it returns."""
+        call = _innermost(value)
+        functions = set(run_by(call, self.tree)) if call is not None else set()
+        if call is None or not functions or functions & within:
+            yield call.func if call is not None else None
+            return
+        for function in functions:
+            for node in same_scope(block(function.body)):
+                if isinstance(node, cst.Return):
+                    known = [each.value for each in assignments(function).get(dotted(node.value) or "", ())]
+                    for one in known or [node.value]:  # type: ignore[list-item]
+                        yield from self._makers(one, within | functions)
 
     def values(self, variable: Variable) -> list[cst.BaseExpression]:
         """What is assigned to the variable where that makes something known."""
@@ -164,13 +182,13 @@ def _keeps(value: cst.BaseExpression, own: Set[str]) -> bool:
     return used is not None and used[1] in IN_PLACE and dotted(used[0]) in own
 
 
-def _innermost(value: cst.BaseExpression) -> cst.BaseExpression | None:
-    """`nn.MSELoss` for `nn.MSELoss().to(device)`."""
+def _innermost(value: cst.CSTNode | None) -> cst.Call | None:
+    """`nn.MSELoss()` for `nn.MSELoss().to(device)`."""
     while (
         isinstance(value, cst.Call) and isinstance(value.func, cst.Attribute) and isinstance(value.func.value, cst.Call)
     ):
         value = value.func.value
-    return value.func if isinstance(value, cst.Call) else None
+    return value if isinstance(value, cst.Call) else None
 
 
 def _returns(function: cst.FunctionDef, name: str) -> bool:

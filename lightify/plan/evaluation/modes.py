@@ -58,33 +58,48 @@ def _has_no_mode(definition: cst.ClassDef, tree: Tree) -> bool:
     """True for a module that asks for no mode, and runs nothing that may."""
     if [tree.qualified(base.value) for base in definition.bases] != ["torch.nn.Module"]:
         return False
-    nodes = list(walk(definition))
-    if any(isinstance(node, cst.Attribute) and node.attr.value in ("training", "eval", "train") for node in nodes):
-        return False
     methods = {node.name.value for node in block(definition.body) if isinstance(node, cst.FunctionDef)}
     parts = {
         dotted(target): value
-        for node in nodes
+        for node in walk(definition)
         if isinstance(node, cst.Assign)
         for each in node.targets
         for target, value in assigned_pairs(each.target, node.value)
     }
-    calls = (node for node in nodes if isinstance(node, cst.Call))
-    return all(_runs_plain(call, methods, parts, tree) for call in calls)
+    return _runs_only_plain(definition, methods, parts, tree, frozenset())
 
 
-def _runs_plain(call: cst.Call, methods: Set[str], parts: Mapping[str | None, cst.CSTNode], tree: Tree) -> bool:
-    """True for a call that runs no network with a mode; a network that it is handed is asked for on its own.
+def _runs_only_plain(
+    definition: cst.ClassDef | cst.FunctionDef,
+    methods: Set[str],
+    parts: Mapping[str | None, cst.CSTNode],
+    tree: Tree,
+    within: frozenset[cst.CSTNode],
+) -> bool:
+    """True where no call may run a network with a mode; a network that one is handed is asked for on its own.
 
     Args:
         methods: those of the class; parts: what it keeps.
+        within: the functions that the script's own calls have led through.
     """
-    name, full = dotted(call.func) or "", tree.qualified(call.func) or ""
-    if not isinstance(call.func, (cst.Name, cst.Attribute)) or call_name(call) == "forward":
+    nodes = list(walk(definition))
+    if any(isinstance(node, cst.Attribute) and node.attr.value in ("training", "eval", "train") for node in nodes):
         return False
-    if name.startswith("self.") and name.count(".") == 1:
-        made = parts.get(name)
-        return call_name(call) in methods or (isinstance(made, cst.Call) and _is_plain(made.func, tree))
-    if full.startswith("torch.nn.") and not full.startswith("torch.nn.functional."):
-        return _is_plain(call.func, tree)
-    return full not in tree.functions and full not in tree.classes
+    for call in nodes:
+        if not isinstance(call, cst.Call):
+            continue
+        name, full = dotted(call.func) or "", tree.qualified(call.func) or ""
+        function = tree.functions.get(full)
+        if not isinstance(call.func, (cst.Name, cst.Attribute)) or call_name(call) == "forward" or full in tree.classes:
+            return False
+        if name.startswith("self.") and name.count(".") == 1:
+            made = parts.get(name)
+            plain = call_name(call) in methods or (isinstance(made, cst.Call) and _is_plain(made.func, tree))
+        elif full.startswith("torch.nn.") and not full.startswith("torch.nn.functional."):
+            plain = _is_plain(call.func, tree)
+        else:
+            around = within | {definition}
+            plain = function is None or function in within or _runs_only_plain(function, set(), {}, tree, around)
+        if not plain:
+            return False
+    return True

@@ -193,7 +193,7 @@ def averaged(draft: Draft, found: Evaluation, number: int) -> Evaluation:
     one = Pass(found.before, turn.body, after, turn.head, turn.frame, batch, outside, training=False, beside=beside)
     new = log_averages(draft, one)
     later = (*after, *nest.epoch_start, *nest.body, *found.before, *found.batches)
-    body = logged(draft, replaced(turn.body, new), turn.head, turn.frame, batch, later)
+    body = logged(draft, replaced(turn.body, new), turn.head, turn.frame, batch, later, training=False)
     found = found.with_bodies(lambda one: body if one.body is turn.body else one.body)
     return replace(
         found,

@@ -12,7 +12,7 @@ from lightify.ledger import Fate
 from lightify.plan.draft import Draft
 from lightify.plan.idiom.lines import Lines
 from lightify.plan.logs.metrics import STEP, Metric, Thing, log_call, log_calls, log_name, metric_call
-from lightify.plan.logs.texts import tells_pass
+from lightify.plan.logs.texts import measures, tells_pass
 from lightify.plan.types import FateNote, Hook
 from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Frame, Item, Step, Variable
@@ -47,7 +47,8 @@ class Names:
         self.own.append(thing)
         stages = (stage for one in beside if (stage := one.name.partition("_")[0]) in ("train", "val", "test"))
         told = next((f"{stage}_{metric.name}" for stage in stages if not tells_pass(metric.name)), "")
-        return replace(metric, name=self._free(metric.name, thing, metric.told or told))
+        held = (name for one in metric.variables if tells_pass(name := one.name) and measures(name))
+        return replace(metric, name=self._free(metric.name, thing, metric.told or told or min(held, default="")))
 
     def renamed(self, step: Step) -> Iterator[Step]:
         """The step with names of their own for what it logs; means, and what a callback asks for, keep theirs."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence, Set
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import libcst as cst
 
@@ -19,6 +20,7 @@ from lightify.plan.logs.metrics import (
     LOGGED,
     PROGRESS,
     Metric,
+    log_calls,
     log_statement,
     log_text,
     logs,
@@ -36,27 +38,66 @@ from lightify.syntax.frames import Frame, Item, Step, Usage, Variable, constant
 from lightify.syntax.query import assigned_pairs, block, code, method_call, small, target_names, walk
 
 
+@dataclass(frozen=True)
+class _Batches:
+    """What the prints of a pass are read by.
+
+    Attributes:
+        index: the batch's number.
+        written: what a batch assigns.
+        sums: what no log takes, since the Trainer keeps its mean.
+        shown: the numbers that each batch logs beside their mean.
+        names: what is logged already; a print that tells more than its numbers stays, and logs them once.
+    """
+
+    index: Variable | None
+    written: set[Variable]
+    sums: set[Variable]
+    shown: frozenset[str]
+    names: set[str] = field(default_factory=set)
+
+
 def logged(
-    draft: Draft, body: Sequence[Step], head: BatchHead, frame: Frame, batch: set[Variable], later: Sequence[Step]
+    draft: Draft,
+    body: Sequence[Step],
+    head: BatchHead,
+    frame: Frame,
+    batch: set[Variable],
+    later: Sequence[Step],
+    *,
+    training: bool = True,
 ) -> tuple[Step, ...]:
     """Progress prints become `self.log`, in their place.
 
     Args:
         later: what runs after the body, until it has run again.
+        training: it is no validation step, of whose logs the Trainer keeps the mean.
     """
     index = frame.variable(head.index.value) if head.index is not None else None
     written = usage(body).writes - batch
-    names: set[str] = set()
+    both = (call for step in body for call in log_calls(step) if "on_step=True" in map(_without_spaces, call.args))
+    shown = frozenset(code(call.args[1].value) for call in both)
+    batches = _Batches(index, written, set() if training else _sums(body) - batch, shown)
     result: list[Step] = []
     for number, step in enumerate(body):
         if isinstance(step, Item):
-            nodes = in_place(draft, step, index, written, usage(result), names)
+            nodes = in_place(draft, step, batches, usage(result))
             new = [Item(node, step.frame) for node in nodes]
             needed = usage((*body[number + 1 :], *later)).exposed | draft.read_elsewhere()
             result.extend(item for item in new if item.node is step.node or not idle(draft, item, needed))
         else:
             result.append(step)
     return tuple(result)
+
+
+def _without_spaces(arg: cst.Arg) -> str:
+    return code(arg).replace(" ", "")
+
+
+def _sums(body: Sequence[Step]) -> set[Variable]:
+    """What a batch goes on with: a mean of such over the batches says nothing."""
+    used = usage(body)
+    return used.exposed & used.writes
 
 
 def idle(draft: Draft, item: Item, needed: set[Variable]) -> bool:
@@ -80,17 +121,15 @@ def _names(target: cst.AssignTarget) -> bool:
     return len(target_names(target.target)) == len(parts)
 
 
-def in_place(
-    draft: Draft, step: Item, index: Variable | None, written: set[Variable], done: Usage, names: set[str]
-) -> list[cst.BaseStatement]:
+def in_place(draft: Draft, step: Item, batches: _Batches, done: Usage) -> list[cst.BaseStatement]:
     """The statements that take a step's place: itself, logs, or itself with logs for prints.
 
     Args:
-        written: what a batch assigns; done: what the batch did before the step.
-        names: what is logged already; a print that tells more than its numbers stays, and logs them once.
+        done: what the batch did before the step.
     """
     if isinstance(step.node, cst.With):
-        return [_within(draft, step, index, written, done, names)]
+        return [_within(draft, step, batches, done)]
+    index, written, names = batches.index, batches.written, batches.names
     guard = step.node if isinstance(step.node, cst.If) and step.node.orelse is None else None
     if guard is not None and constant(guard.test, step.frame) is not None:
         guard = None
@@ -103,6 +142,7 @@ def in_place(
         metrics = tuple(m for m in metrics if not m.variables & draft.averaged)
         gone = call is not None and bool(expression_usage(call, step.frame).reads & draft.averaged)
         gone |= called_on(draft, step, node) in draft.averaged  # what showed averages
+        metrics = tuple(m for m in metrics if not m.variables & batches.sums and code(m.value) not in batches.shown)
         if call is not None and metrics and not gone and not _is_kept(draft, call, step.frame):
             gone = shows_only(draft, call, step.frame, metrics, written, index)
         metrics = tuple(m for m in metrics if gone or m.name not in names)
@@ -143,9 +183,7 @@ def in_place(
     return [*early, body]
 
 
-def _within(
-    draft: Draft, step: Item, index: Variable | None, written: set[Variable], done: Usage, names: set[str]
-) -> cst.BaseStatement:
+def _within(draft: Draft, step: Item, batches: _Batches, done: Usage) -> cst.BaseStatement:
     """A `with` whose prints are logs."""
     node = step.node
     assert isinstance(node, cst.With)
@@ -156,7 +194,7 @@ def _within(
     before += done
     for line in block(node.body):
         inner = Item(line, step.frame)
-        lines += in_place(draft, inner, index, written, before, names)
+        lines += in_place(draft, inner, batches, before)
         before += usage([inner])
     if not lines or lines == list(block(node.body)):
         return node
@@ -276,19 +314,40 @@ def shows_only(
 def with_summaries(draft: Draft, hook: Hook) -> Hook:
     """An epoch's printed numbers are logged, too; the idiomatic style logs them instead."""
     steps: list[Step] = []
+    gone: list[Step] = []
     names = Names(draft, hook)
     logged = draft.monitored & set(logs(hook.steps))
+    sums = _sums(hook.steps) if hook.name == "validation_step" else set()
     for step in hook.steps:
         shows = isinstance(step, Item) and draft.nest.epoch_loop is not None
         call = printed(step.node, step.frame, draft.kinds) if shows else None  # type: ignore[union-attr]
         metrics = _metrics_of(draft, call, step.frame) if call is not None and isinstance(step, Item) else ()
-        metrics = tuple(m if m.name in logged else names.given(m, metrics) for m in metrics if not names.has(m))
+        metrics = tuple(m for m in metrics if not names.has(m) and not m.variables & sums)
+        metrics = tuple(m if m.name in logged else names.given(m, metrics) for m in metrics)
         if not (metrics and draft.settings.style == "idiomatic"):
             steps.extend(names.renamed(step))
         elif isinstance(step, Item):
             draft.steps_away.append(LOGGED)
             draft.no_longer_printed(call, step.frame, metrics)  # type: ignore[arg-type]
             draft.fates[small(step.node)] = FateNote(Fate.REPLACED, ", ".join(map(log_text, metrics)))  # type: ignore[index]
+            gone.append(step)
         steps.extend(Item(log_statement(m), m.frame) for m in metrics if m.name not in logged)
         names.pass_by(step)
-    return replace(hook, steps=tuple(steps))
+    rules = {
+        step
+        for step, before, after in zip(hook.steps, (None, *hook.steps), (*hook.steps[1:], None))
+        if (before in gone or after in gone) and isinstance(step, Item) and _is_rule(step, draft)
+    }
+    note = FateNote(Fate.REPLACED, "self.log", "it set off a summary that is logged")
+    draft.fates.update({small(step.node): note for step in rules})  # type: ignore[union-attr,misc]
+    return replace(hook, steps=tuple(step for step in steps if step not in rules))
+
+
+def _is_rule(step: Item, draft: Draft) -> bool:
+    """True for `print("-" * 80)` and `print()`."""
+    call = printed(step.node, step.frame, draft.kinds)
+    parts = [part for arg in call.args for part in walk(arg.value)] if call is not None else []
+    if call is None or any(isinstance(part, (cst.Name, cst.FormattedString)) for part in parts):
+        return False
+    texts = (str(part.raw_value) for part in parts if isinstance(part, cst.SimpleString))
+    return not any(sign.isalnum() for text in texts for sign in re.sub(r"\\.", "", text))

@@ -18,6 +18,8 @@ _ASKS = tuple(
     """torch.device print str torch.cuda.is_available torch.cuda.get_device_name torch.cuda.device_count
     torch.cuda.manual_seed torch.backends. torch.accelerator.""".split()  # noqa: SIM905, a list of words
 )
+#: Calls that would do nothing if nothing were on a card.
+_TELLING = ("accelerat", "cuda.amp", "gradscaler")
 
 
 def moves_nothing(tree: Tree) -> bool:
@@ -39,7 +41,7 @@ def _may_place(node: cst.CSTNode, tree: Tree) -> bool:
         return False
     if (isinstance(node.func, cst.Attribute) and node.func.attr.value in _MOVES) or "set_default" in called:
         return True
-    return "accelerat" in called.lower() or any(map(_names_device, _handed(node)))
+    return any(word in called.lower() for word in _TELLING) or any(map(_names_device, _handed(node)))
 
 
 def _handed(call: cst.Call) -> Iterator[cst.CSTNode]:
