@@ -35,7 +35,7 @@ from lightify.plan.types import FateNote, Hook, TrainerOption
 from lightify.syntax.comments import in_place_of
 from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Frame, Item, Step, Usage, Variable, constant
-from lightify.syntax.query import assigned_pairs, block, code, method_call, small, target_names, walk
+from lightify.syntax.query import arguments, assigned_pairs, block, code, method_call, small, target_names, walk
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ def logged(
     """
     index = frame.variable(head.index.value) if head.index is not None else None
     written = usage(body).writes - batch
-    both = (call for step in body for call in log_calls(step) if "on_step=True" in map(_without_spaces, call.args))
-    shown = frozenset(code(call.args[1].value) for call in both)
+    means = ((call, arguments(call).keyword.get("on_step")) for step in body for call in log_calls(step))
+    shown = frozenset(code(call.args[1].value) for call, each in means if each is not None and code(each) == "True")
     batches = _Batches(index, written, set() if training else _sums(body) - batch, shown)
     result: list[Step] = []
     for number, step in enumerate(body):
@@ -88,10 +88,6 @@ def logged(
         else:
             result.append(step)
     return tuple(result)
-
-
-def _without_spaces(arg: cst.Arg) -> str:
-    return code(arg).replace(" ", "")
 
 
 def _sums(body: Sequence[Step]) -> set[Variable]:
