@@ -58,7 +58,48 @@ def followed(*lines: str) -> str:
     )
 
 
+WRITER = """\
+from io import StringIO
+class Board:
+    def __init__(self, title):
+        self.lines = StringIO()
+        self.title = title
+    def point(self, name, value):
+        self.lines.write(f"{self.title} {name} {value:.3f}\\n")
+        self.lines.truncate()
+def report(board, name, values):
+    board.point(name, sum(values) / len(values))
+"""
+BOARD = "board = Board('run')\n"
+HELPED = OWN.replace(
+    "class Smooth", "def picked(p, y):\n    return p.gather(1, y.unsqueeze(1)).squeeze(1)\nclass Smooth"
+)
+HELPED = HELPED.replace("-p.gather(1, y.unsqueeze(1)).squeeze(1)", "-picked(p, y)")
+HOLDS = WRITER.replace("title):", "title, net=None):\n        self.net = net").replace(
+    "self.lines.truncate()", "self.net(torch.randn(2, 4))"
+)
+
+
+def noted(define: str, board: str = BOARD, before: str = "", after: str = "") -> str:
+    """What the epoch's end notes on an object of the script's own class, before its evaluation and after it."""
+    batch = f"{STEP}\nlosses.append(loss.item())"
+    end = f"{before}\n{TOLD}\n{after}"
+    text = script(batch, start="model.train()\nlosses = []", define=f"{PARTS}{define}", before=board, end=end)
+    return text.replace("spare = nn.Sequential(nn.Linear(4, 2), nn.Dropout(0.2))", "")
+
+
 TAKEN = {
+    "a criterion of the script's own with a helper": own(HELPED),
+    "a criterion that a function makes": script(
+        start="model.train()",
+        define="def criterion_of():\n    made = nn.CrossEntropyLoss()\n    return made\n",
+        setup=SETUP.replace("nn.CrossEntropyLoss()", "criterion_of()"),
+        end=TOLD,
+    ),
+    "an object that knows no network, before it": noted(WRITER, before="board.point('train', losses[-1])"),
+    "an object that knows no network, after it": noted(
+        WRITER, after="report(board, 'val', [val_loss])\nwith torch.no_grad():\n    print(model(data[:2][0]).sum())"
+    ),
     "a network that gives itself back": script(
         start="model = model.train()", end=TOLD.replace("model.eval()", "model = model.eval()")
     ),
@@ -70,6 +111,24 @@ TAKEN = {
     "a network that trains in evaluation mode": on_features("model.eval()\nhead.train()"),
 }
 LEFT = {
+    "a criterion with a helper that drops out": (
+        own(HELPED.replace("return p.gather", "return nn.Dropout(0.1)(p).gather")),
+        "not every network is put into evaluation mode",
+    ),
+    "an object that was made with a network": (
+        noted(HOLDS, board="board = Board('run', model)\n", before="board.point('train', losses[-1])"),
+        "what runs before the evaluation may notice its mode",
+    ),
+    "an object that is given a network": (
+        noted(HOLDS, before="board.net = model\nboard.point('train', losses[-1])"),
+        "what runs before the evaluation may notice its mode",
+    ),
+    "a function that knows a network": (
+        noted(
+            f"{WRITER}def note(board, value):\n    board.point(str(model), value)\n", before="note(board, losses[-1])"
+        ),
+        "what runs before the evaluation may notice its mode",
+    ),
     "another one is given back": (
         script(
             start="model.train()", before="other = model\n", end=TOLD.replace("model.eval()", "other = model.eval()")

@@ -532,3 +532,24 @@ def test_a_value_that_only_a_line_after_fit_reads_stays() -> None:
     loops = f"for epoch in range(2):\n    for x, y in train_loader:\n{loop}\n"
     text = converted(f"{PROLOGUE}DEVICE = 'cuda:0'\n{move}\n{loops}{loops}", style="idiomatic").text
     assert text is not None and "DEVICE = 'cuda:0'" in text and "model.to(DEVICE)" in text
+
+
+def test_an_import_goes_where_only_a_local_bears_its_name() -> None:
+    waves = "import time\ndef waves():\n    time = torch.arange(3.0)\n    return torch.sin(time)\n"
+    shown = "print(f'{time.time() - began:.1f}s loss {loss.item():.3f}')"
+    text = script(define=waves, start="began = time.time()", end=shown)
+    assert "import time" not in (converted(text, style="idiomatic").text or "")
+    assert "import time" in (converted(text.replace("time = torch.arange(3.0)", "time.sleep(0)")).text or "")
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_batch_that_is_called_as_its_number_has_another_name(taken: bool) -> None:
+    batch = (
+        "x, y = data[batch_idx : batch_idx + 2]"
+        if not taken
+        else "batch = data[batch_idx : batch_idx + 2]\nx, y = batch"
+    )
+    text = script(f"{batch}\n{STEP}", batches="for batch_idx in range(0, 8, 2):")
+    body = methods(converted(text).text)["training_step"]
+    assert ("batch_idx = batch" in body) is taken
+    assert ("data[batch:batch + 2]" in body) is not taken

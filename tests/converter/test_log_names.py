@@ -63,3 +63,11 @@ def test_who_calls_a_pass_names_its_share_in_percent(style: str) -> None:
     end = "valid_acc = evaluate()\nprint(f'{valid_acc * 100:.2f}%')"
     done = converted(script(define=PERCENT, end=end), style=style)
     assert "self.log('valid_acc', " in "".join(methods(done.text).values()) and "epoch_acc'" not in str(done.text)
+
+
+@pytest.mark.parametrize("style", ["faithful", "idiomatic"])
+def test_a_sum_of_the_pass_bears_its_own_name_where_the_first_is_taken(style: str) -> None:
+    batch = f"{STEP}\ntrain_loss += loss.item() ** 2\nif i % 2 == 0:\n    print(f'Loss: {{loss.item():.3f}}')"
+    batches = "for i, (x, y) in enumerate(train_loader):"
+    text = script(batch, start="train_loss = 0.0", batches=batches, end="print(f'Average loss: {train_loss / 4:.3f}')")
+    assert "self.log('train_loss', " in methods(converted(text, style=style).text)["on_train_epoch_end"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.converter.scripts import STEP, converted, methods, script
+from tests.converter.scripts import EVALUATE, STEP, converted, methods, script
 
 SUMS = {"start": "total = 0.0", "batches": "for i, (x, y) in enumerate(train_loader):"}
 ADD = f"{STEP}\ntotal += loss.item()"
@@ -222,3 +222,60 @@ def test_the_last_batch_of_an_epoch_is_logged_as_each_is(text: str, early: bool)
     log = "self.log('loss', loss, prog_bar=True)\nreturn loss"
     assert (log in methods(converted(text, style="idiomatic").text)["training_step"]) is early
     assert "self.log(" not in methods(converted(text).text)["training_step"]
+
+
+RULES = {
+    "around it": ("print('-' * 9)\nprint(f'loss {total:.3f}')\nprint()", False),
+    "before what stays": ("print(f'loss {total:.3f}')\nprint('saved')\nprint('-' * 9)", True),
+    "a text": ("print('epoch over')\nprint(f'loss {total:.3f}')", True),
+}
+
+
+@pytest.mark.parametrize(("end", "stays"), RULES.values(), ids=RULES)
+def test_a_line_that_sets_off_a_summary_goes_with_it(end: str, stays: bool) -> None:
+    text = script(f"{STEP}\ntotal += loss.item() ** 2", start="total = 0.0", end=end)
+    assert "print(" in methods(converted(text).text)["on_train_epoch_end"]
+    assert ("print(" in methods(converted(text, style="idiomatic").text)["on_train_epoch_end"]) is stays
+
+
+RUNNING = "for i, (a, b) in enumerate(val_loader):"
+SHOWS = "        print(f'loss {one.item():.3f} mean {total / (i + 1):.3f}')\n"
+PASS = EVALUATE.replace("for a, b in val_loader:", RUNNING).replace(
+    "        total += criterion(model(a), b).item() * len(b)\n",
+    f"        one = criterion(model(a), b)\n        total += one.item()\n{SHOWS}",
+)
+
+
+@pytest.mark.parametrize("style", ["faithful", "idiomatic"])
+def test_a_sum_so_far_is_no_log_of_a_validation_step(style: str) -> None:
+    end = f"{PASS}if val_loss < 1 and total < 9:\n    print('low')"
+    logs = _logs(methods(converted(script(start="model.train()", end=end), style=style).text)["validation_step"])
+    assert len(logs) == 1 and "total" not in logs.pop()
+
+
+def test_a_number_is_logged_once_beside_its_mean() -> None:
+    show = "print(f'train_loss {loss.item():.3f} mean {total / (i + 1):.3f}')"
+    text = script(f"{STEP}\ntotal += loss.item()\n{show}", **SUMS)
+    logs = _logs(methods(converted(text, style="idiomatic").text)["training_step"])
+    assert len(logs) == 1 and "on_epoch=True" in logs.pop()
+
+
+RETURNED = {
+    "a share": ("return sum([1 if a == b else 0 for a, b in pairs]) / len(pairs)", True),
+    "a sum that starts as a number": (
+        "total = 0.0\n    for a, b in pairs:\n        total += float(a)\n    return total",
+        True,
+    ),
+    "one of two": ("seen = len(pairs)\n    best = max(seen, 1)\n    return 'x', best / 2", True),
+    "a list": ("return [a for a, b in pairs]", False),
+    "a parameter": ("return pairs", False),
+    "a number or nothing": ("if not pairs:\n        return None\n    return 1.0", False),
+}
+
+
+@pytest.mark.parametrize(("body", "is_logged"), RETURNED.values(), ids=RETURNED)
+def test_a_number_that_a_function_returns_is_logged_without_a_format(body: str, is_logged: bool) -> None:
+    to = "name, acc" if "'x', " in body else "acc"
+    define = f"def measure(pairs):\n    {body}\n"
+    done = converted(script(define=define, end=f"{to} = measure([(1, 1)])\nprint('epoch', epoch, 'acc', acc)"))
+    assert ("self.log('acc', acc, prog_bar=True)" in methods(done.text)["on_train_epoch_end"]) is is_logged

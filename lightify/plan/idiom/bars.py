@@ -16,7 +16,7 @@ from lightify.plan.draft import Draft
 from lightify.plan.effects import only_computes
 from lightify.plan.idiom.lines import Lines
 from lightify.plan.logs.metrics import Metric, log_statement, metrics_of
-from lightify.plan.logs.samples import is_number
+from lightify.plan.logs.numbers import is_number
 from lightify.plan.logs.texts import measures
 from lightify.plan.types import FateNote
 from lightify.syntax.flow import expression_usage, usage

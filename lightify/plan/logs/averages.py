@@ -30,8 +30,8 @@ from lightify.plan.logs.metrics import (
     printed,
     shown_pass,
 )
+from lightify.plan.logs.numbers import is_number
 from lightify.plan.logs.records import Record, read_back, records
-from lightify.plan.logs.samples import is_number
 from lightify.plan.logs.sums import Pass, begun_empty, meters_of, sums_of
 from lightify.plan.logs.texts import formatted, measures, slots_in, slots_of, tells_pass
 from lightify.plan.types import FateNote, Local

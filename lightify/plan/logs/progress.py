@@ -29,7 +29,7 @@ from lightify.plan.logs.metrics import (
     unlogged,
 )
 from lightify.plan.logs.names import Names
-from lightify.plan.logs.samples import is_number, losses
+from lightify.plan.logs.numbers import is_number, losses
 from lightify.plan.logs.texts import measures
 from lightify.plan.types import FateNote, Hook, TrainerOption
 from lightify.syntax.comments import in_place_of

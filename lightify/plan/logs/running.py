@@ -13,8 +13,8 @@ from lightify.plan.logs.averages import UNTIMED, log_lines, note, without_starts
 from lightify.plan.logs.means import Mean, Means
 from lightify.plan.logs.meters import measures_time
 from lightify.plan.logs.metrics import PROGRESS, Metric, labels, log_statement, metric_name, metrics_of, printed
+from lightify.plan.logs.numbers import is_number
 from lightify.plan.logs.progress import is_of_each_batch, logs_every
-from lightify.plan.logs.samples import is_number
 from lightify.plan.logs.sums import Pass, Sum, zeroed
 from lightify.plan.logs.texts import slots_in
 from lightify.syntax.comments import in_place_of

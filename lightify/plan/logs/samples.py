@@ -15,7 +15,7 @@ from lightify.plan.idiom.devices import strip_moves
 from lightify.plan.types import Stripped
 from lightify.syntax.flow import usage
 from lightify.syntax.frames import Binding, Expression, Frame, Item, Step, Variable
-from lightify.syntax.query import arguments, code, dotted, expression_of, method_call, small, walk
+from lightify.syntax.query import arguments, code, dotted, method_call, small, walk
 
 #: Samplers that visit each sample once.
 _EACH_SAMPLE = {"Sampler", "DistributedSampler", "RandomSampler", "SequentialSampler"}
@@ -65,7 +65,7 @@ def batch_size(draft: Draft, body: Sequence[Step], batch: set[Variable], frame: 
     for step in body:
         if isinstance(step, Item):
             for node in walk(step.node):
-                value = _size_of(node)
+                value = size_of(node)
                 if value is not None and draft.kinds.variable(value, step.frame) in batch and step.frame is frame:
                     return code(node)
     for step in body:
@@ -94,10 +94,10 @@ def counts_whole_batch(
     """
     if isinstance(node, cst.Name):
         meaning = frame.resolve(node.value)
-        values = [(meaning.node, meaning.frame)] if isinstance(meaning, Expression) else _values(body, meaning)
-        known = len(values) == 1 and _size_of(values[0][0]) is not None
+        values = [(meaning.node, meaning.frame)] if isinstance(meaning, Expression) else values_of(body, meaning)
+        known = len(values) == 1 and size_of(values[0][0]) is not None
         return known and counts_whole_batch(draft, body, batch, source, place, *values[0])
-    part = draft.kinds.variable(_size_of(node), frame)
+    part = draft.kinds.variable(size_of(node), frame)
     moved = strip_moves([step for step in body if isinstance(step, Item)], set(batch), draft.kinds, Stripped())
     if part is None or part not in batch or part in usage(moved).writes:
         return False
@@ -124,54 +124,18 @@ def _is_tensor(draft: Draft, body: Sequence[Step], variable: Variable) -> bool:
     return False
 
 
-def is_number(draft: Draft, body: Sequence[Step], node: cst.CSTNode, frame: Frame, depth: int = 0) -> bool:
-    """True for an expression of a batch that has one value: a loss, a count, `x.item()`, `x.sum()`."""
-
-    def number(part: cst.CSTNode) -> bool:
-        return depth < 6 and is_number(draft, body, part, frame, depth + 1)
-
-    if isinstance(node, (cst.Integer, cst.Float)) or _size_of(node) is not None:
-        return True
-    if isinstance(node, cst.BinaryOperation):
-        return number(node.left) and number(node.right)
-    if isinstance(node, cst.Attribute) and node.attr.value == "data":
-        return number(node.value)
-    if isinstance(node, cst.Name):
-        meaning = frame.resolve(node.value)
-        if isinstance(meaning, Expression):
-            return depth < 6 and is_number(draft, body, meaning.node, meaning.frame, depth + 1)
-        return meaning in losses(body) or any(
-            depth < 6 and is_number(draft, body, value, place, depth + 1) for value, place in _values(body, meaning)
-        )
-    if not isinstance(node, cst.Call):
-        return False
-    used, full = method_call(node), draft.tree.qualified(node.func) or ""
-    if full in ("torch.sum", "torch.mean", "numpy.sum", "numpy.mean"):
-        return len(node.args) == 1
-    criterion = draft.kinds.variable(node.func, frame)
-    if full.startswith("torch.nn.functional.") or (criterion is not None and draft.kinds.is_loss(criterion)):
-        return "none" not in draft.tree.text and (criterion is not None or len(node.args) > 1)
-    if dotted(node.func) in ("float", "int", "len"):
-        return True
-    if used is None or (dotted(used[0]) or "").partition(".")[0] in draft.tree.imports:
-        return False
-    if used[1] in ("float", "double", "detach", "cpu", "clone"):
-        return not node.args and number(used[0])
-    return used[1] in ("item", "numel") or (used[1] in ("sum", "mean") and not node.args)
-
-
 def never_zero(body: Sequence[Step], node: cst.CSTNode, frame: Frame) -> bool:
     """True for the size of a batch, by its own name or by one that the body gives it."""
     if isinstance(node, cst.Name):
         meaning = frame.resolve(node.value)
         if isinstance(meaning, Expression):
             return never_zero((), meaning.node, meaning.frame)
-        values = _values(body, meaning)
+        values = values_of(body, meaning)
         return bool(values) and all(never_zero((), value, place) for value, place in values)
-    return _size_of(node) is not None or (isinstance(node, cst.Integer) and int(node.value) > 0)
+    return size_of(node) is not None or (isinstance(node, cst.Integer) and int(node.value) > 0)
 
 
-def _values(body: Sequence[Step], variable: Variable) -> list[tuple[cst.BaseExpression, Frame]]:
+def values_of(body: Sequence[Step], variable: Variable) -> list[tuple[cst.BaseExpression, Frame]]:
     """What the statements of a body give a name by themselves, when they alone do."""
     writes = [step for step in body if variable in usage([step]).writes]
     found: list[tuple[cst.BaseExpression, Frame]] = []
@@ -184,18 +148,7 @@ def _values(body: Sequence[Step], variable: Variable) -> list[tuple[cst.BaseExpr
     return found if len(found) == len(writes) else []
 
 
-def losses(body: Sequence[Step]) -> set[Variable]:
-    """The variables that the body calls `backward()` on: it needs no gradient where they have one value."""
-    found = set()
-    for step in body:
-        used = method_call(expression_of(step.node)) if isinstance(step, Item) else None
-        if isinstance(step, Item) and used is not None and used[1] == "backward" and isinstance(used[0], cst.Name):
-            meaning = step.frame.resolve(used[0].value)
-            found |= {meaning} if isinstance(meaning, Variable) else set()
-    return found
-
-
-def _size_of(node: cst.CSTNode) -> cst.BaseExpression | None:
+def size_of(node: cst.CSTNode) -> cst.BaseExpression | None:
     """`x` for `x.size(0)`, `len(x)` and `x.shape[0]`."""
     if isinstance(node, cst.Subscript) and isinstance(node.value, cst.Attribute) and node.value.attr.value == "shape":
         return node.value.value if code(node).endswith("[0]") else None

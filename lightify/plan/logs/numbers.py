@@ -1,0 +1,149 @@
+"""Which names and expressions hold one number each, as far as the script tells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import libcst as cst
+
+from lightify.analysis.callers import run_by
+from lightify.plan.draft import Draft
+from lightify.plan.logs.samples import size_of, values_of
+from lightify.syntax.flow import usage
+from lightify.syntax.frames import Expression, Frame, Item, Step, Variable
+from lightify.syntax.names import assignments, same_scope
+from lightify.syntax.query import assigned_pairs, block, dotted, expression_of, method_call, small, target_names
+
+
+def is_number(draft: Draft, body: Sequence[Step], node: cst.CSTNode, frame: Frame, depth: int = 0) -> bool:
+    """True for an expression of a batch that has one value: a loss, a count, `x.item()`, `x.sum()`."""
+
+    def number(part: cst.CSTNode) -> bool:
+        return depth < 6 and is_number(draft, body, part, frame, depth + 1)
+
+    if isinstance(node, (cst.Integer, cst.Float)) or size_of(node) is not None:
+        return True
+    if isinstance(node, cst.BinaryOperation):
+        return number(node.left) and number(node.right)
+    if isinstance(node, cst.Attribute) and node.attr.value == "data":
+        return number(node.value)
+    if isinstance(node, cst.Name):
+        meaning = frame.resolve(node.value)
+        if isinstance(meaning, Expression):
+            return depth < 6 and is_number(draft, body, meaning.node, meaning.frame, depth + 1)
+        return (
+            meaning in losses(body)
+            or any(
+                depth < 6 and is_number(draft, body, value, place, depth + 1)
+                for value, place in values_of(body, meaning)
+            )
+            or _is_returned(draft, body, meaning)
+        )
+    if not isinstance(node, cst.Call):
+        return False
+    functions = list(run_by(node, draft.tree))
+    if functions:
+        return all(_returns_number(draft, one, None, frozenset()) for one in functions)
+    used, full = method_call(node), draft.tree.qualified(node.func) or ""
+    if full in ("torch.sum", "torch.mean", "numpy.sum", "numpy.mean"):
+        return len(node.args) == 1
+    criterion = draft.kinds.variable(node.func, frame)
+    if full.startswith("torch.nn.functional.") or (criterion is not None and draft.kinds.is_loss(criterion)):
+        return "none" not in draft.tree.text and (criterion is not None or len(node.args) > 1)
+    if dotted(node.func) in ("float", "int", "len"):
+        return True
+    if used is None or (dotted(used[0]) or "").partition(".")[0] in draft.tree.imports:
+        return False
+    if used[1] in ("float", "double", "detach", "cpu", "clone"):
+        return not node.args and number(used[0])
+    return used[1] in ("item", "numel") or (used[1] in ("sum", "mean") and not node.args)
+
+
+def losses(body: Sequence[Step]) -> set[Variable]:
+    """The variables that the body calls `backward()` on: it needs no gradient where they have one value."""
+    found = set()
+    for step in body:
+        used = method_call(expression_of(step.node)) if isinstance(step, Item) else None
+        if isinstance(step, Item) and used is not None and used[1] == "backward" and isinstance(used[0], cst.Name):
+            meaning = step.frame.resolve(used[0].value)
+            found |= {meaning} if isinstance(meaning, Variable) else set()
+    return found
+
+
+def _is_returned(draft: Draft, body: Sequence[Step], variable: Variable) -> bool:
+    """True for `acc` of `loss, acc = test(model)`, where that is one of the numbers that the function returns."""
+    writes = [step for step in body if variable in usage([step]).writes]
+    inner = small(writes[0].node) if len(writes) == 1 and isinstance(writes[0], Item) else None
+    if not isinstance(inner, cst.Assign) or not isinstance(inner.value, cst.Call):
+        return False
+    names = target_names(inner.targets[0].target)
+    functions = list(run_by(inner.value, draft.tree))
+    if len(inner.targets) > 1 or variable.name not in names or not functions:
+        return False
+    place = names.index(variable.name)
+    return all(_returns_number(draft, one, (place, len(names)), frozenset()) for one in functions)
+
+
+def _returns_number(
+    draft: Draft, function: cst.FunctionDef, place: tuple[int, int] | None, within: frozenset[cst.CSTNode | str]
+) -> bool:
+    """True for a function that returns one number each time.
+
+    Args:
+        place: which of how many it is, of a tuple.
+        within: the functions and their names that are asked already.
+    """
+    if function in within or len(within) > 12:
+        return False
+    found = [node.value for node in same_scope(block(function.body)) if isinstance(node, cst.Return)]
+    if place is not None:
+        tuples = [one.elements for one in found if isinstance(one, cst.Tuple)]
+        found = [one[place[0]].value if len(one) == place[1] else None for one in tuples] * (len(tuples) == len(found))
+    inner = within | {function}
+    return bool(found) and all(one is not None and _is_own_number(draft, one, function, inner) for one in found)
+
+
+def _is_own_number(
+    draft: Draft, node: cst.CSTNode, function: cst.FunctionDef, within: frozenset[cst.CSTNode | str]
+) -> bool:
+    """True for an expression of a function that stays as it is, where its own statements tell."""
+
+    def number(part: cst.CSTNode) -> bool:
+        return _is_own_number(draft, part, function, within)
+
+    if isinstance(node, (cst.Integer, cst.Float)) or size_of(node) is not None:
+        return True
+    if isinstance(node, cst.BinaryOperation):
+        return number(node.left) and number(node.right)
+    if isinstance(node, cst.IfExp):
+        return number(node.body) and number(node.orelse)
+    if isinstance(node, cst.Name):
+        if node.value in within:
+            return True  # `best = max(best, acc)`
+        known = within | {node.value}
+        nodes = list(same_scope(block(function.body)))
+        values: list[cst.CSTNode] = [
+            value
+            for assign in assignments(function).get(node.value, ())
+            for each in assign.targets
+            for target, value in assigned_pairs(each.target, assign.value)
+            if node.value in target_names(target)
+        ]
+        values += [one.value for one in nodes if isinstance(one, cst.AugAssign) and dotted(one.target) == node.value]
+        return bool(values) and all(_is_own_number(draft, value, function, known) for value in values)
+    if not isinstance(node, cst.Call):
+        return False
+    used, full = method_call(node), draft.tree.qualified(node.func) or ""
+    given = [arg.value for arg in node.args]
+    if full in ("float", "int", "len", "sklearn.metrics.accuracy_score", "sklearn.metrics.roc_auc_score"):
+        return True
+    if full in ("numpy.sum", "numpy.mean", "torch.sum", "torch.mean"):
+        return len(given) == 1
+    if full in ("max", "min", "round", "abs"):
+        return all(map(number, given))
+    if full == "sum" and len(given) == 1:
+        return isinstance(given[0], (cst.ListComp, cst.GeneratorExp)) and number(given[0].elt)
+    functions = list(run_by(node, draft.tree))
+    if functions:
+        return all(_returns_number(draft, one, None, within) for one in functions)
+    return used is not None and not given and used[1] in ("item", "numel")
