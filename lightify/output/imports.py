@@ -8,9 +8,8 @@ import symtable
 import libcst as cst
 
 from lightify.syntax.comments import own, texts, without_ends
-from lightify.syntax.names import read_names
 from lightify.syntax.parse import Tree, syntax_of
-from lightify.syntax.query import dotted, nodes_of, small, target_names
+from lightify.syntax.query import dotted, small
 
 #: What `__future__` offered to Python 2.
 _PAST = ("print_function", "division", "absolute_import", "unicode_literals", "with_statement", "generators")
@@ -29,9 +28,9 @@ def drop_unused_imports(
         brought: names that imports for code of other files bind.
         settled: features of `__future__` that Python 3 has are gone, too.
     """
-    before = _read(tree.module, tree.source.text) | brought
+    before = _read_in(tree.source.text) | brought
     text = script.code
-    after = _read(script, text) | _read_of(symtable.symtable(generated, "generated", "exec"))
+    after = _left_in(text) | _read_in(generated)
     gone = (before - after) | defined
     dropped: set[cst.CSTNode] = set()
     body: list[cst.CSTNode] = []
@@ -76,17 +75,27 @@ def _module(statement: cst.CSTNode) -> str:
     return "." * len(inner.relative) + (dotted(inner.module) or "")
 
 
-def _read(module: cst.Module, text: str) -> set[str]:
-    """Names of the module's own scope that its code reads, deletes or exports."""
-    deleted = (name for node in nodes_of(module, cst.Del) for name in target_names(node.target))
-    return read_names(module) | {*deleted} | (exported(syntax_of(text)) if "__all__" in text else set())
+def _left_in(text: str) -> set[str]:
+    """Names of the module's own scope that code reads, deletes, exports or writes in annotations, evaluated or not."""
+    root = syntax_of(text)
+    names = exported(root)
+    for node in ast.walk(root):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Del):
+            names.add(node.id)
+        for told in (getattr(node, "annotation", None), getattr(node, "returns", None)):
+            names |= {part.id for part in ast.walk(told) if isinstance(part, ast.Name)} if told is not None else set()
+    return _read_in(text) | names
 
 
-def _read_of(table: symtable.SymbolTable) -> set[str]:
-    """Names that generated code reads of the module."""
-    outer = table.get_type() == "module"
-    own = {one.get_name() for one in table.get_symbols() if one.is_referenced() and (outer or one.is_global())}
-    return own.union(*map(_read_of, table.get_children()))
+def _read_in(text: str) -> set[str]:
+    """Names of the module's own scope that code reads."""
+    waiting = [symtable.symtable(text, "script", "exec")]
+    names: set[str] = set()
+    for table in waiting:
+        outer = table.get_type() == "module"
+        names |= {one.get_name() for one in table.get_symbols() if one.is_referenced() and (outer or one.is_global())}
+        waiting += table.get_children()
+    return names
 
 
 def exported(root: ast.AST) -> set[str]:

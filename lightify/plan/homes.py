@@ -171,8 +171,10 @@ class _Homing:
             elif isinstance(inner, Local) and isinstance(outer, Attribute):
                 self.homes[value] = outer
             elif isinstance(inner, Local) and isinstance(outer, Local):
-                hooks = sum(value in use.reads | use.writes for use in self.uses.per_hook)
-                self.homes[value] = outer if hooks == 1 else inner
+                hooks = [used for use in self.uses.per_hook if value in (used := use.reads | use.writes)]
+                others = (self.homes.get(other) for used in hooks for other in used - {value, target})
+                free = all(not isinstance(other, Local) or other.name != outer.name for other in others)
+                self.homes[value] = outer if len(hooks) == 1 or free else inner
 
     def _is_of_owner(self, field: Field) -> bool:
         uses = self.uses

@@ -87,6 +87,8 @@ def _asks_for_value(draft: Draft, steps: Sequence[Step], loss: Variable) -> bool
         for part in walk(step.node):
             if _means(part, step.frame, loss) and part not in logged and not _gives_value(draft, part):
                 return False
+        if loss in (usage([step]).must or ()):
+            return True  # `loss = loss.item()`: what follows reads that
     return True
 
 
