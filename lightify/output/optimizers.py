@@ -33,7 +33,7 @@ def configure_optimizers(
             target = cst.AssignTarget(cst.Name(made.variable.name))
             lines.append(_moved(made, cst.Assign([target], expression(made.value))))
     optimizers = ", ".join(_text(made, plan) for made in plan.optimizers)
-    schedulers = ", ".join(map(_scheduler_text, plan.schedulers))
+    schedulers = ", ".join(_scheduler_text(one, plan) for one in plan.schedulers)
     result = f"[{optimizers}], [{schedulers}]" if schedulers else f"[{optimizers}]"
     return [*lines, cst.parse_statement(f"return {result}")]
 
@@ -99,9 +99,9 @@ def _text(made: Made, plan: Plan) -> str:
     return f"self.{home.name}" if not made.moved and isinstance(home, Attribute) else made.variable.name
 
 
-def _scheduler_text(one: Scheduled) -> str:
+def _scheduler_text(one: Scheduled, plan: Plan) -> str:
     """`scheduler`, or the dictionary that says when and by what the Trainer steps it."""
-    name = one.made.variable.name
+    name = _text(one.made, plan)
     if one.monitor:
         return f'{{"scheduler": {name}, "monitor": "{one.monitor}"}}'
     return f'{{"scheduler": {name}, "interval": "step"}}' if one.interval == "step" else name

@@ -25,7 +25,7 @@ from lightify.plan.types import (
 from lightify.syntax.flow import exits_of, expression_usage, usage
 from lightify.syntax.frames import Field, Item, Step, Usage, Variable
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import dotted, method_call, small, walk
+from lightify.syntax.query import arguments, dotted, method_call, small, walk
 
 
 def make_optimizers(
@@ -78,6 +78,10 @@ def make_optimizers(
         else:
             made.append(Made(variable, None, None, False))
             extra.reads.add(variable)
+            given = given_scheduler(draft, variable, hooks, auto, plain) if auto is not None else None
+            if given is not None:
+                schedulers.append(given)
+                extra.reads.add(given.made.variable)
     for number, one in enumerate(schedulers if auto is None else ()):
         index = f"[{number}]" if len(schedulers) > 1 else ""
         draft.forced[one.made.variable] = Computed(f"self.lr_schedulers(){index}")
@@ -135,6 +139,17 @@ def moved_scheduler(
     scheduler = fed_scheduler(draft, optimizer, host_reads)
     if scheduler is None:
         return None
+    return stepped_by_trainer(draft, scheduler, optimizer, hooks, auto, plain)
+
+
+#: The hooks between the last batch of an epoch and the next epoch, in their order.
+_EPOCH_END = ("on_validation_epoch_start", "validation_step", "on_validation_epoch_end", "on_train_epoch_end")
+
+
+def stepped_by_trainer(
+    draft: Draft, scheduler: Made, optimizer: Variable, hooks: Sequence[Hook], auto: Automatic, plain: bool
+) -> Scheduled | None:
+    """When the Trainer steps a scheduler as the script does: right after the last batch, or by a metric."""
     variable = scheduler.variable
     if auto.scheduler is variable:
         if any(variable in usage([step]).reads for hook in hooks for step in hook.steps):
@@ -159,8 +174,30 @@ def moved_scheduler(
     monitor = monitored(draft, uses[0][0], step, call, scheduler, optimizer) if call.args else ""
     if call.args and not monitor:
         return None
+    steps = [one for name in _EPOCH_END for hook in hooks if hook.name == name for one in hook.steps]
+    if not monitor and any(optimizer in usage([one]).reads for one in steps[: steps.index(step)]):
+        return None  # it asks for the rate that this epoch had
     draft.fates[step.node] = FateNote(Fate.REPLACED, "Trainer: steps the scheduler each epoch")
     return Scheduled(scheduler, "epoch", monitor)
+
+
+def given_scheduler(
+    draft: Draft, optimizer: Variable, hooks: Sequence[Hook], auto: Automatic, plain: bool
+) -> Scheduled | None:
+    """The scheduler that the host keeps beside its optimizer, where the Trainer can step it instead of the script."""
+    cycle = usage([step for hook in hooks for step in hook.steps])
+    known = {auto.scheduler} if auto.scheduler is not None else set()
+    found = [v for v in cycle.reads | known if draft.kinds.of(v) is Kind.SCHEDULER]
+    built = construction(found[0], draft.tree, draft.nest.host_loop) if len(found) == 1 else None
+    if built is None or auto.optimizer is not optimizer or found[0] in cycle.writes:
+        return None
+    feeds = arguments(built[1]).get(0, "optimizer")
+    name = draft.tree.qualified(built[1].func) or ""
+    if not name.startswith("torch.optim.lr_scheduler.") or name.endswith("Plateau") or feeds is None:
+        return None
+    if draft.kinds.variable(feeds, draft.nest.host) is not optimizer:
+        return None
+    return stepped_by_trainer(draft, Made(found[0], None, None, False), optimizer, hooks, auto, plain)
 
 
 def stepped_scheduler(draft: Draft, optimizer: Variable, host_reads: set[Variable]) -> Scheduled | None:
