@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 from functools import cache
+from importlib.util import find_spec
 from textwrap import indent
+
+import pytest
 
 from lightify.analysis.analyze import analyze
 from lightify.convert import Conversion, convert
@@ -44,6 +47,18 @@ with torch.no_grad():
         n += len(b)
 val_loss = total / n
 """
+#: Runs a test in each style, and on the lightning package where that is installed.
+in_each_mode = pytest.mark.parametrize(
+    ("style", "runtime"),
+    [
+        ("faithful", "bundled"),
+        ("idiomatic", "bundled"),
+        pytest.param(
+            *("faithful", "lightning"),
+            marks=pytest.mark.skipif(find_spec("lightning") is None, reason="lightning is not installed"),
+        ),
+    ],
+)
 FORWARD = "loss = criterion(model(x), y)"
 STEP = f"{FORWARD}\noptimizer.zero_grad()\nloss.backward()\noptimizer.step()"
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.converter.scripts import EVALUATE, SETUP, STEP, converted, methods, script
+from tests.converter.scripts import EVALUATE, SETUP, STEP, converted, in_each_mode, methods, script
 
 OWN = """\
 class Smooth(nn.Module):
@@ -176,13 +176,9 @@ def test_it_stays_where_it_is(text: str, reason: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "style, runtime", [("faithful", "bundled"), ("idiomatic", "bundled"), ("faithful", "lightning")]
-)
+@in_each_mode
 @pytest.mark.parametrize("text", TAKEN.values(), ids=TAKEN)
 def test_it_evaluates_identically(
     text: str, style: str, runtime: str, trains_identically: Callable[[str, str | None], None]
 ) -> None:
-    if runtime == "lightning":
-        pytest.importorskip("lightning")
     trains_identically(text, converted(text, style=style, runtime=runtime).text)

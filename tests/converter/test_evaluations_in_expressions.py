@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.converter.scripts import converted, methods, script
+from tests.converter.scripts import converted, in_each_mode, methods, script
 from tests.converter.test_several_evaluations import TRAIN
 
 RETURNS = """\
@@ -117,13 +117,9 @@ def test_a_result_takes_the_place_of_the_call() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "style, runtime", [("faithful", "bundled"), ("idiomatic", "bundled"), ("faithful", "lightning")]
-)
+@in_each_mode
 @pytest.mark.parametrize("text", TAKEN.values(), ids=TAKEN)
 def test_it_evaluates_identically(
     text: str, style: str, runtime: str, trains_identically: Callable[[str, str | None], None]
 ) -> None:
-    if runtime == "lightning":
-        pytest.importorskip("lightning")
     trains_identically(text, converted(text, style=style, runtime=runtime).text)

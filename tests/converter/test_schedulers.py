@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.converter.scripts import SETUP, STEP, converted, methods, script
+from tests.converter.scripts import SETUP, STEP, converted, in_each_mode, methods, script
 
 STEPLR = "scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)\n"
 RATE = "optimizer.param_groups[0]['lr']"
@@ -69,9 +69,9 @@ def test_the_trainer_steps_what_the_host_keeps(text: str, result: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("runtime", ["bundled", "lightning"])
+@in_each_mode
 @pytest.mark.parametrize("text", [text for text, _ in STAYING.values()], ids=STAYING)
-def test_it_trains_identically(text: str, runtime: str, trains_identically: Callable[[str, str | None], None]) -> None:
-    if runtime == "lightning":
-        pytest.importorskip("lightning")
-    trains_identically(text, converted(text, runtime=runtime).text)
+def test_it_trains_identically(
+    text: str, style: str, runtime: str, trains_identically: Callable[[str, str | None], None]
+) -> None:
+    trains_identically(text, converted(text, style=style, runtime=runtime).text)
