@@ -163,6 +163,65 @@ def test_a_batch_that_gives_other_parts_the_next_time_is_carried(
     trains_identically(text, done.text)
 
 
+COLLATED = """
+from functools import partial
+
+def turned(items):
+    xs, ys = zip(*items)
+    return iter((torch.stack(xs), torch.stack(ys)))
+
+def stacked(items, noise=0.0):
+    xs, ys = zip(*items)
+    x = torch.stack(xs) + noise
+    batch = (x, torch.stack(ys))
+    return batch
+
+class Drawn:
+    def __init__(self, items):
+        self.x, self.y = stacked(items)
+
+    def __iter__(self):
+        yield self.x + torch.randn_like(self.x)
+        yield self.y
+
+class Turns:
+    def __call__(self, items):
+        return map(torch.stack, zip(*items))
+
+class Stacks:
+    def __call__(self, items):
+        return [torch.stack(part) for part in zip(*items)]"""
+LOADER_OF = """
+def loader_of(collate_fn):
+    return DataLoader(data, batch_size=8, collate_fn=collate_fn)
+"""
+
+
+@pytest.mark.parametrize(
+    ("loader", "told"),
+    [
+        ("DataLoader(data, batch_size=8, collate_fn=stacked)", True),
+        ("DataLoader(data, batch_size=8, collate_fn=partial(stacked, noise=0.1))", True),
+        ("loader_of(Stacks())", True),
+        ("DataLoader(data, 8, False, None, None, 0, turned)", False),
+        ("DataLoader(data, batch_size=8, collate_fn=Drawn)", False),
+        ("loader_of(Turns())", False),
+        ("DataLoader(data, **{'batch_size': 8, 'collate_fn': lambda items: turned(items)})", False),
+    ],
+    ids=["tuples", "partial", "an object's lists", "an iterator", "own batches", "an object's iterators", "lambda"],
+)
+def test_a_collated_batch_that_gives_other_parts_the_next_time_is_carried(
+    loader: str, told: bool, trains_identically: Callable[[str, str | None], None]
+) -> None:
+    ending = "shown.append((y.sum(), model[0].bias.sum().item()))"
+    before = f"shown = []\nloader = {loader}\n"
+    define = COLLATED + LOADER_OF * ("loader_of" in loader)
+    text = script(f"{STEP}\n{ending}", before=before, define=define, batches="for x, y in loader:")
+    done = converted(text, runtime="bundled")
+    assert methods(done.text)["on_train_batch_end"].startswith("x, y = batch\n") is told
+    trains_identically(text, done.text)
+
+
 def test_a_part_of_a_batch_that_an_outliving_function_reads_is_carried() -> None:
     step = f"{STEP}\nshown.append((x, model[0].bias))\nif len(shown) == 2:\n    tell = lambda: x.sum()"
     text = script(step, before="shown = []\n", after="print(tell())")
