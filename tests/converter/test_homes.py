@@ -810,3 +810,43 @@ def test_what_a_function_gives_back_as_it_got_it_is_not_set_anew() -> None:
     text = f"{PROLOGUE}{SETUP}def train(seen):\n{indent(train, '    ')}\n\nseen = []\nfor epoch in range(3):\n{indent(run, '    ')}\nprint(seen)\n"
     body = methods(converted(text).text)["on_train_epoch_end"]
     assert "batches = len(train_loader)" in body and "seen" not in body
+
+
+PERHAPS = """
+class Runner:
+    {bound}
+    def __init__(self, amp):
+        self.model, self.amp = nn.Linear(4, 2), amp
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1)
+        if amp:
+            self.scaler = torch.amp.GradScaler("cpu")
+
+    def run(self):
+        for x, y in train_loader:
+            loss = nn.functional.cross_entropy(self.model(x), y)
+            self.optimizer.zero_grad()
+            if self.amp:
+                self.scaler.scale(loss).backward()
+                self.scaler.step(self.optimizer)
+                self.scaler.update()
+            else:
+                loss.backward()
+                self.optimizer.step()
+
+Runner({amp}).run()
+"""
+
+
+@pytest.mark.parametrize(
+    ("bound", "given"),
+    [("", 'getattr(self, "scaler", None)'), ("scaler = None", "self.scaler")],
+    ids=["some objects have it", "the class has it"],
+)
+@pytest.mark.parametrize("amp", [True, False])
+def test_a_field_that_only_some_objects_have_is_handed_over_where_it_is_there(
+    bound: str, given: str, amp: bool, trains_identically: Callable[[str, str | None], None]
+) -> None:
+    text = PROLOGUE + PERHAPS.format(bound=bound, amp=amp)
+    done = converted(text, runtime="bundled")
+    assert f", {given})" in str(done.text)
+    trains_identically(text, done.text)
