@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
 import libcst as cst
@@ -42,7 +42,7 @@ def held_by_name(tree: Tree) -> Mapping[str, frozenset[Held]]:
     return found
 
 
-def _place(node: cst.CSTNode, tree: Tree) -> tuple[Place, str] | None:
+def place_of(node: cst.CSTNode, tree: Tree) -> tuple[Place, str] | None:
     """Where a name, or a field of `self`, lives."""
     path = dotted(node) or ""
     if path.startswith("self.") and path.count(".") == 1:
@@ -55,7 +55,7 @@ def _place(node: cst.CSTNode, tree: Tree) -> tuple[Place, str] | None:
 def _held(tree: Tree) -> Mapping[tuple[Place, str], frozenset[Held]]:
     """Follows values from where they are named to all places that they are handed on to."""
     found: dict[tuple[Place, str], frozenset[Held]] = defaultdict(frozenset)
-    waiting = list(_flows(tree))
+    waiting = flows(tree)
     changed = True
     while changed:
         changed = False
@@ -67,12 +67,17 @@ def _held(tree: Tree) -> Mapping[tuple[Place, str], frozenset[Held]]:
     return {place: things for place, things in found.items() if things}
 
 
-def _flows(tree: Tree) -> Iterator[tuple[tuple[Place, str], cst.BaseExpression]]:
+@lru_cache(maxsize=4)
+def flows(tree: Tree) -> Sequence[tuple[tuple[Place, str], cst.BaseExpression]]:
     """Each place with an expression that it may get."""
+    return list(_flows(tree))
+
+
+def _flows(tree: Tree) -> Iterator[tuple[tuple[Place, str], cst.BaseExpression]]:
     for node in tree.nodes(cst.Assign, cst.FunctionDef, cst.Call):
         if isinstance(node, cst.Assign):
             for target in node.targets:
-                place = _place(target.target, tree)
+                place = place_of(target.target, tree)
                 if place is not None:
                     yield place, node.value
         elif isinstance(node, cst.FunctionDef):
@@ -135,7 +140,7 @@ def _things(
         if name in tree.classes:
             return frozenset((tree.classes[name],))
         return frozenset(function for factory, _ in _called(value, tree) for function in _returned(factory))
-    place = _place(value, tree)
+    place = place_of(value, tree)
     if place is None:
         classes = classes_of_object(value.value, tree) if isinstance(value, cst.Attribute) else ()
         methods = (method_of(one, value.attr.value, value, tree) for one in classes)  # type: ignore[attr-defined]

@@ -92,7 +92,7 @@ class _Rewriter:
             own_sigterm=plan.own_sigterm,
             module_name=module_name,
             trainer_name=trainer_name,
-            arguments=tuple(variable.path for variable, _ in plan.captured),
+            arguments=tuple(self._argument(variable) for variable, _ in plan.captured),
             options=tuple(self._option(option) for option in plan.options),
             source=start if passes else source,
             passes=passes,
@@ -133,6 +133,11 @@ class _Rewriter:
         """True for the steps of a `while True`."""
         test, imported = self.plan.steps_while, self.tree.imports.get("itertools", "itertools") == "itertools"
         return isinstance(test, cst.Name) and test.value == "True" and imported
+
+    def _argument(self, variable: Variable) -> str:
+        """What the host hands over for a variable."""
+        owner = variable.path.rpartition(".")[0]
+        return f'getattr({owner}, "{variable.name}", None)' if variable in self.plan.missing else variable.path
 
     def _init(self) -> tuple[str, ...]:
         """What the module's constructor does, line by line."""

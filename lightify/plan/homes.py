@@ -12,16 +12,16 @@ from lightify.analysis.computed import is_computed
 from lightify.facts import Kind
 from lightify.loops.nest import Nest
 from lightify.loops.surroundings import Surroundings
+from lightify.plan.fields import changed_fields, may_be_missing
 from lightify.plan.hyperparameters import hyperparameters
 from lightify.plan.kinds import Kinds
 from lightify.plan.one_name import results_as_called
 from lightify.plan.reserved import RESERVED
 from lightify.plan.types import Attribute, Computed, Global, Home, Hook, Local
 from lightify.syntax.flow import expression_usage, usage
-from lightify.syntax.frames import Field, Frame, Item, Usage, Variable
+from lightify.syntax.frames import Field, Frame, Usage, Variable
 from lightify.syntax.names import bound_names
-from lightify.syntax.parse import Tree
-from lightify.syntax.query import block, dotted
+from lightify.syntax.query import block
 
 _TRAINED = (Kind.MODULE, Kind.OPTIMIZER, Kind.SCHEDULER, Kind.SCALER)
 
@@ -33,12 +33,14 @@ class Homes:
     Attributes:
         captured: variables handed to the module, with the parameter's name.
         unset: names that some paths of the host leave unbound, by the first statement that may bind them.
+        missing: fields of those handed over that only some objects have; None is handed over in their place.
         results: variables that the host reads back.
     """
 
     of: Mapping[Variable, Home]
     captured: tuple[tuple[Variable, str], ...]
     unset: Mapping[cst.CSTNode, tuple[str, ...]]
+    missing: frozenset[Variable]
     results: tuple[Variable, ...]
     written: frozenset[Variable]
 
@@ -72,7 +74,9 @@ def assign_homes(
     order = {v: n for n, v in enumerate(sorted(before, key=lambda v: v.order))}
     captured.sort(key=lambda v: (kinds.of(v) is not Kind.MODULE, order.get(v, -1)))
     names = tuple((v, home.name if isinstance(home := homes[v], Attribute) else v.name) for v in captured)
-    return Homes(homes, names, _unset(captured, around, nest.host), tuple(homing.results), frozenset(uses.written))
+    unset = _unset(captured, around, nest.host)
+    missing = frozenset(v for v in captured if isinstance(v, Field) and may_be_missing(v.name, kinds.tree))
+    return Homes(homes, names, unset, missing, tuple(homing.results), frozenset(uses.written))
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,7 @@ class _Homing:
         self.hyperparameters = hyperparameters
         self.after = usage(around.after)
         self.before = around.set_before(nest.host)
-        self.changed = _changed_fields(self.tree) | self.tree.methods.keys()
+        self.changed = changed_fields(self.tree) | self.tree.methods.keys()
         self.captured: list[Variable] = []
         self.results: list[Variable] = []
         self.of_owner: set[Field] = set()  # fields that are reached by way of their object
@@ -247,21 +251,6 @@ def _unset(captured: Sequence[Variable], around: Surroundings, host: Frame) -> d
         first = next((item.node for item in around.before if variable in usage([item]).writes), None)
         if first is not None:
             found[first] = (*found.get(first, ()), variable.name)
-    return found
-
-
-def _changed_fields(tree: Tree) -> set[str]:
-    """Fields that code outside `__init__` or only some of its paths assign: the object is asked for them each time."""
-    found: set[str] = set()
-    for start in (function for function in tree.nodes(cst.FunctionDef) if function.name.value == "__init__"):
-        frame = Frame("__init__", start, Frame(""))
-        made = usage([Item(statement, frame) for statement in block(start.body)])
-        found |= {v.name for v in made.writes - (made.must or set()) if isinstance(v, Field)}
-    for node in tree.nodes(cst.AssignTarget, cst.AugAssign, cst.AnnAssign):
-        path, _, name = (dotted(node.target) or "").rpartition(".")  # type: ignore[attr-defined]
-        around = tree.around(node, cst.FunctionDef) if path else None
-        if path and (around is None or around.name.value != "__init__"):
-            found.add(name)
     return found
 
 

@@ -11,6 +11,7 @@ import libcst as cst
 from lightify.analysis.analyze import owner_of
 from lightify.analysis.callers import run_by
 from lightify.analysis.calls import class_of, class_of_object, family_of
+from lightify.analysis.sharing import Sharing
 from lightify.facts import Analysis, Kind, Scope
 from lightify.loops.nest import Nest
 from lightify.recognisers.base import is_criterion, is_module_class
@@ -31,6 +32,7 @@ class Kinds:
         self._nest = nest
         self.host_loop = nest.host_loop
         self.module = nest.module
+        self._analysis = analysis
         self._named = analysis.named
         self._keys: dict[Variable, list[tuple[Scope, str]]] = {}
         for opened in nest.opened:
@@ -48,6 +50,14 @@ class Kinds:
     def assigned_in_loops(self) -> set[Variable]:
         """What the loops themselves assign."""
         return usage((*self._nest.epoch_start, *self._nest.body, *self._nest.epoch_end)).writes
+
+    @cached_property
+    def _sharing(self) -> Sharing:
+        return Sharing(self.tree, self._analysis.kinds)
+
+    def shares_weights(self, variable: Variable) -> bool:
+        """True for what may be a part of a network, or hold such."""
+        return any(self._sharing.holds(scope, name.removeprefix("self.")) for scope, name in self._lookup(variable))
 
     def _class_of(self, owner: Variable) -> cst.ClassDef | None:
         """The script's class that the object in a variable is of."""
@@ -162,12 +172,13 @@ class Kinds:
             if owner is not None and (self.of(owner) is None):
                 return owner.frame.known_field(owner, node.attr.value)
             return None
-        if not isinstance(node, cst.Name):
-            return None
+        meaning = self.meaning(node, frame) if isinstance(node, cst.Name) else None
+        return meaning if isinstance(meaning, Variable) else None
+
+    def meaning(self, node: cst.Name, frame: Frame) -> Variable | Expression:
+        """The variable that a name stands for, through parameters, or the expression that it is."""
         meaning = frame.resolve(node.value)
-        while isinstance(meaning, Expression):
-            if not isinstance(meaning.node, cst.Name):
-                return None
+        while isinstance(meaning, Expression) and isinstance(meaning.node, cst.Name):
             meaning = meaning.frame.resolve(meaning.node.value)
         return meaning
 

@@ -159,6 +159,7 @@ def plan_run(
         captured=host.captured,
         initial=host.initial,
         unset=homes.unset,
+        missing=homes.missing,
         results=homes.results,
         optimizers=tuple(optimizers),
         schedulers=tuple(schedulers),

@@ -179,6 +179,7 @@ class Plan:
     captured: tuple[tuple[Variable, str], ...]  # variables handed to __init__, with the parameter's name
     initial: tuple[Initial, ...]
     unset: Mapping[cst.CSTNode, tuple[str, ...]]  # names to bind to None before a statement of the host
+    missing: frozenset[Variable]  # fields of those handed over that only some objects have
     results: tuple[Variable, ...]  # variables that the host reads back after fit
     optimizers: tuple[Made, ...]
     schedulers: tuple[Scheduled, ...]

@@ -163,6 +163,65 @@ def test_a_batch_that_gives_other_parts_the_next_time_is_carried(
     trains_identically(text, done.text)
 
 
+COLLATED = """
+from functools import partial
+
+def turned(items):
+    xs, ys = zip(*items)
+    return iter((torch.stack(xs), torch.stack(ys)))
+
+def stacked(items, noise=0.0):
+    xs, ys = zip(*items)
+    x = torch.stack(xs) + noise
+    batch = (x, torch.stack(ys))
+    return batch
+
+class Drawn:
+    def __init__(self, items):
+        self.x, self.y = stacked(items)
+
+    def __iter__(self):
+        yield self.x + torch.randn_like(self.x)
+        yield self.y
+
+class Turns:
+    def __call__(self, items):
+        return map(torch.stack, zip(*items))
+
+class Stacks:
+    def __call__(self, items):
+        return [torch.stack(part) for part in zip(*items)]"""
+LOADER_OF = """
+def loader_of(collate_fn):
+    return DataLoader(data, batch_size=8, collate_fn=collate_fn)
+"""
+
+
+@pytest.mark.parametrize(
+    ("loader", "told"),
+    [
+        ("DataLoader(data, batch_size=8, collate_fn=stacked)", True),
+        ("DataLoader(data, batch_size=8, collate_fn=partial(stacked, noise=0.1))", True),
+        ("loader_of(Stacks())", True),
+        ("DataLoader(data, 8, False, None, None, 0, turned)", False),
+        ("DataLoader(data, batch_size=8, collate_fn=Drawn)", False),
+        ("loader_of(Turns())", False),
+        ("DataLoader(data, **{'batch_size': 8, 'collate_fn': lambda items: turned(items)})", False),
+    ],
+    ids=["tuples", "partial", "an object's lists", "an iterator", "own batches", "an object's iterators", "lambda"],
+)
+def test_a_collated_batch_that_gives_other_parts_the_next_time_is_carried(
+    loader: str, told: bool, trains_identically: Callable[[str, str | None], None]
+) -> None:
+    ending = "shown.append((y.sum(), model[0].bias.sum().item()))"
+    before = f"shown = []\nloader = {loader}\n"
+    define = COLLATED + LOADER_OF * ("loader_of" in loader)
+    text = script(f"{STEP}\n{ending}", before=before, define=define, batches="for x, y in loader:")
+    done = converted(text, runtime="bundled")
+    assert methods(done.text)["on_train_batch_end"].startswith("x, y = batch\n") is told
+    trains_identically(text, done.text)
+
+
 def test_a_part_of_a_batch_that_an_outliving_function_reads_is_carried() -> None:
     step = f"{STEP}\nshown.append((x, model[0].bias))\nif len(shown) == 2:\n    tell = lambda: x.sum()"
     text = script(step, before="shown = []\n", after="print(tell())")
@@ -752,3 +811,43 @@ def test_what_a_function_gives_back_as_it_got_it_is_not_set_anew() -> None:
     text = f"{PROLOGUE}{SETUP}def train(seen):\n{indent(train, '    ')}\n\nseen = []\nfor epoch in range(3):\n{indent(run, '    ')}\nprint(seen)\n"
     body = methods(converted(text).text)["on_train_epoch_end"]
     assert "batches = len(train_loader)" in body and "seen" not in body
+
+
+PERHAPS = """
+class Runner:
+    {bound}
+    def __init__(self, amp):
+        self.model, self.amp = nn.Linear(4, 2), amp
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1)
+        if amp:
+            self.scaler = torch.amp.GradScaler("cpu")
+
+    def run(self):
+        for x, y in train_loader:
+            loss = nn.functional.cross_entropy(self.model(x), y)
+            self.optimizer.zero_grad()
+            if self.amp:
+                self.scaler.scale(loss).backward()
+                self.scaler.step(self.optimizer)
+                self.scaler.update()
+            else:
+                loss.backward()
+                self.optimizer.step()
+
+Runner({amp}).run()
+"""
+
+
+@pytest.mark.parametrize(
+    ("bound", "given"),
+    [("", 'getattr(self, "scaler", None)'), ("scaler = None", "self.scaler")],
+    ids=["some objects have it", "the class has it"],
+)
+@pytest.mark.parametrize("amp", [True, False])
+def test_a_field_that_only_some_objects_have_is_handed_over_where_it_is_there(
+    bound: str, given: str, amp: bool, trains_identically: Callable[[str, str | None], None]
+) -> None:
+    text = PROLOGUE + PERHAPS.format(bound=bound, amp=amp)
+    done = converted(text, runtime="bundled")
+    assert f", {given})" in str(done.text)
+    trains_identically(text, done.text)

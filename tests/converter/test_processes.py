@@ -245,6 +245,16 @@ def test_processes_stay_where_the_trainer_would_do_something_else(text: str, rea
     assert any("starts its processes itself" in note and reason in note for note in done.reasons), done.reasons
 
 
+def test_trainers_that_know_of_no_other_process_write_no_files() -> None:
+    averaged = (
+        "for value in model.parameters():\n                dist.all_reduce(value.grad)\n            optimizer.step()"
+    )
+    own = TORCHRUN.replace("    model = DistributedDataParallel(model)\n", "").replace("optimizer.step()", averaged)
+    done = converted(own, style="idiomatic")
+    assert "logger=False" in str(done.text) and "enable_checkpointing=False" in str(done.text)
+    assert not any("lightning_logs" in one for one in done.departures)
+
+
 def test_ranks_that_are_handed_around_go() -> None:
     done = converted(CLASSES, style="idiomatic")
     text = done.text or ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import libcst as cst
@@ -14,13 +14,14 @@ from lightify.plan.constructions import construction
 from lightify.plan.effects import BUILTINS, keeps_to_itself
 from lightify.plan.kinds import Kinds
 from lightify.syntax.flow import usage
-from lightify.syntax.frames import Field, Frame, Item, Step, Variable
+from lightify.syntax.frames import Expression, Field, Frame, Item, Step, Variable
 from lightify.syntax.names import parameters
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import (
     MODULE_SELF,
     dotted,
     method_call,
+    nodes_of,
     walk,
 )
 
@@ -61,27 +62,20 @@ def touches_weights(step: Item, kinds: Kinds, tree: Tree) -> bool:
 
 def holds_weights(node: cst.Name, frame: Frame, kinds: Kinds) -> bool:
     """True for networks, what trains them, and what was built from them before the loops: `EMA(model)`."""
-    variable = kinds.variable(node, frame)
-    if variable is None or kinds.of(variable) in _WEIGHTS:
-        return variable is not None
+    variable = kinds.meaning(node, frame)
+    if isinstance(variable, Expression):
+        return any(holds_weights(name, variable.frame, kinds) for name in nodes_of(variable.node, cst.Name))
+    if kinds.of(variable) in _WEIGHTS or kinds.shares_weights(variable):
+        return True
     if variable in kinds.assigned_in_loops or isinstance(variable, Field):
         return False
     if kinds.of(variable) is None and variable.name in _called(variable.frame.function):
         return True
     found = construction(variable, kinds.tree, kinds.host_loop)
-    values = [found[1]] if found is not None else list(_collected(variable, kinds))
-    names = (part for value in values for part in walk(value) if isinstance(part, cst.Name))
-    return any(
-        kinds.kind(name, variable.frame) in _WEIGHTS or name.value in _called(variable.frame.function) for name in names
+    return found is not None and any(
+        kinds.kind(name, variable.frame) in _WEIGHTS or name.value in _called(variable.frame.function)
+        for name in nodes_of(found[1], cst.Name)
     )
-
-
-def _collected(variable: Variable, kinds: Kinds) -> Iterator[cst.CSTNode]:
-    """`[net.weight]`, `{"w": net.weight}` and `net.weight`, where a name stands for such."""
-    for value in kinds.assigned(variable):
-        inside = kinds.tree.around(value, cst.FunctionDef) is variable.frame.function
-        if inside and isinstance(value, (cst.List, cst.Tuple, cst.Dict, cst.Attribute)):
-            yield value
 
 
 @lru_cache(maxsize=64)

@@ -17,6 +17,7 @@ from lightify.plan.types import (
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import dotted
 
+_LOGGED = "metrics go to the Trainer's default logger, under lightning_logs/"
 _EACH_EPOCH = "the Trainer saves a checkpoint after each epoch"
 
 
@@ -24,17 +25,23 @@ def departures(draft: Draft) -> tuple[str, ...]:
     """What the idiomatic style does that the script did not do; none of it touches a parameter."""
     if draft.settings.style == "faithful":
         return ()
+    written = () if _shares_folder(draft) else (_LOGGED, *(() if _saves(draft) else (_EACH_EPOCH,)))
     return (
-        "metrics go to the Trainer's default logger, under lightning_logs/",
-        *(
-            ()
-            if any("ModelCheckpoint" in str(o.value) for o in draft.options if o.name == "callbacks")
-            else (_EACH_EPOCH,)
-        ),
+        *written,
         *_gone_methods(draft),
         *dict.fromkeys(draft.steps_away),
         *([f"no longer printed: {', '.join(draft.unshown)}"] if draft.unshown else []),
     )
+
+
+def _saves(draft: Draft) -> bool:
+    """True where a callback of the Trainer saves what the script saves."""
+    return any("ModelCheckpoint" in str(o.value) for o in draft.options if o.name == "callbacks")
+
+
+def _shares_folder(draft: Draft) -> bool:
+    """True where each of the script's processes has a Trainer that knows of no others: all would write to one place."""
+    return draft.distribution is None and "init_process_group" in draft.tree.text
 
 
 def _gone_methods(draft: Draft) -> Iterator[str]:
@@ -58,9 +65,10 @@ def trainer_options(draft: Draft, epochs: EpochHead | None, auto: Automatic | No
         options.append(TrainerOption("detect_anomaly", "torch.is_anomaly_enabled()"))
     if draft.evaluation is not None:
         options.append(TrainerOption("num_sanity_val_steps", "0"))
-    if draft.settings.style == "faithful":
+    if draft.settings.style == "faithful" or _shares_folder(draft):
         options.append(TrainerOption("logger", "False"))
-        options.append(TrainerOption("enable_checkpointing", "False"))
+        if not _saves(draft):
+            options.append(TrainerOption("enable_checkpointing", "False"))
     draft.options[:] = options
 
 
