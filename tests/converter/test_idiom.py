@@ -84,6 +84,20 @@ def test_a_type_outlives_the_move_that_it_stands_in(kind: str) -> None:
     assert "transfer_batch_to_device" not in methods(done.text)
 
 
+CPU_TYPES = {
+    "a type of the CPU": "x, y = x.type(torch.FloatTensor).to(device), y.to(device)",
+    "by its name": "x, y = x.type('torch.FloatTensor').cuda(), y.cuda()",
+    "with more behind it": "x, y = x.type(torch.FloatTensor).detach().to(device), y.to(device)",
+}
+
+
+@pytest.mark.parametrize("move", CPU_TYPES.values(), ids=CPU_TYPES)
+@pytest.mark.parametrize("style", ["faithful", "idiomatic"])
+def test_a_batch_that_has_moved_does_not_go_back_to_the_cpu_for_its_type(move: str, style: str) -> None:
+    hooks = methods(converted(script(f"{move}\n{STEP}", before=DEVICE), style=style).text)
+    assert "x.float()" in hooks["training_step"] and ".type(" not in hooks["training_step"]
+
+
 LEFT_TO_THE_TRAINER = {
     "by its type": "x = x.type(Tensor)",
     "numpy knows its shape alone": "x = x.type(Tensor)\nnoise = numpy.ones(len(x))\nmore = numpy.ones(y.shape)",

@@ -29,6 +29,10 @@ from lightify.syntax.query import (
 )
 
 
+#: Types that are of the CPU, by the method that changes the type alone.
+_CPU_TYPES = frozenset({"float", "double", "half", "long", "int", "short", "char", "byte", "bool"})
+
+
 def is_device(node: cst.BaseExpression, frame: Frame, kinds: Kinds) -> bool:
     """True for what names the device that the script trains on."""
     if isinstance(node, cst.SimpleString):
@@ -52,7 +56,7 @@ def moved(node: cst.CSTNode, frame: Frame, kinds: Kinds) -> cst.BaseExpression |
     if used is None or not isinstance(node, cst.Call):
         return None
     if used[1] == "cuda":
-        return used[0]
+        return _typed(used[0], kinds)
     plain = [arg for arg in node.args if arg.keyword is None and not arg.star]
     named = {arg.keyword.value: arg for arg in node.args if arg.keyword is not None}
     targets = [*plain[:1], *([named["device"]] if "device" in named else [])]
@@ -62,9 +66,27 @@ def moved(node: cst.CSTNode, frame: Frame, kinds: Kinds) -> cst.BaseExpression |
     if not is_device(targets[0].value, frame, kinds):
         return None
     if not types:
-        return used[0]
+        return _typed(used[0], kinds)
     last = types[0].with_changes(comma=cst.MaybeSentinel.DEFAULT, whitespace_after_arg=cst.SimpleWhitespace(""))
     return node.with_changes(args=[last], whitespace_before_args=cst.SimpleWhitespace(""))
+
+
+def _typed(node: cst.BaseExpression, kinds: Kinds) -> cst.BaseExpression:
+    """`x.long()` for `x.type(torch.LongTensor)`, which would take what has moved already back to the CPU."""
+    used = method_call(node)
+    if used is None or not isinstance(node, cst.Call):
+        return node
+    value, method = _typed(used[0], kinds), used[1]
+    if method == "type" and len(node.args) == 1 and (name := _cpu_type(node.args[0].value, kinds)) is not None:
+        return cst.Call(cst.Attribute(value, cst.Name(name)))
+    return node if value is used[0] else node.with_changes(func=node.func.with_changes(value=value))
+
+
+def _cpu_type(node: cst.BaseExpression, kinds: Kinds) -> str | None:
+    """`long` for `torch.LongTensor` and its name as a string."""
+    name = str(node.raw_value) if isinstance(node, cst.SimpleString) else kinds.tree.qualified(node) or ""
+    kind = name.removeprefix("torch.").removesuffix("Tensor").lower()
+    return kind if name == f"torch.{kind.capitalize()}Tensor" and kind in _CPU_TYPES else None
 
 
 def unpacked(steps: Sequence[Step], batch: set[Variable]) -> set[Variable]:
