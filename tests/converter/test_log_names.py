@@ -6,6 +6,7 @@ from textwrap import indent
 
 import pytest
 
+from lightify.plan.logs.texts import label
 from tests.converter.scripts import STEP, converted, methods, script
 
 BATCHES = """\
@@ -63,3 +64,48 @@ def test_who_calls_a_pass_names_its_share_in_percent(style: str) -> None:
     end = "valid_acc = evaluate()\nprint(f'{valid_acc * 100:.2f}%')"
     done = converted(script(define=PERCENT, end=end), style=style)
     assert "self.log('valid_acc', " in "".join(methods(done.text).values()) and "epoch_acc'" not in str(done.text)
+
+
+TURNS = """\
+other = nn.Linear(4, 4)
+other_optimizer = torch.optim.SGD(other.parameters(), lr=0.1)
+
+def first(x, y):
+    optimizer.zero_grad()
+    loss = criterion(model(other(x)), y)
+    loss.backward()
+    optimizer.step()
+    return loss.data.item()
+
+def second(x, y):
+    other_optimizer.zero_grad()
+    loss = criterion(model(other(x)), y)
+    loss.backward()
+    other_optimizer.step()
+    return loss.data.item()
+
+"""
+LISTED = "ones.append(first(x, y))\ntwos.append(second(x, y))"
+MEAN = "torch.mean(torch.FloatTensor({}))"
+
+
+def test_what_calls_give_is_averaged_under_the_words_that_are_printed() -> None:
+    shown = f"print('loss_a: %.3f, loss_B: %.3f' % ({MEAN.format('ones')}, {MEAN.format('twos')}))"
+    text = script(LISTED, before=TURNS, start="ones, twos = [], []", end=shown)
+    step = methods(converted(text, style="idiomatic").text)["training_step"]
+    assert "self.log('loss_a', first(x, y), on_step" in step and "self.log('loss_b', second(x, y), on_step" in step
+
+
+LABELS = {
+    "| recon_loss: ": "recon_loss",
+    "loss_D ": "loss_d",
+    "train_loss ": "train_loss",
+    "avg_loss: ": "loss",
+    "running_loss ": "loss",
+    "Test set: Average loss: ": "loss",
+}
+
+
+@pytest.mark.parametrize(("text", "name"), LABELS.items())
+def test_a_word_for_a_measure_is_taken_with_the_name_that_it_stands_in(text: str, name: str) -> None:
+    assert label(text) == name

@@ -28,7 +28,6 @@ from lightify.syntax.query import (
     words,
 )
 
-
 #: Types that are of the CPU, by the method that changes the type alone.
 _CPU_TYPES = frozenset({"float", "double", "half", "long", "int", "short", "char", "byte", "bool"})
 
