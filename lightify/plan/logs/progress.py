@@ -27,7 +27,7 @@ from lightify.plan.logs.metrics import (
     unlogged,
 )
 from lightify.plan.logs.names import Names
-from lightify.plan.logs.samples import is_number, losses
+from lightify.plan.logs.samples import is_number, is_one_number, losses
 from lightify.plan.logs.texts import measures
 from lightify.plan.types import FateNote, Hook, TrainerOption
 from lightify.syntax.comments import in_place_of
@@ -177,9 +177,11 @@ def _renews(draft: Draft, node: cst.With, frame: Frame) -> bool:
 def _metrics_of(draft: Draft, call: cst.Call, frame: Frame) -> tuple[Metric, ...]:
     lines = list(_lines(draft.whole()))
 
-    def number(name: cst.Name, place: Frame) -> bool:
-        measured = measures(name.value) or draft.kinds.variable(name, place) in losses(lines)
-        return bool(measured) and is_number(draft, lines, name, place)
+    def number(value: cst.BaseExpression, place: Frame) -> bool:
+        ratio = isinstance(value, cst.BinaryOperation)  # which has no name but that of the text
+        name = value.value if isinstance(value, cst.Name) else ""
+        measured = ratio or measures(name) or draft.kinds.variable(value, place) in losses(lines)
+        return bool(measured) and (is_number(draft, lines, value, place) or is_one_number(value, place, draft))
 
     return metrics_of(call, frame, draft.kinds, number)
 
@@ -279,16 +281,54 @@ def with_summaries(draft: Draft, hook: Hook) -> Hook:
     names = Names(draft, hook)
     logged = draft.monitored & set(logs(hook.steps))
     for step in hook.steps:
-        shows = isinstance(step, Item) and draft.nest.epoch_loop is not None
-        call = printed(step.node, step.frame, draft.kinds) if shows else None  # type: ignore[union-attr]
-        metrics = _metrics_of(draft, call, step.frame) if call is not None and isinstance(step, Item) else ()
-        metrics = tuple(m if m.name in logged else names.given(m, metrics) for m in metrics if not names.has(m))
-        if not (metrics and draft.settings.style == "idiomatic"):
+        if not isinstance(step, Item) or draft.nest.epoch_loop is None:
             steps.extend(names.renamed(step))
-        elif isinstance(step, Item):
-            draft.steps_away.append(LOGGED)
-            draft.no_longer_printed(call, step.frame, metrics)  # type: ignore[arg-type]
-            draft.fates[small(step.node)] = FateNote(Fate.REPLACED, ", ".join(map(log_text, metrics)))  # type: ignore[index]
-        steps.extend(Item(log_statement(m), m.frame) for m in metrics if m.name not in logged)
+        elif isinstance(step.node, cst.If) and _asks_for_no_result(draft, step.node, step.frame):
+            steps.extend(_logged_within(draft, one, names, logged) for one in names.renamed(step))
+        else:
+            steps.extend(_summed_up(draft, step, names, logged))
         names.pass_by(step)
     return replace(hook, steps=tuple(steps))
+
+
+def _summed_up(draft: Draft, step: Item, names: Names, logged: Set[str]) -> Iterator[Step]:
+    """A step with logs of the numbers that it prints.
+
+    Args:
+        logged: what a callback asks for, where the hook logs it already.
+    """
+    call = printed(step.node, step.frame, draft.kinds)
+    metrics = _metrics_of(draft, call, step.frame) if call is not None else ()
+    metrics = tuple(m if m.name in logged else names.given(m, metrics) for m in metrics if not names.has(m))
+    if call is None or not metrics or draft.settings.style == "faithful":
+        yield from names.renamed(step)
+    else:
+        draft.steps_away.append(LOGGED)
+        draft.no_longer_printed(call, step.frame, metrics)
+        draft.fates[small(step.node)] = FateNote(Fate.REPLACED, ", ".join(map(log_text, metrics)))  # type: ignore[index]
+    yield from (Item(log_statement(m), m.frame) for m in metrics if m.name not in logged)
+
+
+def _asks_for_no_result(draft: Draft, guard: cst.If, frame: Frame) -> bool:
+    """True for `if verbose:` and `if epoch % 10 == 0:`, which ask for nothing that the loops have found out."""
+    asked = expression_usage(guard.test, frame).reads
+    plain = only_computes(guard.test, frame, draft.tree, lambda _: False)
+    return guard.orelse is None and plain and draft.distribution is None and not asked & usage(draft.whole()).writes
+
+
+def _logged_within(draft: Draft, step: Step, names: Names, logged: Set[str]) -> Step:
+    """A guarded print with logs beside it, or in its place."""
+    if not isinstance(step, Item) or not isinstance(step.node, cst.If):
+        return step
+    lines = list(block(step.node.body))
+    new = [
+        one.node
+        for line in lines
+        for one in _summed_up(draft, Item(line, step.frame), names, logged)
+        if isinstance(one, Item)
+    ]
+    if new == lines:
+        return step
+    guard = step.node.with_changes(body=step.node.body.with_changes(body=new))
+    draft.stripped.origins[guard] = draft.stripped.origins.get(step.node, step.node)
+    return replace(step, node=guard)

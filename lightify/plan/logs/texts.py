@@ -57,6 +57,17 @@ def slots(node: cst.CSTNode) -> tuple[Slot, ...]:
     )
 
 
+def spoken(call: cst.Call) -> Iterator[Slot]:
+    """The values of `print("loss:", loss)`, each with the text before it."""
+    since = ""
+    for arg in call.args if dotted(call.func) == "print" else ():
+        if isinstance(arg.value, cst.SimpleString):
+            since = str(arg.value.raw_value)
+        elif arg.keyword is None:
+            yield Slot(arg.value, "", since)
+            since = ""
+
+
 def _pieces(
     node: cst.BaseExpression,
 ) -> Iterator[cst.FormattedStringExpression | cst.FormattedStringText]:
