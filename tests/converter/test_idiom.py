@@ -146,7 +146,7 @@ def test_moves_of_arguments_go() -> None:
     assert "self.criterion(self.model(x), y)" in methods(done.text)["training_step"]
     changed = define.replace("    loss =", "    inputs = inputs * 2\n    loss =")
     step = methods(converted(script("step(x.to(device), y.to(device))", define=changed, before=DEVICE)).text)
-    assert "inputs = x\n" in step["training_step"]
+    assert "x = x * 2\n" in step["training_step"]
 
 
 NUMBERED = "for i, (x, y) in enumerate(train_loader):"
@@ -523,3 +523,18 @@ def test_a_value_that_only_a_line_after_fit_reads_stays() -> None:
     loops = f"for epoch in range(2):\n    for x, y in train_loader:\n{loop}\n"
     text = converted(f"{PROLOGUE}DEVICE = 'cuda:0'\n{move}\n{loops}{loops}", style="idiomatic").text
     assert text is not None and "DEVICE = 'cuda:0'" in text and "model.to(DEVICE)" in text
+
+
+OLD = {
+    "one by one": "x = Variable(x).cuda()\ny = Variable(y.cuda())",
+    "a pair": "x, y = Variable(x).to(device), Variable(y).to(device)",
+}
+
+
+@pytest.mark.parametrize("move", OLD.values(), ids=OLD)
+def test_moves_of_old_variables_go(move: str) -> None:
+    step = methods(
+        converted(script(f"{move}\n{STEP}", define="from torch.autograd import Variable\n", before=DEVICE)).text
+    )
+    assert "cuda" not in step["training_step"] and ".to(" not in step["training_step"]
+    assert "transfer_batch_to_device" not in step

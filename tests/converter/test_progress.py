@@ -262,3 +262,15 @@ UNFORMATTED = {
 def test_a_number_needs_no_format(end: str, log: str) -> None:
     text = script(f"{STEP}\ntotal_loss += loss.item()", start="total_loss = 0.0", end=end)
     assert f"self.log({log}, prog_bar=True)" in methods(converted(text).text)["on_train_epoch_end"]
+
+
+def test_the_end_of_a_line_that_is_gone_goes_too() -> None:
+    text = script(f"{STEP}\nprint('loss: %.3f' % loss.item(), end='')\nprint()")
+    assert "print(" not in methods(converted(text, style="idiomatic").text)["training_step"]
+
+
+def test_a_summary_with_a_measure_that_no_log_tells_stays() -> None:
+    end = "print('loss %.3f, val loss %s' % (total / 4, [total]))".replace("[total]", "other()")
+    text = script(ADD, **SUMS, define="def other():\n    return [1.0]\n", end=end)
+    found = methods(converted(text, style="idiomatic").text)["on_train_epoch_end"]
+    assert "self.log('loss', self.total / 4" in found and "print(" in found

@@ -70,6 +70,13 @@ def moved(node: cst.CSTNode, frame: Frame, kinds: Kinds) -> cst.BaseExpression |
     return node.with_changes(args=[last], whitespace_before_args=cst.SimpleWhitespace(""))
 
 
+def _root(node: cst.CSTNode | None, kinds: Kinds) -> str | None:
+    """The name that a part of a batch is taken from; `Variable(x)` is x."""
+    while isinstance(node, cst.Call) and node.args and (kinds.tree.qualified(node.func) or "").endswith(".Variable"):
+        node = node.args[0].value
+    return root_name(node)
+
+
 def _typed(node: cst.BaseExpression, kinds: Kinds) -> cst.BaseExpression:
     """`x.long()` for `x.type(torch.LongTensor)`, which would take what has moved already back to the CPU."""
     used = method_call(node)
@@ -128,7 +135,7 @@ def moved_parts(steps: Sequence[Step], batch: set[Variable], kinds: Kinds) -> se
         else:
             for node in walk(step.node):
                 value = moved(node, step.frame, kinds)
-                if value is not None and (name := root_name(value)) is not None:
+                if value is not None and (name := _root(value, kinds)) is not None:
                     variable = kinds.variable(cst.Name(name), step.frame) if "." not in name else None
                     if variable in batch:
                         found.add(variable)
@@ -224,7 +231,7 @@ def _values(node: cst.CSTNode, frame: Frame, batch: set[Variable], kinds: Kinds)
     def change(child: cst.CSTNode) -> cst.CSTNode:
         child = map_children(child, change)
         value = moved(child, frame, kinds)
-        name = root_name(value)
+        name = _root(value, kinds)
         if value is not None and name is not None and "." not in name and holds_batch(name):
             return value
         source = _moved_whole(child, frame, kinds) if isinstance(child, (cst.DictComp, cst.ListComp)) else None

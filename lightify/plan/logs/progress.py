@@ -19,6 +19,7 @@ from lightify.plan.logs.metrics import (
     LOGGED,
     PROGRESS,
     Metric,
+    labels,
     log_statement,
     log_text,
     logs,
@@ -33,7 +34,17 @@ from lightify.plan.types import FateNote, Hook, TrainerOption
 from lightify.syntax.comments import in_place_of
 from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Frame, Item, Step, Usage, Variable, constant
-from lightify.syntax.query import assigned_pairs, block, code, method_call, small, target_names, walk
+from lightify.syntax.query import (
+    assigned_pairs,
+    block,
+    code,
+    dotted,
+    expression_of,
+    method_call,
+    small,
+    target_names,
+    walk,
+)
 
 
 def logged(
@@ -56,7 +67,18 @@ def logged(
             result.extend(item for item in new if item.node is step.node or not idle(draft, item, needed))
         else:
             result.append(step)
+    if draft.settings.style == "idiomatic" and PROGRESS in draft.steps_away:
+        return tuple(step for step in result if not _ends_line(draft, step))
     return tuple(result)
+
+
+def _ends_line(draft: Draft, step: Step) -> bool:
+    """True for `print()`, which ends a line that others have begun."""
+    call = expression_of(step.node) if isinstance(step, Item) else None
+    if not isinstance(call, cst.Call) or dotted(call.func) != "print" or call.args:
+        return False
+    draft.fates[small(step.node)] = FateNote(Fate.REPLACED, "self.log", "the progress bar shows it")  # type: ignore[index, union-attr]
+    return True
 
 
 def idle(draft: Draft, item: Item, needed: set[Variable]) -> bool:
@@ -300,13 +322,21 @@ def _summed_up(draft: Draft, step: Item, names: Names, logged: Set[str]) -> Iter
     call = printed(step.node, step.frame, draft.kinds)
     metrics = _metrics_of(draft, call, step.frame) if call is not None else ()
     metrics = tuple(m if m.name in logged else names.given(m, metrics) for m in metrics if not names.has(m))
-    if call is None or not metrics or draft.settings.style == "faithful":
+    stays = draft.settings.style == "faithful" or (call is not None and _tells_more(call, step.frame, metrics))
+    if call is None or not metrics or stays:
         yield from names.renamed(step)
     else:
         draft.steps_away.append(LOGGED)
         draft.no_longer_printed(call, step.frame, metrics)
         draft.fates[small(step.node)] = FateNote(Fate.REPLACED, ", ".join(map(log_text, metrics)))  # type: ignore[index]
     yield from (Item(log_statement(m), m.frame) for m in metrics if m.name not in logged)
+
+
+def _tells_more(call: cst.Call, frame: Frame, metrics: Iterable[Metric]) -> bool:
+    """True for a print that has a word for a measure which no log tells."""
+    told = {variable for metric in metrics for variable in metric.variables}
+    reads = (expression_usage(value, frame).reads for value in labels(call))
+    return any(part and not part & told for part in reads)
 
 
 def _asks_for_no_result(draft: Draft, guard: cst.If, frame: Frame) -> bool:
