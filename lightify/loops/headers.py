@@ -9,7 +9,7 @@ import libcst as cst
 
 from lightify.loops.runs import Loop
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import arguments, code, dotted, opposite, walk
+from lightify.syntax.query import arguments, code, dotted, opposite, target_names, walk
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,4 +138,15 @@ def batch_head(loop: Loop, tree: Tree | None) -> BatchHead | str:
     if loop.asynchronous is not None:
         return "the batch loop is asynchronous"
     iterable, target, index, start = _enumerated(loop.iter, loop.target, tree)
+    if index is not None and index.value in target_names(target):
+        index = None  # `_, (x, _)`: the batch has the last word
+    if isinstance(target, cst.Name) and target.value == "batch_idx" and _counts_from_zero(iterable):
+        return BatchHead(None, iterable, target)  # the Trainer's own count has this name
     return BatchHead(target, iterable, index, start)
+
+
+def _counts_from_zero(node: cst.BaseExpression) -> bool:
+    """True for `range(n)` and `range(0, n)`."""
+    if not isinstance(node, cst.Call) or dotted(node.func) != "range" or any(arg.star for arg in node.args):
+        return False
+    return len(node.args) == 1 or (len(node.args) == 2 and _is_zero(node.args[0].value))

@@ -18,7 +18,7 @@ from lightify.plan.evaluation.validation import validation_hooks
 from lightify.plan.exits import breaks_epochs, may_return
 from lightify.plan.logs.last import logged_in_each_batch
 from lightify.plan.logs.metrics import log_call
-from lightify.plan.logs.progress import with_summaries
+from lightify.plan.logs.summaries import with_summaries
 from lightify.plan.optimization.automatic import Automatic
 from lightify.plan.optimization.weights import LEAVING, calls_out, holds_weights
 from lightify.plan.told_again import unpacks_alike

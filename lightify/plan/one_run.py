@@ -39,7 +39,7 @@ from lightify.plan.idiom.profilers import without_profiler
 from lightify.plan.idiom.simplify import idiom, take_host_moves
 from lightify.plan.initial import incomparable, initial_values
 from lightify.plan.kinds import Kinds
-from lightify.plan.logs.progress import with_summaries
+from lightify.plan.logs.summaries import with_summaries
 from lightify.plan.optimization.automatic import Automatic, is_rebound
 from lightify.plan.optimization.closures import read_by_closures
 from lightify.plan.optimization.missing import without_missing

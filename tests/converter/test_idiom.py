@@ -84,6 +84,20 @@ def test_a_type_outlives_the_move_that_it_stands_in(kind: str) -> None:
     assert "transfer_batch_to_device" not in methods(done.text)
 
 
+CPU_TYPES = {
+    "a type of the CPU": "x, y = x.type(torch.FloatTensor).to(device), y.to(device)",
+    "by its name": "x, y = x.type('torch.FloatTensor').cuda(), y.cuda()",
+    "with more behind it": "x, y = x.type(torch.FloatTensor).detach().to(device), y.to(device)",
+}
+
+
+@pytest.mark.parametrize("move", CPU_TYPES.values(), ids=CPU_TYPES)
+@pytest.mark.parametrize("style", ["faithful", "idiomatic"])
+def test_a_batch_that_has_moved_does_not_go_back_to_the_cpu_for_its_type(move: str, style: str) -> None:
+    hooks = methods(converted(script(f"{move}\n{STEP}", before=DEVICE), style=style).text)
+    assert "x.float()" in hooks["training_step"] and ".type(" not in hooks["training_step"]
+
+
 LEFT_TO_THE_TRAINER = {
     "by its type": "x = x.type(Tensor)",
     "numpy knows its shape alone": "x = x.type(Tensor)\nnoise = numpy.ones(len(x))\nmore = numpy.ones(y.shape)",
@@ -132,7 +146,7 @@ def test_moves_of_arguments_go() -> None:
     assert "self.criterion(self.model(x), y)" in methods(done.text)["training_step"]
     changed = define.replace("    loss =", "    inputs = inputs * 2\n    loss =")
     step = methods(converted(script("step(x.to(device), y.to(device))", define=changed, before=DEVICE)).text)
-    assert "inputs = x\n" in step["training_step"]
+    assert "x = x * 2\n" in step["training_step"]
 
 
 NUMBERED = "for i, (x, y) in enumerate(train_loader):"
@@ -553,3 +567,18 @@ def test_a_batch_that_is_called_as_its_number_has_another_name(taken: bool) -> N
     body = methods(converted(text).text)["training_step"]
     assert ("batch_idx = batch" in body) is taken
     assert ("data[batch:batch + 2]" in body) is not taken
+
+
+OLD = {
+    "one by one": "x = Variable(x).cuda()\ny = Variable(y.cuda())",
+    "a pair": "x, y = Variable(x).to(device), Variable(y).to(device)",
+}
+
+
+@pytest.mark.parametrize("move", OLD.values(), ids=OLD)
+def test_moves_of_old_variables_go(move: str) -> None:
+    step = methods(
+        converted(script(f"{move}\n{STEP}", define="from torch.autograd import Variable\n", before=DEVICE)).text
+    )
+    assert "cuda" not in step["training_step"] and ".to(" not in step["training_step"]
+    assert "transfer_batch_to_device" not in step

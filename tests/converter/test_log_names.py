@@ -6,6 +6,7 @@ from textwrap import indent
 
 import pytest
 
+from lightify.plan.logs.texts import label
 from tests.converter.scripts import STEP, converted, methods, script
 
 BATCHES = """\
@@ -71,3 +72,48 @@ def test_a_sum_of_the_pass_bears_its_own_name_where_the_first_is_taken(style: st
     batches = "for i, (x, y) in enumerate(train_loader):"
     text = script(batch, start="train_loss = 0.0", batches=batches, end="print(f'Average loss: {train_loss / 4:.3f}')")
     assert "self.log('train_loss', " in methods(converted(text, style=style).text)["on_train_epoch_end"]
+
+
+TURNS = """\
+other = nn.Linear(4, 4)
+other_optimizer = torch.optim.SGD(other.parameters(), lr=0.1)
+
+def first(x, y):
+    optimizer.zero_grad()
+    loss = criterion(model(other(x)), y)
+    loss.backward()
+    optimizer.step()
+    return loss.data.item()
+
+def second(x, y):
+    other_optimizer.zero_grad()
+    loss = criterion(model(other(x)), y)
+    loss.backward()
+    other_optimizer.step()
+    return loss.data.item()
+
+"""
+LISTED = "ones.append(first(x, y))\ntwos.append(second(x, y))"
+MEAN = "torch.mean(torch.FloatTensor({}))"
+
+
+def test_what_calls_give_is_averaged_under_the_words_that_are_printed() -> None:
+    shown = f"print('loss_a: %.3f, loss_B: %.3f' % ({MEAN.format('ones')}, {MEAN.format('twos')}))"
+    text = script(LISTED, before=TURNS, start="ones, twos = [], []", end=shown)
+    step = methods(converted(text, style="idiomatic").text)["training_step"]
+    assert "self.log('loss_a', first(x, y), on_step" in step and "self.log('loss_b', second(x, y), on_step" in step
+
+
+LABELS = {
+    "| recon_loss: ": "recon_loss",
+    "loss_D ": "loss_d",
+    "train_loss ": "train_loss",
+    "avg_loss: ": "loss",
+    "running_loss ": "loss",
+    "Test set: Average loss: ": "loss",
+}
+
+
+@pytest.mark.parametrize(("text", "name"), LABELS.items())
+def test_a_word_for_a_measure_is_taken_with_the_name_that_it_stands_in(text: str, name: str) -> None:
+    assert label(text) == name

@@ -279,3 +279,55 @@ def test_a_number_that_a_function_returns_is_logged_without_a_format(body: str, 
     define = f"def measure(pairs):\n    {body}\n"
     done = converted(script(define=define, end=f"{to} = measure([(1, 1)])\nprint('epoch', epoch, 'acc', acc)"))
     assert ("self.log('acc', acc, prog_bar=True)" in methods(done.text)["on_train_epoch_end"]) is is_logged
+
+
+GUARDED = {
+    "an option": ("verbose = True\n", "if verbose:\n    print(f'loss {total / 4:.3f}')"),
+    "the number of the epoch": ("", "if (epoch + 1) % 2 == 0:\n    print(f'loss {total / 4:.3f}')"),
+}
+ASKING = {
+    "a result": "if total > 1:\n    print(f'loss {total / 4:.3f}')",
+    "one of two": "if epoch:\n    print(f'loss {total / 4:.3f}')\nelse:\n    print('first')",
+}
+
+
+@pytest.mark.parametrize(("before", "end"), GUARDED.values(), ids=GUARDED)
+@pytest.mark.parametrize("style", ["faithful", "idiomatic"])
+def test_a_summary_that_is_not_always_shown_is_logged_where_it_is(before: str, end: str, style: str) -> None:
+    done = converted(script(f"{ADD}\nkept.append(total)", **SUMS, before=f"kept = []\n{before}", end=end), style=style)
+    found = methods(done.text)["on_train_epoch_end"]
+    assert "\n    self.log('loss', self.total / 4, prog_bar=True)" in found
+    assert ("print(" in found) is (style == "faithful")
+
+
+@pytest.mark.parametrize("end", ASKING.values(), ids=ASKING)
+def test_what_is_told_of_a_result_alone_is_not_logged(end: str) -> None:
+    assert "self.log(" not in str(converted(script(ADD, **SUMS, end=end)).text)
+
+
+UNFORMATTED = {
+    "a sum": ("print('sum of loss', total_loss)", "'total_loss', self.total_loss"),
+    "a ratio": (
+        "print('Train loss', total_loss / len(train_loader))",
+        "'train_loss', self.total_loss / len(train_loader)",
+    ),
+    "a ratio in a text": ("print('test acc: {}'.format(total_loss / 4))", "'test_acc', self.total_loss / 4"),
+}
+
+
+@pytest.mark.parametrize(("end", "log"), UNFORMATTED.values(), ids=UNFORMATTED)
+def test_a_number_needs_no_format(end: str, log: str) -> None:
+    text = script(f"{STEP}\ntotal_loss += loss.item()", start="total_loss = 0.0", end=end)
+    assert f"self.log({log}, prog_bar=True)" in methods(converted(text).text)["on_train_epoch_end"]
+
+
+def test_the_end_of_a_line_that_is_gone_goes_too() -> None:
+    text = script(f"{STEP}\nprint('loss: %.3f' % loss.item(), end='')\nprint()")
+    assert "print(" not in methods(converted(text, style="idiomatic").text)["training_step"]
+
+
+def test_a_summary_with_a_measure_that_no_log_tells_stays() -> None:
+    end = "print('loss %.3f, val loss %s' % (total / 4, [total]))".replace("[total]", "other()")
+    text = script(ADD, **SUMS, define="def other():\n    return [1.0]\n", end=end)
+    found = methods(converted(text, style="idiomatic").text)["on_train_epoch_end"]
+    assert "self.log('loss', self.total / 4" in found and "print(" in found

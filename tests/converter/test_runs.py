@@ -7,7 +7,7 @@ from textwrap import indent
 
 import pytest
 
-from tests.converter.scripts import SETUP, STEP, converted, script
+from tests.converter.scripts import SETUP, STEP, converted, methods, script
 
 LOOP = f"for epoch in range(2):\n    for x, y in train_loader:\n{indent(STEP, ' ' * 8)}\n"
 OTHER = "optimizer = torch.optim.Adam(model.parameters())\n"
@@ -188,3 +188,39 @@ def test_every_class_that_an_object_may_be_of_trains_with_a_trainer() -> None:
     done = converted(script("pass", epochs="if True:", batches="if True:", after=TRAINERS))
     assert done.text is not None and done.text.count("trainer.fit(") == 2
     assert "class LitSlow(" in done.text and "class LitFast(" in done.text
+
+
+INVERSE = """\
+class Flow(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.inner(x)
+
+    def backward(self, z, scale=1.0):
+        return self.inner(z) * scale
+
+"""
+FLOW = SETUP.replace("nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.2), nn.Linear(8, 2))", "Flow()")
+INVERTED = {
+    "of a class of the file": script(
+        f"x = model.backward(x)\n{STEP.replace('model(x)', 'x')}", define=INVERSE, setup=FLOW
+    ),
+    "in an expression": script(STEP.replace("model(x)", "model.backward(x, 2.0)"), define=INVERSE, setup=FLOW),
+    "of a class elsewhere": script(
+        f"z = flow.backward(x, 2)\n{STEP.replace('model(x)', 'z')}", before="from flows import flow\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("text", INVERTED.values(), ids=INVERTED)
+def test_a_backward_that_computes_is_no_pass_for_gradients(text: str) -> None:
+    done = converted(text)
+    assert done.mode == "automatic" and ".backward(x" in methods(done.text)["training_step"]
+
+
+def test_the_backward_of_an_engine_is_one() -> None:
+    text = script("loss = engine.backward(loss)".join(STEP.split("loss.backward()")), before="from own import engine\n")
+    assert converted(text).mode == "manual"

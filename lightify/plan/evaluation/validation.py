@@ -21,6 +21,7 @@ from lightify.plan.evaluation.periodic import Periodic, guarded_evaluation, peri
 from lightify.plan.evaluation.several import in_one_step
 from lightify.plan.exits import limits_batches
 from lightify.plan.idiom.devices import strip_moves
+from lightify.plan.idiom.handed_on import under_one_name
 from lightify.plan.idiom.precision import without_contexts
 from lightify.plan.idiom.simplify import strippable
 from lightify.plan.kinds import Kinds
@@ -154,7 +155,7 @@ def _without_zeroing(draft: Draft, steps: Sequence[Step], optimizer: Variable | 
 
 def prepared(draft: Draft, found: Evaluation) -> Evaluation:
     """The evaluation without what the Trainer does for it."""
-    found = found.with_bodies(lambda turn: without_contexts(draft, _unmoved(draft, turn)))
+    found = found.with_bodies(lambda turn: without_contexts(draft, _unmoved(draft, found, turn)))
     if draft.settings.style == "idiomatic":
         for number in range(len(found.turns)):
             found = averaged(draft, found, number)
@@ -168,12 +169,16 @@ def prepared(draft: Draft, found: Evaluation) -> Evaluation:
     return found
 
 
-def _unmoved(draft: Draft, turn: Turn) -> tuple[Step, ...]:
+def _unmoved(draft: Draft, found: Evaluation, turn: Turn) -> tuple[Step, ...]:
     """One batch without its moves to the device."""
     batch = batch_variables(turn.head, turn.frame)
     if draft.batch_mover or not strippable(draft, turn.body, batch):
         return turn.body
-    stripped = strip_moves(turn.body, batch, draft.kinds, draft.stripped)
+    nest, others = draft.nest, [step for one in found.turns if one.loop is not turn.loop for step in one.body]
+    beyond = usage((*nest.epoch_start, *nest.body, *found.before, *others, *found.after, *found.rest))
+    outside = draft.read_elsewhere() | beyond.reads | beyond.writes
+    body = under_one_name(draft, turn.body, batch, outside, moves=True)
+    stripped = strip_moves(body, batch_variables(turn.head, turn.frame), draft.kinds, draft.stripped)
     draft.fates.update(draft.stripped.fates)
     return stripped
 

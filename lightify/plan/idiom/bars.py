@@ -16,14 +16,13 @@ from lightify.plan.draft import Draft
 from lightify.plan.effects import only_computes
 from lightify.plan.idiom.lines import Lines
 from lightify.plan.logs.metrics import Metric, log_statement, metrics_of
-from lightify.plan.logs.numbers import is_number
+from lightify.plan.logs.numbers import is_one_number
 from lightify.plan.logs.texts import measures
 from lightify.plan.types import FateNote
 from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Frame, Item, Step, Variable
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import (
-    FieldName,
     arguments,
     dotted,
     expression_of,
@@ -209,7 +208,7 @@ def _metrics(call: cst.Call, frame: Frame, draft: Draft) -> tuple[Metric, ...]:
     known = {variable for metric in found.values() for variable in metric.variables}
     for name, value in _given(call):
         reads = expression_usage(value, frame).reads
-        if name not in found and measures(name) and reads.isdisjoint(known) and _is_number(value, frame, draft):
+        if name not in found and measures(name) and reads.isdisjoint(known) and is_one_number(value, frame, draft):
             found[name] = Metric(name, value, frame, frozenset(reads))
     return tuple(found.values())
 
@@ -226,35 +225,6 @@ def _given(call: cst.Call) -> Iterator[tuple[str, cst.BaseExpression]]:
         for name, value in pairs:
             rounded = isinstance(value, cst.Call) and dotted(value.func) == "round"
             yield name, value.args[0].value if rounded else value  # type: ignore[attr-defined]
-
-
-def _is_number(value: cst.BaseExpression, frame: Frame, draft: Draft) -> bool:
-    """True for one number, as far as it can be told: `total / (i + 1)`, `losses.avg`, `loss`."""
-    if isinstance(value, cst.BinaryOperation):
-        scaled = isinstance(value.operator, (cst.Multiply, cst.Divide))  # by what is not asked: it is no tensor's
-        sides = [_is_number(side, frame, draft) for side in (value.left, value.right)]
-        if isinstance(value.operator, (cst.Add, cst.Subtract)):
-            return all(sides)
-        return scaled and (sides[0] or (sides[1] and isinstance(value.operator, cst.Multiply)))
-    if isinstance(value, cst.Attribute) and isinstance(value.value, cst.Name):
-        return value.attr.value in ("avg", "val") and not isinstance(value.value, FieldName)
-    return is_number(draft, draft.whole(), value, frame) or _is_sum(value, frame, draft)
-
-
-def _is_sum(value: cst.BaseExpression, frame: Frame, draft: Draft) -> bool:
-    """True for a name that a batch adds a number to: `total += loss.item()`."""
-    meaning = frame.resolve(value.value) if isinstance(value, cst.Name) else None
-    added = [
-        (node, step.frame)
-        for step in draft.nest.body
-        if isinstance(step, Item) and meaning is not None
-        for node in walk(step.node)
-        if isinstance(node, cst.AugAssign) and isinstance(node.target, cst.Name)
-    ]
-    return any(
-        place.resolve(dotted(node.target) or "") is meaning and _is_number(node.value, place, draft)
-        for node, place in added
-    )
 
 
 def _dictionaries(nest: Nest) -> dict[Variable, cst.Dict]:

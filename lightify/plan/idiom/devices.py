@@ -28,6 +28,9 @@ from lightify.syntax.query import (
     words,
 )
 
+#: Types that are of the CPU, by the method that changes the type alone.
+_CPU_TYPES = frozenset({"float", "double", "half", "long", "int", "short", "char", "byte", "bool"})
+
 
 def is_device(node: cst.BaseExpression, frame: Frame, kinds: Kinds) -> bool:
     """True for what names the device that the script trains on."""
@@ -52,7 +55,7 @@ def moved(node: cst.CSTNode, frame: Frame, kinds: Kinds) -> cst.BaseExpression |
     if used is None or not isinstance(node, cst.Call):
         return None
     if used[1] == "cuda":
-        return used[0]
+        return _typed(used[0], kinds)
     plain = [arg for arg in node.args if arg.keyword is None and not arg.star]
     named = {arg.keyword.value: arg for arg in node.args if arg.keyword is not None}
     targets = [*plain[:1], *([named["device"]] if "device" in named else [])]
@@ -62,9 +65,34 @@ def moved(node: cst.CSTNode, frame: Frame, kinds: Kinds) -> cst.BaseExpression |
     if not is_device(targets[0].value, frame, kinds):
         return None
     if not types:
-        return used[0]
+        return _typed(used[0], kinds)
     last = types[0].with_changes(comma=cst.MaybeSentinel.DEFAULT, whitespace_after_arg=cst.SimpleWhitespace(""))
     return node.with_changes(args=[last], whitespace_before_args=cst.SimpleWhitespace(""))
+
+
+def _root(node: cst.CSTNode | None, kinds: Kinds) -> str | None:
+    """The name that a part of a batch is taken from; `Variable(x)` is x."""
+    while isinstance(node, cst.Call) and node.args and (kinds.tree.qualified(node.func) or "").endswith(".Variable"):
+        node = node.args[0].value
+    return root_name(node)
+
+
+def _typed(node: cst.BaseExpression, kinds: Kinds) -> cst.BaseExpression:
+    """`x.long()` for `x.type(torch.LongTensor)`, which would take what has moved already back to the CPU."""
+    used = method_call(node)
+    if used is None or not isinstance(node, cst.Call):
+        return node
+    value, method = _typed(used[0], kinds), used[1]
+    if method == "type" and len(node.args) == 1 and (name := _cpu_type(node.args[0].value, kinds)) is not None:
+        return cst.Call(cst.Attribute(value, cst.Name(name)))
+    return node if value is used[0] else node.with_changes(func=node.func.with_changes(value=value))
+
+
+def _cpu_type(node: cst.BaseExpression, kinds: Kinds) -> str | None:
+    """`long` for `torch.LongTensor` and its name as a string."""
+    name = str(node.raw_value) if isinstance(node, cst.SimpleString) else kinds.tree.qualified(node) or ""
+    kind = name.removeprefix("torch.").removesuffix("Tensor").lower()
+    return kind if name == f"torch.{kind.capitalize()}Tensor" and kind in _CPU_TYPES else None
 
 
 def unpacked(steps: Sequence[Step], batch: set[Variable]) -> set[Variable]:
@@ -107,7 +135,7 @@ def moved_parts(steps: Sequence[Step], batch: set[Variable], kinds: Kinds) -> se
         else:
             for node in walk(step.node):
                 value = moved(node, step.frame, kinds)
-                if value is not None and (name := root_name(value)) is not None:
+                if value is not None and (name := _root(value, kinds)) is not None:
                     variable = kinds.variable(cst.Name(name), step.frame) if "." not in name else None
                     if variable in batch:
                         found.add(variable)
@@ -203,7 +231,7 @@ def _values(node: cst.CSTNode, frame: Frame, batch: set[Variable], kinds: Kinds)
     def change(child: cst.CSTNode) -> cst.CSTNode:
         child = map_children(child, change)
         value = moved(child, frame, kinds)
-        name = root_name(value)
+        name = _root(value, kinds)
         if value is not None and name is not None and "." not in name and holds_batch(name):
             return value
         source = _moved_whole(child, frame, kinds) if isinstance(child, (cst.DictComp, cst.ListComp)) else None

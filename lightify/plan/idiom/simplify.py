@@ -18,6 +18,7 @@ from lightify.plan.evaluation.networks_used import uses_modules
 from lightify.plan.homes import Homes
 from lightify.plan.idiom.devices import host_moves, moved_parts, strip_moves, unpacked
 from lightify.plan.idiom.dictionaries import with_named_parts
+from lightify.plan.idiom.handed_on import under_one_name
 from lightify.plan.kinds import Kinds
 from lightify.plan.logs.averages import log_averages, replaced
 from lightify.plan.logs.metrics import PROGRESS, printed
@@ -46,11 +47,15 @@ def idiom(draft: Draft, head: BatchHead) -> Nest:
     if draft.settings.style == "idiomatic":
         draft.nest = keep_best(draft, with_named_parts(draft, nest))
         nest = averaged(draft, head, batch)
-    body = nest.body
+    beyond = usage((*nest.epoch_start, *nest.epoch_end))
+    outside = draft.read_elsewhere() | beyond.reads | beyond.writes
+    body = under_one_name(draft, nest.body, batch, outside)
     own = on_lightning(draft) and not counts(head) and makes_own_batches(draft, head.source, nest.batch_frame)
     if draft.analysis.accelerated:
         draft.batch_mover = "accelerate has moved what it prepared"
     elif strippable(draft, body, batch, alike=not own):
+        body = under_one_name(draft, body, batch, outside, moves=True)
+        batch = batch_variables(head, nest.batch_frame)
         body = strip_moves(body, batch, draft.kinds, draft.stripped)
         draft.fates.update(draft.stripped.fates)
         nest = with_new_sites(nest, body, draft.stripped.origins)

@@ -379,18 +379,29 @@ def note(draft: Draft, step: Step, logs: str, why: str = OVER_PASS) -> None:
 def log_lines(draft: Draft, name: str, mean: Mean, *options: str) -> list[cst.BaseStatement]:
     """`self.log("loss", value, on_epoch=True, batch_size=n)`; a long value gets a line of its own."""
     rest = ", ".join([*options, "prog_bar=True", *([f"batch_size={mean.size}"] if mean.size else [])])
-    value = cst.parse_expression(mean.share)
-    product = isinstance(value, cst.BinaryOperation) and isinstance(value.operator, (cst.Multiply, cst.Divide))
-    shown = f"{mean.scale}{mean.share if product or not mean.scale else operand(value)}"
+    factor = mean.scale.removesuffix(" * ")
+    shown = _times(cst.parse_expression(factor), mean.share) if factor else mean.share
     lines: list[cst.BaseStatement] = []
-    too_long = len(f'        self.log("{name}", {shown}, {rest})') > draft.settings.line_length
-    if too_long and not shown.isidentifier():
+    too_long = len(f'        self.log("{name}", {code(shown)}, {rest})') > draft.settings.line_length
+    if too_long and not isinstance(shown, cst.Name):
         free = [one for one in (name, *measures(name)) if one.isidentifier() and _is_free(draft, one)]
-        label = _invented(draft, free[0]) if free else mean.total.variable.name
-        lines, shown = [cst.parse_statement(f"{label} = {shown}")], label  # type: ignore[list-item]
-    call = cst.parse_expression(f'f("{name}", {shown}, {rest})')
+        label = cst.Name(_invented(draft, free[0]) if free else mean.total.variable.name)
+        lines, shown = [cst.SimpleStatementLine([cst.Assign([cst.AssignTarget(label)], shown)])], label
+    call = cst.parse_expression(f'f("{name}", shown, {rest})')
     assert isinstance(call, cst.Call)
-    return [*lines, cst.SimpleStatementLine([cst.Expr(call.with_changes(func=module_attribute("log")))])]
+    named, _, *others = call.args
+    call = call.with_changes(
+        func=module_attribute("log"), args=[named, call.args[1].with_changes(value=shown), *others]
+    )
+    return [*lines, cst.SimpleStatementLine([cst.Expr(call)])]
+
+
+def _times(factor: cst.BaseExpression, value: cst.BaseExpression) -> cst.BaseExpression:
+    """`100 * hits / n` for 100 and `hits / n`."""
+    product = isinstance(value, cst.BinaryOperation) and isinstance(value.operator, (cst.Multiply, cst.Divide))
+    if product and isinstance(value, cst.BinaryOperation) and not value.lpar:
+        return value.with_changes(left=_times(factor, value.left))
+    return cst.BinaryOperation(factor, cst.Multiply(), operand(value))
 
 
 def _is_free(draft: Draft, name: str) -> bool:

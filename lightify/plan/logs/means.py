@@ -13,7 +13,7 @@ from lightify.plan.logs.samples import batch_size, counts_batches, counts_sample
 from lightify.plan.logs.sums import Pass, Sum
 from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Frame, Item, Variable
-from lightify.syntax.query import code, dotted, method_call, small
+from lightify.syntax.query import FieldName, code, dotted, method_call, small, walk
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class Mean:
 
     total: Sum
     size: str
-    share: str
+    share: cst.BaseExpression
     involved: frozenset[Variable]
     scale: str = ""
     floored: bool = False
@@ -73,14 +73,14 @@ class Means:
         whole = size != "1" and self._counts_all(cst.parse_expression(size), total)
         multiplies = isinstance(value, cst.BinaryOperation) and isinstance(value.operator, cst.Multiply)
         if total.added is not None:
-            share = code(plain(total.added.value))
+            share = plain(total.added.value)
         elif size == "1":
-            share = code(value)
+            share = value
         elif multiplies and (code(value.right) == size or (whole and self._counts_all(value.right, total))):  # type: ignore[attr-defined]
-            share = code(plain(value.left))  # type: ignore[attr-defined]
+            share = plain(value.left)  # type: ignore[attr-defined]
         else:
-            share = f"{operand(value)} / {size}"
-        return Mean(total, "" if whole else size, share, frozenset(involved))
+            share = cst.BinaryOperation(operand(value), cst.Divide(), cst.parse_expression(size))
+        return Mean(total, "" if whole else size, share, frozenset(involved))  # type: ignore[arg-type]
 
     def _of_meter(self, node: cst.Attribute, frame: Frame) -> Mean | None:
         """Reads `losses.avg`."""
@@ -109,7 +109,7 @@ class Means:
         if not size or not self._known_at(total, size):
             return None
         mean = self.of_sum(total, size, involved)
-        weighted = mean.share == code(plain(getattr(plain(total.value), "left", total.value)))
+        weighted = code(mean.share) == code(plain(getattr(plain(total.value), "left", total.value)))
         if not weighted and not never_zero(self.one.body, cst.parse_expression(size), total.step.frame):
             return None  # a batch without samples has no mean
         return replace(mean, scale=scale, floored=floored)
@@ -120,8 +120,9 @@ class Means:
         count, place = self._meant(node, frame)
         counter = self.draft.kinds.variable(count, frame)
         if counter is not None and counter in self.sums and counter is not variable:
-            same = self.sums[counter].step.frame is total.step.frame
-            return (code(self.sums[counter].value), {variable, counter}) if same else None
+            value, same = self.sums[counter].value, self.sums[counter].step.frame is total.step.frame
+            said = not any(isinstance(part, FieldName) and "<" in part.value for part in walk(value))
+            return (code(value), {variable, counter}) if same and said else None
         if one.window:
             return ("1", {variable}) if code(node) == one.window else None
         if total.listed and code(node) == f"len({variable.name})":
@@ -176,7 +177,8 @@ def plain(node: cst.CSTNode) -> cst.CSTNode:
     return node
 
 
-def operand(value: cst.CSTNode) -> str:
+def operand(value: cst.CSTNode) -> cst.BaseExpression:
     """An expression as a factor."""
-    loose = isinstance(value, (cst.BinaryOperation, cst.IfExp, cst.Comparison)) and not value.lpar
-    return f"({code(value)})" if loose else code(value)
+    if isinstance(value, (cst.BinaryOperation, cst.IfExp, cst.Comparison)) and not value.lpar:
+        return value.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
+    return value  # type: ignore[return-value]

@@ -11,7 +11,18 @@ import libcst as cst
 from lightify.plan.effects import only_computes, only_prints
 from lightify.plan.kinds import Kinds
 from lightify.plan.logs.loggers import is_record
-from lightify.plan.logs.texts import FLOATS, formatted, label, measures, names_pass, shown, slots, spec_of, tells_pass
+from lightify.plan.logs.texts import (
+    FLOATS,
+    formatted,
+    label,
+    measures,
+    names_pass,
+    shown,
+    slots,
+    spec_of,
+    spoken,
+    tells_pass,
+)
 from lightify.syntax.flow import expression_usage
 from lightify.syntax.frames import Frame, Item, Step, Variable, fixed_value
 from lightify.syntax.query import (
@@ -115,12 +126,12 @@ def printed(node: cst.CSTNode, frame: Frame, kinds: Kinds) -> cst.Call | None:
 
 
 def metrics_of(
-    call: cst.Call, frame: Frame, kinds: Kinds, is_number: Callable[[cst.Name, Frame], bool] | None = None
+    call: cst.Call, frame: Frame, kinds: Kinds, is_number: Callable[[cst.BaseExpression, Frame], bool] | None = None
 ) -> tuple[Metric, ...]:
     """The scalars that a print shows: `x.item()`, a name printed with a float format, or what it names as a measure.
 
     Args:
-        is_number: tells names of one number each that measures something, which need no format.
+        is_number: tells names and ratios of one number each that measures something, which need no format.
     """
     found: dict[str, Metric] = {}
     inner = {name for part in walk(call) if isinstance(part, cst.CompFor) for name in target_names(part.target)}
@@ -156,7 +167,10 @@ def metrics_of(
     held = {variable for metric in found.values() for variable in metric.variables}
     told, told_by_phrase = labels(call), phrases(call)
     logged: set[str] = set()
-    for value in formatted(call):
+    plain = [slot.value for part in walk(call) for slot in slots(part) if slot.spec in ("", "s")]
+    plain += [arg.value for arg in call.args if arg.keyword is None]
+    ratios = [one for one in plain if isinstance(one, cst.BinaryOperation) and isinstance(one.operator, cst.Divide)]
+    for value in (*formatted(call), *(one for one in ratios if is_number is not None and is_number(one, frame))):
         variables = frozenset(expression_usage(value, frame).reads)
         names = {part.value for part in walk(value) if isinstance(part, cst.Name)}
         if isinstance(_bare(value), cst.Name) or variables & held or names & inner or code(_item(value)) in logged:
@@ -266,6 +280,7 @@ def labels(call: cst.Call) -> dict[cst.CSTNode, str]:
         for value, word in found.items()
         if len(things.get(word, ())) < 2 and (word not in things or _thing(value) in things[word])
     }
+    found.update((slot.value, word) for slot in spoken(call) if (word := label(slot.since)))
     name = log_name(call)
     if name is not None:
         found[call.args[1].value] = name
@@ -326,7 +341,7 @@ def metric_call(metric: Metric) -> cst.Call:
         module_attribute("log"),
         [
             cst.Arg(cst.SimpleString(f'"{metric.name}"')),
-            cst.Arg(value),
+            cst.Arg(value.with_changes(lpar=[], rpar=[]) if isinstance(value, cst.BinaryOperation) else value),
             cst.Arg(cst.Name("True"), cst.Name("prog_bar")),
         ],
     )

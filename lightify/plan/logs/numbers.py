@@ -12,7 +12,17 @@ from lightify.plan.logs.samples import size_of, values_of
 from lightify.syntax.flow import usage
 from lightify.syntax.frames import Expression, Frame, Item, Step, Variable
 from lightify.syntax.names import assignments, same_scope
-from lightify.syntax.query import assigned_pairs, block, dotted, expression_of, method_call, small, target_names
+from lightify.syntax.query import (
+    FieldName,
+    assigned_pairs,
+    block,
+    dotted,
+    expression_of,
+    method_call,
+    small,
+    target_names,
+    walk,
+)
 
 
 def is_number(draft: Draft, body: Sequence[Step], node: cst.CSTNode, frame: Frame, depth: int = 0) -> bool:
@@ -57,6 +67,35 @@ def is_number(draft: Draft, body: Sequence[Step], node: cst.CSTNode, frame: Fram
     if used[1] in ("float", "double", "detach", "cpu", "clone"):
         return not node.args and number(used[0])
     return used[1] in ("item", "numel") or (used[1] in ("sum", "mean") and not node.args)
+
+
+def is_one_number(value: cst.BaseExpression, frame: Frame, draft: Draft) -> bool:
+    """True for one number, as far as it can be told: `total / (i + 1)`, `losses.avg`, `loss`."""
+    if isinstance(value, cst.BinaryOperation):
+        scaled = isinstance(value.operator, (cst.Multiply, cst.Divide))  # by what is not asked: it is no tensor's
+        sides = [is_one_number(side, frame, draft) for side in (value.left, value.right)]
+        if isinstance(value.operator, (cst.Add, cst.Subtract)):
+            return all(sides)
+        return scaled and (sides[0] or (sides[1] and isinstance(value.operator, cst.Multiply)))
+    if isinstance(value, cst.Attribute) and isinstance(value.value, cst.Name):
+        return value.attr.value in ("avg", "val") and not isinstance(value.value, FieldName)
+    return is_number(draft, draft.whole(), value, frame) or _is_sum(value, frame, draft)
+
+
+def _is_sum(value: cst.BaseExpression, frame: Frame, draft: Draft) -> bool:
+    """True for a name that a batch adds a number to: `total += loss.item()`."""
+    meaning = frame.resolve(value.value) if isinstance(value, cst.Name) else None
+    added = [
+        (node, step.frame)
+        for step in draft.nest.body
+        if isinstance(step, Item) and meaning is not None
+        for node in walk(step.node)
+        if isinstance(node, cst.AugAssign) and isinstance(node.target, cst.Name)
+    ]
+    return any(
+        place.resolve(dotted(node.target) or "") is meaning and is_one_number(node.value, place, draft)
+        for node, place in added
+    )
 
 
 def losses(body: Sequence[Step]) -> set[Variable]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import libcst as cst
 
@@ -17,25 +16,33 @@ from lightify.plan.logs.loggers import is_record
 from lightify.plan.logs.means import plain
 from lightify.plan.logs.meters import called_on
 from lightify.plan.logs.metrics import (
-    LOGGED,
     PROGRESS,
     Metric,
     log_calls,
     log_statement,
     log_text,
-    logs,
     metrics_of,
     printed,
     unlogged,
 )
-from lightify.plan.logs.names import Names
-from lightify.plan.logs.numbers import is_number, losses
+from lightify.plan.logs.numbers import is_number, is_one_number, losses
 from lightify.plan.logs.texts import measures
-from lightify.plan.types import FateNote, Hook, TrainerOption
+from lightify.plan.types import FateNote, TrainerOption
 from lightify.syntax.comments import in_place_of
 from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Frame, Item, Step, Usage, Variable, constant
-from lightify.syntax.query import arguments, assigned_pairs, block, code, method_call, small, target_names, walk
+from lightify.syntax.query import (
+    arguments,
+    assigned_pairs,
+    block,
+    code,
+    dotted,
+    expression_of,
+    method_call,
+    small,
+    target_names,
+    walk,
+)
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,7 @@ def logged(
     written = usage(body).writes - batch
     means = ((call, arguments(call).keyword.get("on_step")) for step in body for call in log_calls(step))
     shown = frozenset(code(call.args[1].value) for call, each in means if each is not None and code(each) == "True")
-    batches = _Batches(index, written, set() if training else _sums(body) - batch, shown)
+    batches = _Batches(index, written, set() if training else sums_of(body) - batch, shown)
     result: list[Step] = []
     for number, step in enumerate(body):
         if isinstance(step, Item):
@@ -87,10 +94,21 @@ def logged(
             result.extend(item for item in new if item.node is step.node or not idle(draft, item, needed))
         else:
             result.append(step)
+    if draft.settings.style == "idiomatic" and PROGRESS in draft.steps_away:
+        return tuple(step for step in result if not _ends_line(draft, step))
     return tuple(result)
 
 
-def _sums(body: Sequence[Step]) -> set[Variable]:
+def _ends_line(draft: Draft, step: Step) -> bool:
+    """True for `print()`, which ends a line that others have begun."""
+    call = expression_of(step.node) if isinstance(step, Item) else None
+    if not isinstance(call, cst.Call) or dotted(call.func) != "print" or call.args:
+        return False
+    draft.fates[small(step.node)] = FateNote(Fate.REPLACED, "self.log", "the progress bar shows it")  # type: ignore[index, union-attr]
+    return True
+
+
+def sums_of(body: Sequence[Step]) -> set[Variable]:
     """What a batch goes on with: a mean of such over the batches says nothing."""
     used = usage(body)
     return used.exposed & used.writes
@@ -134,7 +152,7 @@ def in_place(draft: Draft, step: Item, batches: _Batches, done: Usage) -> list[c
     logs: dict[cst.BaseStatement, Metric] = {}
     for node in inside:
         call = printed(node, step.frame, draft.kinds)
-        metrics = _metrics_of(draft, call, step.frame) if call is not None else ()
+        metrics = metrics_shown(draft, call, step.frame) if call is not None else ()
         metrics = tuple(m for m in metrics if not m.variables & draft.averaged)
         gone = call is not None and bool(expression_usage(call, step.frame).reads & draft.averaged)
         gone |= called_on(draft, step, node) in draft.averaged  # what showed averages
@@ -204,16 +222,19 @@ def _renews(draft: Draft, node: cst.With, frame: Frame) -> bool:
     own = usage([Item(line, frame) for line in block(node.body)]).writes
     lines = [part for part in walk(node.body) if isinstance(part, cst.SimpleStatementLine)]
     calls = [call for line in lines if (call := printed(line, frame, draft.kinds)) is not None]
-    metrics = [metric for call in calls for metric in _metrics_of(draft, call, frame)]
+    metrics = [metric for call in calls for metric in metrics_shown(draft, call, frame)]
     return any(metric.variables & own and metric.name in measures(metric.name) for metric in metrics)
 
 
-def _metrics_of(draft: Draft, call: cst.Call, frame: Frame) -> tuple[Metric, ...]:
+def metrics_shown(draft: Draft, call: cst.Call, frame: Frame) -> tuple[Metric, ...]:
+    """The numbers of a print, those without a format included that the loops tell to be such."""
     lines = list(_lines(draft.whole()))
 
-    def number(name: cst.Name, place: Frame) -> bool:
-        measured = measures(name.value) or draft.kinds.variable(name, place) in losses(lines)
-        return bool(measured) and is_number(draft, lines, name, place)
+    def number(value: cst.BaseExpression, place: Frame) -> bool:
+        ratio = isinstance(value, cst.BinaryOperation)  # which has no name but that of the text
+        name = value.value if isinstance(value, cst.Name) else ""
+        measured = ratio or measures(name) or draft.kinds.variable(value, place) in losses(lines)
+        return bool(measured) and (is_number(draft, lines, value, place) or is_one_number(value, place, draft))
 
     return metrics_of(call, frame, draft.kinds, number)
 
@@ -305,45 +326,3 @@ def shows_only(
     if draft.settings.style == "idiomatic":
         return True
     return not any(unlogged(call, frame, metrics, set(), written - {index} if index is not None else written))
-
-
-def with_summaries(draft: Draft, hook: Hook) -> Hook:
-    """An epoch's printed numbers are logged, too; the idiomatic style logs them instead."""
-    steps: list[Step] = []
-    gone: list[Step] = []
-    names = Names(draft, hook)
-    logged = draft.monitored & set(logs(hook.steps))
-    sums = _sums(hook.steps) if hook.name == "validation_step" else set()
-    for step in hook.steps:
-        shows = isinstance(step, Item) and draft.nest.epoch_loop is not None
-        call = printed(step.node, step.frame, draft.kinds) if shows else None  # type: ignore[union-attr]
-        metrics = _metrics_of(draft, call, step.frame) if call is not None and isinstance(step, Item) else ()
-        metrics = tuple(m for m in metrics if not names.has(m) and not m.variables & sums)
-        metrics = tuple(m if m.name in logged else names.given(m, metrics) for m in metrics)
-        if not (metrics and draft.settings.style == "idiomatic"):
-            steps.extend(names.renamed(step))
-        elif isinstance(step, Item):
-            draft.steps_away.append(LOGGED)
-            draft.no_longer_printed(call, step.frame, metrics)  # type: ignore[arg-type]
-            draft.fates[small(step.node)] = FateNote(Fate.REPLACED, ", ".join(map(log_text, metrics)))  # type: ignore[index]
-            gone.append(step)
-        steps.extend(Item(log_statement(m), m.frame) for m in metrics if m.name not in logged)
-        names.pass_by(step)
-    rules = {
-        step
-        for step, before, after in zip(hook.steps, (None, *hook.steps), (*hook.steps[1:], None))
-        if (before in gone or after in gone) and isinstance(step, Item) and _is_rule(step, draft)
-    }
-    note = FateNote(Fate.REPLACED, "self.log", "it set off a summary that is logged")
-    draft.fates.update({small(step.node): note for step in rules})  # type: ignore[union-attr,misc]
-    return replace(hook, steps=tuple(step for step in steps if step not in rules))
-
-
-def _is_rule(step: Item, draft: Draft) -> bool:
-    """True for `print("-" * 80)` and `print()`."""
-    call = printed(step.node, step.frame, draft.kinds)
-    parts = [part for arg in call.args for part in walk(arg.value)] if call is not None else []
-    if call is None or any(isinstance(part, (cst.Name, cst.FormattedString)) for part in parts):
-        return False
-    texts = (str(part.raw_value) for part in parts if isinstance(part, cst.SimpleString))
-    return not any(sign.isalnum() for text in texts for sign in re.sub(r"\\.", "", text))

@@ -157,9 +157,9 @@ class _Shown:
         taken = draft.logged | {metric.name for metric in self.others}
         new: dict[Step, tuple[Step, ...]] = {self.sums[variable].step: () for variable in self.gone}
         told = {code(metric.value): metric.name for metric in self.others}
-        names = [told[mean.share] for _, mean in self.named.values() if mean.share in told]
+        names = [told[code(mean.share)] for _, mean in self.named.values() if code(mean.share) in told]
         for variable, (name, mean) in self.named.items():
-            if mean.share in told:
+            if code(mean.share) in told:
                 continue
             name = next(free for free in (name, variable.name, f"mean_{name}") if free not in taken)
             taken.add(name)

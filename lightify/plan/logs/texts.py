@@ -57,6 +57,17 @@ def slots(node: cst.CSTNode) -> tuple[Slot, ...]:
     )
 
 
+def spoken(call: cst.Call) -> Iterator[Slot]:
+    """The values of `print("loss:", loss)`, each with the text before it."""
+    since = ""
+    for arg in call.args if dotted(call.func) == "print" else ():
+        if isinstance(arg.value, cst.SimpleString):
+            since = str(arg.value.raw_value)
+        elif arg.keyword is None:
+            yield Slot(arg.value, "", since)
+            since = ""
+
+
 def _pieces(
     node: cst.BaseExpression,
 ) -> Iterator[cst.FormattedStringExpression | cst.FormattedStringText]:
@@ -181,10 +192,24 @@ def tells_pass(name: str) -> bool:
     return any(map(names_pass, name.split("_")))
 
 
+#: What a name says of the pass over the batches, not of what it measures.
+_OVER = re.compile(
+    r"(avg|average|epoch|mean|running|total|sum|batch|iter|step|cur|current)_|_(avg|average|mean|total|sum)$"
+)
+
+
 def label(text: str) -> str:
-    """The last word for a measure in a text, after the pass that it is of: `val_loss` for `| Validation loss:`."""
+    """The last word for a measure in a text, after the pass that it is of: `val_loss` for `| Validation loss:`.
+
+    A name that it is part of is taken as it stands: `loss_d` for `loss_D:`.
+    """
     found = list(_MEASURES.finditer(text))
     if not found:
         return ""
-    stage = _STAGE.search(text[: found[-1].start()])
-    return f"{stage.group(1)}_{found[-1].group()}".lower() if stage is not None else found[-1].group().lower()
+    last = found[-1]
+    stage = _STAGE.search(text[: last.start()])
+    if stage is not None:
+        return f"{stage.group(1)}_{last.group()}".lower()
+    name = next(one.group().lower() for one in re.finditer(r"\w+", text) if one.start() <= last.start() < one.end())
+    parted = "_" in name and name.isidentifier() and name.isascii() and not _OVER.search(name)
+    return name if parted else last.group().lower()

@@ -1,0 +1,102 @@
+"""Names that only hand a value on: where the first is done with, both are one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
+
+import libcst as cst
+
+from lightify.ledger import Fate
+from lightify.plan.draft import Draft
+from lightify.plan.idiom.devices import moved, moved_parts
+from lightify.plan.types import FateNote
+from lightify.syntax.flow import usage
+from lightify.syntax.frames import Binding, Frame, Item, Step, Variable
+from lightify.syntax.query import assigned_pairs, small
+
+
+@dataclass(frozen=True, eq=False)
+class _Handed:
+    """A name that gets what another holds.
+
+    Attributes:
+        keeps: the first goes by the second's name, not the other way round.
+    """
+
+    name: str
+    frame: Frame
+    source: Variable
+    keeps: bool = False
+
+    @property
+    def target(self) -> Variable:
+        return self.frame.variable(self.name)
+
+    def join(self) -> None:
+        if self.keeps:
+            self.frame.stand_for(self.source.name, self.target)
+        else:
+            self.frame.stand_for(self.name, self.source)
+
+
+def under_one_name(
+    draft: Draft, steps: Sequence[Step], batch: Set[Variable], beyond: Set[Variable], *, moves: bool = False
+) -> tuple[Step, ...]:
+    """The steps of a batch without those that only hand on what nothing else reads any more.
+
+    A parameter that its function assigns anew is its argument; `x` of `inputs = x.to(device)` is `inputs`.
+
+    Args:
+        beyond: what more than the batch's steps use.
+        moves: the Trainer moves the batch, so that the moves of its parts are such steps, too.
+    """
+    rest = list(steps)
+    for step in steps:
+        pairs = _handed(step, draft, moves)
+        place = rest.index(step)
+        if any(pair.keeps and moved_parts(rest[:place], {pair.source}, draft.kinds) for pair in pairs):
+            continue
+        if pairs and all(_are_one(pair, rest[:place], rest[place + 1 :], batch, beyond) for pair in pairs):
+            for pair in pairs:
+                pair.join()
+            rest.remove(step)
+            if isinstance(step, Item):
+                draft.fates[small(step.node) or step.node] = FateNote(Fate.REPLACED, "Trainer: moves the batch")
+    return tuple(rest)
+
+
+def _are_one(
+    pair: _Handed, before: Sequence[Step], after: Sequence[Step], batch: Set[Variable], beyond: Set[Variable]
+) -> bool:
+    """True when a name is done with where the other begins, in each batch."""
+    first, then = usage(before), usage(after)
+    made = pair.source in batch or pair.source in (first.must or ())
+    ends = pair.source not in then.reads | then.writes | beyond
+    return made and ends and pair.target not in first.reads | first.writes | beyond
+
+
+def _handed(step: Step, draft: Draft, moves: bool) -> list[_Handed]:
+    """What a step hands on, if it does nothing else."""
+    if isinstance(step, Binding):
+        moving = moved(step.value, step.value_frame, draft.kinds) if moves else None
+        source = _held(moving if moves else step.value, step.value_frame)
+        if source is None or not isinstance(step.target, cst.Name) or step.target_frame is step.value_frame:
+            return []
+        return [_Handed(step.target.value, step.target_frame, source)]
+    inner = small(step.node)
+    if not moves or not isinstance(inner, cst.Assign) or len(inner.targets) != 1:
+        return []
+    pairs = []
+    for target, value in assigned_pairs(inner.targets[0].target, inner.value):
+        source = _held(moved(value, step.frame, draft.kinds), step.frame)
+        if not isinstance(target, cst.Name) or source is None or source.frame is not step.frame:
+            return []
+        pairs.append(_Handed(target.value, step.frame, source, keeps=True))
+    names = [pair.source for pair in pairs] + [pair.target for pair in pairs]
+    return pairs if len(set(names)) == len(names) else []
+
+
+def _held(value: cst.CSTNode | None, frame: Frame) -> Variable | None:
+    meaning = frame.resolve(value.value) if isinstance(value, cst.Name) else None
+    return meaning if isinstance(meaning, Variable) else None
