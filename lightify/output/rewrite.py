@@ -143,7 +143,10 @@ class _Rewriter:
         """What the module's constructor does, line by line."""
         plan = self.plan
         lines = [f"self.{name} = {name}" for v, name in plan.captured if isinstance(plan.homes[v], Attribute)]
-        lines += [_initial(one) for one in plan.initial]
+        told: set[cst.CSTNode] = set()
+        for one in plan.initial:
+            lines.append(_initial(one, comments=one.statement not in told))
+            told.add(one.statement)
         if plan.endable:
             lines.append("self.pass_ended = False")
         if any(one.nest.skips for one in self.plans.runs):
@@ -325,10 +328,11 @@ class _Rewriter:
         return substitute(node, replace)  # type: ignore[return-value]
 
 
-def _initial(one: Initial) -> str:
+def _initial(one: Initial, *, comments: bool) -> str:
     target = cst.AssignTarget(cst.Attribute(cst.Name("self"), cst.Name(one.name)))
-    line = one.statement.with_changes(body=[cst.Assign([target], one.value)], leading_lines=own(one.statement))
-    return code(line).rstrip("\n")
+    assigned = cst.Assign([target], one.value)  # type: ignore[arg-type]
+    line = one.statement.with_changes(body=[assigned], leading_lines=own(one.statement))
+    return code(line if comments else cst.SimpleStatementLine([assigned])).rstrip("\n")
 
 
 def _bound(target: cst.CSTNode, value: cst.CSTNode) -> list[cst.BaseStatement]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import libcst as cst
@@ -16,28 +17,30 @@ from lightify.plan.types import (
 )
 from lightify.syntax.flow import usage
 from lightify.syntax.frames import Variable
-from lightify.syntax.query import is_constant, small
+from lightify.syntax.query import assigned_pairs, is_constant, small
 
 
 def initial_values(draft: Draft, homes: Homes) -> tuple[tuple[tuple[Variable, str], ...], tuple[Initial, ...]]:
-    """Moves `best = 0` before the loop into __init__; the rest is handed over."""
+    """Moves `best = 0` and `best, step = 0, -1` before the loop into __init__; the rest is handed over."""
+    own_block = draft.tree.parents[draft.nest.host_loop]
+    kept = usage(draft.around.after).exposed - set(homes.results)
+    found = {
+        variable: start
+        for variable, _ in homes.captured
+        if variable in homes.written - kept and isinstance(homes.of[variable], Attribute)
+        if (start := constant_start(draft, variable, own_block)) is not None
+    }
+    moved = Counter(statement for statement, _ in found.values())
     captured: list[tuple[Variable, str]] = []
     initial: list[Initial] = []
-    own_block = draft.tree.parents[draft.nest.host_loop]
     for variable, name in homes.captured:
-        found = None
-        if variable in homes.written:
-            found = constant_start(draft, variable, own_block)
-        if (
-            found is not None
-            and isinstance(homes.of[variable], Attribute)
-            and (variable not in usage(draft.around.after).exposed - set(homes.results))
-        ):
-            initial.append(Initial(name, found[1], found[0]))
-            draft.removed.add(found[0])
-            draft.fates[found[0]] = FateNote(Fate.MOVED, "__init__")
-        else:
+        statement, value = found.get(variable, (None, None))
+        if statement is None or value is None or moved[statement] < len(_constants(statement)):
             captured.append((variable, name))
+            continue
+        initial.append(Initial(name, value, statement))
+        draft.removed.add(statement)
+        draft.fates[statement] = FateNote(Fate.MOVED, "__init__")
     return tuple(captured), tuple(initial)
 
 
@@ -56,22 +59,24 @@ def incomparable(draft: Draft, captured: Sequence[tuple[Variable, str]]) -> tupl
 
 def constant_start(
     draft: Draft, variable: Variable, own_block: cst.CSTNode
-) -> tuple[cst.BaseStatement, cst.BaseExpression] | None:
+) -> tuple[cst.BaseStatement, cst.CSTNode] | None:
     name = variable.name
     statements = [item for item in draft.around.before if variable in usage([item]).writes]
     if len(statements) != 1 or draft.tree.parents.get(statements[0].node) is not own_block:
         return None
-    inner = small(statements[0].node)
-    if not (
-        isinstance(inner, cst.Assign)
-        and len(inner.targets) == 1
-        and isinstance(inner.targets[0].target, cst.Name)
-        and inner.targets[0].target.value == name
-        and is_constant(inner.value)
-    ):
-        return None
-    if any(variable in usage([item]).reads for item in draft.around.before):
+    value = _constants(statements[0].node).get(name)
+    if value is None or any(variable in usage([item]).reads for item in draft.around.before):
         return None
     if variable.frame.is_module and name in draft.around.kept_reads:
         return None
-    return statements[0].node, inner.value
+    return statements[0].node, value
+
+
+def _constants(statement: cst.CSTNode) -> dict[str, cst.CSTNode]:
+    """The names that a statement gives constants to; none where it does more."""
+    inner = small(statement)
+    if not isinstance(inner, cst.Assign) or len(inner.targets) != 1:
+        return {}
+    pairs = assigned_pairs(inner.targets[0].target, inner.value)
+    found = {target.value: value for target, value in pairs if isinstance(target, cst.Name) and is_constant(value)}
+    return found if len(found) == len(pairs) else {}

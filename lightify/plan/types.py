@@ -90,10 +90,10 @@ class Scheduled:
 
 @dataclass(frozen=True, eq=False)
 class Initial:
-    """An attribute that starts with a constant: `statement` set it before the loop."""
+    """An attribute that starts with a constant: `statement` set it before the loop, alone or with others."""
 
     name: str
-    value: cst.BaseExpression
+    value: cst.CSTNode
     statement: cst.BaseStatement
 
 

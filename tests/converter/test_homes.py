@@ -851,3 +851,22 @@ def test_a_field_that_only_some_objects_have_is_handed_over_where_it_is_there(
     done = converted(text, runtime="bundled")
     assert f", {given})" in str(done.text)
     trains_identically(text, done.text)
+
+
+STARTS = {
+    "one by one": ("best = 0.0\nstep = -1\n", "", {"self.best = 0.0", "self.step = -1"}, False),
+    "together": ("best, step = 0.0, -1\n", "", {"self.best = 0.0", "self.step = -1"}, False),
+    "one of them is computed": ("best, step = 0.0, len(train_loader)\n", "", set(), True),
+    "one of them is read by the host": ("best, step = 0.0, -1\n", "print(step)\n", set(), True),
+    "one of them is not the loop's": ("best, step, name = 0.0, -1, 'run'\n", "", set(), True),
+}
+
+
+@pytest.mark.parametrize(("before", "read", "lines", "stays"), STARTS.values(), ids=STARTS)
+def test_what_starts_with_a_constant_starts_in_the_module(before: str, read: str, lines: set[str], stays: bool) -> None:
+    batch = f"{STEP}\nstep += 1\nbest = max(best, step * loss.item())"
+    loops = f"for epoch in range(3):\n    for x, y in train_loader:\n{indent(batch, '        ')}\n    print(best, step)\n"
+    done = converted(f"{PROLOGUE}def main():\n{indent(SETUP + before + read + loops, '    ')}\nmain()\n")
+    assert done.text is not None
+    assert lines <= set(methods(done.text)["__init__"].splitlines())
+    assert (before.partition("\n")[0] in done.text.partition("def main")[2]) is stays
