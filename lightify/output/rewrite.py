@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import PurePath
 
 import libcst as cst
@@ -335,12 +336,20 @@ def _initial(one: Initial, *, comments: bool) -> str:
     return code(line if comments else cst.SimpleStatementLine([assigned])).rstrip("\n")
 
 
+#: More than fits a line of a hook: each name has its own then.
+_LONG = 80
+
+
 def _bound(target: cst.CSTNode, value: cst.CSTNode) -> list[cst.BaseStatement]:
     """`target = value`, without what is said to be itself: `loss, self.metrics = total, self.metrics`."""
     pairs = assigned_pairs(target, value)
     new = [(one, other) for one, other in pairs if code(one) != code(other)]
     if not new:
         return []
+    parts = [tuple(map(code, pair)) for pair in new]
+    apart = all(one not in other for number, (one, _) in enumerate(parts) for _, other in parts[number + 1 :])
+    if len(new) > 1 and apart and sum(map(len, chain(*parts))) > _LONG:
+        return [cst.SimpleStatementLine([cst.Assign([cst.AssignTarget(one)], other)]) for one, other in new]  # type: ignore[arg-type]
     if len(new) < len(pairs):
         target, value = (_one_or_tuple([pair[side] for pair in new]) for side in (0, 1))
     if isinstance(target, cst.Tuple) and "\n" not in code(target):

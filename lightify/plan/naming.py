@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import PurePath
@@ -19,6 +20,8 @@ from lightify.syntax.names import bound_names, declared_elsewhere, local_names
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import block, dotted, walk
 
+#: Classes of criteria: what is trained is another.
+_LOSS = re.compile("loss|criterion|entropy", re.IGNORECASE)
 _COMMON = ("main", "train", "training", "fit", "run", "train_model", "training_loop")
 
 
@@ -57,11 +60,14 @@ def class_names(plans: Sequence[Plan], tree: Tree, analysis: Analysis) -> list[s
 
 
 def _of_script(tree: Tree, analysis: Analysis) -> str:
-    """After the script's only network class, else after the file."""
-    own = [name for name, node in tree.classes.items() if is_module_class(node, tree)]
+    """After the script's only network class, or the function that makes the network, else after the file."""
+    own = [name for name, node in tree.classes.items() if is_module_class(node, tree) and not _LOSS.search(name)]
     networks = [f.node.value for f in analysis.named if f.kind is Kind.MODULE and isinstance(f.node, cst.Assign)]
     called = {dotted(call.func) for value in networks for call in walk(value) if isinstance(call, cst.Call)}
     trained = [tree.classes[name].name.value for name in own if name in called]
+    trained = trained or [
+        name for name in filter(None, called) if name in tree.functions and name[0].isupper()
+    ]  # `ResNet18()`
     path = PurePath(tree.source.path)
     plain = path.stem in ("main", "train", "-", "run", "pytorch", "input")
     word = (path.parent.name or "Model") if plain else path.stem

@@ -865,7 +865,9 @@ STARTS = {
 @pytest.mark.parametrize(("before", "read", "lines", "stays"), STARTS.values(), ids=STARTS)
 def test_what_starts_with_a_constant_starts_in_the_module(before: str, read: str, lines: set[str], stays: bool) -> None:
     batch = f"{STEP}\nstep += 1\nbest = max(best, step * loss.item())"
-    loops = f"for epoch in range(3):\n    for x, y in train_loader:\n{indent(batch, '        ')}\n    print(best, step)\n"
+    loops = (
+        f"for epoch in range(3):\n    for x, y in train_loader:\n{indent(batch, '        ')}\n    print(best, step)\n"
+    )
     done = converted(f"{PROLOGUE}def main():\n{indent(SETUP + before + read + loops, '    ')}\nmain()\n")
     assert done.text is not None
     assert lines <= set(methods(done.text)["__init__"].splitlines())

@@ -582,3 +582,16 @@ def test_moves_of_old_variables_go(move: str) -> None:
     )
     assert "cuda" not in step["training_step"] and ".to(" not in step["training_step"]
     assert "transfer_batch_to_device" not in step
+
+
+@pytest.mark.parametrize(("name", "lines"), [("n", 1), ("number_of_batches_in_the_training_loader", 2)])
+def test_two_results_that_fit_no_line_have_one_each(name: str, lines: int) -> None:
+    define = f"def epoch_of(loader):\n    total = right = 0\n    {name} = len(loader)\n    for x, y in loader:\n"
+    define += indent(f"{STEP}\ntotal += loss.item()\nright += (x > 0).sum().item()", "        ")
+    define += f"\n    return total / {name}, right / {name}\n"
+    end = "loss, share = epoch_of(train_loader)\nprint(f'{loss:.3f} {share:.3f}')"
+    text = script("pass", define=define, batches="if True:", start=end)
+    body = methods(converted(text).text)["on_train_epoch_end"]
+    assert body.startswith(
+        "loss, share = self.total / " if lines == 1 else f"loss = self.total / self.{name}\nshare = "
+    )

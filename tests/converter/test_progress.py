@@ -311,13 +311,15 @@ UNFORMATTED = {
         "print('Train loss', total_loss / len(train_loader))",
         "'train_loss', self.total_loss / len(train_loader)",
     ),
+    "the mean of a list": ("loss_avg = sum(kept) / len(kept)\nprint('loss', loss_avg)", "'loss_avg', loss_avg"),
     "a ratio in a text": ("print('test acc: {}'.format(total_loss / 4))", "'test_acc', self.total_loss / 4"),
 }
 
 
 @pytest.mark.parametrize(("end", "log"), UNFORMATTED.values(), ids=UNFORMATTED)
 def test_a_number_needs_no_format(end: str, log: str) -> None:
-    text = script(f"{STEP}\ntotal_loss += loss.item()", start="total_loss = 0.0", end=end)
+    batch = f"{STEP}\ntotal_loss += loss.item()\nkept.append(loss.item())"
+    text = script(batch, start="total_loss, kept = 0.0, []", end=end)
     assert f"self.log({log}, prog_bar=True)" in methods(converted(text).text)["on_train_epoch_end"]
 
 
@@ -331,3 +333,9 @@ def test_a_summary_with_a_measure_that_no_log_tells_stays() -> None:
     text = script(ADD, **SUMS, define="def other():\n    return [1.0]\n", end=end)
     found = methods(converted(text, style="idiomatic").text)["on_train_epoch_end"]
     assert "self.log('loss', self.total / 4" in found and "print(" in found
+
+
+def test_a_ratio_that_a_validation_prints_is_logged_at_its_end() -> None:
+    end = f"{EVALUATE}print('val loss', total / n)\nkept.append(total)"
+    hooks = methods(converted(script(start="model.train()", before="kept = []\n", end=end)).text)
+    assert "self.log('val_loss', " in "".join(hooks.values())

@@ -224,3 +224,26 @@ def test_a_backward_that_computes_is_no_pass_for_gradients(text: str) -> None:
 def test_the_backward_of_an_engine_is_one() -> None:
     text = script("loss = engine.backward(loss)".join(STEP.split("loss.backward()")), before="from own import engine\n")
     assert converted(text).mode == "manual"
+
+
+MADE = "model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.2), nn.Linear(8, 2))"
+CLASS = (
+    "class {}(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.layer = nn.Linear(4, 2)\n"
+)
+CLASS += (
+    "    def forward(self, *given):\n        return F.cross_entropy(*given) if given[1:] else self.layer(given[0])\n\n"
+)
+CALLED = {
+    "a network of the script's own": (CLASS.format("Coder"), "Coder()", "LitCoder"),
+    "a criterion of the script's own": (CLASS.format("SmoothCrossEntropy"), "nn.Linear(4, 2)", "LitScript"),
+    "a function that makes it": ("def ResNet9():\n    return nn.Linear(4, 2)\n\n", "ResNet9()", "LitResNet9"),
+    "a function with a plain name": ("def make():\n    return nn.Linear(4, 2)\n\n", "make()", "LitScript"),
+}
+
+
+@pytest.mark.parametrize(("define", "network", "name"), CALLED.values(), ids=CALLED)
+def test_a_module_is_called_after_what_it_trains(define: str, network: str, name: str) -> None:
+    setup = SETUP.replace(MADE, f"model = {network}")
+    if "SmoothCrossEntropy" in define:
+        setup = setup.replace("nn.CrossEntropyLoss()", "SmoothCrossEntropy()")
+    assert f"class {name}(" in (converted(script(define=define, setup=setup)).text or "")

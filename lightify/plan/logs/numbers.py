@@ -19,6 +19,7 @@ from lightify.syntax.query import (
     dotted,
     expression_of,
     method_call,
+    nodes_of,
     small,
     target_names,
     walk,
@@ -62,11 +63,31 @@ def is_number(draft: Draft, body: Sequence[Step], node: cst.CSTNode, frame: Fram
         return "none" not in draft.tree.text and (criterion is not None or len(node.args) > 1)
     if dotted(node.func) in ("float", "int", "len"):
         return True
+    if dotted(node.func) == "sum" and len(node.args) == 1:
+        return depth < 6 and _collects_numbers(draft, body, node.args[0].value, frame, depth + 1)
     if used is None or (dotted(used[0]) or "").partition(".")[0] in draft.tree.imports:
         return False
     if used[1] in ("float", "double", "detach", "cpu", "clone"):
         return not node.args and number(used[0])
     return used[1] in ("item", "numel") or (used[1] in ("sum", "mean") and not node.args)
+
+
+def _collects_numbers(draft: Draft, body: Sequence[Step], node: cst.CSTNode, frame: Frame, depth: int) -> bool:
+    """True for a list that the loops append numbers to, and nothing else."""
+    meaning = frame.resolve(node.value) if isinstance(node, cst.Name) else None
+    if not isinstance(meaning, Variable):
+        return False
+    appended = [
+        (call.args, step.frame)
+        for step in body
+        if isinstance(step, Item)
+        for call in nodes_of(step.node, cst.Call)
+        if (used := method_call(call)) is not None and used[1] in ("append", "extend", "insert")
+        if isinstance(used[0], cst.Name) and step.frame.resolve(used[0].value) is meaning
+    ]
+    return bool(appended) and all(
+        len(args) == 1 and is_number(draft, body, args[0].value, place, depth) for args, place in appended
+    )
 
 
 def is_one_number(value: cst.BaseExpression, frame: Frame, draft: Draft) -> bool:
@@ -85,9 +106,10 @@ def is_one_number(value: cst.BaseExpression, frame: Frame, draft: Draft) -> bool
 def _is_sum(value: cst.BaseExpression, frame: Frame, draft: Draft) -> bool:
     """True for a name that a batch adds a number to: `total += loss.item()`."""
     meaning = frame.resolve(value.value) if isinstance(value, cst.Name) else None
+    passes = (*draft.whole(), *(draft.evaluation.batches if draft.evaluation is not None else ()))
     added = [
         (node, step.frame)
-        for step in draft.nest.body
+        for step in passes
         if isinstance(step, Item) and meaning is not None
         for node in walk(step.node)
         if isinstance(node, cst.AugAssign) and isinstance(node.target, cst.Name)
