@@ -592,6 +592,5 @@ def test_two_results_that_fit_no_line_have_one_each(name: str, lines: int) -> No
     end = "loss, share = epoch_of(train_loader)\nprint(f'{loss:.3f} {share:.3f}')"
     text = script("pass", define=define, batches="if True:", start=end)
     body = methods(converted(text).text)["on_train_epoch_end"]
-    assert body.startswith(
-        "loss, share = self.total / " if lines == 1 else f"loss = self.total / self.{name}\nshare = "
-    )
+    told = f"loss = self.total / self.{name}\nshare = " if lines == 2 else "loss, share = ("
+    assert body.startswith(told), body
