@@ -700,6 +700,42 @@ def test_the_card_that_the_script_takes_is_the_trainers(moves: str, accelerator:
     assert f"accelerator={accelerator}," in done.text and f"devices={devices}," in done.text
 
 
+HANDED = """\
+def train(model, loader, device):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for x, y in loader:
+        x, y = x.to(device), y.to(device)
+        loss = criterion(model(x + torch.randn(4, device=device)), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+def main():
+    device = {device}
+    model = nn.Linear(4, 2).to(device)
+    train(model, train_loader, device=device)
+
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("device", "more", "found"),
+    [
+        (CARD.format("cuda"), "", True),
+        ("torch.device('cpu')", "", False),
+        ("'cuda' if torch.cuda.is_available() else 'cpu'", "", False),
+        (CARD.format("cuda"), "train(nn.Linear(4, 2), train_loader, torch.device('cpu'))", False),
+    ],
+    ids=["chosen", "fixed", "a text", "two calls"],
+)
+def test_a_device_that_the_one_call_hands_on_is_the_modules(device: str, more: str, found: bool) -> None:
+    text = f"{PROLOGUE}criterion = nn.CrossEntropyLoss()\n{HANDED.format(device=device)}\n{more}\n"
+    done = converted(text)
+    assert ("device=self.device)" in methods(done.text)["training_step"]) is found
+    assert ("accelerator=device.type" in str(done.text)) is found
+
+
 @pytest.mark.parametrize("move", ["model.cuda()", "device = 'cuda'\nmodel.to(device)", "model = model.cuda()"])
 def test_the_trainer_moves_what_is_always_on_a_card(move: str) -> None:
     text = converted(script(setup=f"{SETUP}{move}\n")).text
