@@ -787,3 +787,23 @@ def test_what_a_function_gives_back_as_it_got_it_is_not_set_anew() -> None:
     text = f"{PROLOGUE}{SETUP}def train(seen):\n{indent(train, '    ')}\n\nseen = []\nfor epoch in range(3):\n{indent(run, '    ')}\nprint(seen)\n"
     body = methods(converted(text).text)["on_train_epoch_end"]
     assert "batches = len(train_loader)" in body and "seen" not in body
+
+
+STEPS = "for x, y in train_loader:\n    seen += 1\n    loss = criterion(model(x), y) * seen\n{}"
+REPEATED = {
+    "counted over all runs": ("seen = 0\n", "for run in range(2):", "", "seen = module.seen"),
+    "asked for by the outer loop": ("seen = 0\n", "while seen < 12:", "", "seen = module.seen"),
+    "begun anew in each": ("", "for run in range(2):", "seen = 0\n", None),
+}
+
+
+@pytest.mark.parametrize(("before", "outer", "start", "line"), REPEATED.values(), ids=REPEATED)
+def test_what_the_next_run_reads_of_this_one_is_there(
+    before: str, outer: str, start: str, line: str | None, trains_identically: Callable[[str, str | None], None]
+) -> None:
+    step = STEPS.format(indent(STEP.replace(FORWARD, ""), "    "))
+    inner = f"{start}for epoch in range(2):\n{indent(step, '    ')}"
+    text = f"{PROLOGUE}{SETUP}{before}{outer}\n{indent(inner, '    ')}\n"
+    done = converted(text)
+    assert (line in str(done.text)) if line is not None else ("= module.seen" not in str(done.text))
+    trains_identically(text, done.text)
