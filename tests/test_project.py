@@ -118,6 +118,15 @@ def test_a_package_that_holds_the_script_is_found_from_its_root(write: Write) ->
     assert isinstance(known.resolve(known.entry, "helper"), Definition)
 
 
+@pytest.mark.parametrize(
+    ("root", "found"), [("requirements.txt", True), ("environment.yml", True), ("notes.txt", False)]
+)
+def test_the_sources_of_a_repository_are_found_from_its_beginning(write: Write, root: str, found: bool) -> None:
+    folder = write({root: "", "examples/one/main.py": "from p.a import helper", "src/p/a.py": HELPER})
+    known = project(folder, "examples/one/main.py")
+    assert isinstance(known.resolve(known.entry, "helper"), Definition) is found
+
+
 def run_of(files: Files, write: Write) -> Conversion:
     return convert(read_source(str(write(files) / "main.py")), Settings())
 

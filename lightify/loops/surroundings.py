@@ -11,11 +11,11 @@ from lightify.analysis.changes import bound_by_text, changes_of, may_run
 from lightify.analysis.closures import Closure, closures
 from lightify.loops.headers import asked_within
 from lightify.loops.nest import Nest
-from lightify.syntax.flow import usage
+from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Frame, Item, Step, Variable
 from lightify.syntax.names import declared_elsewhere, free_names, local_names, parameters, read_names
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import block, walk
+from lightify.syntax.query import block, path_node, walk
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +94,7 @@ def surroundings(
             rebound |= {f".{field}" for field in changes_of(function, tree).fields}
     return Surroundings(
         before=tuple(item for item in before if _runs(item, gone)),
-        after=tuple(item for item in after if _runs(item, gone | {nest.host_loop})),
+        after=tuple(item for item in _with_next_run(after, nest, more) if _runs(item, gone)),
         removed=removed,
         kept_reads=frozenset(reads),
         unseen_reads=frozenset(unseen),
@@ -132,9 +132,34 @@ def _around_loop(nest: Nest, tree: Tree) -> tuple[list[Item], list[Item], bool]:
             break
         if isinstance(outer, (cst.For, cst.While)):
             repeated = True
+            if isinstance(outer, cst.While):
+                after.append(Item(cst.SimpleStatementLine([cst.Expr(outer.test)]), nest.host))
             after.extend(Item(node, nest.host) for node in block(outer.body))
         inner = outer
     return before, after, repeated
+
+
+def _with_next_run(after: Sequence[Item], nest: Nest, more: Sequence[Step]) -> Iterator[Item]:
+    """What follows the run, with what the next run reads of this one where an outer loop comes to it again."""
+    done: list[Item] = []
+    for item in after:
+        if item.node is not nest.host_loop:
+            done.append(item)
+            yield item
+            continue
+        anew = usage(done).must or set()
+        for variable in sorted(_carried(nest, more) - anew, key=lambda v: v.order):
+            if variable.frame is nest.host or variable.frame.is_module:
+                yield Item(cst.SimpleStatementLine([cst.Expr(path_node(variable.path))]), nest.host)
+
+
+def _carried(nest: Nest, more: Sequence[Step]) -> set[Variable]:
+    """What a run changes and reads before it surely sets it."""
+    start, body, end = usage(nest.epoch_start), usage(nest.body), usage((*nest.epoch_end, *more))
+    asked = ((nest.epoch_loop, nest.host), (nest.batch_loop, nest.batch_frame))
+    tests = (expression_usage(loop.test, frame).reads for loop, frame in asked if isinstance(loop, cst.While))
+    read = start.exposed | ((body.exposed | end.exposed).union(*tests) - (start.must or set()))
+    return read & (start.writes | body.writes | end.writes)
 
 
 def _runs(item: Item, without: Container[cst.CSTNode]) -> bool:

@@ -16,7 +16,7 @@ REGISTRY: tuple[tuple[Recogniser, tuple[type[cst.CSTNode], ...]], ...] = (
     (data.recognise, (cst.Assign, cst.AnnAssign)),
     (steps.recognise, (cst.Call,)),
     (accelerators.recognise, (cst.Assign, cst.AnnAssign, cst.Call, cst.Param)),
-    (foreign.recognise, (cst.ClassDef, cst.Call, cst.Import, cst.ImportFrom)),
+    (foreign.recognise, (cst.ClassDef, cst.FunctionDef, cst.Call, cst.Import, cst.ImportFrom)),
 )
 
 

@@ -35,6 +35,14 @@ def recognise(node: cst.CSTNode, scope: Scope, tree: Tree) -> Iterable[Fact]:
             full = tree.qualified(base.value) or ""
             if full.endswith(".LightningModule"):
                 yield Foreign(node, "LF202", f"{node.name.value} is a LightningModule already: nothing to convert")
+    elif isinstance(node, cst.FunctionDef):
+        if any(_is_cell(one.decorator, tree) for one in node.decorators):
+            yield Foreign(
+                node,
+                "LF217",
+                "a marimo notebook: each cell is a function that sees what the others hand it, and nothing else",
+                "convert what `marimo export script` makes of it",
+            )
     elif isinstance(node, cst.Call) and (method_call(node) or ("", ""))[1] == "share_memory":
         yield Foreign(
             node,
@@ -57,3 +65,10 @@ def framework(tree: Tree) -> tuple[str, str] | None:
     if others and "torch" not in packages:
         return "LF216", f"the script trains with {_OTHER_THAN_TORCH[others[0]]}, not with PyTorch: nothing to convert"
     return None
+
+
+def _is_cell(decorator: cst.BaseExpression, tree: Tree) -> bool:
+    """True for `@app.cell` and `@app.cell(hide_code=True)`."""
+    called = decorator.func if isinstance(decorator, cst.Call) else decorator
+    attribute = called if isinstance(called, cst.Attribute) and called.attr.value == "cell" else None
+    return attribute is not None and any(name.partition(".")[0] == "marimo" for name in tree.imports.values())

@@ -25,6 +25,8 @@ _MOST_FILES, _MOST_BYTES, _MOST_FOLDERS_UP = 64, 400_000, 6
 #: Read by what their documentation says, also where they stand beside the script.
 _LIBRARIES = ("accelerate",)
 _ROOT_MARKERS = (".git", "pyproject.toml", "setup.py", "setup.cfg")
+#: Stand where a repository begins, too; `src/` beside them is on the path of who runs its scripts.
+_BEGINNINGS = (".git", "requirements.txt", "environment.yml")
 
 
 @dataclass(frozen=True)
@@ -245,7 +247,7 @@ class Project:
             packaged = any(os.path.exists(os.path.join(folder, marker)) for marker in _ROOT_MARKERS[1:])
             if inside or packaged or self._changes_path:
                 yield folder
-            if packaged:
+            if packaged or any(os.path.exists(os.path.join(folder, one)) for one in _BEGINNINGS):
                 yield os.path.join(folder, "src")
             if packaged or os.path.exists(os.path.join(folder, _ROOT_MARKERS[0])) or folder == os.path.dirname(folder):
                 return

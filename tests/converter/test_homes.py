@@ -760,6 +760,42 @@ def test_the_card_that_the_script_takes_is_the_trainers(moves: str, accelerator:
     assert f"accelerator={accelerator}," in done.text and f"devices={devices}," in done.text
 
 
+HANDED = """\
+def train(model, loader, device):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for x, y in loader:
+        x, y = x.to(device), y.to(device)
+        loss = criterion(model(x + torch.randn(4, device=device)), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+def main():
+    device = {device}
+    model = nn.Linear(4, 2).to(device)
+    train(model, train_loader, device=device)
+
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("device", "more", "found"),
+    [
+        (CARD.format("cuda"), "", True),
+        ("torch.device('cpu')", "", False),
+        ("'cuda' if torch.cuda.is_available() else 'cpu'", "", False),
+        (CARD.format("cuda"), "train(nn.Linear(4, 2), train_loader, torch.device('cpu'))", False),
+    ],
+    ids=["chosen", "fixed", "a text", "two calls"],
+)
+def test_a_device_that_the_one_call_hands_on_is_the_modules(device: str, more: str, found: bool) -> None:
+    text = f"{PROLOGUE}criterion = nn.CrossEntropyLoss()\n{HANDED.format(device=device)}\n{more}\n"
+    done = converted(text)
+    assert ("device=self.device)" in methods(done.text)["training_step"]) is found
+    assert ("accelerator=device.type" in str(done.text)) is found
+
+
 @pytest.mark.parametrize("move", ["model.cuda()", "device = 'cuda'\nmodel.to(device)", "model = model.cuda()"])
 def test_the_trainer_moves_what_is_always_on_a_card(move: str) -> None:
     text = converted(script(setup=f"{SETUP}{move}\n")).text
@@ -872,3 +908,23 @@ def test_what_starts_with_a_constant_starts_in_the_module(before: str, read: str
     assert done.text is not None
     assert lines <= set(methods(done.text)["__init__"].splitlines())
     assert (before.partition("\n")[0] in done.text.partition("def main")[2]) is stays
+
+
+STEPS = "for x, y in train_loader:\n    seen += 1\n    loss = criterion(model(x), y) * seen\n{}"
+REPEATED = {
+    "counted over all runs": ("seen = 0\n", "for run in range(2):", "", "seen = module.seen"),
+    "asked for by the outer loop": ("seen = 0\n", "while seen < 12:", "", "seen = module.seen"),
+    "begun anew in each": ("", "for run in range(2):", "seen = 0\n", None),
+}
+
+
+@pytest.mark.parametrize(("before", "outer", "start", "line"), REPEATED.values(), ids=REPEATED)
+def test_what_the_next_run_reads_of_this_one_is_there(
+    before: str, outer: str, start: str, line: str | None, trains_identically: Callable[[str, str | None], None]
+) -> None:
+    step = STEPS.format(indent(STEP.replace(FORWARD, ""), "    "))
+    inner = f"{start}for epoch in range(2):\n{indent(step, '    ')}"
+    text = f"{PROLOGUE}{SETUP}{before}{outer}\n{indent(inner, '    ')}\n"
+    done = converted(text)
+    assert (line in str(done.text)) if line is not None else ("= module.seen" not in str(done.text))
+    trains_identically(text, done.text)

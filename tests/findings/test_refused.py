@@ -57,6 +57,37 @@ def test_a_script_of_another_framework_is_none_of_ours(more: str) -> None:
     assert [one.code for one in done.refusals] == ([] if more else ["LF216"])
 
 
+MARIMO = """\
+import marimo
+
+app = marimo.App()
+
+
+@app.cell
+def _():
+    import torch
+    model = torch.nn.Linear(4, 2)
+    return model, torch
+
+
+@app.cell(hide_code=True)
+def _(model, torch, train):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for x, y in train:
+        loss = torch.nn.functional.cross_entropy(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return
+"""
+
+
+def test_cells_that_see_each_others_names_alone_are_refused() -> None:
+    assert [one.code for one in convert(Source("train.py", MARIMO), Settings()).refusals] == ["LF217"]
+    plain = MARIMO.replace("import marimo", "import flask").replace("marimo.App", "flask.Flask")
+    assert [one.code for one in convert(Source("train.py", plain), Settings()).refusals] == []
+
+
 def test_each_run_has_its_own_findings() -> None:
     again = f"for epoch in range(2):\n    for x, y in train_loader:\n{indent(STEP, ' ' * 8)}\n"
     found = {finding.code for finding in findings(script(batch=LEFT_OUT, after=again))}

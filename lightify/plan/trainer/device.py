@@ -19,7 +19,7 @@ from lightify.plan.trainer.strategy import strategy_options
 from lightify.plan.types import TrainerOption
 from lightify.syntax.flow import usage
 from lightify.syntax.frames import Item, Variable
-from lightify.syntax.names import assignments, read_names
+from lightify.syntax.names import assignments, parameters, read_names
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import code, dotted, method_call, root_name, small, walk
 
@@ -310,9 +310,11 @@ def device_variable(draft: Draft) -> Variable | None:
         names = [fact.name for fact in draft.analysis.named if fact.kind is Kind.DEVICE and fact.scope is None]
         names.sort(key=lambda name: name in draft.tree.links.imports)  # the script's own before other files'
         candidates += [draft.nest.module.variable(name) for name in names if "." not in name]
+        candidates += [v for v in map(draft.nest.host.variable, _parameters(draft)) if _handed(v, draft) is not None]
     for variable in candidates:
         of_host = variable.frame is draft.nest.host or variable.frame.is_module
-        if draft.kinds.of(variable) is Kind.DEVICE and of_host and _chosen(variable, draft):
+        known = draft.kinds.of(variable) is Kind.DEVICE or _handed(variable, draft) is not None
+        if known and of_host and _chosen(variable, draft):
             return variable
     return None
 
@@ -323,6 +325,8 @@ def _chosen(variable: Variable, draft: Draft) -> bool:
     calls = [draft.tree.qualified(value.func) for value in values if isinstance(value, cst.Call)]
     if len(calls) != len(values) or not set(calls) <= {"torch.device", "torch.accelerator.current_accelerator"}:
         return False
+    if _handed(variable, draft) is not None:
+        return len(values) > 1 or not all(_fixed_text(arg.value, draft) for arg in values[0].args)  # type: ignore[attr-defined]
     found = construction(variable, draft.tree, draft.nest.host_loop)
     fixed = found is not None and all(_fixed_text(arg.value, draft) for arg in found[1].args)
     return not fixed or len(values) > 1
@@ -331,15 +335,30 @@ def _chosen(variable: Variable, draft: Draft) -> bool:
 def _values_of(name: cst.Name, draft: Draft) -> list[cst.BaseExpression]:
     """What a name of the host is set to, by who calls it where it is a parameter; empty where that is not known."""
     meaning = draft.nest.host.resolve(name.value)
-    if not isinstance(meaning, Variable):
-        return []
-    origin = origin_of(meaning.name, meaning.frame.function, draft.tree)
+    return _of_origin(meaning, draft) if isinstance(meaning, Variable) else []
+
+
+def _of_origin(variable: Variable, draft: Draft) -> list[cst.BaseExpression]:
+    origin = origin_of(variable.name, variable.frame.function, draft.tree)
     return _assigned(origin.name, origin.scope, draft.tree) if origin is not None else []
 
 
 def _values(variable: Variable, draft: Draft) -> list[cst.BaseExpression]:
-    """What a name is set to in its own scope."""
-    return _assigned(variable.name, variable.frame.function, draft.tree)
+    """What a name is set to in its own scope, or by who calls the host where it is a parameter of that."""
+    return _handed(variable, draft) or _assigned(variable.name, variable.frame.function, draft.tree)
+
+
+def _parameters(draft: Draft) -> list[str]:
+    function = draft.nest.host.function
+    return [param.name.value for param in parameters(function)] if function is not None else []
+
+
+def _handed(variable: Variable, draft: Draft) -> list[cst.BaseExpression] | None:
+    """What a parameter of the host is given, where it keeps that and one call tells it."""
+    if variable.frame is not draft.nest.host or variable.name not in _parameters(draft):
+        return None
+    written = usage((*draft.around.before, *draft.whole())).writes
+    return (_of_origin(variable, draft) or None) if variable not in written else None
 
 
 def _assigned(name: str, scope: cst.FunctionDef | None, tree: Tree) -> list[cst.BaseExpression]:
