@@ -112,9 +112,9 @@ class WithoutReturns:
         if orelse is not None:
             other = [orelse] if isinstance(orelse, cst.If) else list(block(orelse.body))
         body = list(block(node.body))
-        if not _falls(body):
+        if not falls_through(body):
             other = [*other, *after]
-        elif not _falls(other):
+        elif not falls_through(other):
             body = [*body, *after]
         elif after:
             raise Stuck  # what follows would have to stand in both branches
@@ -148,7 +148,7 @@ class WithoutReturns:
         return new
 
 
-def _falls(statements: Sequence[cst.BaseStatement]) -> bool:
+def falls_through(statements: Sequence[cst.BaseStatement]) -> bool:
     """True when a block may be run to its end."""
     last = statements[-1] if statements else None
     inner = small(last) if last is not None else None
@@ -156,7 +156,7 @@ def _falls(statements: Sequence[cst.BaseStatement]) -> bool:
         return False
     if isinstance(last, cst.If) and last.orelse is not None:
         other = [last.orelse] if isinstance(last.orelse, cst.If) else block(last.orelse.body)
-        return _falls(block(last.body)) or _falls(other)
+        return falls_through(block(last.body)) or falls_through(other)
     return True
 
 

@@ -269,6 +269,11 @@ RETURNED = {
     "one of two": ("seen = len(pairs)\n    best = max(seen, 1)\n    return 'x', best / 2", True),
     "a list": ("return [a for a, b in pairs]", False),
     "a parameter": ("return pairs", False),
+    "a number, if any": ("for a, b in pairs:\n        return 1.0", False),
+    "without gradients": ("with torch.no_grad():\n        acc = float(len(pairs))\n        return acc", True),
+    "in a context that may end early": ("with context(pairs):\n        return 1.0", False),
+    "numbers one by one": ("for a, b in pairs:\n        yield 1.0\n    return 2.0", False),
+    "a number either way": ("if pairs:\n        return 1.0\n    else:\n        return 2", True),
     "a number or nothing": ("if not pairs:\n        return None\n    return 1.0", False),
 }
 

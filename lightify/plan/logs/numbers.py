@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import libcst as cst
 
 from lightify.analysis.callers import run_by
+from lightify.analysis.returns import falls_through
 from lightify.plan.draft import Draft
 from lightify.plan.logs.samples import size_of, values_of
 from lightify.syntax.flow import usage
@@ -145,6 +146,15 @@ def _is_returned(draft: Draft, body: Sequence[Step], variable: Variable) -> bool
     return all(_returns_number(draft, one, (place, len(names)), frozenset()) for one in functions)
 
 
+#: Decorators and contexts that leave what a function returns.
+_PLAIN = ("torch.no_grad", "torch.inference_mode", "staticmethod")
+
+
+def _are_plain(marks: Iterable[cst.BaseExpression], draft: Draft) -> bool:
+    called = (mark.func if isinstance(mark, cst.Call) else mark for mark in marks)
+    return all(draft.tree.qualified(one) in _PLAIN for one in called)
+
+
 def _returns_number(
     draft: Draft, function: cst.FunctionDef, place: tuple[int, int] | None, within: frozenset[cst.CSTNode | str]
 ) -> bool:
@@ -154,9 +164,15 @@ def _returns_number(
         place: which of how many it is, of a tuple.
         within: the functions and their names that are asked already.
     """
-    if function in within or len(within) > 12:
+    marks = [one.decorator for one in function.decorators]
+    if function in within or len(within) > 12 or not _are_plain(marks, draft) or function.asynchronous is not None:
         return False
-    found = [node.value for node in same_scope(block(function.body)) if isinstance(node, cst.Return)]
+    body, nodes = block(function.body), list(same_scope(block(function.body)))
+    while body and isinstance(body[-1], cst.With) and _are_plain([one.item for one in body[-1].items], draft):
+        body = block(body[-1].body)
+    if falls_through(body) or any(isinstance(node, cst.Yield) for node in nodes):
+        return False
+    found = [node.value for node in nodes if isinstance(node, cst.Return)]
     if place is not None:
         tuples = [one.elements for one in found if isinstance(one, cst.Tuple)]
         found = [one[place[0]].value if len(one) == place[1] else None for one in tuples] * (len(tuples) == len(found))
