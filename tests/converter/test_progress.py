@@ -179,6 +179,8 @@ PLAIN = {
 OTHER = {
     "no measure": "n = len(x)\nprint(n)",
     "many numbers": "losses = [loss.item()]\nprint(losses)",
+    "a share of each class": "total = torch.ones(2)\nscore = loss.item() / total\nprint('score', score)",
+    "a sum for each class": "score = torch.zeros(2)\nscore += loss.item()\nprint('score', score / 2)",
     "one for each sample": "scores = model(x)\nprint(scores)",
     "a text": "score = f'{loss.item()}'\nprint(score)",
 }

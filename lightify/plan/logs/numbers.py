@@ -94,24 +94,57 @@ def _collects_numbers(draft: Draft, body: Sequence[Step], node: cst.CSTNode, fra
 def is_one_number(value: cst.BaseExpression, frame: Frame, draft: Draft) -> bool:
     """True for one number, as far as it can be told: `total / (i + 1)`, `losses.avg`, `loss`."""
     if isinstance(value, cst.BinaryOperation):
-        scaled = isinstance(value.operator, (cst.Multiply, cst.Divide))  # by what is not asked: it is no tensor's
-        sides = [is_one_number(side, frame, draft) for side in (value.left, value.right)]
+        left, right = (is_one_number(side, frame, draft) for side in (value.left, value.right))
         if isinstance(value.operator, (cst.Add, cst.Subtract)):
-            return all(sides)
-        return scaled and (sides[0] or (sides[1] and isinstance(value.operator, cst.Multiply)))
+            return left and right
+        if isinstance(value.operator, cst.Divide):
+            return left and (right or _scales(value.right, frame, draft))
+        scaled = (left and _scales(value.right, frame, draft)) or (right and _scales(value.left, frame, draft))
+        return isinstance(value.operator, cst.Multiply) and ((left and right) or scaled)
     if isinstance(value, cst.Attribute) and isinstance(value.value, cst.Name):
         return value.attr.value in ("avg", "val") and not isinstance(value.value, FieldName)
     return is_number(draft, draft.whole(), value, frame) or _is_sum(value, frame, draft)
 
 
+def _scales(value: cst.CSTNode, frame: Frame, draft: Draft, depth: int = 0) -> bool:
+    """True for what a number is multiplied with or divided by: a constant, a count, an option, a batch's number."""
+    if isinstance(value, (cst.Integer, cst.Float)) or size_of(value) is not None:
+        return True
+    if isinstance(value, cst.BinaryOperation) and depth < 6:
+        return all(_scales(side, frame, draft, depth + 1) for side in (value.left, value.right))
+    if isinstance(value, cst.Call):
+        return dotted(value.func) in ("len", "int", "float")
+    if isinstance(value, cst.Attribute):  # `args.batch_size`
+        return dotted(value) is not None and value.attr.value not in ("data", "grad", "T", "shape")
+    meaning = frame.resolve(value.value) if isinstance(value, cst.Name) else None
+    if isinstance(meaning, Expression):
+        return depth < 6 and _scales(meaning.node, meaning.frame, draft, depth + 1)
+    if meaning is None or depth > 6:
+        return False
+    given = draft.kinds.assigned(meaning)
+    counted = (loop for loop in draft.tree.nodes(cst.For) if meaning.name in target_names(_first(loop.target)))
+    numbers = all(_scales(one, meaning.frame, draft, depth + 1) for one in given)
+    return numbers and (bool(given) or any(dotted(getattr(loop.iter, "func", None)) in _COUNTS for loop in counted))
+
+
+#: What counts: the first name of its loop is a whole number.
+_COUNTS = ("range", "trange", "enumerate", "tqdm", "tqdm.tqdm", "itertools.count", "count")
+
+
+def _first(target: cst.CSTNode) -> cst.CSTNode:
+    return target.elements[0].value if isinstance(target, cst.Tuple) else target
+
+
 def _is_sum(value: cst.BaseExpression, frame: Frame, draft: Draft) -> bool:
     """True for a name that a batch adds a number to: `total += loss.item()`."""
     meaning = frame.resolve(value.value) if isinstance(value, cst.Name) else None
+    if not isinstance(meaning, Variable) or any(_collects(one) for one in draft.kinds.assigned(meaning)):
+        return False
     passes = (*draft.whole(), *(draft.evaluation.batches if draft.evaluation is not None else ()))
     added = [
         (node, step.frame)
         for step in passes
-        if isinstance(step, Item) and meaning is not None
+        if isinstance(step, Item)
         for node in walk(step.node)
         if isinstance(node, cst.AugAssign) and isinstance(node.target, cst.Name)
     ]
@@ -119,6 +152,11 @@ def _is_sum(value: cst.BaseExpression, frame: Frame, draft: Draft) -> bool:
         place.resolve(dotted(node.target) or "") is meaning and is_one_number(node.value, place, draft)
         for node, place in added
     )
+
+
+def _collects(value: cst.CSTNode) -> bool:
+    """True for what may hold several numbers: a list, `torch.zeros(3)`."""
+    return not isinstance(value, (cst.Integer, cst.Float, cst.UnaryOperation, cst.BinaryOperation, cst.Name))
 
 
 def losses(body: Sequence[Step]) -> set[Variable]:
