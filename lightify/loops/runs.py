@@ -14,6 +14,7 @@ from lightify.analysis.callers import callers
 from lightify.errors import Refusal
 from lightify.facts import Analysis, Kind, Named
 from lightify.syntax.frames import Expression, Frame, Variable
+from lightify.syntax.names import assignments
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import arguments, dotted, expression_of, method_call, root_name, walk
 
@@ -179,11 +180,22 @@ def is_over_data(loop: Loop, analysis: Analysis, frame: Frame | None = None) -> 
     iterable = _unwrapped(loop.iter)
     while not is_loader(dotted(iterable) or root_name(iterable) or ""):
         meaning = frame.resolve(iterable.value) if frame is not None and isinstance(iterable, cst.Name) else None
+        if isinstance(meaning, Variable) and (shown := _shown_by(meaning)) is not None:
+            iterable, frame = shown, meaning.frame
+            continue
         if not isinstance(meaning, Expression):
             zipped = isinstance(iterable, cst.Call) and dotted(iterable.func) == "zip"
             return zipped or (isinstance(meaning, Variable) and is_loader(meaning.path))
         iterable, frame = _unwrapped(meaning.node), meaning.frame
     return True
+
+
+def _shown_by(variable: Variable) -> cst.BaseExpression | None:
+    """`loader` for the `bar` of `bar = tqdm(loader)` in a function."""
+    function = variable.frame.function
+    known = assignments(function).get(variable.name, ()) if function is not None else ()
+    inner = _unwrapped(known[0].value) if len(known) == 1 else None
+    return inner if inner is not None and inner is not known[0].value else None
 
 
 def _unwrapped(iterable: cst.BaseExpression) -> cst.BaseExpression:

@@ -11,7 +11,7 @@ import libcst as cst
 from lightify.errors import Diagnostic
 from lightify.ledger import Fate
 from lightify.loops.nest import Nest
-from lightify.syntax.frames import Frame, Step, Variable
+from lightify.syntax.frames import Frame, Item, Step, Variable
 
 Mode = Literal["automatic", "manual"]
 
@@ -95,6 +95,14 @@ class Initial:
     name: str
     value: cst.CSTNode
     statement: cst.BaseStatement
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A progress bar that only shows: what it goes over, and the statement that makes it."""
+
+    iterable: cst.BaseExpression | None
+    made: Item | None
 
 
 @dataclass(frozen=True, eq=False)

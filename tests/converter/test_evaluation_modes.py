@@ -182,3 +182,45 @@ def test_it_evaluates_identically(
     text: str, style: str, runtime: str, trains_identically: Callable[[str, str | None], None]
 ) -> None:
     trains_identically(text, converted(text, style=style, runtime=runtime).text)
+
+
+BAR = """\
+from tqdm import tqdm
+def evaluate(data):
+    model.eval()
+    total = 0.0
+    bar = tqdm(data, desc="val")
+    with torch.no_grad():
+        for i, (a, b) in enumerate(bar):
+            loss = criterion(model(a), b)
+            total += loss.item()
+            bar.set_postfix(loss=loss.item(), mean=total / (i + 1))
+    bar.close()
+    return total / len(data)
+"""
+
+
+def with_bar(define: str = BAR) -> str:
+    end = "val_loss = evaluate(val_loader)\nprint(f'{val_loss:.3f}')"
+    return script(start="model.train()", define=define, end=end)
+
+
+@pytest.mark.slow
+@in_each_mode
+def test_a_bar_that_an_evaluation_holds_goes(
+    style: str, runtime: str, trains_identically: Callable[[str, str | None], None]
+) -> None:
+    done = converted(with_bar(), style=style, runtime=runtime)
+    hooks = methods(done.text)
+    assert hooks["validation_step"].count("self.log(") == 1 and "bar" not in "".join(hooks.values()).replace("_bar", "")
+    trains_identically(with_bar(), done.text)
+
+
+@pytest.mark.parametrize(
+    "more",
+    ["print(bar.n)", "bar.set_postfix(loss=model(a).sum().item())", "bar = tqdm(data)"],
+    ids=["read", "runs", "again"],
+)
+def test_a_bar_that_does_more_stays(more: str) -> None:
+    text = with_bar(BAR.replace("    bar.close()\n", f"    {more}\n"))
+    assert "validation_step" not in methods(converted(text).text)

@@ -15,6 +15,7 @@ from lightify.loops.headers import batch_head
 from lightify.loops.nest import Nest
 from lightify.loops.runs import is_over_data
 from lightify.plan.evaluation.between import parted
+from lightify.plan.evaluation.held_bars import held_bar
 from lightify.plan.evaluation.obstacles import problem
 from lightify.plan.evaluation.own_modes import EVALUATES, without_eval_calls, without_train_calls
 from lightify.plan.evaluation.parts import Evaluation
@@ -84,7 +85,8 @@ def _taken_apart(
     if over_data is None:
         return "no loop over evaluation data stands at the epoch's end"
     place, loop, frame = over_data
-    head = batch_head(loop, bars)
+    held = held_bar(loop, frame, flat[:place], tree, bars)
+    head = batch_head(loop if held is None else held.loop, bars)
     if isinstance(head, str):
         return head
     if loop.orelse is not None:
@@ -102,7 +104,7 @@ def _taken_apart(
         loop=loop,
         frame=frame,
         head=head,
-        before=tuple(flat[:place]),
+        before=tuple(step for step in flat[:place] if held is None or step is not held.bar.made),
         body=tuple(body),
         after=tuple(flat[place + 1 : end_of_own]),
         rest=tuple(flat[end_of_own:]),
@@ -112,6 +114,7 @@ def _taken_apart(
         fates=fates,
         without=frozenset(without),
         breaks=bool(leaving),
+        bars={held.variable: held.bar} if held is not None else {},
     )
 
 
@@ -144,6 +147,7 @@ def _joined(
             fates={**found.fates, **following.fates, **{step.node: gone for step in between.gone}},
             without=found.without | following.without,
             others=(*found.others, following.turns[0]),
+            bars={**found.bars, **following.bars},
         )
 
 

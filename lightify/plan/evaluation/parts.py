@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import libcst as cst
 
 from lightify.analysis.opening import Opened
 from lightify.loops.headers import BatchHead
-from lightify.plan.types import FateNote
+from lightify.plan.types import Bar, FateNote
 from lightify.syntax.frames import Frame, Step, Variable
 
 INDEX = "dataloader_idx"
@@ -39,6 +39,7 @@ class Evaluation:
         others: passes over other loaders that follow it at once.
         apart: why those that follow are no part of it.
         every: it runs once in so many epochs; None for each.
+        bars: those that it holds in variables, whose statements are there still.
     """
 
     loop: cst.For
@@ -57,6 +58,7 @@ class Evaluation:
     others: tuple[Turn, ...] = ()
     apart: str = ""
     every: cst.BaseExpression | None = None
+    bars: Mapping[Variable, Bar] = field(default_factory=dict)
 
     @property
     def turns(self) -> tuple[Turn, ...]:

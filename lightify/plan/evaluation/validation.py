@@ -20,14 +20,15 @@ from lightify.plan.evaluation.parts import Evaluation, Turn
 from lightify.plan.evaluation.periodic import Periodic, guarded_evaluation, periodic
 from lightify.plan.evaluation.several import in_one_step
 from lightify.plan.exits import limits_batches
+from lightify.plan.idiom.bars import SHOWN, shown_as_logs
 from lightify.plan.idiom.devices import strip_moves
 from lightify.plan.idiom.handed_on import under_one_name
 from lightify.plan.idiom.precision import without_contexts
 from lightify.plan.idiom.simplify import strippable
 from lightify.plan.kinds import Kinds
 from lightify.plan.logs.averages import log_averages, replaced
-from lightify.plan.logs.metrics import logs, metrics_of, printed
-from lightify.plan.logs.progress import logged
+from lightify.plan.logs.metrics import log_call, log_calls, logs, metrics_of, printed
+from lightify.plan.logs.progress import logged, sums_of
 from lightify.plan.logs.sums import Pass
 from lightify.plan.trainer.lightning import is_steady, on_lightning
 from lightify.plan.trainer.samplers import evaluation_order_changes
@@ -38,7 +39,7 @@ from lightify.plan.types import (
 )
 from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Field, Item, Step, Variable
-from lightify.syntax.query import expression_of, method_call
+from lightify.syntax.query import code, expression_of, method_call, small
 
 SAME_MODE = "pass  # the loop evaluates in the mode that it trains in"
 
@@ -155,6 +156,7 @@ def _without_zeroing(draft: Draft, steps: Sequence[Step], optimizer: Variable | 
 
 def prepared(draft: Draft, found: Evaluation) -> Evaluation:
     """The evaluation without what the Trainer does for it."""
+    found = _without_bars(draft, found) if found.bars else found
     found = found.with_bodies(lambda turn: without_contexts(draft, _unmoved(draft, found, turn)))
     if draft.settings.style == "idiomatic":
         for number in range(len(found.turns)):
@@ -167,6 +169,18 @@ def prepared(draft: Draft, found: Evaluation) -> Evaluation:
     for turn in found.turns:
         draft.fates[turn.loop] = FateNote(Fate.REPLACED, "Trainer.fit", "the Trainer runs the validation")
     return found
+
+
+def _without_bars(draft: Draft, found: Evaluation) -> Evaluation:
+    """The evaluation without the bars that it holds in variables; what they showed of a batch is logged."""
+
+    def shown(steps: Sequence[Step], sums: Set[Variable] = frozenset()) -> tuple[Step, ...]:
+        return tuple(shown_as_logs(draft, found.bars, steps, sums=sums))
+
+    for bar in found.bars.values():
+        draft.fates[small(bar.made.node)] = SHOWN  # type: ignore[union-attr,index]
+    bare = found.with_bodies(lambda turn: shown(turn.body, sums_of(turn.body)))
+    return replace(bare, before=shown(found.before), after=shown(found.after), rest=shown(found.rest), bars={})
 
 
 def _unmoved(draft: Draft, found: Evaluation, turn: Turn) -> tuple[Step, ...]:
@@ -198,7 +212,9 @@ def averaged(draft: Draft, found: Evaluation, number: int) -> Evaluation:
     one = Pass(found.before, turn.body, after, turn.head, turn.frame, batch, outside, training=False, beside=beside)
     new = log_averages(draft, one)
     later = (*after, *nest.epoch_start, *nest.body, *found.before, *found.batches)
-    body = logged(draft, replaced(turn.body, new), turn.head, turn.frame, batch, later, training=False)
+    means = {code(call.args[1].value) for steps in new.values() for step in steps for call in log_calls(step)}
+    alone = tuple(step for step in turn.body if not (_logs_of(step) & means))  # what a bar showed of each batch
+    body = logged(draft, replaced(alone, new), turn.head, turn.frame, batch, later, training=False)
     found = found.with_bodies(lambda one: body if one.body is turn.body else one.body)
     return replace(
         found,
@@ -206,6 +222,12 @@ def averaged(draft: Draft, found: Evaluation, number: int) -> Evaluation:
         after=replaced(found.after, new),
         rest=replaced(found.rest, new),
     )
+
+
+def _logs_of(step: Step) -> set[str]:
+    """What a step logs, where it does nothing else."""
+    call = log_call(step.node) if isinstance(step, Item) else None
+    return {code(call.args[1].value)} if call is not None else set()
 
 
 def _shown_together(draft: Draft, steps: Sequence[Step], others: Set[Variable]) -> set[Variable]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import replace
 
 import libcst as cst
 
@@ -18,7 +18,7 @@ from lightify.plan.idiom.lines import Lines
 from lightify.plan.logs.metrics import Metric, log_statement, metrics_of
 from lightify.plan.logs.numbers import is_one_number
 from lightify.plan.logs.texts import measures
-from lightify.plan.types import FateNote
+from lightify.plan.types import Bar, FateNote
 from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Frame, Item, Step, Variable
 from lightify.syntax.parse import Tree
@@ -38,15 +38,7 @@ _SHOWS = frozenset(
     display""".split()  # noqa: SIM905, a list of words
 )
 SEEDS = "tqdm.auto's bars drew a seed for each pass: without them shuffled batches come in another order"
-_SHOWN = FateNote(Fate.REPLACED, "Trainer: progress bar")
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A bar that only shows: what it goes over, and the statement that makes it."""
-
-    iterable: cst.BaseExpression | None
-    made: Item | None
+SHOWN = FateNote(Fate.REPLACED, "Trainer: progress bar")
 
 
 def without_bars(draft: Draft) -> None:
@@ -63,11 +55,11 @@ def without_bars(draft: Draft) -> None:
         "body": nest.body,
         "epoch_end": nest.epoch_end,
     }
-    new = {name: tuple(_logged(draft, bars, logs=name != "epoch_start").without(part)) for name, part in steps.items()}
+    new = {name: tuple(shown_as_logs(draft, bars, part, logs=name != "epoch_start")) for name, part in steps.items()}
     whole = replace(nest, **new)  # type: ignore[arg-type]
     whole = without_stack(whole)
     for made in filter(None, gone):
-        draft.fates[nest.origins.get(small(made.node) or made.node, small(made.node) or made.node)] = _SHOWN
+        draft.fates[nest.origins.get(small(made.node) or made.node, small(made.node) or made.node)] = SHOWN
         if made not in nest.epoch_start:
             draft.removed.add(made.node)
     draft.nest = whole
@@ -106,14 +98,14 @@ def _bars(nest: Nest, draft: Draft) -> Iterator[tuple[Variable, Bar]]:
         if isinstance(step, Item) and isinstance(inner, cst.Assign) and len(inner.targets) == 1:
             call = enters(step) or inner.value
             target = inner.targets[0].target
-            if isinstance(target, cst.Name) and _may_go(call, draft):
-                yield step.frame.variable(target.value), Bar(_iterable(call), step)
+            if isinstance(target, cst.Name) and _is_own(call, draft):
+                yield step.frame.variable(target.value), Bar(iterable(call), step)
     for variable, outer in _bars_around(nest, draft):
-        yield variable, Bar(_iterable(outer.items[0].item), Item(outer, nest.host))
+        yield variable, Bar(iterable(outer.items[0].item), Item(outer, nest.host))
     for loop, frame in ((nest.epoch_loop, nest.host), (nest.batch_loop, nest.batch_frame)):
         for node in walk(loop.iter) if isinstance(loop, cst.For) else ():
-            if isinstance(node, cst.NamedExpr) and isinstance(node.target, cst.Name) and _may_go(node.value, draft):
-                yield frame.variable(node.target.value), Bar(_iterable(node.value), None)
+            if isinstance(node, cst.NamedExpr) and isinstance(node.target, cst.Name) and _is_own(node.value, draft):
+                yield frame.variable(node.target.value), Bar(iterable(node.value), None)
 
 
 def _bars_around(nest: Nest, draft: Draft) -> Iterator[tuple[Variable, cst.With]]:
@@ -121,23 +113,28 @@ def _bars_around(nest: Nest, draft: Draft) -> Iterator[tuple[Variable, cst.With]
     for outer in draft.tree.ancestors(nest.host_loop):
         if isinstance(outer, cst.FunctionDef):
             return
-        if isinstance(outer, cst.With) and len(outer.items) == 1 and _may_go(outer.items[0].item, draft):
+        if isinstance(outer, cst.With) and len(outer.items) == 1 and _is_own(outer.items[0].item, draft):
             named = outer.items[0].asname
             if named is not None and isinstance(named.name, cst.Name):
                 yield nest.host.variable(named.name.value), outer
 
 
-def _may_go(value: cst.BaseExpression, draft: Draft) -> bool:
-    """True for a bar that changes nothing that the style keeps."""
-    return _is_bar(value, draft.tree) and (draft.counted_bars is None or not starts_twice(value, draft.tree))
+def _is_own(value: cst.BaseExpression, draft: Draft) -> bool:
+    return is_bar(value, draft.tree, draft.counted_bars)
 
 
-def _is_bar(value: cst.BaseExpression, tree: Tree) -> bool:
+def is_bar(value: cst.BaseExpression, tree: Tree, counted: Tree | None) -> bool:
+    """True for a bar that changes nothing that the style keeps.
+
+    Args:
+        counted: what tells the bars that are more than bars.
+    """
     name = (tree.qualified(value.func) or dotted(value.func) or "") if isinstance(value, cst.Call) else ""
-    return name.partition(".")[0] == "tqdm" and name.rpartition(".")[2] in ("tqdm", "trange", "notebook", "auto")
+    shows = name.partition(".")[0] == "tqdm" and name.rpartition(".")[2] in ("tqdm", "trange", "notebook", "auto")
+    return shows and (counted is None or not starts_twice(value, tree))
 
 
-def _iterable(value: cst.BaseExpression) -> cst.BaseExpression | None:
+def iterable(value: cst.BaseExpression) -> cst.BaseExpression | None:
     """The bar itself, whose name the loop's head takes off, where it goes over something."""
     assert isinstance(value, cst.Call)
     ranged = (dotted(value.func) or "").endswith("trange")
@@ -176,7 +173,15 @@ def _only_told(node: cst.CSTNode, frame: Frame, tree: Tree) -> bool:
     return all(only_computes(arg.value, frame, tree, lambda _: False) for arg in given)
 
 
-def _is_showing(node: cst.CSTNode, bars: set[Variable], frame: Frame) -> bool:
+def is_shown(node: cst.CSTNode, frame: Frame, tree: Tree) -> bool:
+    """True for the `bar.update` of a statement `bar.update(n)` and its like, whose arguments nobody misses."""
+    call = tree.parents.get(node)
+    alone = isinstance(call, cst.Call) and call.func is node and isinstance(tree.parents[call], cst.Expr)
+    shows = alone and isinstance(node, cst.Attribute) and node.attr.value in _SHOWS
+    return shows and _only_told(tree.parents[tree.parents[call]], frame, tree)  # type: ignore[index]
+
+
+def _is_showing(node: cst.CSTNode, bars: Set[Variable], frame: Frame) -> bool:
     """True for the statement `bar.update(n)` and its like."""
     used = method_call(expression_of(node)) if isinstance(node, cst.SimpleStatementLine) else None
     if used is None or used[1] not in _SHOWS or not isinstance(used[0], cst.Name):
@@ -184,22 +189,33 @@ def _is_showing(node: cst.CSTNode, bars: set[Variable], frame: Frame) -> bool:
     return frame.resolve(used[0].value) in bars
 
 
-def _logged(draft: Draft, bars: dict[Variable, Bar], *, logs: bool) -> Lines:
-    """Puts logs in the place of what a bar showed."""
+def shown_as_logs(
+    draft: Draft,
+    bars: Mapping[Variable, Bar],
+    steps: Sequence[Step],
+    *,
+    logs: bool = True,
+    sums: Set[Variable] = frozenset(),
+) -> Iterator[Step]:
+    """Steps with logs in the place of what bars showed.
+
+    Args:
+        sums: what is not logged, since the Trainer would keep the mean of it.
+    """
     held = _dictionaries(draft.nest)
 
     def in_place(node: cst.BaseStatement, frame: Frame) -> list[cst.BaseStatement] | None:
-        if not _is_showing(node, set(bars), frame):
+        if not _is_showing(node, bars.keys(), frame):
             return None
         call = expression_of(node)
         assert isinstance(call, cst.Call)
         told = call.with_changes(args=[_told(arg, frame, held) for arg in call.args])
-        metrics = _metrics(told, frame, draft) if logs else ()
+        metrics = [one for one in _metrics(told, frame, draft) if not one.variables & sums] if logs else []
         names = ", ".join(f'self.log("{metric.name}")' for metric in metrics)
-        draft.fates[small(node)] = replace(_SHOWN, target=names or _SHOWN.target)  # type: ignore[index]
+        draft.fates[small(node)] = replace(SHOWN, target=names or SHOWN.target)  # type: ignore[index]
         return [log_statement(metric) for metric in metrics]
 
-    return Lines(draft, in_place, _SHOWN)
+    return Lines(draft, in_place, SHOWN).without(steps)
 
 
 def _metrics(call: cst.Call, frame: Frame, draft: Draft) -> tuple[Metric, ...]:
