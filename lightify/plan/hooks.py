@@ -291,9 +291,10 @@ def notices_step(draft: Draft, step: Step, made_before: set[Variable], auto: Aut
     frame = step.frame if isinstance(step, Item) else step.value_frame
     if auto.unseen and not _is_plain(step):
         return True
-    if isinstance(step, Binding) or usage([step]).reads & usage((*auto.middle, *auto.step)).writes:
+    own, between = usage([step]), usage((*auto.middle, *auto.step))
+    if isinstance(step, Binding) or own.reads & between.writes:
         return True
-    if usage([step]).writes & expression_usage(auto.loss, auto.loss_frame).reads:
+    if own.writes & (between.reads | expression_usage(auto.loss, auto.loss_frame).reads):
         return True
     if any(v.frame.is_module and v.name in draft.around.unseen_reads for v in usage([step]).writes):
         return True  # backward and step run functions, too: hooks, schedules

@@ -446,6 +446,11 @@ SCRIPTS = {
     "a function that trains or evaluates": script(
         "pass", define=RUN, start="run(train_loader, optimizer)\nrun(val_loader)", batches="if False:"
     ),
+    "a rate that falls after the step": script(
+        "loss = criterion(model(x), y)\noptimizer.zero_grad()\nloss.backward()\nfor group in optimizer.param_groups:\n"
+        "    group['lr'] = rate\noptimizer.step()\nrate *= 0.8",
+        before="rate = 0.1\n",
+    ),
     "a result set only sometimes": script(
         f"{STEP}\nif loss.item() < low:\n    low, kept = loss.item(), copy.deepcopy(model.state_dict())",
         before="low, kept = -1.0, copy.deepcopy(model.state_dict())\n",
