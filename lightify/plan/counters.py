@@ -9,7 +9,6 @@ import libcst as cst
 from lightify.loops.epochs import EpochHead, Value
 from lightify.loops.headers import BatchHead
 from lightify.plan.draft import Draft
-from lightify.plan.steady import may_change
 from lightify.plan.types import Computed, Local
 from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Binding, Expression, Field, Frame, Step, Variable
@@ -98,7 +97,7 @@ def changes(draft: Draft, epochs: EpochHead) -> bool:
     host = draft.nest.host
     bound = {host.resolve(name) for target, _ in epochs.names for name in target_names(target)}
     return any(
-        expression_usage(value, host).reads & bound or may_change(draft, value, host) for _, value in epochs.names
+        expression_usage(value, host).reads & bound or draft.may_change(value, host) for _, value in epochs.names
     )
 
 

@@ -15,6 +15,7 @@ from lightify.loops.surroundings import Surroundings, surroundings
 from lightify.plan.evaluation.parts import Evaluation
 from lightify.plan.kinds import Kinds
 from lightify.plan.logs.metrics import Metric, Thing, unlogged
+from lightify.plan.steady import may_change
 from lightify.plan.types import FateNote, Home, Mixed, Stays, Stripped, TrainerOption
 from lightify.settings import Settings
 from lightify.syntax.flow import usage
@@ -119,6 +120,10 @@ class Draft:
     def no_longer_printed(self, call: cst.Call, frame: Frame, metrics: Iterable[Metric]) -> None:
         """Notes what a print showed that no log tells."""
         self.unshown.update(dict.fromkeys(unlogged(call, frame, metrics, self.averaged, usage(self.whole()).writes)))
+
+    def may_change(self, node: cst.BaseExpression, frame: Frame) -> bool:
+        """True when the loops may bind a name, a field or an item that an expression reads."""
+        return may_change(self.nest, self.whole(), self.tree, node, frame)
 
     def whole(self) -> tuple[Step, ...]:
         """All steps of the loops, in order."""

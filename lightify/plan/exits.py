@@ -12,7 +12,6 @@ from lightify.loops.runs import Loop
 from lightify.plan.batches import in_host
 from lightify.plan.draft import Draft, Flatten
 from lightify.plan.homes import Homes
-from lightify.plan.steady import may_change
 from lightify.plan.trainer.lightning import catches_end, on_lightning
 from lightify.plan.types import (
     Attribute,
@@ -147,7 +146,7 @@ def limits_batches(draft: Draft, step: Step, head: BatchHead, loop: Loop, option
     ):
         return False
     used = expression_usage(node.test, step.frame).reads
-    if may_change(draft, node.test, step.frame) or not in_host(draft, node.test, step.frame):
+    if draft.may_change(node.test, step.frame) or not in_host(draft, node.test, step.frame):
         return False
     if any(isinstance(n, cst.Call) for n in walk(node.test)):
         return False

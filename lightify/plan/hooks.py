@@ -16,6 +16,7 @@ from lightify.plan.counters import batch_names, epoch_names
 from lightify.plan.draft import Draft
 from lightify.plan.evaluation.validation import validation_hooks
 from lightify.plan.exits import breaks_epochs, may_return
+from lightify.plan.hidden import runs_apart
 from lightify.plan.logs.last import logged_in_each_batch
 from lightify.plan.logs.metrics import log_call
 from lightify.plan.logs.summaries import with_summaries
@@ -289,7 +290,7 @@ def notices_step(draft: Draft, step: Step, made_before: set[Variable], auto: Aut
     """True when a statement may see the updated weights, or may change what backward still needs."""
     nodes = [step.node] if isinstance(step, Item) else [step.value]
     frame = step.frame if isinstance(step, Item) else step.value_frame
-    if auto.unseen and not _is_plain(step):
+    if (auto.unseen and not _is_plain(step)) or not runs_apart(step, (*auto.middle, *auto.step), draft.tree):
         return True
     own, between = usage([step]), usage((*auto.middle, *auto.step))
     if isinstance(step, Binding) or own.reads & between.writes:

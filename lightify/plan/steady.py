@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import builtins
+from collections.abc import Sequence
 
 import libcst as cst
 
 from lightify.analysis.changes import changes_of, may_run
-from lightify.plan.draft import Draft
+from lightify.loops.nest import Nest
 from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Expression, Frame, Item, Step, Variable
+from lightify.syntax.parse import Tree
 from lightify.syntax.query import MODULE_SELF, dotted, method_call, root_name, target_names, walk
 
 _BUILTINS = frozenset(dir(builtins))
 
 
-def may_change(draft: Draft, node: cst.BaseExpression, frame: Frame) -> bool:
-    """True when the loops may bind a name, a field or an item that an expression reads."""
-    reads, whole = expression_usage(node, frame).reads, draft.whole()
-    nest = draft.nest
+def may_change(nest: Nest, whole: Sequence[Step], tree: Tree, node: cst.BaseExpression, frame: Frame) -> bool:
+    """True when the loops may bind a name, a field or an item that an expression reads.
+
+    Args:
+        whole: all steps of the loops.
+    """
+    reads = expression_usage(node, frame).reads
     counted = [(nest.epoch_loop, nest.host), (nest.batch_loop, nest.batch_frame)]
     heads = {f.variable(name) for loop, f in counted if isinstance(loop, cst.For) for name in target_names(loop.target)}
     if reads & (usage(whole).writes | heads):
@@ -32,11 +37,11 @@ def may_change(draft: Draft, node: cst.BaseExpression, frame: Frame) -> bool:
     roots = {
         frame.resolve(root_name(part) or "_") for part in parts if isinstance(part, (cst.Attribute, cst.Subscript))
     }
-    return any(_changes(draft, step, roots, names, fields, items) for step in whole)
+    return any(_changes(tree, step, roots, names, fields, items) for step in whole)
 
 
 def _changes(
-    draft: Draft, step: Step, roots: set[Variable | Expression], names: set[str], fields: set[str], items: bool
+    tree: Tree, step: Step, roots: set[Variable | Expression], names: set[str], fields: set[str], items: bool
 ) -> bool:
     if not isinstance(step, Item):
         return False
@@ -52,8 +57,8 @@ def _changes(
                 if items and isinstance(part, cst.Subscript) and step.frame.resolve(root_name(part) or "_") in roots:
                     return True
         elif isinstance(node, (cst.Call, cst.Attribute)):
-            known = may_run(node, draft.tree)
-            changed = [changes_of(function, draft.tree) for function in known]
+            known = may_run(node, tree)
+            changed = [changes_of(function, tree) for function in known]
             if any(one.fields & fields or one.names & names for one in changed):
                 return True
             if isinstance(node, cst.Attribute):

@@ -12,6 +12,7 @@ from lightify.plan.effects import BUILTINS, may_draw, only_computes
 from lightify.plan.evaluation.afterwards import runs
 from lightify.plan.evaluation.modes import mode_call
 from lightify.plan.evaluation.networks_used import uses_modules
+from lightify.plan.hidden import hidden_in_networks
 from lightify.plan.kinds import Kinds
 from lightify.syntax.flow import exits_of, usage
 from lightify.syntax.frames import Binding, Frame, Item, Step, Variable
@@ -57,7 +58,8 @@ def parted(
         touched = _Touched.by([step], kinds)
         if _takes_time(step, kinds):
             return "the time is taken between them"
-        if mode_call(step, kinds, "eval") is not None or (_only_names(step, kinds) and not touched.meets(earlier)):
+        plain = _only_names(step, kinds) and not _reads_hidden(step, kinds) and not touched.meets(earlier)
+        if mode_call(step, kinds, "eval") is not None or plain:
             found.early.append(step)
             continue
         if problem := _holds_place(step, touched, [coming], next_one, kinds):
@@ -122,10 +124,15 @@ def _holds_place(step: Step, touched: _Touched, coming: Sequence[Step], later: _
         return "may leave the epoch"
     if _acts(step, kinds):
         return "draws, steps or may use a network"
-    if touched.meets(later):
+    if touched.meets(later) or _reads_hidden(step, kinds):
         return "computes what that needs, or changes"
     shows = _shows(step, kinds) and any(_shows(one, kinds) for one in coming)
     return "prints, as that does" if shows else ""
+
+
+def _reads_hidden(step: Step, kinds: Kinds) -> bool:
+    """True for what may read what networks of the script and their hooks keep of a pass."""
+    return hidden_in_networks(kinds.tree).is_used_by(step)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from lightify.plan.batches import in_host
 from lightify.plan.draft import Draft
 from lightify.plan.evaluation.between import keeps_apart
 from lightify.plan.evaluation.seen import first_evaluation
-from lightify.plan.steady import may_change
 from lightify.syntax.frames import Frame, Item, Step
 from lightify.syntax.query import block, code, dotted, module_attribute
 from lightify.syntax.substitute import substitute
@@ -79,7 +78,7 @@ def _every(draft: Draft, test: cst.BaseExpression, frame: Frame, epochs: EpochHe
         return None
     k = asked.right
     settled = dotted(k) is not None or (isinstance(k, cst.Integer) and k.evaluated_value > 0)
-    if not settled or may_change(draft, k, frame) or in_host(draft, k, frame) is None:
+    if not settled or draft.may_change(k, frame) or in_host(draft, k, frame) is None:
         return None
     return k
 

@@ -26,11 +26,12 @@ from lightify.plan.optimization.gradients import (
 )
 from lightify.plan.optimization.handed_closure import handed_closure
 from lightify.plan.optimization.weights import may_come_early
+from lightify.plan.steady import may_change
 from lightify.plan.types import FateNote
 from lightify.syntax.flow import exits_of
 from lightify.syntax.frames import Item, Step, Variable, live_nodes
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import arguments, dotted, literal, method_call, walk
+from lightify.syntax.query import arguments, dotted, literal, method_call, nodes_of, walk
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def _automatic(nest: Nest, kinds: Kinds, tree: Tree, analysis: Analysis) -> Auto
         return problem
     leaves = _may_be_left(steps[: body.backward])
     early_enough = may_come_early(steps[: body.backward + 1], kinds, tree)
-    clip, early, middle, fates = _between(body.middle, optimizer, early_enough, kinds, tree)
+    clip, early, middle, fates = _between(body.middle, optimizer, early_enough, nest, kinds)
     for place in (body.zero, *body.again):
         fates[body.item(place).node] = done_by_trainer("zeroes gradients")
     fates[body.item(body.backward).node] = done_by_trainer("backward of the returned loss")
@@ -279,7 +280,7 @@ def _may_be_left(steps: Sequence[Step]) -> bool:
 
 
 def _between(
-    steps: tuple[Step, ...], optimizer: Variable, early: Callable[[Step], bool], kinds: Kinds, tree: Tree
+    steps: tuple[Step, ...], optimizer: Variable, early: Callable[[Step], bool], nest: Nest, kinds: Kinds
 ) -> tuple[Clip | None, tuple[Step, ...], tuple[Step, ...], dict[cst.CSTNode, FateNote]]:
     """What stands between backward and step: (clipping, what may run early, what runs before the step, fates).
 
@@ -289,7 +290,7 @@ def _between(
     calm: list[Step] = []
     fates: dict[cst.CSTNode, FateNote] = {}
     for step in steps:
-        clipped = _clip(step, optimizer, kinds, tree)
+        clipped = _clip(step, optimizer, nest, kinds)
         if isinstance(step, Item) and clipped is not None and clip is None:
             clip = clipped
             fates[step.node] = FateNote(
@@ -336,8 +337,8 @@ def _hides_training(step: Step, nest: Nest, tree: Tree) -> str:
     return ""
 
 
-def _clip(step: Step, optimizer: Variable, kinds: Kinds, tree: Tree) -> Clip | None:
-    call = call_of(step)
+def _clip(step: Step, optimizer: Variable, nest: Nest, kinds: Kinds) -> Clip | None:
+    call, tree = call_of(step), kinds.tree
     if call is None or not isinstance(step, Item):
         return None
     name = (tree.qualified(call.func) or "").rpartition(".")[2]
@@ -350,5 +351,9 @@ def _clip(step: Step, optimizer: Variable, kinds: Kinds, tree: Tree) -> Clip | N
         return None
     value = given.get(1, "max_norm") or given.get(1, "clip_value")
     if value is None or (literal(value) or "1").strip("0.") == "":  # a Trainer clips nothing at 0
+        return None
+    whole = (*nest.epoch_start, *nest.body, *nest.epoch_end)
+    asked = any(dotted(part.func) not in ("float", "int") for part in nodes_of(value, cst.Call))
+    if asked or may_change(nest, whole, tree, value, step.frame):  # a Trainer is told once
         return None
     return value, step.frame, "value" if "value" in name else "norm"

@@ -12,6 +12,7 @@ from lightify.analysis.held import held_by
 from lightify.facts import Kind
 from lightify.plan.constructions import construction
 from lightify.plan.effects import BUILTINS, keeps_to_itself
+from lightify.plan.hidden import runs_apart
 from lightify.plan.kinds import Kinds
 from lightify.syntax.flow import usage
 from lightify.syntax.frames import Expression, Field, Frame, Item, Step, Variable
@@ -35,7 +36,7 @@ def may_come_early(until: Sequence[Step], kinds: Kinds, tree: Tree) -> Callable[
     made, loss = usage(until).writes, usage(until[-1:]).reads
 
     def may(step: Step) -> bool:
-        if not isinstance(step, Item) or touches_weights(step, kinds, tree):
+        if not isinstance(step, Item) or touches_weights(step, kinds, tree) or not runs_apart(step, (), tree):
             return False
         changed = (part.target for part in walk(step.node) if isinstance(part, cst.AugAssign))
         in_place = {step.frame.resolve(dotted(target) or "_") for target in changed}
