@@ -110,7 +110,7 @@ def test_a_count_of_the_trainers_name_is_the_trainers(reads: str) -> None:
 def test_another_count_is_told_apart() -> None:
     batch = f"inputs, labels = data[batch_idx : batch_idx + 8]\n{TRAIN}"
     step = methods(converted(script(batch, batches="for batch_idx in range(0, 24, 8):")).text)["training_step"]
-    assert step.startswith("batch_idx = batch\n")
+    assert step.startswith("inputs, labels = data[batch:batch + 8]\n")
 
 
 TRAINED = {
