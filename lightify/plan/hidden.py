@@ -85,7 +85,10 @@ def hidden_in_steps(tree: Tree) -> Hidden:
             if part not in called and root_name(part) in outside - known:
                 fields.add(part.attr.value)
     own = {name for name in names if "." not in name} - known
-    return Hidden(frozenset(own), frozenset(fields), any(draws(one.body, tree) for one in functions))
+    rates = list(_with_called(_rates(tree), tree))
+    changed = _changes(rates, tree)
+    drawing = any(draws(one.body, tree) for one in (*functions, *rates))
+    return Hidden(changed.names | own, changed.fields | fields, drawing)
 
 
 @lru_cache(maxsize=4)
@@ -95,8 +98,13 @@ def hidden_in_networks(tree: Tree) -> Hidden:
     for definition in tree.nodes(cst.ClassDef):
         if is_module_class(definition, tree):
             functions.extend(_run_of(definition, "forward", tree))
+    return _changes(list(_with_called(functions, tree)), tree)
+
+
+def _changes(functions: Iterable[Function], tree: Tree) -> Hidden:
+    """What functions change outside of themselves."""
     names, fields = set[str](), set[str]()
-    for function in _with_called(functions, tree):
+    for function in functions:
         outside = free_names(function) - tree.imports.keys()
         for root in _changed(function.body):
             while isinstance(root, cst.Subscript):
@@ -131,6 +139,16 @@ def _hooks(tree: Tree, *, forward: bool) -> Iterator[Function]:
                     yield arg.value
                 for thing in held_by(arg.value, tree):
                     yield from _run_of(thing, "__call__", tree)
+
+
+def _rates(tree: Tree) -> Iterator[Function]:
+    """The functions that a schedule asks for rates: `LambdaLR(optimizer, rate)`."""
+    for call in tree.nodes(cst.Call):
+        if (tree.qualified(call.func) or "").startswith("torch.optim.lr_scheduler."):
+            for arg in call.args:
+                if isinstance(arg.value, cst.Lambda):
+                    yield arg.value
+                yield from (one for one in held_by(arg.value, tree) if isinstance(one, cst.FunctionDef))
 
 
 def _called_by_torch(tree: Tree) -> Iterator[Function]:

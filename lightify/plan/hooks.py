@@ -17,12 +17,14 @@ from lightify.plan.draft import Draft
 from lightify.plan.evaluation.validation import validation_hooks
 from lightify.plan.exits import breaks_epochs, may_return
 from lightify.plan.hidden import runs_apart
+from lightify.plan.kinds import Kinds
 from lightify.plan.logs.last import logged_in_each_batch
 from lightify.plan.logs.metrics import log_call
 from lightify.plan.logs.summaries import with_summaries
 from lightify.plan.optimization.automatic import Automatic
 from lightify.plan.optimization.weights import LEAVING, calls_out, holds_weights
 from lightify.plan.told_again import unpacks_alike
+from lightify.plan.touched import Touched, shows
 from lightify.plan.types import (
     FateNote,
     Hook,
@@ -290,7 +292,10 @@ def notices_step(draft: Draft, step: Step, made_before: set[Variable], auto: Aut
     """True when a statement may see the updated weights, or may change what backward still needs."""
     nodes = [step.node] if isinstance(step, Item) else [step.value]
     frame = step.frame if isinstance(step, Item) else step.value_frame
-    if (auto.unseen and not _is_plain(step)) or not runs_apart(step, (*auto.middle, *auto.step), draft.tree):
+    over = (*auto.middle, *auto.step)  # what it would run before
+    if (auto.unseen and not _is_plain(step)) or not runs_apart(step, over, draft.tree):
+        return True
+    if over and _meets(step, over, draft.kinds):
         return True
     own, between = usage([step]), usage((*auto.middle, *auto.step))
     if isinstance(step, Binding) or own.reads & between.writes:
@@ -316,6 +321,12 @@ def notices_step(draft: Draft, step: Step, made_before: set[Variable], auto: Aut
             if isinstance(part, cst.Call) and (calls_out(part, frame, draft.tree) or _ends_step(part)):
                 return True
     return False
+
+
+def _meets(step: Step, others: Sequence[Step], kinds: Kinds) -> bool:
+    """True when it matters which runs first: both add to a list, or print."""
+    both_show = shows(step, kinds) and any(shows(one, kinds) for one in others)
+    return both_show or Touched.by([step], kinds).meets(Touched.by(others, kinds))
 
 
 def _ends_step(call: cst.Call) -> bool:

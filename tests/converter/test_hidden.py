@@ -83,6 +83,23 @@ LATE = {
         STEP.replace("model(x)", "Counted.apply(model(x))"),
         "shown.append(len(Counted.calls))",
     ),
+    "what a schedule's function notes": (
+        "noted = []\nscheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: noted.append(n) or 0.9**n)",
+        f"{STEP}\nscheduler.step()",
+        "shown.append(len(noted))",
+    ),
+    "a list that a line before the step fills, too": (
+        "",
+        STEP.replace("optimizer.step", "shown.append(model[0].bias.grad.sum().item())\noptimizer.step"),
+        "shown.append(loss.item())",
+    ),
+    "a list that the step's own block fills": (
+        "",
+        STEP.replace(
+            "optimizer.step()", "if len(x) > 4:\n    optimizer.step()\n    shown.append(model[0].bias.sum().item())"
+        ),
+        "shown.append(loss.item())",
+    ),
     "draws after an optimizer's own": (
         "own = Noisy(model.parameters(), lr=0.1)",
         STEP.replace("optimizer.", "own."),
@@ -98,6 +115,16 @@ EARLY = {
         "shown.append(grads['o'])",
     ),
     "draws where nothing else does": ("", STEP, DRAWN),
+    "another list than the line before the step": (
+        "norms = []",
+        STEP.replace("optimizer.step", "norms.append(model[0].bias.grad.sum().item())\noptimizer.step"),
+        "shown.append(loss.item())",
+    ),
+    "what a schedule's function only reads": (
+        "warm = 3\nscheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: min(1, n / warm))",
+        f"{STEP}\nscheduler.step()",
+        "shown.append((warm, loss.item()))",
+    ),
     "no draws after noise": ("", NOISE, "shown.append(loss.item())"),
 }
 

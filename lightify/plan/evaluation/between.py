@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import libcst as cst
 
 from lightify.facts import Kind
-from lightify.plan.effects import BUILTINS, may_draw, only_computes
+from lightify.plan.effects import may_draw, only_computes
 from lightify.plan.evaluation.afterwards import runs
 from lightify.plan.evaluation.modes import mode_call
 from lightify.plan.evaluation.networks_used import uses_modules
 from lightify.plan.hidden import hidden_in_networks
 from lightify.plan.kinds import Kinds
+from lightify.plan.touched import Touched, item_of, shows
 from lightify.syntax.flow import exits_of, usage
-from lightify.syntax.frames import Binding, Frame, Item, Step, Variable
-from lightify.syntax.names import declared_elsewhere
-from lightify.syntax.query import call_name, dotted, expression_of, method_call, root_name, small
+from lightify.syntax.frames import Binding, Item, Step
+from lightify.syntax.query import call_name, dotted, expression_of, method_call, small
 
 _CLOCKS = ("time", "time.time", "time.perf_counter", "time.monotonic", "datetime.datetime.now")
-_SHOWS = frozenset("print write info debug warning error critical log".split())  # noqa: SIM905, a list of words
-#: A network is asked for on its own; what the others hold, an evaluation does not change.
-_APART = (Kind.MODULE, Kind.DEVICE, Kind.NAMESPACE)
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ def parted(
     again = {variable for step in between if (variable := mode_call(step, kinds, "eval")) is not None}
     if again - evaluated:
         return "one of them puts a network into evaluation mode that the other does not"
-    found, earlier, next_one = Parted(), _Touched.by(passed, kinds), _Touched.by([coming], kinds)
+    found, earlier, next_one = Parted(), Touched.by(passed, kinds), Touched.by([coming], kinds)
     for step in between:
         variable = mode_call(step, kinds, "train")
         if variable is not None and isinstance(step, Item):
@@ -55,7 +52,7 @@ def parted(
                 return "one of them leaves a network in training mode"
             found.gone.append(step)
             continue
-        touched = _Touched.by([step], kinds)
+        touched = Touched.by([step], kinds)
         if _takes_time(step, kinds):
             return "the time is taken between them"
         plain = _only_names(step, kinds) and not _reads_hidden(step, kinds) and not touched.meets(earlier)
@@ -71,7 +68,7 @@ def parted(
 
 def keeps_apart(step: Step, coming: Item, kinds: Kinds) -> str:
     """Why a step can't run after an evaluation that it stands before; empty if it can."""
-    touched, later = _Touched.by([step], kinds), _Touched.by([coming], kinds)
+    touched, later = Touched.by([step], kinds), Touched.by([coming], kinds)
     problem = "takes the time" if _takes_time(step, kinds) else _holds_place(step, touched, [coming], later, kinds)
     return problem and f"what stands before it {problem}"
 
@@ -94,9 +91,9 @@ def put_off(
     while True:
         stay: list[Step] = []
         late: list[Step] = []
-        later = _Touched.by(coming, kinds)
+        later = Touched.by(coming, kinds)
         for step in reversed(steps):
-            touched = _Touched.by([step], kinds)
+            touched = Touched.by([step], kinds)
             if step in held or _holds_place(step, touched, (*stay, *coming), later, kinds):
                 stay.insert(0, step)
                 later = later.with_more(touched)
@@ -115,10 +112,10 @@ def _only_tells(step: Step, kinds: Kinds) -> bool:
     if isinstance(step, Binding) or _only_names(step, kinds):
         return True
     call = expression_of(step.node)
-    return isinstance(call, cst.Call) and (_shows(step, kinds) or call_name(call) in ("append", "extend"))
+    return isinstance(call, cst.Call) and (shows(step, kinds) or call_name(call) in ("append", "extend"))
 
 
-def _holds_place(step: Step, touched: _Touched, coming: Sequence[Step], later: _Touched, kinds: Kinds) -> str:
+def _holds_place(step: Step, touched: Touched, coming: Sequence[Step], later: Touched, kinds: Kinds) -> str:
     """Why a step can't give way to what comes after it; empty if it can."""
     if isinstance(step, Item) and any(True for _ in exits_of(step.node)):
         return "may leave the epoch"
@@ -126,81 +123,13 @@ def _holds_place(step: Step, touched: _Touched, coming: Sequence[Step], later: _
         return "draws, steps or may use a network"
     if touched.meets(later) or _reads_hidden(step, kinds):
         return "computes what that needs, or changes"
-    shows = _shows(step, kinds) and any(_shows(one, kinds) for one in coming)
-    return "prints, as that does" if shows else ""
+    both_show = shows(step, kinds) and any(shows(one, kinds) for one in coming)
+    return "prints, as that does" if both_show else ""
 
 
 def _reads_hidden(step: Step, kinds: Kinds) -> bool:
     """True for what may read what networks of the script and their hooks keep of a pass."""
     return hidden_in_networks(kinds.tree).is_used_by(step)
-
-
-@dataclass(frozen=True)
-class _Touched:
-    """Variables that steps read and those that they assign, or whose objects they may change."""
-
-    reads: frozenset[Variable]
-    changes: frozenset[Variable]
-
-    @classmethod
-    def by(cls, steps: Sequence[Step], kinds: Kinds) -> _Touched:
-        reads, changes = set(usage(steps).reads), set(usage(steps).writes)
-        for step in steps:
-            own = _item(step)
-            for node, frame in runs(own, kinds):
-                if isinstance(node, cst.Name) and frame is not own.frame:
-                    meaning = frame.resolve(node.value)
-                    if isinstance(meaning, Variable) and meaning.frame.is_module:
-                        reads.add(meaning)
-                        assigned = frame.function is not None and node.value in declared_elsewhere(frame.function)
-                        changes |= {meaning} if assigned else set()
-                changes.update(_changed(node, frame, kinds))
-        return cls(frozenset(reads), frozenset(changes))
-
-    def with_more(self, other: _Touched) -> _Touched:
-        return _Touched(self.reads | other.reads, self.changes | other.changes)
-
-    def meets(self, other: _Touched) -> bool:
-        """True when it matters which of them runs first."""
-        return bool(self.changes & (other.reads | other.changes) or self.reads & other.changes)
-
-
-def _item(step: Step) -> Item:
-    """A step as a statement of the frame that it computes in."""
-    if isinstance(step, Item):
-        return step
-    return Item(cst.SimpleStatementLine([cst.Expr(step.value)]), step.value_frame)
-
-
-def _changed(node: cst.CSTNode, frame: Frame, kinds: Kinds) -> Iterator[Variable]:
-    """The variables whose objects a node may change."""
-    roots: list[cst.CSTNode] = []
-    given: list[cst.CSTNode] = []
-    if isinstance(node, (cst.AssignTarget, cst.AugAssign, cst.AnnAssign, cst.Del)):
-        roots = [node.target] if isinstance(node.target, (cst.Attribute, cst.Subscript)) else []
-    elif isinstance(node, cst.Call) and dotted(node.func) != "print" and not _computes(node, frame, kinds):
-        used = method_call(node)
-        given = [arg.value for arg in node.args if not isinstance(arg.value, cst.Call)]
-        roots = [used[0]] if used is not None else []
-    for root in (*roots, *given):
-        name = root_name(root) if isinstance(root, cst.BaseExpression) else None
-        meaning = frame.resolve(name.partition(".")[0]) if name else None
-        if not isinstance(meaning, Variable) or _is_fixed(meaning, kinds):
-            continue
-        kind = kinds.of(meaning)
-        if kind not in _APART and not (kind is Kind.LOADER and root in given):
-            yield meaning
-
-
-def _is_fixed(variable: Variable, kinds: Kinds) -> bool:
-    """True for `torch` and `None`: calls of a library's functions change nothing of it that a statement reads."""
-    return variable.frame.is_module and (variable.name in kinds.tree.imports or variable.name in BUILTINS)
-
-
-def _computes(call: cst.Call, frame: Frame, kinds: Kinds) -> bool:
-    bare = call.with_changes(args=())
-    runs_network = kinds.kind(call.func, frame) is Kind.MODULE
-    return runs_network or only_computes(bare, frame, kinds.tree, lambda one: one is not bare)
 
 
 def _only_names(step: Step, kinds: Kinds) -> bool:
@@ -212,16 +141,11 @@ def _only_names(step: Step, kinds: Kinds) -> bool:
 
 
 def _acts(step: Step, kinds: Kinds) -> bool:
-    nodes = (node for node, _ in runs(_item(step), kinds))
+    nodes = (node for node, _ in runs(item_of(step), kinds))
     steps = any((method_call(node) or ("", ""))[1] == "step" for node in nodes)
     return steps or may_draw(step, kinds.tree) or uses_modules(step, kinds, asking=True)
 
 
 def _takes_time(step: Step, kinds: Kinds) -> bool:
-    calls = (node for node, _ in runs(_item(step), kinds) if isinstance(node, cst.Call))
+    calls = (node for node, _ in runs(item_of(step), kinds) if isinstance(node, cst.Call))
     return any((kinds.tree.qualified(call.func) or dotted(call.func)) in _CLOCKS for call in calls)
-
-
-def _shows(step: Step, kinds: Kinds) -> bool:
-    calls = (node for node, _ in runs(_item(step), kinds) if isinstance(node, cst.Call))
-    return any((dotted(call.func) or "").rpartition(".")[2] in _SHOWS for call in calls)
