@@ -74,7 +74,7 @@ class Hidden:
 @lru_cache(maxsize=4)
 def hidden_in_steps(tree: Tree) -> Hidden:
     """Reads the script's functions that torch calls as it takes gradients or steps."""
-    functions = list(_with_called(_called_by_torch(tree), tree))
+    functions = list(with_called(_called_by_torch(tree), tree))
     known = BUILTINS | tree.imports.keys() | tree.functions.keys()
     names = {name for function in functions for name in free_names(function)}
     fields = {name.rpartition(".")[2] for name in names if "." in name}
@@ -85,7 +85,7 @@ def hidden_in_steps(tree: Tree) -> Hidden:
             if part not in called and root_name(part) in outside - known:
                 fields.add(part.attr.value)
     own = {name for name in names if "." not in name} - known
-    rates = list(_with_called(_rates(tree), tree))
+    rates = list(with_called(_rates(tree), tree))
     changed = _changes(rates, tree)
     drawing = any(draws(one.body, tree) for one in (*functions, *rates))
     return Hidden(changed.names | own, changed.fields | fields, drawing)
@@ -98,7 +98,7 @@ def hidden_in_networks(tree: Tree) -> Hidden:
     for definition in tree.nodes(cst.ClassDef):
         if is_module_class(definition, tree):
             functions.extend(_run_of(definition, "forward", tree))
-    return _changes(list(_with_called(functions, tree)), tree)
+    return _changes(list(with_called(functions, tree)), tree)
 
 
 def _changes(functions: Iterable[Function], tree: Tree) -> Hidden:
@@ -168,7 +168,7 @@ def _run_of(thing: cst.FunctionDef | cst.ClassDef, method: str, tree: Tree) -> I
         yield found[0]
 
 
-def _with_called(functions: Iterable[Function], tree: Tree) -> Iterator[Function]:
+def with_called(functions: Iterable[Function], tree: Tree) -> Iterator[Function]:
     """Functions, and those of the script's own that they may call."""
     waiting, seen = list(functions), set[Function]()
     while waiting:
@@ -185,7 +185,7 @@ def draws(node: cst.CSTNode, tree: Tree) -> bool:
     if any(_is_draw(call, tree) for call in nodes_of(node, cst.Call)):
         return True
     called = (one for call in nodes_of(node, cst.Call) for one in run_by(call, tree))
-    return any(_is_draw(call, tree) for one in _with_called(called, tree) for call in nodes_of(one.body, cst.Call))
+    return any(_is_draw(call, tree) for one in with_called(called, tree) for call in nodes_of(one.body, cst.Call))
 
 
 def _is_draw(call: cst.Call, tree: Tree) -> bool:

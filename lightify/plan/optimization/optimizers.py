@@ -7,10 +7,14 @@ from dataclasses import replace
 
 import libcst as cst
 
+from lightify.analysis.callers import run_by
+from lightify.analysis.changes import changes_of, may_run
 from lightify.facts import Kind
 from lightify.ledger import Fate
 from lightify.plan.constructions import construction
 from lightify.plan.draft import Draft
+from lightify.plan.hidden import with_called
+from lightify.plan.kinds import Kinds
 from lightify.plan.optimization.automatic import Automatic
 from lightify.plan.optimization.plateaus import monitored
 from lightify.plan.trainer.lightning import on_lightning
@@ -23,9 +27,10 @@ from lightify.plan.types import (
     Scheduled,
 )
 from lightify.syntax.flow import exits_of, expression_usage, usage
-from lightify.syntax.frames import Field, Item, Step, Usage, Variable
+from lightify.syntax.frames import Field, Frame, Item, Step, Usage, Variable
+from lightify.syntax.names import free_names
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import arguments, dotted, method_call, small, walk
+from lightify.syntax.query import arguments, dotted, method_call, nodes_of, root_name, small, walk
 
 
 def make_optimizers(
@@ -119,7 +124,47 @@ def may_move(draft: Draft, variable: Variable, statement: cst.BaseStatement, hos
     if later.writes & needed or variable in later.writes or variable in needed:
         return False  # also `optimizer = prepare(optimizer)`, which needs what the name held before
     written = usage(draft.whole()).writes
-    return not (written & needed)
+    return not (written & needed) and not _changes_meanwhile(draft, found[1], _items_after(draft, statement))
+
+
+#: Methods by which a network gets more weights.
+_GROWS = ("add_module", "register_module", "register_parameter", "append", "extend", "insert")
+
+
+def _changes_meanwhile(draft: Draft, made: cst.Call, later: Sequence[Item]) -> bool:
+    """True when what follows changes objects that a construction reads: `args.lr /= 2`, `net[2] = layer`."""
+    functions = list(
+        with_called((one for call in nodes_of(made, cst.Call) for one in run_by(call, draft.tree)), draft.tree)
+    )
+    names = {name for function in functions for name in free_names(function)}
+    fields = {part.attr.value for node in (made, *functions) for part in nodes_of(node, cst.Attribute)}
+    objects = expression_usage(made, draft.nest.host).reads
+    if any(variable.frame.is_module and variable.name in names for variable in usage(later).writes):
+        return True
+    return any(
+        _changes(node, item.frame, objects, names, fields, draft.kinds) for item in later for node in walk(item.node)
+    )
+
+
+def _changes(
+    node: cst.CSTNode, frame: Frame, objects: set[Variable], names: set[str], fields: set[str], kinds: Kinds
+) -> bool:
+    tree = kinds.tree
+    if isinstance(node, (cst.AssignTarget, cst.AugAssign, cst.AnnAssign, cst.Del)):
+        target = node.target
+        if isinstance(target, cst.Attribute) and target.attr.value in fields:
+            return True
+        if not isinstance(target, (cst.Attribute, cst.Subscript)) or not isinstance(target.value, cst.Name):
+            return False
+        grows = isinstance(target, cst.Subscript) or kinds.kind(target.value, frame) is Kind.MODULE
+        return grows and frame.resolve(target.value.value) in objects
+    used = method_call(node)
+    if used is not None and used[1] in _GROWS and frame.resolve(root_name(used[0]) or "_") in objects:
+        return True
+    if used is not None and used[1] == "requires_grad_" and "requires_grad" in fields:
+        return True
+    changed = [changes_of(function, tree) for function in may_run(node, tree)] if isinstance(node, cst.Call) else []
+    return any(one.fields & fields or one.names & names for one in changed)
 
 
 def feeds_scheduler(draft: Draft, variable: Variable, statement: cst.BaseStatement) -> bool:
