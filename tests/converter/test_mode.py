@@ -430,3 +430,24 @@ def test_loops_where_gradients_are_off_are_refused(loops: str) -> None:
 @pytest.mark.parametrize("loops", ON.values(), ids=ON)
 def test_loops_that_turn_gradients_on_are_converted(loops: str) -> None:
     assert converted(f"{PROLOGUE}{SETUP}{loops}").text is not None
+
+
+CLIPPED = "loss = criterion(model(x), y)\noptimizer.zero_grad()\nloss.backward()\n{}optimizer.step()\n"
+LIMIT = "nn.utils.clip_grad_norm_(model.parameters(), {})\n"
+LIMITS = {
+    "always the same": ("limit", "", "", True),
+    "of the epoch": ("1 / (epoch + 1)", "", "", False),
+    "of the batch": ("x.shape[0] / 8", "", "", False),
+    "changed after the step": ("limit", "limit *= 0.9", "", False),
+    "changed after the epoch": ("limit", "", "limit *= 0.5", False),
+    "changed in an object": ("args.limit", "", "args.limit *= 0.5", False),
+    "changed in a dictionary": ("table['limit']", "", "table['limit'] = 0.5", False),
+}
+
+
+@pytest.mark.parametrize(("limit", "late", "end", "steady"), LIMITS.values(), ids=LIMITS)
+def test_the_trainer_clips_at_a_limit_that_stays(limit: str, late: str, end: str, steady: bool) -> None:
+    before = "import types\nlimit, table = 1.0, {'limit': 1.0}\nargs = types.SimpleNamespace(limit=1.0)\n"
+    done = converted(script(f"{CLIPPED.format(LIMIT.format(limit))}{late}", before=before, end=end))
+    assert done.mode == "automatic" and ("gradient_clip_val=" in str(done.text)) is steady
+    assert ("clip_grad_norm_" in methods(done.text).get("on_before_optimizer_step", "")) is not steady
