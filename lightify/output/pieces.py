@@ -64,7 +64,7 @@ class RunPieces:
         yield "\n".join((*self.before_fit, *self.after_fit))
         yield self.buffer_group
         yield self.own_sigterm
-        yield from (f"if 1:\n  if 1:\n{method.body}" for method in self.methods)
+        yield from (f"def _():\n  if 1:\n{method.body}" for method in self.methods)
 
 
 @dataclass(frozen=True)

@@ -928,3 +928,9 @@ def test_what_the_next_run_reads_of_this_one_is_there(
     done = converted(text)
     assert (line in str(done.text)) if line is not None else ("= module.seen" not in str(done.text))
     trains_identically(text, done.text)
+
+
+def test_a_name_that_functions_share_may_count_two_runs() -> None:
+    loop = f"for i in range(3):\n{indent('x, y = data[i * 8 : i * 8 + 8]' + chr(10) + STEP + chr(10) + 'show()', '    ')}\n"
+    text = f"{PROLOGUE}{SETUP}def show():\n    print(i)\n\n{loop}{SETUP}{loop}"
+    assert str(converted(text).text).count("global i") == 2
