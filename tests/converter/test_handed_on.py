@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.converter.scripts import PROLOGUE, SETUP, converted, methods, script
+from tests.converter.scripts import PROLOGUE, SETUP, STEP, converted, methods, script
 
 DEVICE = "device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')\nmodel.to(device)\n"
 TRAIN = "loss = criterion(model(inputs), labels)\noptimizer.zero_grad()\nloss.backward()\noptimizer.step()"
@@ -123,3 +123,30 @@ TRAINED = {
 @pytest.mark.parametrize("text", TRAINED.values(), ids=TRAINED)
 def test_it_trains_identically(text: str, trains_identically: Callable[[str, str | None], None]) -> None:
     trains_identically(text, converted(text).text)
+
+
+TWICE = """\
+def step(x, y):
+    optimizer.zero_grad()
+    loss = criterion(model(x), y)
+    loss.backward()
+    optimizer.step()
+    norms.append(model[0].weight.norm().item())
+    return loss
+
+losses, norms = [], []
+for x, y in train_loader:
+    if len(x) > 6:
+        loss = step(x, y)
+        losses.append(loss.item())
+for x, y in train_loader:
+    if len(x) > 7:
+        loss = step(x, y)
+        losses.append(loss.item())
+print(losses)
+"""
+
+
+def test_a_result_that_two_runs_call_alike_stays_the_hosts() -> None:
+    done = converted(PROLOGUE + SETUP + TWICE)
+    assert done.text is not None and done.text.count(".fit(") == 2

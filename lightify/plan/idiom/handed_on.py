@@ -83,6 +83,8 @@ def _handed(step: Step, draft: Draft, moves: bool) -> list[_Handed]:
         source = _held(moving if moves else step.value, step.value_frame)
         if source is None or not isinstance(step.target, cst.Name) or step.target_frame is step.value_frame:
             return []
+        if step.target_frame is draft.nest.host:
+            return []  # a result, which the host and its other runs know by this name
         return [_Handed(step.target.value, step.target_frame, source)]
     inner = small(step.node)
     if not moves or not isinstance(inner, cst.Assign) or len(inner.targets) != 1:
