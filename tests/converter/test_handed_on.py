@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.converter.scripts import PROLOGUE, SETUP, STEP, converted, methods, script
+from tests.converter.scripts import PROLOGUE, SETUP, converted, methods, script
 
 DEVICE = "device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')\nmodel.to(device)\n"
 TRAIN = "loss = criterion(model(inputs), labels)\noptimizer.zero_grad()\nloss.backward()\noptimizer.step()"
