@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import sys
+import time
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -495,7 +496,9 @@ def test_threads_of_a_group_end_with_it_before_python_does(tmp_path: Path) -> No
     circle: list[Any] = [dist.group.WORLD]
     circle.append(circle)
     del circle
-    threads = exchanging() - before
+    deadline = time.monotonic() + 20
+    while not (threads := exchanging() - before) and time.monotonic() < deadline:
+        time.sleep(0.01)  # a thread gives itself its name
     assert threads
     parallel._leave()
     parallel._let_threads_end()
