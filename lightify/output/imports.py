@@ -78,11 +78,13 @@ def _module(statement: cst.CSTNode) -> str:
 def _left_in(text: str) -> set[str]:
     """Names of the module's own scope that code reads, deletes, exports or writes in annotations, evaluated or not."""
     root = syntax_of(text)
-    names = exported(root)
+    names = exported(root) if "__all__" in text else set()
     for node in ast.walk(root):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Del):
-            names.add(node.id)
-        for told in (getattr(node, "annotation", None), getattr(node, "returns", None)):
+        if isinstance(node, ast.Name):
+            if isinstance(node.ctx, ast.Del):
+                names.add(node.id)
+        elif isinstance(node, (ast.arg, ast.AnnAssign, ast.FunctionDef, ast.AsyncFunctionDef)):
+            told = node.returns if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) else node.annotation
             names |= {part.id for part in ast.walk(told) if isinstance(part, ast.Name)} if told is not None else set()
     return _read_in(text) | names
 

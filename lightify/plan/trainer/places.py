@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 import libcst as cst
 
@@ -22,6 +23,7 @@ _ASKS = tuple(
 _TELLING = ("accelerat", "cuda.amp", "gradscaler")
 
 
+@lru_cache(maxsize=4)
 def moves_nothing(tree: Tree) -> bool:
     """True where no network and no tensor of the script can get to a card."""
     source = re.sub("#.*", "", tree.text)
