@@ -26,6 +26,10 @@ from lightify.syntax.query import (
     walk,
 )
 
+#: What gives one number of anything, and what makes one of all that it is given.
+_ONE = ("float", "int", "len")
+_REDUCES = ("torch.sum", "torch.mean", "numpy.sum", "numpy.mean")
+
 
 def is_number(draft: Draft, body: Sequence[Step], node: cst.CSTNode, frame: Frame, depth: int = 0) -> bool:
     """True for an expression of a batch that has one value: a loss, a count, `x.item()`, `x.sum()`."""
@@ -57,12 +61,12 @@ def is_number(draft: Draft, body: Sequence[Step], node: cst.CSTNode, frame: Fram
     if functions:
         return all(_returns_number(draft, one, None, frozenset()) for one in functions)
     used, full = method_call(node), draft.tree.qualified(node.func) or ""
-    if full in ("torch.sum", "torch.mean", "numpy.sum", "numpy.mean"):
+    if full in _REDUCES:
         return len(node.args) == 1
     criterion = draft.kinds.variable(node.func, frame)
     if full.startswith("torch.nn.functional.") or (criterion is not None and draft.kinds.is_loss(criterion)):
         return "none" not in draft.tree.text and (criterion is not None or len(node.args) > 1)
-    if dotted(node.func) in ("float", "int", "len"):
+    if dotted(node.func) in _ONE:
         return True
     if dotted(node.func) == "sum" and len(node.args) == 1:
         return depth < 6 and _collects_numbers(draft, body, node.args[0].value, frame, depth + 1)
@@ -113,7 +117,7 @@ def _scales(value: cst.CSTNode, frame: Frame, draft: Draft, depth: int = 0) -> b
     if isinstance(value, cst.BinaryOperation) and depth < 6:
         return all(_scales(side, frame, draft, depth + 1) for side in (value.left, value.right))
     if isinstance(value, cst.Call):
-        return dotted(value.func) in ("len", "int", "float")
+        return dotted(value.func) in _ONE
     if isinstance(value, cst.Attribute):  # `args.batch_size`
         return dotted(value) is not None and value.attr.value not in ("data", "grad", "T", "shape")
     meaning = frame.resolve(value.value) if isinstance(value, cst.Name) else None
@@ -250,9 +254,9 @@ def _is_own_number(
         return False
     used, full = method_call(node), draft.tree.qualified(node.func) or ""
     given = [arg.value for arg in node.args]
-    if full in ("float", "int", "len", "sklearn.metrics.accuracy_score", "sklearn.metrics.roc_auc_score"):
+    if full in (*_ONE, "sklearn.metrics.accuracy_score", "sklearn.metrics.roc_auc_score"):
         return True
-    if full in ("numpy.sum", "numpy.mean", "torch.sum", "torch.mean"):
+    if full in _REDUCES:
         return len(given) == 1
     if full in ("max", "min", "round", "abs"):
         return all(map(number, given))
