@@ -7,15 +7,13 @@ from dataclasses import dataclass, replace
 import libcst as cst
 
 from lightify.loops.nest import Nest
+from lightify.plan.callbacks.comparisons import COMPARES
 from lightify.plan.callbacks.saves import Saved, flagged_save
 from lightify.plan.draft import Draft
 from lightify.plan.evaluation.networks_used import uses_modules
 from lightify.syntax.flow import usage
 from lightify.syntax.frames import Field, Item, Step, Variable
 from lightify.syntax.query import assigned_pairs, block, code, dotted, small, walk
-
-#: How a metric is compared with its best.
-COMPARES = (cst.LessThan, cst.LessThanEqual, cst.GreaterThan, cst.GreaterThanEqual)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,66 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
 
 import libcst as cst
 
 from lightify.ledger import Fate
 from lightify.plan.draft import Draft
+from lightify.plan.logs.ends import Ends, prints_of, read_ends
 from lightify.plan.logs.means import Mean, Means, operand
 from lightify.plan.logs.meters import (
     begun,
     called_on,
-    label_of,
     measures_time,
     shown_begun,
-    shows_numbers,
 )
 from lightify.plan.logs.metrics import (
     LOGGED,
-    labels,
-    log_call,
     log_statement,
     logs,
     metric_name,
     metrics_of,
-    of_pass,
     printed,
-    shown_pass,
 )
 from lightify.plan.logs.numbers import is_number
-from lightify.plan.logs.records import Record, read_back, records
+from lightify.plan.logs.records import read_back
 from lightify.plan.logs.sums import Pass, begun_empty, meters_of, sums_of
-from lightify.plan.logs.texts import formatted, measures, slots_in, slots_of, tells_pass
+from lightify.plan.logs.texts import measures
 from lightify.plan.types import FateNote, Local
 from lightify.syntax.flow import exits_of, usage
-from lightify.syntax.frames import Binding, Field, Frame, Item, Step, Variable
-from lightify.syntax.query import assigned_pairs, block, children, code, module_attribute, small, walk
+from lightify.syntax.frames import Item, Step, Variable
+from lightify.syntax.query import block, code, module_attribute, small
 
 OVER_PASS = "averages over the pass"
 UNTIMED = "how long the batches take is no longer shown"
-
-
-@dataclass
-class _Ends:
-    """What the end of a pass does with its sums.
-
-    Attributes:
-        means: reads them; names: what each is logged as; shown: those that are printed.
-        numbers: sums whose means are shown as one number.
-        each: sums that are shown within the pass, too; records: what only writes means down.
-        uses: the statements that only make or show means, and the sums that they need.
-        left: what some of these assign beside.
-    """
-
-    means: Means
-    names: dict[tuple[Variable, str], tuple[str, Mean]] = field(default_factory=dict)
-    shown: set[tuple[Variable, str]] = field(default_factory=set)
-    uses: dict[Step, set[Variable]] = field(default_factory=dict)
-    left: dict[Step, Binding] = field(default_factory=dict)
-    numbers: set[Variable] = field(default_factory=set)
-    each: set[Variable] = field(default_factory=set)
-    records: list[Record] = field(default_factory=list)
 
 
 def log_averages(draft: Draft, one: Pass) -> dict[Step, tuple[Step, ...]]:
@@ -74,17 +46,7 @@ def log_averages(draft: Draft, one: Pass) -> dict[Step, tuple[Step, ...]]:
     showing = {variable: step for step in one.start for variable in shown_begun(draft, step, steps)}
     known = sums.keys() | showing.keys()
     shown = [step for step in one.body if _shows_sums(draft, step, known, showing)]
-    ends = _Ends(Means(draft, one, sums, {}))
-    for step in one.after:
-        held = dict(ends.means.held)
-        _read(draft, ends, step)
-        _forget(ends, {v for v in usage([step]).writes & held.keys() if ends.means.held[v] is held[v]})
-    _read_records(draft, one, ends)
-    for step in shown:
-        _read_progress(draft, ends, step)
-    for variable, step in showing.items():
-        _read_display(ends, step, variable)
-        ends.uses.update({call: {variable} for call in one.after if _is_call_on(draft, call, variable)})
+    ends = read_ends(draft, one, Means(draft, one, sums, {}), shown, showing)
     quiet = {*shown, *ends.uses, *(total.step for total in sums.values())}
     kept = one.outside.union(*(record.others for record in ends.records))
     for step in steps:
@@ -105,7 +67,7 @@ def log_averages(draft: Draft, one: Pass) -> dict[Step, tuple[Step, ...]]:
     return _replacements(draft, one, ends, gone, _named(draft, one, ends, gone - timers), timers)
 
 
-def _is_number(draft: Draft, one: Pass, ends: _Ends, mean: Mean) -> bool:
+def _is_number(draft: Draft, one: Pass, ends: Ends, mean: Mean) -> bool:
     """True when a mean is one number: what is logged has to be."""
     total = mean.total
     return total.variable in ends.numbers or is_number(draft, one.body, total.value, total.step.frame)
@@ -116,9 +78,9 @@ def replaced(steps: Sequence[Step], new: Mapping[Step, tuple[Step, ...]]) -> tup
     return tuple(one for step in steps for one in new.get(step, (step,)))
 
 
-def _named(draft: Draft, one: Pass, ends: _Ends, gone: set[Variable]) -> list[tuple[str, Mean]]:
+def _named(draft: Draft, one: Pass, ends: Ends, gone: set[Variable]) -> list[tuple[str, Mean]]:
     """The means to log, each under a name of its own: the script may print a batch's `loss` beside the epoch's."""
-    calls = [call for step in one.body if isinstance(step, Item) for call in _prints(draft, step)]
+    calls = [call for step in one.body if isinstance(step, Item) for call in prints_of(draft, step)]
     metrics = [m for call in calls for m in metrics_of(call, one.frame, draft.kinds)]
     taken = draft.logged | {m.name for m in metrics if m.is_held or not m.variables & gone}
     taken |= set() if one.training else set(logs(draft.nest.body))
@@ -144,11 +106,6 @@ def _tells_more(variable: Variable, name: str) -> bool:
     return bool(measures(variable.name)) and metric_name(variable) != name
 
 
-def _prints(draft: Draft, step: Item) -> list[cst.Call]:
-    lines = [node for node in walk(step.node) if isinstance(node, cst.SimpleStatementLine)]
-    return [call for line in lines if (call := printed(line, step.frame, draft.kinds)) is not None]
-
-
 def _shows_sums(draft: Draft, step: Step, known: Set[Variable], showing: Mapping[Variable, Step]) -> bool:
     """True for progress that is printed from running sums, now and then."""
     if not isinstance(step, Item) or not usage([step]).reads & known:
@@ -161,157 +118,10 @@ def _shows_sums(draft: Draft, step: Step, known: Set[Variable], showing: Mapping
     )
 
 
-def _is_call_on(draft: Draft, step: Step, variable: Variable) -> bool:
-    return isinstance(step, Item) and called_on(draft, step, step.node) is variable
-
-
-# -- what the end of a pass does ----------------------------------------------------------------------------------
-
-
-def _read(draft: Draft, ends: _Ends, step: Step) -> None:
-    """Notes a step that makes means or prints some."""
-    if isinstance(step, Binding):
-        target, value, place, frame = step.target, step.value, step.target_frame, step.value_frame
-    else:
-        inner, place, frame = small(step.node), step.frame, step.frame
-        call = printed(step.node, frame, draft.kinds) or log_call(step.node)
-        if call is not None:
-            _read_print(draft, ends, step, call)
-            return
-        if isinstance(inner, cst.AugAssign) and isinstance(inner.operator, cst.DivideAssign):
-            target, value = inner.target, cst.BinaryOperation(inner.target, cst.Divide(), inner.value)  # type: ignore[arg-type]
-        elif isinstance(inner, cst.Assign) and len(inner.targets) == 1:
-            target, value = inner.targets[0].target, inner.value
-        else:
-            return
-    made: dict[Variable, Mean] = {}
-    others: list[tuple[cst.CSTNode, cst.CSTNode]] = []
-    for name, part in assigned_pairs(target, value):
-        mean = ends.means.of(part, frame)
-        variable = place.resolve(name.value) if isinstance(name, cst.Name) else None
-        if mean is None or not isinstance(variable, Variable) or isinstance(variable, Field):
-            others.append((name, part))
-        else:
-            made[variable] = mean
-    if not made or (others and not isinstance(step, Binding)):
-        return
-    if others and isinstance(step, Binding):
-        ends.left[step] = replace(
-            step, target=_joined([one for one, _ in others]), value=_joined([one for _, one in others])
-        )
-    ends.means.held.update(made)
-    ends.uses[step] = {variable for mean in made.values() for variable in mean.involved}
-    for variable, mean in made.items():
-        key = (mean.total.variable, mean.scale)
-        if isinstance(step, Binding) and measures(variable.name):
-            ends.names[key] = (variable.name, mean)  # who called the pass knows what it is of
-        ends.names.setdefault(key, (variable.name, mean))
-
-
-def _forget(ends: _Ends, variables: Set[Variable]) -> None:
-    """Variables that held means hold something else now, whose name it is."""
-    for variable in variables:
-        former = ends.means.held.pop(variable)
-        for key, (name, mean) in list(ends.names.items()):
-            if name == variable.name and mean is former:
-                ends.names[key] = (metric_name(mean.total.variable), mean)
-
-
-def _read_progress(draft: Draft, ends: _Ends, step: Step) -> None:
-    """Notes which means are shown within the pass."""
-    if not isinstance(step, Item):
-        return
-    for call in _prints(draft, step):
-        known = labels(call)
-        for node in formatted(call):
-            mean = ends.means.of(node, step.frame)
-            ends.numbers |= {mean.total.variable} if mean is not None else set()
-        for node in slots_of(call):
-            mean = ends.means.of(node, step.frame)
-            if mean is not None:
-                name = known.get(node) or metric_name(mean.total.variable)
-                ends.names.setdefault((mean.total.variable, mean.scale), (name, mean))
-                ends.each.add(mean.total.variable)
-
-
-def _read_records(draft: Draft, one: Pass, ends: _Ends) -> None:
-    """Notes which means are written down after the pass."""
-
-    def mean(node: cst.CSTNode, frame: Frame) -> Mean | None:
-        made = ends.means.of(node, frame)
-        return made if made is not None and not made.floored else None
-
-    ends.records = [record for record in records(draft, one.after, one.training, mean) if record.step not in ends.uses]
-    for record in ends.records:
-        for value, made in record.values.items():
-            holder = draft.kinds.variable(value, record.step.frame)
-            name = record.named or metric_name(holder if holder in ends.means.held else made.total.variable)  # type: ignore[arg-type]
-            key = (made.total.variable, made.scale)
-            ends.names.setdefault(key, (name, made))
-            ends.shown.add(key)
-        ends.uses[record.step] = {variable for made in record.values.values() for variable in made.involved}
-
-
-def _read_display(ends: _Ends, step: Step, variable: Variable) -> None:
-    """Notes which means an object shows that was made with their meters."""
-    shown = {v for v in usage([step]).reads if v in ends.means.sums and ends.means.sums[v].added is not None}
-    ends.uses[step] = shown | {variable}
-    for meter in sorted(shown, key=lambda v: v.order):
-        total = ends.means.sums[meter]
-        assert total.added is not None and total.made is not None
-        if shows_numbers(total.made):
-            ends.numbers.add(meter)
-        name = label_of(total.made) or metric_name(meter)
-        ends.names.setdefault((meter, ""), (name, ends.means.of_sum(total, total.added.size, {meter})))
-        ends.each.add(meter)
-
-
-def _read_print(draft: Draft, ends: _Ends, step: Item, call: cst.Call) -> None:
-    used: set[Variable] = set()
-    known, stage = labels(call), shown_pass(call, step.frame)
-    numbers = [*formatted(call), *(call.args[1].value for _ in filter(None, [log_call(step.node)]))]
-    shown = (ends.means.of(node, step.frame) for node in numbers)
-    ends.numbers |= {mean.total.variable for mean in shown if mean is not None}
-    stack: list[cst.CSTNode] = [call]
-    while stack:
-        node = stack.pop()
-        mean = ends.means.of(node, step.frame) if isinstance(node, cst.BaseExpression) else None
-        if mean is not None and not (mean.floored and log_call(step.node) is not None):
-            used |= mean.involved
-            name = _told_by_caller(ends, mean) or known.get(node) or metric_name(mean.total.variable)
-            key = (mean.total.variable, mean.scale)
-            if stage:
-                ends.names[key] = (of_pass(stage, ends.names.get(key, (name, mean))[0]), mean)
-            if name in draft.monitored and log_call(step.node) is not None:
-                ends.names[key] = (name, mean)  # a callback asks for this one
-            ends.names.setdefault(key, (name, mean))
-            ends.shown.add(key)
-        else:
-            stack.extend(reversed([*slots_in(node), *children(node)]))
-    used |= usage([step]).reads & ends.means.sums.keys()
-    if used:
-        ends.uses[step] = used
-
-
-def _told_by_caller(ends: _Ends, mean: Mean) -> str:
-    """The name that the caller of a pass gave a mean that is shown in percent: `valid_acc` for `valid_acc * 100`."""
-    name, plain = ends.names.get((mean.total.variable, ""), ("", mean))
-    return name if mean.scale and plain.total is mean.total and tells_pass(name) else ""
-
-
-def _joined(parts: Sequence[cst.CSTNode]) -> cst.BaseExpression:
-    """`a` of one, `a, b` of two."""
-    one: cst.BaseExpression = parts[0]  # type: ignore[assignment]
-    return one if len(parts) == 1 else cst.Tuple([cst.Element(part) for part in parts], lpar=[], rpar=[])  # type: ignore[arg-type]
-
-
-# -- what comes instead -------------------------------------------------------------------------------------------
-
-
 def _replacements(
     draft: Draft,
     one: Pass,
-    ends: _Ends,
+    ends: Ends,
     gone: set[Variable],
     logged: Sequence[tuple[str, Mean]],
     timers: set[Variable],
