@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import libcst as cst
 
@@ -26,55 +26,82 @@ from lightify.syntax.query import (
     walk,
 )
 
-#: What gives one number of anything, and what makes one of all that it is given.
-_ONE = ("float", "int", "len")
+#: What gives one number of anything.
+_COUNTED = ("float", "int", "len")
+_ONE = (*_COUNTED, "sklearn.metrics.accuracy_score", "sklearn.metrics.roc_auc_score")
+#: What makes one number of all that it is given.
 _REDUCES = ("torch.sum", "torch.mean", "numpy.sum", "numpy.mean")
+#: What gives one of the numbers that it is given, or changes one.
+_CHOOSES = ("max", "min", "round", "abs")
 
 
 def is_number(draft: Draft, body: Sequence[Step], node: cst.CSTNode, frame: Frame, depth: int = 0) -> bool:
     """True for an expression of a batch that has one value: a loss, a count, `x.item()`, `x.sum()`."""
 
-    def number(part: cst.CSTNode) -> bool:
-        return depth < 6 and is_number(draft, body, part, frame, depth + 1)
+    def number(part: cst.CSTNode, place: Frame = frame) -> bool:
+        return depth < 6 and is_number(draft, body, part, place, depth + 1)
 
-    if isinstance(node, (cst.Integer, cst.Float)) or size_of(node) is not None:
-        return True
-    if isinstance(node, cst.BinaryOperation):
-        return number(node.left) and number(node.right)
     if isinstance(node, cst.Attribute) and node.attr.value == "data":
         return number(node.value)
     if isinstance(node, cst.Name):
         meaning = frame.resolve(node.value)
         if isinstance(meaning, Expression):
-            return depth < 6 and is_number(draft, body, meaning.node, meaning.frame, depth + 1)
-        return (
-            meaning in losses(body)
-            or any(
-                depth < 6 and is_number(draft, body, value, place, depth + 1)
-                for value, place in values_of(body, meaning)
-            )
-            or _is_returned(draft, body, meaning)
-        )
+            return number(meaning.node, meaning.frame)
+        known = meaning in losses(body) or any(number(value, place) for value, place in values_of(body, meaning))
+        return known or _is_returned(draft, body, meaning)
+    if _is_made_of_numbers(draft, node, number):
+        return True
+    if not isinstance(node, cst.Call) or any(run_by(node, draft.tree)):
+        return False
+    used, full = method_call(node), draft.tree.qualified(node.func) or ""
+    criterion = draft.kinds.variable(node.func, frame)
+    if full.startswith("torch.nn.functional.") or (criterion is not None and draft.kinds.is_loss(criterion)):
+        return "none" not in draft.tree.text and (criterion is not None or len(node.args) > 1)
+    if full == "sum" and len(node.args) == 1:
+        return depth < 6 and _collects_numbers(draft, body, node.args[0].value, frame, depth + 1)
+    if used is None or _is_imported(used[0], draft):
+        return False
+    if used[1] in ("float", "double", "detach", "cpu", "clone"):
+        return not node.args and number(used[0])
+    return used[1] in ("sum", "mean") and not node.args
+
+
+def _is_made_of_numbers(
+    draft: Draft,
+    node: cst.CSTNode,
+    number: Callable[[cst.CSTNode], bool],
+    within: frozenset[cst.CSTNode | str] = frozenset(),
+) -> bool:
+    """True where the form tells: `2`, `len(x)`, `a / b`, `x.item()`, `max(a, b)`, a function that returns a number.
+
+    Args:
+        number: tells of a part.
+        within: the functions and the names that are asked already.
+    """
+    if isinstance(node, (cst.Integer, cst.Float)) or size_of(node) is not None:
+        return True
+    if isinstance(node, cst.BinaryOperation):
+        return number(node.left) and number(node.right)
+    if isinstance(node, cst.IfExp):
+        return number(node.body) and number(node.orelse)
     if not isinstance(node, cst.Call):
         return False
     functions = list(run_by(node, draft.tree))
     if functions:
-        return all(_returns_number(draft, one, None, frozenset()) for one in functions)
+        return all(_returns_number(draft, one, None, within) for one in functions)
     used, full = method_call(node), draft.tree.qualified(node.func) or ""
-    if full in _REDUCES:
-        return len(node.args) == 1
-    criterion = draft.kinds.variable(node.func, frame)
-    if full.startswith("torch.nn.functional.") or (criterion is not None and draft.kinds.is_loss(criterion)):
-        return "none" not in draft.tree.text and (criterion is not None or len(node.args) > 1)
-    if dotted(node.func) in _ONE:
+    given = [arg.value for arg in node.args]
+    if full in _ONE:
         return True
-    if dotted(node.func) == "sum" and len(node.args) == 1:
-        return depth < 6 and _collects_numbers(draft, body, node.args[0].value, frame, depth + 1)
-    if used is None or (dotted(used[0]) or "").partition(".")[0] in draft.tree.imports:
-        return False
-    if used[1] in ("float", "double", "detach", "cpu", "clone"):
-        return not node.args and number(used[0])
-    return used[1] in ("item", "numel") or (used[1] in ("sum", "mean") and not node.args)
+    if full in _REDUCES:
+        return len(given) == 1
+    if full in _CHOOSES:
+        return all(map(number, given))
+    return used is not None and used[1] in ("item", "numel") and not _is_imported(used[0], draft)
+
+
+def _is_imported(node: cst.CSTNode, draft: Draft) -> bool:
+    return (dotted(node) or "").partition(".")[0] in draft.tree.imports
 
 
 def _collects_numbers(draft: Draft, body: Sequence[Step], node: cst.CSTNode, frame: Frame, depth: int) -> bool:
@@ -117,7 +144,7 @@ def _scales(value: cst.CSTNode, frame: Frame, draft: Draft, depth: int = 0) -> b
     if isinstance(value, cst.BinaryOperation) and depth < 6:
         return all(_scales(side, frame, draft, depth + 1) for side in (value.left, value.right))
     if isinstance(value, cst.Call):
-        return dotted(value.func) in _ONE
+        return dotted(value.func) in _COUNTED
     if isinstance(value, cst.Attribute):  # `args.batch_size`
         return dotted(value) is not None and value.attr.value not in ("data", "grad", "T", "shape")
     meaning = frame.resolve(value.value) if isinstance(value, cst.Name) else None
@@ -230,12 +257,6 @@ def _is_own_number(
     def number(part: cst.CSTNode) -> bool:
         return _is_own_number(draft, part, function, within)
 
-    if isinstance(node, (cst.Integer, cst.Float)) or size_of(node) is not None:
-        return True
-    if isinstance(node, cst.BinaryOperation):
-        return number(node.left) and number(node.right)
-    if isinstance(node, cst.IfExp):
-        return number(node.body) and number(node.orelse)
     if isinstance(node, cst.Name):
         if node.value in within:
             return True  # `best = max(best, acc)`
@@ -250,19 +271,7 @@ def _is_own_number(
         ]
         values += [one.value for one in nodes if isinstance(one, cst.AugAssign) and dotted(one.target) == node.value]
         return bool(values) and all(_is_own_number(draft, value, function, known) for value in values)
-    if not isinstance(node, cst.Call):
-        return False
-    used, full = method_call(node), draft.tree.qualified(node.func) or ""
-    given = [arg.value for arg in node.args]
-    if full in (*_ONE, "sklearn.metrics.accuracy_score", "sklearn.metrics.roc_auc_score"):
-        return True
-    if full in _REDUCES:
-        return len(given) == 1
-    if full in ("max", "min", "round", "abs"):
-        return all(map(number, given))
-    if full == "sum" and len(given) == 1:
-        return isinstance(given[0], (cst.ListComp, cst.GeneratorExp)) and number(given[0].elt)
-    functions = list(run_by(node, draft.tree))
-    if functions:
-        return all(_returns_number(draft, one, None, within) for one in functions)
-    return used is not None and not given and used[1] in ("item", "numel")
+    if isinstance(node, cst.Call) and draft.tree.qualified(node.func) == "sum" and len(node.args) == 1:
+        added = node.args[0].value
+        return isinstance(added, (cst.ListComp, cst.GeneratorExp)) and number(added.elt)
+    return _is_made_of_numbers(draft, node, number, within)

@@ -26,7 +26,7 @@ from lightify.plan.logs.metrics import (
     unlogged,
 )
 from lightify.plan.logs.numbers import is_number, is_one_number, losses
-from lightify.plan.logs.texts import measures
+from lightify.plan.logs.texts import is_rule, measures
 from lightify.plan.types import FateNote, TrainerOption
 from lightify.syntax.comments import in_place_of
 from lightify.syntax.flow import expression_usage, usage
@@ -36,8 +36,6 @@ from lightify.syntax.query import (
     assigned_pairs,
     block,
     code,
-    dotted,
-    expression_of,
     method_call,
     small,
     target_names,
@@ -101,10 +99,9 @@ def logged(
 
 def _ends_line(draft: Draft, step: Step) -> bool:
     """True for `print()`, which ends a line that others have begun."""
-    call = expression_of(step.node) if isinstance(step, Item) else None
-    if not isinstance(call, cst.Call) or dotted(call.func) != "print" or call.args:
+    if not isinstance(step, Item) or not is_rule(printed(step.node, step.frame, draft.kinds)):
         return False
-    draft.fates[small(step.node)] = FateNote(Fate.REPLACED, "self.log", "the progress bar shows it")  # type: ignore[index, union-attr]
+    draft.fates[small(step.node)] = FateNote(Fate.REPLACED, "self.log", "the progress bar shows it")  # type: ignore[index]
     return True
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
@@ -14,10 +13,11 @@ from lightify.plan.effects import only_computes
 from lightify.plan.logs.metrics import LOGGED, Metric, labels, log_statement, log_text, logs, printed
 from lightify.plan.logs.names import Names
 from lightify.plan.logs.progress import metrics_shown, sums_of
+from lightify.plan.logs.texts import is_rule
 from lightify.plan.types import FateNote, Hook
 from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Frame, Item, Step
-from lightify.syntax.query import block, small, walk
+from lightify.syntax.query import block, small
 
 
 def with_summaries(draft: Draft, hook: Hook) -> Hook:
@@ -99,20 +99,15 @@ class _Summaries:
             if before in self.gone or after in self.gone
         }
         for step in steps:
-            if isinstance(step, Item) and step.node in beside and self._is_rule(step):
+            if (
+                isinstance(step, Item)
+                and step.node in beside
+                and is_rule(printed(step.node, step.frame, self.draft.kinds))
+            ):
                 note = FateNote(Fate.REPLACED, "self.log", "it set off a summary that is logged")
                 self.draft.fates[small(step.node)] = note  # type: ignore[index]
             else:
                 yield step
-
-    def _is_rule(self, step: Item) -> bool:
-        """True for `print("-" * 80)` and `print()`."""
-        call = printed(step.node, step.frame, self.draft.kinds)
-        parts = [part for arg in call.args for part in walk(arg.value)] if call is not None else []
-        if call is None or any(isinstance(part, (cst.Name, cst.FormattedString)) for part in parts):
-            return False
-        texts = (str(part.raw_value) for part in parts if isinstance(part, cst.SimpleString))
-        return not any(sign.isalnum() for text in texts for sign in re.sub(r"\\.", "", text))
 
 
 def _tells_more(call: cst.Call, frame: Frame, metrics: Iterable[Metric]) -> bool:

@@ -213,3 +213,12 @@ def label(text: str) -> str:
     name = next(one.group().lower() for one in re.finditer(r"\w+", text) if one.start() <= last.start() < one.end())
     parted = "_" in name and name.isidentifier() and name.isascii() and not _OVER.search(name)
     return name if parted else last.group().lower()
+
+
+def is_rule(call: cst.Call | None) -> bool:
+    """True for `print("-" * 80)` and `print()`, which only set off what others print."""
+    parts = [part for arg in call.args for part in walk(arg.value)] if call is not None else []
+    if call is None or any(isinstance(part, (cst.Name, cst.FormattedString)) for part in parts):
+        return False
+    texts = (str(part.raw_value) for part in parts if isinstance(part, cst.SimpleString))
+    return not any(sign.isalnum() for text in texts for sign in re.sub(r"\\.", "", text))
