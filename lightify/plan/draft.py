@@ -48,6 +48,7 @@ class Draft:
         logged, averaged: names of averages that `self.log` keeps, and variables that did before.
         mixed: the precision that the Trainer takes over; evaluates_apart: not that of the evaluation, which decides.
         monitored: names of metrics that callbacks of the Trainer ask for; named: what hooks log beside them.
+        read_back: names of averages that the hooks ask the Trainer for.
         steps_away: what the idiomatic style changes.
         bars: names of progress bars that are gone, and what they went over.
         unshown: values that prints showed and no log tells.
@@ -79,6 +80,7 @@ class Draft:
     mixed: Mixed | None = None
     evaluates_apart: bool = False
     monitored: set[str] = field(default_factory=set)
+    read_back: set[str] = field(default_factory=set)
     named: dict[str, Thing] = field(default_factory=dict)
     steps_away: list[str] = field(default_factory=list)
     bars: dict[Variable, cst.BaseExpression | None] = field(default_factory=dict)

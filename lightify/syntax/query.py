@@ -201,15 +201,17 @@ def dotted(node: cst.CSTNode | None) -> str | None:
     return ".".join(reversed(parts))
 
 
-def root_name(node: cst.CSTNode | None) -> str | None:
+def root_of(node: cst.CSTNode | None) -> cst.Name | None:
     """The name that an attribute, subscript or call chain starts from: `a` for `a.b[0].c()`."""
-    while True:
-        if isinstance(node, (cst.Attribute, cst.Subscript)):
-            node = node.value
-        elif isinstance(node, cst.Call):
-            node = node.func
-        else:
-            return node.value if isinstance(node, cst.Name) else None
+    while isinstance(node, (cst.Attribute, cst.Subscript, cst.Call)):
+        node = node.func if isinstance(node, cst.Call) else node.value
+    return node if isinstance(node, cst.Name) else None
+
+
+def root_name(node: cst.CSTNode | None) -> str | None:
+    """The text of `root_of`."""
+    root = root_of(node)
+    return root.value if root is not None else None
 
 
 #: Methods of a network that return it.

@@ -16,7 +16,7 @@ from lightify.plan.evaluation.networks_used import may_run_network
 from lightify.plan.kinds import Kinds
 from lightify.syntax.flow import exits_of, usage
 from lightify.syntax.frames import Frame, Item, Step, Variable, live_nodes
-from lightify.syntax.query import dotted, method_call, root_name, walk
+from lightify.syntax.query import dotted, method_call, root_of, walk
 
 
 def obstacle(steps: Sequence[Step], modules: Set[Variable], without: Set[Step], nest: Nest, kinds: Kinds) -> str:
@@ -67,7 +67,7 @@ def _uses_another(node: cst.CSTNode, frame: Frame, here: Frame, modules: Set[Var
         return False
     variable = kinds.variable(node, frame) if frame is here else None
     if variable is None and isinstance(node, cst.Attribute) and frame is here:
-        root = kinds.variable(cst.Name(root_name(node) or "_"), frame)
+        root = kinds.variable(root_of(node), frame)
         if root in modules:
             return False  # a part of one that evaluates
     if variable is not None:

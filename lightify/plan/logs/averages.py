@@ -27,7 +27,7 @@ from lightify.plan.logs.metrics import (
 from lightify.plan.logs.numbers import is_number
 from lightify.plan.logs.records import read_back
 from lightify.plan.logs.sums import Pass, begun_empty, meters_of, sums_of
-from lightify.plan.logs.texts import measures
+from lightify.plan.logs.texts import measures, tells_pass
 from lightify.plan.types import FateNote, Local
 from lightify.syntax.flow import exits_of, usage
 from lightify.syntax.frames import Item, Step, Variable
@@ -83,18 +83,18 @@ def _named(draft: Draft, one: Pass, ends: Ends, gone: set[Variable]) -> list[tup
     calls = [call for step in one.body if isinstance(step, Item) for call in prints_of(draft, step)]
     metrics = [m for call in calls for m in metrics_of(call, one.frame, draft.kinds)]
     taken = draft.logged | {m.name for m in metrics if m.is_held or not m.variables & gone}
-    taken |= set() if one.training else set(logs(draft.nest.body))
+    taken |= set(logs(step for step in draft.nest.body if not usage([step]).reads & gone))
     taken -= draft.monitored
     # a Trainer tells the loaders apart where their steps log under one name, which nothing may ask for then
     taken = taken | one.beside if ends.records else taken - one.beside
-    taken |= one.beside & draft.monitored
+    taken |= one.beside & (draft.monitored | draft.read_back)
     found = []
     for (variable, scale), (name, mean) in ends.names.items():
         otherwise = (variable, scale) not in ends.shown and any(v is variable for v, _ in ends.shown)
         if variable in gone and not otherwise:
-            own = variable.name if one.training or _tells_more(variable, name) else f"val_{name}"
-            choices = (name, own, f"epoch_{name}" if one.training else f"val_{name}")
-            chosen = next(choice for choice in (*choices, f"mean_{name}") if choice not in taken)
+            further = f"epoch_{name}" if one.training else f"{name}_2" if tells_pass(name) else f"val_{name}"
+            own = variable.name if one.training or _tells_more(variable, name) else further
+            chosen = next(choice for choice in (name, own, further, f"mean_{name}") if choice not in taken)
             taken.add(chosen)
             found.append((chosen, mean))
     draft.logged |= taken
@@ -140,6 +140,8 @@ def _replacements(
     monitored = draft.monitored & set(logs(one.after))
     written = [record for record in ends.records if ends.uses[record.step] <= gone]
     new.update(read_back(draft, written, {(mean.total.variable, mean.scale): name for name, mean in logged}))
+    asked = {(mean.total.variable, mean.scale) for record in written for mean in record.values.values()}
+    draft.read_back |= {name for name, mean in logged if (mean.total.variable, mean.scale) in asked}
     for step, used in ends.uses.items():
         if used <= gone and step not in new:
             call = printed(step.node, step.frame, draft.kinds) if isinstance(step, Item) else None
