@@ -230,6 +230,15 @@ LOGGED = {
         ),
         {"loss": "loss", "total": "loss"},
     ),
+    "the epoch's loss beside what a bar shows": (
+        metered(
+            f"{MEASURE}\nbar.set_postfix(loss=loss.item())",
+            more="bar = tqdm(train_loader)",
+            batches="for x, y in bar:",
+            end="print(f'{losses.avg:.4f}')",
+        ).replace("import copy", "import copy\nfrom tqdm import tqdm"),
+        {"losses": "loss"},
+    ),
     "the epoch's loss beside the batch's": (
         script(
             f"{STEP}\ntotal += loss.item()\nif i % 2 == 0:\n    print(f'loss {{loss.item():.3f}}')",

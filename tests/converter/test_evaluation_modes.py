@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.converter.scripts import EVALUATE, SETUP, STEP, converted, in_each_mode, methods, script
+from tests.converter.scripts import EVALUATE, PROLOGUE, SETUP, STEP, converted, in_each_mode, methods, script
 
 OWN = """\
 class Smooth(nn.Module):
@@ -88,7 +88,32 @@ def noted(define: str, board: str = BOARD, before: str = "", after: str = "") ->
     return text.replace("spare = nn.Sequential(nn.Linear(4, 2), nn.Dropout(0.2))", "")
 
 
+RUNNER = """\
+class Runner:
+    def __init__(self, model, optimizer):
+        self.model, self.optimizer, self.spare = model, optimizer, nn.Dropout(0.2)
+    def run(self):
+        best = weights = None
+        for epoch in range(2):
+            self.model.train()
+            for x, y in train_loader:
+                self.optimizer.zero_grad()
+                loss = criterion(self.spare(self.model(x)), y)
+                loss.backward()
+                self.optimizer.step()
+            self.model.eval()
+            hits = 0
+            with torch.no_grad():
+                for a, b in val_loader:
+                    hits += (self.model(a).argmax(1) == b).sum().item()
+            if best is None or hits > best:
+                best, weights = hits, copy.deepcopy(self.model.state_dict())
+        self.model.load_state_dict(weights)
+Runner(model, optimizer).run()
+"""
+
 TAKEN = {
+    "weights of a field are kept after it": f"{PROLOGUE}{SETUP}{RUNNER}",
     "a criterion of the script's own with a helper": own(HELPED),
     "a criterion that a function makes": script(
         start="model.train()",

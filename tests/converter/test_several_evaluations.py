@@ -218,6 +218,19 @@ def test_one_name_is_told_apart_by_the_trainer() -> None:
     assert "self.log('loss', " in step and "add_dataloader_idx" not in step
 
 
+@pytest.mark.slow
+def test_the_pass_that_a_scheduler_asks_for_has_its_name_alone(
+    trains_identically: Callable[[str, str | None], None],
+) -> None:
+    plateau = "scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0)\n"
+    lines = "val_loss = evaluate(model, val_loader)\nprint(evaluate(model, train_loader))\nscheduler.step(val_loss)"
+    text = ended(lines, MEANS.replace("loss", "val_loss") + plateau)
+    done = converted(text, style="idiomatic")
+    assert "self.log(('val_loss', 'val_loss_2')[dataloader_idx], " in methods(done.text)["validation_step"]
+    assert done.text is not None and '"monitor": "val_loss"' in done.text
+    trains_identically(text, done.text)
+
+
 def test_a_name_that_the_second_pass_takes_is_that_of_the_second() -> None:
     """The best one is the best of the loader that the script compares."""
     save = "if share > best:\n    best = share\n    torch.save(model.state_dict(), 'best.pt')"
