@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import chain
 from pathlib import PurePath
 
@@ -39,6 +39,7 @@ from lightify.syntax.query import (
     block,
     code,
     map_children,
+    one_or_tuple,
     path_node,
     small,
 )
@@ -358,11 +359,7 @@ def _bound(target: cst.CSTNode, value: cst.CSTNode) -> list[cst.BaseStatement]:
     if len(new) > 1 and apart and sum(map(len, chain(*parts))) > _LONG:
         return [cst.SimpleStatementLine([cst.Assign([cst.AssignTarget(one)], other)]) for one, other in new]  # type: ignore[arg-type]
     if len(new) < len(pairs):
-        target, value = (_one_or_tuple([pair[side] for pair in new]) for side in (0, 1))
+        target, value = (one_or_tuple([pair[side] for pair in new]) for side in (0, 1))
     if isinstance(target, cst.Tuple) and "\n" not in code(target):
         target = target.with_changes(lpar=[], rpar=[])
     return [cst.SimpleStatementLine([cst.Assign([cst.AssignTarget(target)], value)])]  # type: ignore[arg-type]
-
-
-def _one_or_tuple(nodes: Sequence[cst.CSTNode]) -> cst.CSTNode:
-    return nodes[0] if len(nodes) == 1 else cst.Tuple([cst.Element(node) for node in nodes])  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from lightify.facts import Kind
 from lightify.plan.kinds import Kinds
 from lightify.syntax.frames import Variable
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import dotted, is_constant, method_call
+from lightify.syntax.query import dotted, is_constant, method_call, walk
 
 #: The attribute that keeps them, without `nn.Module` registering what it is given.
 BORROWED = "borrowed"
@@ -23,8 +23,9 @@ _GIVES_ONE = ("get_parameter", "get_submodule", "get_buffer")
 def borrows(variable: Variable, kinds: Kinds) -> bool:
     """True for `w = net.weight` and `last = net.layers[-1]`; what the script makes itself is the module's own."""
     values = [value for value in kinds.assigned(variable) if not is_constant(value)]
-    parts = [value for value in values if _is_part(value, kinds.tree)]
-    made = kinds.of(variable) is Kind.MODULE and len(parts) < len(values)
+    network = kinds.of(variable) is Kind.MODULE
+    parts = [value for value in values if _is_part(value, kinds.tree) and (network or not _has_key(value))]
+    made = network and len(parts) < len(values)
     return bool(parts) and not made and kinds.shares_weights(variable)
 
 
@@ -38,6 +39,11 @@ def _is_part(value: cst.CSTNode, tree: Tree) -> bool:
     if isinstance(value, cst.Subscript):
         return True
     return isinstance(value, cst.Attribute) and value.attr.value not in _PLAIN and _may_be_layer(value.attr.value, tree)
+
+
+def _has_key(value: cst.CSTNode) -> bool:
+    """True for `group["lr"]`."""
+    return isinstance(value, cst.Subscript) and any(isinstance(one, cst.SimpleString) for one in walk(value.slice[0]))
 
 
 def _may_be_layer(name: str, tree: Tree) -> bool:
