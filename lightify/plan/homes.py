@@ -313,7 +313,8 @@ def _separate_locals(homes: dict[Variable, Home], per_hook: Sequence[Usage]) -> 
         # what a batch without a step is told by stays readable in all of its hook
         names: dict[str, Variable] = {v.name: v for v in use.reads if v.frame.name == "hook" and v.name == "outputs"}
         globals_first = sorted(
-            use.reads | use.writes, key=lambda v: (not isinstance(homes.get(v), Global), len(v.frame.name))
+            use.reads | use.writes,
+            key=lambda v: (not isinstance(homes.get(v), Global), len(v.frame.name), v.frame.number, v.order),
         )
         for variable in globals_first:
             home = homes.get(variable)

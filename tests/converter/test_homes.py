@@ -962,3 +962,12 @@ def test_a_part_of_the_network_that_is_handed_over_is_not_registered_twice() -> 
     lines = text.split("model = ")
     main = f"{lines[0]}def main():\n{indent('model = ' + lines[1], '    ')}\nmain()\n"
     assert "self.borrowed.head = head" in methods(converted(main).text)["__init__"]
+
+
+def test_of_calls_that_are_opened_in_one_hook_the_first_keeps_the_names() -> None:
+    names = [f"n{number}" for number in range(9)]
+    body = "\n".join([STEP, *(f"{name} = x.sum()\nprint({name})" for name in names)])
+    done = converted(script("train(x, y)\ntrain(x * 2, y)", define=f"def train(x, y):\n{indent(body, '    ')}\n\n"))
+    lines = methods(done.text)["training_step"].splitlines()
+    written = [name for line in lines if (name := line.partition(" = ")[0]).startswith(("n", "train_n"))]
+    assert written == [*names, *(f"train_{name}" for name in names)]

@@ -17,7 +17,7 @@ from lightify.plan.unread.host import is_target
 from lightify.plan.unread.unwanted import only_gives
 from lightify.syntax.frames import Binding, Field, Frame, Item, Step, Variable
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import assigned_pairs, children, is_constant, one_or_tuple, small
+from lightify.syntax.query import assigned_pairs, children, code, is_constant, one_or_tuple, small
 
 _NOTE = FateNote(Fate.DROPPED, "", "nothing reads its value")
 
@@ -63,8 +63,8 @@ class _Unread:
 
     def _bound(self, step: Binding) -> list[Step]:
         """An argument or a result."""
-        if step.value_frame is self.draft.generated and isinstance(step.value, cst.Name):
-            return [step]  # the batch, as the parameter is called
+        if step.value_frame is self.draft.generated and code(step.value) == "batch":
+            return [step]  # as the parameter is called
         target, value = self._rest(step.target, step.value, step.target_frame, step.value_frame)
         if value is step.value and target is step.target:
             return [step]
