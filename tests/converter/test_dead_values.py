@@ -286,3 +286,14 @@ def test_a_loop_variable_of_a_run_that_is_repeated_is_no_result() -> None:
     lines = f"def main():\n    for fold in range(2):\n{indent(SETUP + run, ' ' * 8)}\n\nmain()\n"
     text = str(converted(PROLOGUE + lines).text)
     assert "x, y = batch" in text and "module.x" not in text
+
+
+def test_a_batch_counter_that_only_an_average_read_goes_with_it() -> None:
+    text = script(
+        f"{STEP}\ntotal += loss.item()",
+        start="total = 0.0",
+        batches="for step, (x, y) in enumerate(train_loader):",
+        end="n = step + 1\nprint('loss %.4f' % (total / n))",
+    )
+    done = converted(text, style="idiomatic")
+    assert "step =" not in methods(done.text)["training_step"] and not done.findings
