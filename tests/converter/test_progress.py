@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from textwrap import indent
+
 import pytest
 
-from tests.converter.scripts import EVALUATE, STEP, converted, methods, script
+from tests.converter.scripts import EVALUATE, PROLOGUE, SETUP, STEP, converted, methods, script
 
 SUMS = {"start": "total = 0.0", "batches": "for i, (x, y) in enumerate(train_loader):"}
 ADD = f"{STEP}\ntotal += loss.item()"
@@ -346,3 +348,39 @@ def test_a_ratio_that_a_validation_prints_is_logged_at_its_end() -> None:
     end = f"{EVALUATE}print('val loss', total / n)\nkept.append(total)"
     hooks = methods(converted(script(start="model.train()", before="kept = []\n", end=end)).text)
     assert "self.log('val_loss', " in "".join(hooks.values())
+
+
+WHOLE = f"for epoch in range(9):\n{{head}}\n{indent(STEP.replace('model(x), y', 'model(a), b'), '    ')}\n{{end}}\n"
+SHOWN = "    if epoch % 2 == 0:\n        print('epoch', epoch, 'loss: %.3f' % loss.item())"
+
+
+@pytest.mark.parametrize("word", ["epoch", "number"])
+@pytest.mark.parametrize("style", ["faithful", "idiomatic"])
+def test_what_a_step_on_all_data_prints_of_its_epoch_stays(word: str, style: str) -> None:
+    loop = WHOLE.format(head="    pass", end=SHOWN).replace("epoch", word)
+    data = "a, b = torch.randn(9, 4), torch.randint(2, (9,))\n"
+    step = methods(converted(f"{PROLOGUE}{SETUP}{data}{loop}", style=style).text)["training_step"]
+    assert _logs(step) == {"self.log('loss', loss, prog_bar=True)"}
+    assert ("self.print('epoch', epoch, 'loss: %.3f' % loss.item())" in step) is (
+        word == "epoch" and style == "faithful"
+    )
+    assert ("if " in step) is ("self.print" in step)
+
+
+@pytest.mark.parametrize("style", ["faithful", "idiomatic"])
+def test_a_number_is_logged_under_two_conditions(style: str) -> None:
+    text = script(
+        f"{ADD}\nif talks:\n    if i % 2 == 0:\n        print('loss %.3f' % loss.item())",
+        before="talks = len(data) > 3\n",
+        end="if talks:\n    if epoch % 2 == 0:\n        print('total loss %.3f' % total)",
+        **SUMS,
+    )
+    done = methods(converted(text, style=style).text)
+    assert "if talks:\n    self.log('loss', loss, prog_bar=True)" in done["training_step"]
+    assert len(_logs(done["on_train_epoch_end"])) == 1
+    assert ("self.print" in done["on_train_epoch_end"]) is (style == "faithful")
+
+
+def test_two_prints_of_a_number_log_it_once() -> None:
+    text = script(f"{STEP}\nif i == 2:\n    print('loss %f' % loss.item())\nprint('loss: %.2f' % loss.item())", **SUMS)
+    assert methods(converted(text).text)["training_step"].count("self.log") == 1
