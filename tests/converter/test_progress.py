@@ -384,3 +384,24 @@ def test_a_number_is_logged_under_two_conditions(style: str) -> None:
 def test_two_prints_of_a_number_log_it_once() -> None:
     text = script(f"{STEP}\nif i == 2:\n    print('loss %f' % loss.item())\nprint('loss: %.2f' % loss.item())", **SUMS)
     assert methods(converted(text).text)["training_step"].count("self.log") == 1
+
+
+PRECISION = {
+    "at k": ("'Prec@1 %.3f Prec@5 %.3f' % (a.val, b.val)", {"prec1": "self.a.val", "prec5": "self.b.val"}),
+    "its average beside it": ("'loss %.3f (%.3f)' % (a.val, a.avg)", {"loss": "self.a.val", "loss_avg": "self.a.avg"}),
+    "of a pass": ("'Val Acc@1 %.3f' % a.val", {"val_acc1": "self.a.val"}),
+    "top k": ("'top-5: %.3f' % a.val", {"top5": "self.a.val"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("shown", "logged"), PRECISION.values(), ids=PRECISION)
+def test_a_measure_at_k_and_the_average_beside_a_number_have_names(shown: str, logged: dict[str, str]) -> None:
+    define = "class Meter:\n    def __init__(self):\n        self.val = self.avg = 0.0\n"
+    define += "    def add(self, value):\n        self.val, self.avg = value, value / 2\n\n\n"
+    text = script(
+        f"{STEP}\na.add(loss.item())\nb.add(loss.item())\nprint({shown})",
+        define=define,
+        start="a, b = Meter(), Meter()",
+    )
+    step = methods(converted(text).text)["training_step"]
+    assert _logs(step) == {f"self.log('{name}', {value}, prog_bar=True)" for name, value in logged.items()}

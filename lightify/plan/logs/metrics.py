@@ -175,7 +175,9 @@ def metrics_of(
         names = {part.value for part in walk(value) if isinstance(part, cst.Name)}
         if isinstance(_bare(value), cst.Name) or variables & held or names & inner or code(_item(value)) in logged:
             continue
-        choices = (told.get(value), *_named_by_variable(value), told_by_phrase.get(value))
+        word = told.get(value)
+        field = f"{word}_{value.attr.value}" if word is not None and isinstance(value, cst.Attribute) else None
+        choices = (word, field, *_named_by_variable(value), told_by_phrase.get(value))  # `loss_avg` for `losses.avg`
         name = next((one for one in choices if one is not None and one not in found), None)
         if name is not None:
             found[name] = Metric(name, _item(value), frame, variables)
@@ -215,8 +217,7 @@ def phrases(call: cst.Call) -> dict[cst.CSTNode, str]:
     """`d_loss` for the number after `D loss:`, where a text names it so."""
     found: dict[cst.CSTNode, str] = {}
     for slot in (slot for part in walk(call) for slot in slots(part)):
-        text = re.sub(r"^%[-+ #0-9.]*[a-zA-Z]", "", slot.since)
-        words = re.findall(r"[A-Za-z]\w*", re.split(r"\\[tnr]|[][|,;()\t\n]", text)[-1])[-3:]
+        words = re.findall(r"[A-Za-z]\w*", re.split(r"\\[tnr]|[][|,;()\t\n]", slot.since)[-1])[-3:]
         if words and measures(words[-1]):
             found[slot.value] = "_".join(words).lower()
     return found
