@@ -405,3 +405,19 @@ def test_a_measure_at_k_and_the_average_beside_a_number_have_names(shown: str, l
     )
     step = methods(converted(text).text)["training_step"]
     assert _logs(step) == {f"self.log('{name}', {value}, prog_bar=True)" for name, value in logged.items()}
+
+
+@pytest.mark.parametrize(
+    ("shown", "names"),
+    [
+        ("'val, loss={:.4f} acc={:.4f}'.format(vl, va)", ["val_loss", "acc"]),
+        ("f'epoch {epoch}: loss {vl.item():.3f}'", ["loss"]),
+        ("'loss %.3f, %.3f' % (vl, va)", ["va", "vl"]),
+        ("'test: accuracy %.3f' % va", ["test_accuracy"]),
+        ("'accuracy %.3f' % loss", ["loss"]),
+    ],
+)
+def test_a_number_whose_name_says_nothing_is_called_as_the_text_calls_it(shown: str, names: list[str]) -> None:
+    text = script(end=f"vl, va = loss.detach(), loss.item()\nprint({shown})")
+    logged = methods(converted(text).text)["on_train_epoch_end"]
+    assert sorted(line.split("'")[1] for line in _logs(logged)) == sorted(names)

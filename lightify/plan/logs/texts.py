@@ -182,7 +182,7 @@ def _word(match: re.Match[str]) -> str:
 
 
 #: Words for the pass that a number is of, right before the word for what it measures.
-_STAGE = re.compile(r"(?<![a-z])(train|val|test)(?:ing|id|idation)?\.?[ _-]+$", re.IGNORECASE)
+_STAGE = re.compile(r"(?<![a-z])(train|val|test)(?:ing|id|idation)?\.?[ _,:-]+$", re.IGNORECASE)
 
 
 _PASSES = re.compile(r"(train|val|test|dev|eval)(ing|id|idation|uation)?", re.IGNORECASE)
