@@ -20,7 +20,7 @@ from lightify.repository.project import Definition, Module, Project
 from lightify.settings import Settings
 from lightify.sources import read_source
 from lightify.syntax.parse import parse
-from tests.converter.scripts import PROLOGUE, SETUP, converted, methods, script
+from tests.converter.scripts import PROLOGUE, SETUP, STEP, converted, methods, script
 
 Files = Mapping[str, str]
 Write = Callable[[Files], Path]
@@ -369,3 +369,43 @@ def test_a_script_that_others_import_is_converted_itself(write: Write, tmp_path:
     folder = write({"main.py": main("from train import train_epoch", "train_epoch"), "train.py": first})
     result = CliRunner().invoke(cli, ["convert", str(folder), "-o", str(tmp_path / "out")])
     assert "2 converted" in result.output
+
+
+TOOLS = "import model\n\n\ndef helper():\n    print(model.x)\n"
+METRICS = "def accuracy(scores, y):\n    return (scores.argmax(1) == y).float().mean().item()\n"
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"main.py": "import tools", "step": "accuracy = tools.accuracy(scores, y)"},
+        {"main.py": "import engine", "step": "accuracy = tools.accuracy(scores, y)", "engine.py": "import tools\n"},
+        {
+            "main.py": "import engine",
+            "step": "accuracy = rate(scores, y)",
+            "engine.py": "from tools import accuracy as rate\n",
+        },
+    ],
+    ids=["in the script", "in a file", "under another name"],
+)
+def test_a_local_that_is_called_as_the_function_behind_it_is_another_name(write: Write, files: Files) -> None:
+    epoch = EPOCH.replace("        total += right(scores, y)", f"        {files['step']}\n        total += accuracy")
+    loop = files.get("engine.py", "") + epoch
+    inside = files["main.py"] == "import tools"
+    run = indent(SETUP + RUN.format(call="train_epoch" if inside else "engine.train_epoch"), "    ")
+    main = f"{PROLOGUE}{files['main.py']}\n{epoch if inside else ''}\n\ndef main():\n{run}\nmain()\n"
+    root = write({"main.py": main, "tools.py": METRICS, **({} if inside else {"engine.py": loop})})
+    step = methods(convert(read_source(root / "main.py"), Settings()).text)["training_step"]
+    assert "self.accuracy(" not in step and "= accuracy(" not in step
+    assert "(scores, y)" in step
+
+
+def test_a_name_of_another_file_is_not_imported_for_an_argument_of_the_same_name(write: Write) -> None:
+    main = f"{PROLOGUE}from tools import helper\n\ndef main():\n    helper()\n"
+    run = indent(
+        SETUP + "for epoch in range(2):\n    for x, y in train_loader:\n        " + indent(STEP, "        ").strip(),
+        "    ",
+    )
+    root = write({"main.py": f"{main}{run}\nmain()\n", "tools.py": TOOLS, "model.py": "x = 1\n"})
+    text = convert(read_source(root / "main.py"), Settings()).text
+    assert text is not None and "import model" not in text

@@ -15,7 +15,7 @@ from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Frame, Item, Step, Variable
 from lightify.syntax.names import declared_elsewhere, free_names, local_names, parameters, read_names
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import block, path_node, walk
+from lightify.syntax.query import block, path_node, target_names, walk
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,7 +158,9 @@ def _carried(nest: Nest, more: Sequence[Step]) -> set[Variable]:
     start, body, end = usage(nest.epoch_start), usage(nest.body), usage((*nest.epoch_end, *more))
     asked = ((nest.epoch_loop, nest.host), (nest.batch_loop, nest.batch_frame))
     tests = (expression_usage(loop.test, frame).reads for loop, frame in asked if isinstance(loop, cst.While))
-    read = start.exposed | ((body.exposed | end.exposed).union(*tests) - (start.must or set()))
+    head = nest.batch_loop.target if isinstance(nest.batch_loop, cst.For) else cst.Name("_")
+    first = {nest.batch_frame.variable(name) for name in target_names(head)}
+    read = start.exposed | ((body.exposed - first | end.exposed).union(*tests) - (start.must or set()))
     return read & (start.writes | body.writes | end.writes)
 
 

@@ -54,7 +54,7 @@ def _names_read(plans: Plans) -> set[str]:
     names: set[str] = set()
     for plan in plans.runs:
         names |= {v.name for v, home in plan.homes.items() if isinstance(home, Global) and v.frame.is_module}
-        names |= {v.name for v, _ in plan.captured}
+        names |= {v.path.partition(".")[0] for v, _ in plan.captured if v.frame.is_module}
         for node in (plan.train_source, plan.validation_source, *(one.value for one in plan.initial)):
             if node is not None:
                 names |= read_names(node)

@@ -96,7 +96,7 @@ def _meaning(name: str, frame: Frame) -> Variable | None:
 
 def _text(made: Made, plan: Plan) -> str:
     home = plan.homes[made.variable]
-    return f"self.{home.name}" if not made.moved and isinstance(home, Attribute) else made.variable.name
+    return f"self.{home.path}" if not made.moved and isinstance(home, Attribute) else made.variable.name
 
 
 def _scheduler_text(one: Scheduled, plan: Plan) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import chain
 from pathlib import PurePath
 
@@ -39,6 +39,7 @@ from lightify.syntax.query import (
     block,
     code,
     map_children,
+    one_or_tuple,
     path_node,
     small,
 )
@@ -63,6 +64,8 @@ def rewrite(tree: Tree, plans: Plans, settings: Settings) -> Pieces:
         lacking.append("import contextlib")
     if any(run.source.startswith(COUNT) for run in runs) and "itertools" not in own:
         lacking.append("import itertools")
+    if any(isinstance(home, Attribute) and home.holder for plan in plans.runs for home in plan.homes.values()):
+        lacking += ["from types import SimpleNamespace"] if "SimpleNamespace" not in own else []
     return Pieces(script, runtime_alias(tree), runs, tuple(dict.fromkeys(lacking)), dropped)
 
 
@@ -143,7 +146,11 @@ class _Rewriter:
     def _init(self) -> tuple[str, ...]:
         """What the module's constructor does, line by line."""
         plan = self.plan
-        lines = [f"self.{name} = {name}" for v, name in plan.captured if isinstance(plan.homes[v], Attribute)]
+        homes = [home for home in plan.homes.values() if isinstance(home, Attribute)]
+        holders = dict.fromkeys(home.holder for home in homes if home.holder)
+        lines = [f"self.{holder} = SimpleNamespace()  # parts of the network, which owns them" for holder in holders]
+        given = [(home, name) for v, name in plan.captured if isinstance(home := plan.homes[v], Attribute)]
+        lines += [f"self.{home.path} = {name}" for home, name in given]
         told: set[cst.CSTNode] = set()
         for one in plan.initial:
             lines.append(_initial(one, comments=one.statement not in told))
@@ -176,11 +183,12 @@ class _Rewriter:
         home = self.plan.homes[variable]
         if not isinstance(home, Attribute):
             return ()
-        line = f"{variable.name} = {module_name}.{home.name}"
+        line = f"{variable.name} = {module_name}.{home.path}"
         given = {name for _, name in self.plan.captured} | {one.name for one in self.plan.initial}
-        if not self.plan.interruptible or home.name in given:
+        if not self.plan.interruptible or given & {home.name, home.path}:
             return (line,)
-        return f'if hasattr({module_name}, "{home.name}"):', f"    {line}"  # an exception may come first
+        holder = f"{module_name}.{home.holder}" if home.holder else module_name
+        return f'if hasattr({holder}, "{home.name}"):', f"    {line}"  # an exception may come first
 
     # -- methods ------------------------------------------------------------------------------------------------
 
@@ -285,7 +293,7 @@ class _Rewriter:
         for name in sorted(bound_names([node])):
             home = self.plan.homes.get(frame.variable(name))
             if isinstance(home, Attribute):
-                lines.append(cst.parse_statement(f"self.{home.name} = {name}"))
+                lines.append(cst.parse_statement(f"self.{home.path} = {name}"))
         return lines
 
     # -- expressions --------------------------------------------------------------------------------------------
@@ -306,7 +314,7 @@ class _Rewriter:
             return cst.Name(fetched[meaning])
         home = self.plan.homes.get(meaning)
         if isinstance(home, Attribute):
-            return cst.Attribute(cst.Name("self"), cst.Name(home.name))
+            return path_node(f"self.{home.path}")
         if isinstance(home, Computed):
             return atom(cst.parse_expression(home.text))
         if isinstance(home, (Local, Global)) and home.name != name:
@@ -330,7 +338,7 @@ class _Rewriter:
 
 
 def _initial(one: Initial, *, comments: bool) -> str:
-    target = cst.AssignTarget(cst.Attribute(cst.Name("self"), cst.Name(one.name)))
+    target = cst.AssignTarget(path_node(f"self.{one.name}"))  # type: ignore[arg-type]
     assigned = cst.Assign([target], one.value)  # type: ignore[arg-type]
     line = one.statement.with_changes(body=[assigned], leading_lines=own(one.statement))
     return code(line if comments else cst.SimpleStatementLine([assigned])).rstrip("\n")
@@ -351,11 +359,7 @@ def _bound(target: cst.CSTNode, value: cst.CSTNode) -> list[cst.BaseStatement]:
     if len(new) > 1 and apart and sum(map(len, chain(*parts))) > _LONG:
         return [cst.SimpleStatementLine([cst.Assign([cst.AssignTarget(one)], other)]) for one, other in new]  # type: ignore[arg-type]
     if len(new) < len(pairs):
-        target, value = (_one_or_tuple([pair[side] for pair in new]) for side in (0, 1))
+        target, value = (one_or_tuple([pair[side] for pair in new]) for side in (0, 1))
     if isinstance(target, cst.Tuple) and "\n" not in code(target):
         target = target.with_changes(lpar=[], rpar=[])
     return [cst.SimpleStatementLine([cst.Assign([cst.AssignTarget(target)], value)])]  # type: ignore[arg-type]
-
-
-def _one_or_tuple(nodes: Sequence[cst.CSTNode]) -> cst.CSTNode:
-    return nodes[0] if len(nodes) == 1 else cst.Tuple([cst.Element(node) for node in nodes])  # type: ignore[arg-type]

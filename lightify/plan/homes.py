@@ -12,6 +12,7 @@ from lightify.analysis.computed import is_computed
 from lightify.facts import Kind
 from lightify.loops.nest import Nest
 from lightify.loops.surroundings import Surroundings
+from lightify.plan.borrowed import BORROWED, borrows
 from lightify.plan.fields import changed_fields, may_be_missing
 from lightify.plan.hyperparameters import hyperparameters
 from lightify.plan.kinds import Kinds
@@ -232,13 +233,13 @@ class _Homing:
     def _attribute(self, variable: Variable) -> Attribute:
         name = _free_name(variable, self.taken)
         self.taken.add(name)
-        return Attribute(name)
+        return Attribute(name, BORROWED if borrows(variable, self.kinds) else "")
 
 
 def _text(home: Home) -> str:
     if isinstance(home, Computed):
         return home.text
-    return f"self.{home.name}" if isinstance(home, Attribute) else home.name
+    return f"self.{home.path}" if isinstance(home, Attribute) else home.name
 
 
 def _unset(captured: Sequence[Variable], around: Surroundings, host: Frame) -> dict[cst.CSTNode, tuple[str, ...]]:
@@ -312,7 +313,8 @@ def _separate_locals(homes: dict[Variable, Home], per_hook: Sequence[Usage]) -> 
         # what a batch without a step is told by stays readable in all of its hook
         names: dict[str, Variable] = {v.name: v for v in use.reads if v.frame.name == "hook" and v.name == "outputs"}
         globals_first = sorted(
-            use.reads | use.writes, key=lambda v: (not isinstance(homes.get(v), Global), len(v.frame.name))
+            use.reads | use.writes,
+            key=lambda v: (not isinstance(homes.get(v), Global), len(v.frame.name), v.frame.number, v.order),
         )
         for variable in globals_first:
             home = homes.get(variable)

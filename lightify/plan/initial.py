@@ -38,7 +38,7 @@ def initial_values(draft: Draft, homes: Homes) -> tuple[tuple[tuple[Variable, st
         if statement is None or value is None or moved[statement] < len(_constants(statement)):
             captured.append((variable, name))
             continue
-        initial.append(Initial(name, value, statement))
+        initial.append(Initial(homes.of[variable].path, value, statement))  # type: ignore[union-attr]
         draft.removed.add(statement)
         draft.fates[statement] = FateNote(Fate.MOVED, "__init__")
     return tuple(captured), tuple(initial)

@@ -71,6 +71,7 @@ from lightify.plan.types import (
 )
 from lightify.plan.unbound import asks_for_names, catches_unbound, seen_by_functions
 from lightify.plan.unread.host import drop_unread_values, read_by_run
+from lightify.plan.unread.host_names import drop_unread_names
 from lightify.plan.unread.names import without_unread_names
 from lightify.plan.unread.values import without_dead_values
 from lightify.settings import Settings
@@ -333,7 +334,9 @@ def _host(draft: Draft, loops: _Loops, homes: Homes, tested: FinalTest | None) -
     merged = draft.distribution.merged if draft.distribution is not None else {}
     edits = {**moves, **options, **testing, **merged}
     in_run = filter(None, [loops.source, validation, *(edits[node] for node in testing)])
-    drop_unread_values(draft, edits, read_by_run(draft, homes, captured, in_run, after_fit))
+    reads = read_by_run(draft, homes, captured, in_run, after_fit)
+    drop_unread_values(draft, edits, reads)
+    drop_unread_names(draft, edits, reads)
     sources = loops.plain + (validation is not None) + (tested is not None)
     return _Host(captured, initial, validation, after_fit, edits, sources)
 

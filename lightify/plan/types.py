@@ -25,9 +25,15 @@ class Local:
 
 @dataclass(frozen=True)
 class Attribute:
-    """`self.name` of the module."""
+    """`self.name` of the module, or `self.holder.name`."""
 
     name: str
+    holder: str = ""
+
+    @property
+    def path(self) -> str:
+        """Where it is, as seen from the module."""
+        return f"{self.holder}.{self.name}" if self.holder else self.name
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
 import libcst as cst
 
@@ -28,7 +28,7 @@ class Names:
     def __init__(self, project: Project) -> None:
         self.project = project
         self.entry = project.entry
-        self.taken = set(self.entry.bindings)
+        self.taken = set(self.entry.bindings) | self.entry.locals
         self.given: dict[tuple[str, str], str] = {}
         self.imports: dict[str, tuple[str, ...]] = {}
         self.qualified: dict[str, str] = {}
@@ -46,25 +46,27 @@ class Names:
                 continue
             if found is None or self.changes(found, module):
                 return None
-            text = ".".join([written, *parts[:number]])
-            node: cst.BaseExpression = LinkedName(self._name(found, origin), written=text)
+            text, name = ".".join([written, *parts[:number]]), self._name(found, origin, module)
+            if name in module.locals:
+                return None  # a function of this file calls something of its own so
+            node: cst.BaseExpression = LinkedName(name, written=text)
             for attribute in parts[number:]:
                 node = cst.Attribute(node, cst.Name(attribute))
             return node
         return None
 
-    def _name(self, found: Definition, origin: cst.CSTNode) -> str:
-        """The name of a definition here; it is taken up when it is new."""
+    def _name(self, found: Definition, origin: cst.CSTNode, reader: Module) -> str:
+        """The name of a definition here; a new one is taken up, under a name that its reader has no other use for."""
         key = (found.module.path, found.name)
         if key not in self.given:
-            self.given[key] = self._free(found.name, found.module)
+            self.given[key] = self._free(found.name, found.module, reader.locals)
             self.wanted.append((found, origin))
         return self.given[key]
 
-    def _free(self, name: str, module: Module) -> str:
+    def _free(self, name: str, module: Module, used: Set[str] = frozenset()) -> str:
         stem = module.name.strip(".").rpartition(".")[2] or "package"
         tried = [name, f"{stem}_{name}", *(f"{stem}_{name}_{n}" for n in range(2, 99))]
-        chosen = next(n for n in tried if n not in self.taken and n not in BUILTINS)
+        chosen = next(n for n in tried if n not in self.taken | used | BUILTINS)
         self.taken.add(chosen)
         return chosen
 
@@ -83,7 +85,9 @@ class Names:
         if found is not None and self.changes(found, module):
             return self._attribute(module, name)
         if found is not None:
-            new = self._name(found, origin)
+            new = self._name(found, origin, module)
+            if new != name and new in module.locals:
+                return f"{name} is {new} in the script, which is a local there"
             if self.entry.imports.get(new) is None or self.project.resolve(self.entry, new) is None:
                 alias = f" as {new}" if new != found.name else ""
                 self.bring(new, (f"from {found.module.name} import {found.name}{alias}",))

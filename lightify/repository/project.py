@@ -16,7 +16,7 @@ import libcst as cst
 from lightify.errors import LightifyError
 from lightify.settings import VENDORED_MODULE
 from lightify.sources import Source, read_source
-from lightify.syntax.names import bound_by, read_names, same_scope
+from lightify.syntax.names import bound_by, local_names, read_names, same_scope
 from lightify.syntax.parse import Tree, parse
 from lightify.syntax.query import children, dotted, is_docstring, small, walk
 
@@ -72,6 +72,11 @@ class Module:
             for name in bound_by(node):
                 found.setdefault(name, []).append(node)
         return found
+
+    @cached_property
+    def locals(self) -> frozenset[str]:
+        """Names that any of the file's functions has for itself."""
+        return frozenset().union(*map(local_names, self.tree.nodes(cst.FunctionDef)))
 
     @cached_property
     def imports(self) -> Mapping[str, list[Imported]]:

@@ -17,11 +17,15 @@ def section(statement: cst.CSTNode) -> list[cst.EmptyLine]:
     return list(lines[:end]) if any(line.comment is not None for line in lines[:end]) else []
 
 
+#: Opens a cell of a notebook: it is no comment on the statement that is the first there.
+_CELL = "# %% [cell "
+
+
 def own(statement: cst.CSTNode) -> list[cst.EmptyLine]:
     """The comments right above a statement: they go where it goes."""
     kept: list[cst.EmptyLine] = []
     for line in reversed(_lines(statement)):
-        if line.comment is None:
+        if line.comment is None or line.comment.value.startswith(_CELL):
             break
         kept.insert(0, line)
     return kept

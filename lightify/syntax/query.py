@@ -265,6 +265,11 @@ def assigned_pairs(target: cst.CSTNode, value: cst.CSTNode) -> list[tuple[cst.CS
     return [(target, value)]
 
 
+def one_or_tuple(nodes: Sequence[cst.CSTNode]) -> cst.BaseExpression:
+    """A target or value by itself, or several as one."""
+    return nodes[0] if len(nodes) == 1 else cst.Tuple([cst.Element(node) for node in nodes])  # type: ignore[arg-type,return-value]
+
+
 def target_names(target: cst.CSTNode) -> list[str]:
     """Names that an assignment target binds: `a, b` for `(a, *b)`; nothing for `a.x` and `a[0]`."""
     if isinstance(target, cst.Name):

@@ -82,3 +82,10 @@ def test_a_comment_that_ended_what_is_gone_goes_with_it() -> None:
 def test_a_comment_that_ended_what_stays_heads_nothing_else() -> None:
     text = script(before=f"{DEVICE}# the loss\nprint(criterion)\n# the loss\n\nmodel.to(device)\nprint(1)\n")
     assert str(converted(text).text).count("# the loss") == 1
+
+
+def test_the_mark_of_a_notebooks_cell_does_not_go_with_a_statement() -> None:
+    cells = SETUP.replace("optimizer = ", "# %% [cell 2]\n# how it learns\noptimizer = ")
+    text = str(converted(script(setup=cells, before="# %% [cell 3]\nshown = 1")).text)
+    made = text.partition("def configure_optimizers(self):\n")[2]
+    assert made.startswith("        # how it learns\n") and "# %% [cell 3]\nshown = 1" in text

@@ -7,7 +7,7 @@ from textwrap import indent
 import pytest
 
 from lightify.ledger import Fate
-from tests.converter.scripts import STEP, converted, methods, script
+from tests.converter.scripts import PROLOGUE, SETUP, STEP, converted, methods, script
 
 NUMBERED = "for i, (x, y) in enumerate(train_loader):"
 BEFORE = "import time, datetime\nimport numpy as np\nprev = time.time()\nscale = 1\n"
@@ -235,3 +235,65 @@ def test_a_name_whose_value_draws_keeps_its_place_among_others() -> None:
     text = script(STEP, before="shown = []\ngiven = torch.ones(4)\n", end=lines)
     hook = methods(converted(text).text)["on_train_epoch_end"]
     assert hook == "seen, last = (torch.rand(1), 1)\nshown.append(last)"
+
+
+HOST = f"""\
+def main(best=0.0):
+    model = nn.Linear(4, 2)
+    criterion = nn.CrossEntropyLoss()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    {{before}}
+    for epoch in range(3):
+        for x, y in train_loader:
+{indent(STEP, " " * 12)}
+        {{end}}
+{{after}}
+
+main()
+"""
+HOST_NAMES = {
+    "after the run": ("score = best", "score = 1.0 + best\nshown(score)", "score = best + 2", "best + 2", ""),
+    "what does something": ("pass", "out = model(x)\nshown(out)", "for x in range(2):\n    out = torch.rand(2)", "out =", "    torch.rand(2)"),
+    "one of two": ("pass", "rate = 1\nshown(rate)", "rate, more = 1, torch.rand(2)\nshown(more)", "rate", "more = torch.rand(2)"),
+    "of two that draw": ("pass", "a = 1\nshown(a)", "a, b = torch.rand(1), 2\nshown(b)", "", "a, b = torch.rand(1), 2"),
+    "read there": ("pass", "a = 1\nshown(a)", "a = 1 + best\nshown(a)", "", "a = 1 + best"),
+    "read in a list there": ("pass", "a = 1\nshown(a)", "a = 1 + best\nshown([a for _ in range(2)])", "", "a = 1 + best"),
+    "where it may fail": ("pass", "a = 1\nshown(a)", "try:\n    a = best + 2\nexcept TypeError:\n    pass", "", "a = best + 2"),
+    "what nothing ever read": ("pass", "pass", "a = 1 + best", "", "a = 1 + best"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("style", ["faithful", "idiomatic"])
+@pytest.mark.parametrize(("before", "end", "after", "gone", "left"), HOST_NAMES.values(), ids=HOST_NAMES)
+def test_names_of_the_host_that_only_the_loop_read_go(
+    before: str, end: str, after: str, gone: str, left: str, style: str
+) -> None:
+    lines = HOST.format(before=before, end=indent(end, " " * 8).strip(), after=indent(after, "    "))
+    text = str(converted(f"{PROLOGUE}def shown(it):\n    pass\n\n\n{lines}", style=style).text)
+    host = text.partition("def main(")[2]
+    assert (not gone or gone not in host) and left in host, host
+
+
+def test_a_name_that_another_run_sets_and_reads_stays() -> None:
+    run = f"for epoch in range(3):\n    for x, y in train_loader:\n{indent(STEP, ' ' * 8)}\n        a = 1 + epoch\n"
+    lines = HOST.format(before="pass", end="a = 1\n        shown(a)", after=indent(run, "    "))
+    done = converted(f"{PROLOGUE}def shown(it):\n    pass\n\n\n{lines}")
+    assert not done.refusals and str(done.text).count("LightningModule") == 2
+
+
+def test_a_loop_variable_of_a_run_that_is_repeated_is_no_result() -> None:
+    run = f"for epoch in range(2):\n    for x, y in train_loader:\n        x = x * 2\n{indent(STEP, ' ' * 8)}\n"
+    lines = f"def main():\n    for fold in range(2):\n{indent(SETUP + run, ' ' * 8)}\n\nmain()\n"
+    text = str(converted(PROLOGUE + lines).text)
+    assert "x, y = batch" in text and "module.x" not in text
+
+
+def test_a_batch_counter_that_only_an_average_read_goes_with_it() -> None:
+    text = script(
+        f"{STEP}\ntotal += loss.item()",
+        start="total = 0.0",
+        batches="for step, (x, y) in enumerate(train_loader):",
+        end="n = step + 1\nprint('loss %.4f' % (total / n))",
+    )
+    done = converted(text, style="idiomatic")
+    assert "step =" not in methods(done.text)["training_step"] and not done.findings

@@ -934,3 +934,40 @@ def test_a_name_that_functions_share_may_count_two_runs() -> None:
     loop = f"for i in range(3):\n{indent('x, y = data[i * 8 : i * 8 + 8]' + chr(10) + STEP + chr(10) + 'show()', '    ')}\n"
     text = f"{PROLOGUE}{SETUP}def show():\n    print(i)\n\n{loop}{SETUP}{loop}"
     assert str(converted(text).text).count("global i") == 2
+
+
+@pytest.mark.parametrize(
+    ("held", "home"),
+    [
+        ("model[0].weight", "self.borrowed.w"),
+        ("model[2]", "self.borrowed.w"),
+        ("next(model.parameters())", "self.borrowed.w"),
+        ("model[0].in_features", "self.w"),
+        ("model[0].weight.clone()", "self.w"),
+        ("[model[0].weight]", "self.w"),
+    ],
+)
+def test_a_part_of_the_network_does_not_become_the_modules_own(held: str, home: str) -> None:
+    done = methods(converted(script(f"w = {held}\n{STEP}\nprint(w)", before="w = 0.5\n", end="print(w)\nw = 1")).text)
+    assert f"{home} = {held.replace('model', 'self.model')}" in done["training_step"] + done.get(
+        "on_train_batch_end", ""
+    )
+    assert ("self.borrowed = SimpleNamespace()" in done["__init__"]) == ("borrowed" in home)
+    assert f"{home} = 1" in done["on_train_epoch_end"]
+    assert f"{home} = 0.5" in done["__init__"]
+
+
+def test_a_part_of_the_network_that_is_handed_over_is_not_registered_twice() -> None:
+    text = script(f"{STEP}\nprint(head.weight.norm())", before="head = model[2]\n")
+    lines = text.split("model = ")
+    main = f"{lines[0]}def main():\n{indent('model = ' + lines[1], '    ')}\nmain()\n"
+    assert "self.borrowed.head = head" in methods(converted(main).text)["__init__"]
+
+
+def test_of_calls_that_are_opened_in_one_hook_the_first_keeps_the_names() -> None:
+    names = [f"n{number}" for number in range(9)]
+    body = "\n".join([STEP, *(f"{name} = x.sum()\nprint({name})" for name in names)])
+    done = converted(script("train(x, y)\ntrain(x * 2, y)", define=f"def train(x, y):\n{indent(body, '    ')}\n\n"))
+    lines = methods(done.text)["training_step"].splitlines()
+    written = [name for line in lines if (name := line.partition(" = ")[0]).startswith(("n", "train_n"))]
+    assert written == [*names, *(f"train_{name}" for name in names)]

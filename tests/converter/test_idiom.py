@@ -594,3 +594,9 @@ def test_two_results_that_fit_no_line_have_one_each(name: str, lines: int) -> No
     body = methods(converted(text).text)["on_train_epoch_end"]
     told = f"loss = self.total / self.{name}\nshare = " if lines == 2 else "loss, share = ("
     assert body.startswith(told), body
+
+
+def test_a_batch_that_is_a_number_is_not_said_to_be_moved() -> None:
+    take = "x, y = data[i : i + 8]\nx, y = x.to(device), y.to(device)"
+    text = script(f"{take}\n{STEP}", before=DEVICE, batches="for i in range(0, 24, 8):")
+    assert not any("whole batches" in departure for departure in converted(text, style="idiomatic").departures)

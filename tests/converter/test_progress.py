@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from textwrap import indent
+
 import pytest
 
-from tests.converter.scripts import EVALUATE, STEP, converted, methods, script
+from tests.converter.scripts import EVALUATE, PROLOGUE, SETUP, STEP, converted, methods, script
 
 SUMS = {"start": "total = 0.0", "batches": "for i, (x, y) in enumerate(train_loader):"}
 ADD = f"{STEP}\ntotal += loss.item()"
@@ -346,3 +348,76 @@ def test_a_ratio_that_a_validation_prints_is_logged_at_its_end() -> None:
     end = f"{EVALUATE}print('val loss', total / n)\nkept.append(total)"
     hooks = methods(converted(script(start="model.train()", before="kept = []\n", end=end)).text)
     assert "self.log('val_loss', " in "".join(hooks.values())
+
+
+WHOLE = f"for epoch in range(9):\n{{head}}\n{indent(STEP.replace('model(x), y', 'model(a), b'), '    ')}\n{{end}}\n"
+SHOWN = "    if epoch % 2 == 0:\n        print('epoch', epoch, 'loss: %.3f' % loss.item())"
+
+
+@pytest.mark.parametrize("word", ["epoch", "number"])
+@pytest.mark.parametrize("style", ["faithful", "idiomatic"])
+def test_what_a_step_on_all_data_prints_of_its_epoch_stays(word: str, style: str) -> None:
+    loop = WHOLE.format(head="    pass", end=SHOWN).replace("epoch", word)
+    data = "a, b = torch.randn(9, 4), torch.randint(2, (9,))\n"
+    step = methods(converted(f"{PROLOGUE}{SETUP}{data}{loop}", style=style).text)["training_step"]
+    assert _logs(step) == {"self.log('loss', loss, prog_bar=True)"}
+    assert ("self.print('epoch', epoch, 'loss: %.3f' % loss.item())" in step) is (
+        word == "epoch" and style == "faithful"
+    )
+    assert ("if " in step) is ("self.print" in step)
+
+
+@pytest.mark.parametrize("style", ["faithful", "idiomatic"])
+def test_a_number_is_logged_under_two_conditions(style: str) -> None:
+    text = script(
+        f"{ADD}\nif talks:\n    if i % 2 == 0:\n        print('loss %.3f' % loss.item())",
+        before="talks = len(data) > 3\n",
+        end="if talks:\n    if epoch % 2 == 0:\n        print('total loss %.3f' % total)",
+        **SUMS,
+    )
+    done = methods(converted(text, style=style).text)
+    assert "if talks:\n    self.log('loss', loss, prog_bar=True)" in done["training_step"]
+    assert len(_logs(done["on_train_epoch_end"])) == 1
+    assert ("self.print" in done["on_train_epoch_end"]) is (style == "faithful")
+
+
+def test_two_prints_of_a_number_log_it_once() -> None:
+    text = script(f"{STEP}\nif i == 2:\n    print('loss %f' % loss.item())\nprint('loss: %.2f' % loss.item())", **SUMS)
+    assert methods(converted(text).text)["training_step"].count("self.log") == 1
+
+
+PRECISION = {
+    "at k": ("'Prec@1 %.3f Prec@5 %.3f' % (a.val, b.val)", {"prec1": "self.a.val", "prec5": "self.b.val"}),
+    "its average beside it": ("'loss %.3f (%.3f)' % (a.val, a.avg)", {"loss": "self.a.val", "loss_avg": "self.a.avg"}),
+    "of a pass": ("'Val Acc@1 %.3f' % a.val", {"val_acc1": "self.a.val"}),
+    "top k": ("'top-5: %.3f' % a.val", {"top5": "self.a.val"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("shown", "logged"), PRECISION.values(), ids=PRECISION)
+def test_a_measure_at_k_and_the_average_beside_a_number_have_names(shown: str, logged: dict[str, str]) -> None:
+    define = "class Meter:\n    def __init__(self):\n        self.val = self.avg = 0.0\n"
+    define += "    def add(self, value):\n        self.val, self.avg = value, value / 2\n\n\n"
+    text = script(
+        f"{STEP}\na.add(loss.item())\nb.add(loss.item())\nprint({shown})",
+        define=define,
+        start="a, b = Meter(), Meter()",
+    )
+    step = methods(converted(text).text)["training_step"]
+    assert _logs(step) == {f"self.log('{name}', {value}, prog_bar=True)" for name, value in logged.items()}
+
+
+@pytest.mark.parametrize(
+    ("shown", "names"),
+    [
+        ("'val, loss={:.4f} acc={:.4f}'.format(vl, va)", ["val_loss", "acc"]),
+        ("f'epoch {epoch}: loss {vl.item():.3f}'", ["loss"]),
+        ("'loss %.3f, %.3f' % (vl, va)", ["va", "vl"]),
+        ("'test: accuracy %.3f' % va", ["test_accuracy"]),
+        ("'accuracy %.3f' % loss", ["loss"]),
+    ],
+)
+def test_a_number_whose_name_says_nothing_is_called_as_the_text_calls_it(shown: str, names: list[str]) -> None:
+    text = script(end=f"vl, va = loss.detach(), loss.item()\nprint({shown})")
+    logged = methods(converted(text).text)["on_train_epoch_end"]
+    assert sorted(line.split("'")[1] for line in _logs(logged)) == sorted(names)

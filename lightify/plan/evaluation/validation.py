@@ -186,7 +186,7 @@ def _without_bars(draft: Draft, found: Evaluation) -> Evaluation:
 def _unmoved(draft: Draft, found: Evaluation, turn: Turn) -> tuple[Step, ...]:
     """One batch without its moves to the device."""
     batch = batch_variables(turn.head, turn.frame)
-    if draft.batch_mover or not strippable(draft, turn.body, batch):
+    if draft.batch_mover or not strippable(draft, turn.body, batch, turn.head):
         return turn.body
     nest, others = draft.nest, [step for one in found.turns if one.loop is not turn.loop for step in one.body]
     beyond = usage((*nest.epoch_start, *nest.body, *found.before, *others, *found.after, *found.rest))

@@ -53,7 +53,7 @@ def idiom(draft: Draft, head: BatchHead) -> Nest:
     own = on_lightning(draft) and not counts(head) and makes_own_batches(draft, head.source, nest.batch_frame)
     if draft.analysis.accelerated:
         draft.batch_mover = "accelerate has moved what it prepared"
-    elif strippable(draft, body, batch, alike=not own):
+    elif strippable(draft, body, batch, head, alike=not own):
         body = under_one_name(draft, body, batch, outside, moves=True)
         batch = batch_variables(head, nest.batch_frame)
         body = strip_moves(body, batch, draft.kinds, draft.stripped)
@@ -121,7 +121,9 @@ def averaged(draft: Draft, head: BatchHead, batch: set[Variable]) -> Nest:
     return nest
 
 
-def strippable(draft: Draft, body: Sequence[Step], batch: set[Variable], alike: bool = True) -> bool:
+def strippable(
+    draft: Draft, body: Sequence[Step], batch: set[Variable], head: BatchHead, *, alike: bool = True
+) -> bool:
     """True when the Trainer may move the batch: the script moves everything that it uses of it.
 
     The idiomatic style leaves it to the Trainer where nothing needs the CPU, too: the script moves it in its own way.
@@ -140,7 +142,7 @@ def strippable(draft: Draft, body: Sequence[Step], batch: set[Variable], alike: 
         return False
     if moved and _is_used(body, used - moved):
         return False  # with others of the CPU, perhaps
-    if device_text(draft) != '"cpu"':
+    if device_text(draft) != '"cpu"' and not counts(head):
         draft.steps_away.append("the Trainer moves whole batches to its device")
     return True
 

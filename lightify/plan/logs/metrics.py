@@ -135,15 +135,18 @@ def metrics_of(
     """
     found: dict[str, Metric] = {}
     inner = {name for part in walk(call) if isinstance(part, cst.CompFor) for name in target_names(part.target)}
+    told, told_by_phrase = labels(call), phrases(call)
 
-    def add(node: cst.BaseExpression) -> None:
+    def add(node: cst.BaseExpression, within: cst.BaseExpression | None = None) -> None:
+        word = told.get(within or node, "")
         node = _bare(node)
         if isinstance(node, cst.BinaryOperation) and isinstance(node.operator, cst.Multiply):
             factors = [side for side in (node.left, node.right) if not isinstance(side, (cst.Integer, cst.Float))]
             node = factors[0] if len(factors) == 1 else node  # a share in percent
         variable = kinds.variable(node, frame)
         if variable is not None and isinstance(node, cst.Name) and "." not in node.value and node.value not in inner:
-            found.setdefault(variable.name, Metric.held(variable, kinds))
+            name = variable.name if measures(variable.name) or word in found else word or variable.name
+            found.setdefault(name, Metric.held(variable, kinds, name))  # `val_loss` for `vl`
 
     def is_plain(node: cst.BaseExpression) -> bool:
         bare = _bare(node)
@@ -152,7 +155,7 @@ def metrics_of(
     for part in walk(call):
         used = method_call(part)
         if isinstance(part, cst.Call) and used is not None and used[1] == "item" and not part.args:
-            add(used[0])
+            add(used[0], part)
         elif isinstance(part, cst.FormattedStringExpression):
             if spec_of(part)[-1:] in FLOATS or (not spec_of(part) and is_plain(part.expression)):
                 add(part.expression)
@@ -165,7 +168,6 @@ def metrics_of(
         if arg.keyword is None and is_plain(arg.value):
             add(arg.value)  # print("loss", loss)
     held = {variable for metric in found.values() for variable in metric.variables}
-    told, told_by_phrase = labels(call), phrases(call)
     logged: set[str] = set()
     plain = [slot.value for part in walk(call) for slot in slots(part) if slot.spec in ("", "s")]
     plain += [arg.value for arg in call.args if arg.keyword is None]
@@ -175,7 +177,9 @@ def metrics_of(
         names = {part.value for part in walk(value) if isinstance(part, cst.Name)}
         if isinstance(_bare(value), cst.Name) or variables & held or names & inner or code(_item(value)) in logged:
             continue
-        choices = (told.get(value), *_named_by_variable(value), told_by_phrase.get(value))
+        word = told.get(value)
+        field = f"{word}_{value.attr.value}" if word is not None and isinstance(value, cst.Attribute) else None
+        choices = (word, field, *_named_by_variable(value), told_by_phrase.get(value))  # `loss_avg` for `losses.avg`
         name = next((one for one in choices if one is not None and one not in found), None)
         if name is not None:
             found[name] = Metric(name, _item(value), frame, variables)
@@ -215,8 +219,7 @@ def phrases(call: cst.Call) -> dict[cst.CSTNode, str]:
     """`d_loss` for the number after `D loss:`, where a text names it so."""
     found: dict[cst.CSTNode, str] = {}
     for slot in (slot for part in walk(call) for slot in slots(part)):
-        text = re.sub(r"^%[-+ #0-9.]*[a-zA-Z]", "", slot.since)
-        words = re.findall(r"[A-Za-z]\w*", re.split(r"\\[tnr]|[][|,;()\t\n]", text)[-1])[-3:]
+        words = re.findall(r"[A-Za-z]\w*", re.split(r"\\[tnr]|[][|,;()\t\n]", slot.since)[-1])[-3:]
         if words and measures(words[-1]):
             found[slot.value] = "_".join(words).lower()
     return found

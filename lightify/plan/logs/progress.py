@@ -18,6 +18,7 @@ from lightify.plan.logs.meters import called_on
 from lightify.plan.logs.metrics import (
     PROGRESS,
     Metric,
+    log_call,
     log_calls,
     log_statement,
     log_text,
@@ -36,7 +37,11 @@ from lightify.syntax.query import (
     assigned_pairs,
     block,
     code,
+    dotted,
+    expression_of,
     method_call,
+    module_attribute,
+    nodes_of,
     small,
     target_names,
     walk,
@@ -89,7 +94,8 @@ def logged(
             nodes = in_place(draft, step, batches, usage(result))
             new = [Item(node, step.frame) for node in nodes]
             needed = usage((*body[number + 1 :], *later)).exposed | draft.read_elsewhere()
-            result.extend(item for item in new if item.node is step.node or not idle(draft, item, needed))
+            kept = (item for item in new if item.node is step.node or not idle(draft, item, needed))
+            result.extend(item for item in kept if not _says_again(item, result))
         else:
             result.append(step)
     if draft.settings.style == "idiomatic" and PROGRESS in draft.steps_away:
@@ -103,6 +109,19 @@ def _ends_line(draft: Draft, step: Step) -> bool:
         return False
     draft.fates[small(step.node)] = FateNote(Fate.REPLACED, "self.log", "the progress bar shows it")  # type: ignore[index]
     return True
+
+
+def _says_again(item: Item, before: Sequence[Step]) -> bool:
+    """True for a log of what was logged the same way, and has not changed since."""
+    if log_call(item.node) is None:
+        return False
+    text, reads = code(item.node).strip(), usage([item]).reads
+    for step in reversed(before):
+        if isinstance(step, Item) and log_call(step.node) is not None and code(step.node).strip() == text:
+            return step.frame is item.frame
+        if usage([step]).writes & reads:
+            break
+    return False
 
 
 def sums_of(body: Sequence[Step]) -> set[Variable]:
@@ -148,13 +167,17 @@ def in_place(draft: Draft, step: Item, batches: _Batches, done: Usage) -> list[c
     new: list[cst.BaseStatement] = []
     logs: dict[cst.BaseStatement, Metric] = {}
     for node in inside:
+        if guard is not None and isinstance(node, cst.If):  # another test around what it prints
+            new += in_place(draft, Item(node, step.frame), batches, done)
+            continue
         call = printed(node, step.frame, draft.kinds)
         metrics = metrics_shown(draft, call, step.frame) if call is not None else ()
         metrics = tuple(m for m in metrics if not m.variables & draft.averaged)
         gone = call is not None and bool(expression_usage(call, step.frame).reads & draft.averaged)
         gone |= called_on(draft, step, node) in draft.averaged  # what showed averages
         metrics = tuple(m for m in metrics if not m.variables & batches.sums and code(m.value) not in batches.shown)
-        if call is not None and metrics and not gone and not _is_kept(draft, call, step.frame):
+        summary = call is not None and sums_up_epoch(draft, call)
+        if call is not None and metrics and not gone and not summary and not _is_kept(draft, call, step.frame):
             gone = shows_only(draft, call, step.frame, metrics, written, index)
         metrics = tuple(m for m in metrics if gone or m.name not in names)
         names |= {m.name for m in metrics}
@@ -167,6 +190,8 @@ def in_place(draft: Draft, step: Item, batches: _Batches, done: Usage) -> list[c
                 draft.no_longer_printed(call, step.frame, metrics)
         lines = in_place_of(node, lines) if gone else lines
         logs.update(zip(lines, metrics))
+        if summary and not gone:
+            node = _by_module(draft, node)
         new += [*([] if gone else [node]), *lines]
     if new == inside:
         return [step.node]
@@ -243,6 +268,30 @@ def _lines(steps: Iterable[Step]) -> Iterator[Step]:
             yield from _lines(Item(line, step.frame) for line in block(step.node.body))
         else:
             yield step
+
+
+def sums_up_epoch(draft: Draft, call: cst.Call) -> bool:
+    """True where the step is a whole epoch, on all data, by the script's own word for it; what it prints stays then."""
+    nest = draft.nest
+    if draft.settings.style == "idiomatic" or nest.epoch_loop is not None or not isinstance(nest.batch_loop, cst.For):
+        return False
+    words = [*target_names(nest.batch_loop.target), *map(code, nodes_of(call, *_TEXTS))]
+    return any("epoch" in word.lower() for word in words)
+
+
+_TEXTS = (cst.SimpleString, cst.FormattedStringText)
+
+
+def _by_module(draft: Draft, node: cst.BaseStatement) -> cst.BaseStatement:
+    """`self.print(...)`, which a progress bar makes room for, in one process as in several."""
+    call = expression_of(node)
+    if not isinstance(call, cst.Call) or dotted(call.func) != "print" or draft.distribution:
+        return node
+    if any(arg.keyword is not None for arg in call.args):
+        return node
+    shown = cst.Expr(call.with_changes(func=module_attribute("print")))
+    draft.stripped.origins[shown] = draft.stripped.origins.get(small(node), small(node))  # type: ignore[arg-type,assignment]
+    return node.with_changes(body=[shown])
 
 
 def _is_kept(draft: Draft, call: cst.Call, frame: Frame) -> bool:

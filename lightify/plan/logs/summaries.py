@@ -75,13 +75,16 @@ class _Summaries:
         if not isinstance(step, Item) or not isinstance(step.node, cst.If):
             return step
         lines = list(block(step.node.body))
-        items = (one for line in lines for one in self._summed_up(Item(line, step.frame)))
-        new = [one.node for one in items if isinstance(one, Item)]
+        new = [one.node for line in lines for one in self._guarded(Item(line, step.frame)) if isinstance(one, Item)]
         if new == lines:
             return step
         guard = step.node.with_changes(body=step.node.body.with_changes(body=new))
         self.draft.stripped.origins[guard] = self.draft.stripped.origins.get(step.node, step.node)
         return replace(step, node=guard)
+
+    def _guarded(self, step: Item) -> Iterable[Step]:
+        nested = isinstance(step.node, cst.If) and self._asks_for_no_result(step.node, step.frame)
+        return [self._within(step)] if nested else self._summed_up(step)
 
     def _asks_for_no_result(self, guard: cst.If, frame: Frame) -> bool:
         """True for `if verbose:` and `if epoch % 10 == 0:`, which ask for nothing that the loops have found out."""

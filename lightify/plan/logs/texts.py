@@ -51,7 +51,7 @@ def slots(node: cst.CSTNode) -> tuple[Slot, ...]:
     found = list(re.finditer(pattern, text))
     if len(found) != len(values):
         return ()
-    starts = [0, *(match.start() for match in found)]
+    starts = [0, *(match.end() for match in found)]
     return tuple(
         Slot(value, match.group(1), text[start : match.start()]) for value, match, start in zip(values, found, starts)
     )
@@ -165,18 +165,24 @@ def formatted(call: cst.Call) -> Iterator[cst.BaseExpression]:
 
 #: Words for what training scripts measure; the last one before a number in a text names it.
 _MEASURES = re.compile(
-    r"accuracy|acc|loss|error|err|f1|precision|recall|perplexity|ppl|mse|mae|rmse|bleu|auc|iou|dice|psnr|score|reward",
+    r"(?:prec|precision|acc|accuracy|recall|hits?|map|ndcg|err|error)@\d+|top-?[15]\b"
+    r"|accuracy|acc|loss|error|err|f1|precision|recall|perplexity|ppl|mse|mae|rmse|bleu|auc|iou|dice|psnr|score|reward",
     re.IGNORECASE,
 )
 
 
 def measures(text: str) -> list[str]:
     """The words for what scripts measure in a text, the last one first."""
-    return [match.group().lower() for match in _MEASURES.finditer(text)][::-1]
+    return [_word(match) for match in _MEASURES.finditer(text)][::-1]
+
+
+def _word(match: re.Match[str]) -> str:
+    """`prec1` for `Prec@1`."""
+    return re.sub(r"\W", "", match.group().lower())
 
 
 #: Words for the pass that a number is of, right before the word for what it measures.
-_STAGE = re.compile(r"(?<![a-z])(train|val|test)(?:ing|id|idation)?\.?[ _-]+$", re.IGNORECASE)
+_STAGE = re.compile(r"(?<![a-z])(train|val|test)(?:ing|id|idation)?\.?[ _,:-]+$", re.IGNORECASE)
 
 
 _PASSES = re.compile(r"(train|val|test|dev|eval)(ing|id|idation|uation)?", re.IGNORECASE)
@@ -209,10 +215,10 @@ def label(text: str) -> str:
     last = found[-1]
     stage = _STAGE.search(text[: last.start()])
     if stage is not None:
-        return f"{stage.group(1)}_{last.group()}".lower()
+        return f"{stage.group(1).lower()}_{_word(last)}"
     name = next(one.group().lower() for one in re.finditer(r"\w+", text) if one.start() <= last.start() < one.end())
     parted = "_" in name and name.isidentifier() and name.isascii() and not _OVER.search(name)
-    return name if parted else last.group().lower()
+    return name if parted else _word(last)
 
 
 def is_rule(call: cst.Call | None) -> bool:

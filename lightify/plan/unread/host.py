@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterable, Mapping
 
 import libcst as cst
 
+from lightify.distribution import Distribution
 from lightify.ledger import Fate
 from lightify.plan.batches import in_host
 from lightify.plan.draft import Draft
@@ -15,7 +17,7 @@ from lightify.plan.unread.unwanted import may_go
 from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Field, Item, Variable
 from lightify.syntax.names import read_names
-from lightify.syntax.parse import Tree
+from lightify.syntax.parse import Tree, syntax_of
 from lightify.syntax.query import assigned_pairs, children, small
 
 
@@ -61,7 +63,7 @@ def drop_unread_values(draft: Draft, edits: Mapping[cst.CSTNode, cst.CSTNode], r
             meant = {item.frame.resolve(name) for name in names}
             unread = len(names) == len(targets) and not meant & needed
             unread = unread and not any(isinstance(variable, Field) for variable in meant)
-            if unread and all(_was_read(name, draft.tree) for name in names):
+            if unread and all(_was_read(name, draft.tree, draft.distribution) for name in names):
                 draft.removed.add(item.node)
                 draft.fates[inner] = FateNote(Fate.DROPPED, "", "only the loop's own code read it")
                 continue
@@ -81,9 +83,12 @@ def _read_around(draft: Draft) -> set[Variable]:
     return reads
 
 
-def _was_read(name: str, tree: Tree) -> bool:
-    """True when the script mentions a name outside the targets of assignments."""
-    return any(not is_target(node, tree) for node in tree.mentions.get(name, ()))
+def _was_read(name: str, tree: Tree, bare: Distribution | None) -> bool:
+    """True when the script, its own wrapper included, mentions a name outside the targets of assignments."""
+    if any(not is_target(node, tree) for node in tree.mentions.get(name, ())):
+        return True
+    named = (one for one in ast.walk(syntax_of(tree.source.text)) if isinstance(one, ast.Name) and one.id == name)
+    return bare is not None and any(isinstance(one.ctx, ast.Load) for one in named)
 
 
 def is_target(node: cst.CSTNode, tree: Tree) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import libcst as cst
@@ -17,7 +17,7 @@ from lightify.plan.unread.host import is_target
 from lightify.plan.unread.unwanted import only_gives
 from lightify.syntax.frames import Binding, Field, Frame, Item, Step, Variable
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import assigned_pairs, children, is_constant, small
+from lightify.syntax.query import assigned_pairs, children, code, is_constant, one_or_tuple, small
 
 _NOTE = FateNote(Fate.DROPPED, "", "nothing reads its value")
 
@@ -63,8 +63,8 @@ class _Unread:
 
     def _bound(self, step: Binding) -> list[Step]:
         """An argument or a result."""
-        if step.value_frame is self.draft.generated and isinstance(step.value, cst.Name):
-            return [step]  # the batch, as the parameter is called
+        if step.value_frame is self.draft.generated and code(step.value) == "batch":
+            return [step]  # as the parameter is called
         target, value = self._rest(step.target, step.value, step.target_frame, step.value_frame)
         if value is step.value and target is step.target:
             return [step]
@@ -114,9 +114,7 @@ class _Unread:
             return (None if self._is_unread(target, frame) and not _is_blank(target) else target), value
         if len(left) == len(pairs):
             return target, value
-        if len(left) == 1:
-            return left[0]  # type: ignore[return-value]
-        return _tuple(one for one, _ in left), _tuple(one for _, one in left)
+        return one_or_tuple([one for one, _ in left]), one_or_tuple([one for _, one in left])
 
     def _is_unread(self, target: cst.CSTNode, frame: Frame) -> bool:
         return isinstance(target, cst.Name) and frame.variable(target.value) in self.names
@@ -130,10 +128,6 @@ class _Unread:
 def _is_blank(target: cst.CSTNode) -> bool:
     """True for the name of what nobody wants."""
     return isinstance(target, cst.Name) and target.value == "_"
-
-
-def _tuple(parts: Iterable[cst.CSTNode]) -> cst.Tuple:
-    return cst.Tuple([cst.Element(part) for part in parts])  # type: ignore[arg-type]
 
 
 def _was_unread(variable: Variable, tree: Tree) -> bool:
