@@ -55,19 +55,23 @@ def batch_source(draft: Draft, head: BatchHead) -> cst.BaseExpression | None:
 
 def is_loader(draft: Draft, source: cst.BaseExpression, frame: Frame) -> bool:
     """True for loaders and ranges; a Trainer takes a list or dict for a collection of loaders."""
+    meaning = draft.kinds.meaning(source, frame) if isinstance(source, cst.Name) else None
+    if isinstance(meaning, Expression) and isinstance(meaning.node, cst.Subscript):
+        source, frame = meaning.node, meaning.frame
     if isinstance(source, cst.Call):
         return dotted(source.func) == "range" or (draft.tree.qualified(source.func) or "").endswith("DataLoader")
     kind = draft.kinds.kind(source, frame)
     if kind in (Kind.LOADER, Kind.COLLECTION):
         return kind is Kind.LOADER
     if isinstance(source, cst.Subscript):
-        return "load" in (root_name(source) or "").lower() and not _holds_collections(draft, source.value, frame)
+        held = _held_kinds(draft, source.value, frame)
+        return held == {Kind.LOADER} or ("load" in (root_name(source) or "").lower() and Kind.COLLECTION not in held)
     last = (dotted(source) or "").rpartition(".")[2].lower()
     return ("loader" in last or last.endswith(("dl", "load"))) and not last.endswith("s")
 
 
-def _holds_collections(draft: Draft, holder: cst.BaseExpression, frame: Frame) -> bool:
-    """True for `{"train": list(...)}`: what is taken out of it is no loader."""
+def _held_kinds(draft: Draft, holder: cst.BaseExpression, frame: Frame) -> set[Kind | None]:
+    """What can be taken out of `{"train": list(...)}`."""
     variable = draft.kinds.variable(holder, frame)
     parts: list[cst.BaseExpression] = []
     for value in draft.kinds.values(variable) if variable is not None else ():
@@ -75,8 +79,7 @@ def _holds_collections(draft: Draft, holder: cst.BaseExpression, frame: Frame) -
             parts += [element.value for element in value.elements]
         elif isinstance(value, cst.DictComp):
             parts.append(value.value)
-    kinds = {kind_of_value(part, draft.tree) or draft.kinds.kind(part, frame) for part in parts}
-    return Kind.COLLECTION in kinds
+    return {kind_of_value(part, draft.tree) or draft.kinds.kind(part, frame) for part in parts}
 
 
 def in_host(
