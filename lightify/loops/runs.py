@@ -59,7 +59,7 @@ def find_runs(tree: Tree, analysis: Analysis) -> tuple[Run, ...] | Refusal:
             "LF203",
             "backward() is called once, in no loop",
             tree.span(sites[0]),
-            hint="a Trainer repeats a step; a single step needs none",
+            hint="a Trainer repeats a step: convert the script whose loop calls this code; a single step needs none",
         )
     groups = _split(chains, tree, analysis)
     if len(groups) > 1:
