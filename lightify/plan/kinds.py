@@ -191,6 +191,11 @@ class Kinds:
             meaning = meaning.frame.resolve(meaning.node.value)
         return meaning
 
+    def expression(self, node: cst.BaseExpression, frame: Frame) -> tuple[cst.BaseExpression, Frame]:
+        """What a parameter's name stands for, where that is an expression; else what is given."""
+        meaning = self.meaning(node, frame) if isinstance(node, cst.Name) else None
+        return (meaning.node, meaning.frame) if isinstance(meaning, Expression) else (node, frame)
+
     def kind(self, node: cst.CSTNode | None, frame: Frame) -> Kind | None:
         variable = self.variable(node, frame)
         return self.of(variable) if variable is not None else None

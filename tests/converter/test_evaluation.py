@@ -301,6 +301,25 @@ OTHERS = {
         "first, second = Own(data, 4), Own(data, 8)\n",
         EPOCHS,
     ),
+    "a dict that gets another loader": (
+        "parts = {'train': DataLoader(data, 4), 'val': DataLoader(data, 8)}\n",
+        EPOCHS.replace(
+            "    train(first)", "    parts['train'] = DataLoader(data, 2 + epoch)\n    train(parts['train'])"
+        ).replace("second", "parts['val']"),
+    ),
+    "a dict that a function gives another loader": (
+        "parts = {'train': DataLoader(data, 4), 'val': DataLoader(data, 8)}\n"
+        "def renew(n):\n    parts['train'] = DataLoader(data, n)\n",
+        EPOCHS.replace("    train(first)", "    renew(2 + epoch)\n    train(parts['train'])").replace(
+            "second", "parts['val']"
+        ),
+    ),
+    "a dict that is updated": (
+        "parts = {'train': DataLoader(data, 4), 'val': DataLoader(data, 8)}\n",
+        EPOCHS.replace(
+            "    train(first)", "    parts.update(train=DataLoader(data, 2 + epoch))\n    train(parts['train'])"
+        ).replace("second", "parts['val']"),
+    ),
     "a dict that holds a list": (
         "parts = {'train': DataLoader(data, 4), 'val': [data[:4]]}\n",
         EPOCHS.replace("first", "parts['train']").replace("second", "parts['val']"),
