@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from lightify.cli import cli
 from lightify.convert import Conversion, convert
 from lightify.ledger import missing_and_double
+from lightify.output.elsewhere import in_order
 from lightify.repository.link import link
 from lightify.repository.project import Definition, Module, Project
 from lightify.settings import Settings
-from lightify.sources import read_source
+from lightify.sources import Source, read_source
 from lightify.syntax.parse import parse
 from tests.converter.scripts import PROLOGUE, SETUP, STEP, converted, methods, script
 
@@ -155,6 +156,18 @@ def test_a_moved_body_brings_its_imports(write: Write, imports: str, call: str, 
     assert [Path(moved.path).name for moved in done.elsewhere] == ["engine.py"]
 
 
+def test_an_import_whose_name_is_a_variable_of_the_script_is_not_brought(write: Write) -> None:
+    engine = f"import json as names\n{EPOCH}\n\ndef told():\n    return names.dumps(1)\n"
+    engine = engine.replace(
+        "optimizer):\n    model.train()", "optimizer, names: names.JSONEncoder):\n    model.train()\n    print(names)"
+    )
+    run = indent("names = ['a']\n" + RUN.format(call="train_epoch").replace("optimizer)", "optimizer, names)"), "    ")
+    text = f"from engine import train_epoch\n{PROLOGUE}{SETUP}def main():\n{run}\n\nmain()\n".replace("def right", "")
+    done = run_of({"main.py": text, "engine.py": engine}, write)
+    assert done.text is not None
+    assert "json" not in done.text and not [one for one in done.findings if one.code == "LF904"]
+
+
 @pytest.mark.parametrize(
     ("tools", "used", "needed"),
     [
@@ -192,6 +205,25 @@ class Runner:
     assert done.text is not None and "self.model = nets.Net()" in done.text
     lines = done.text.splitlines()
     assert "import nets" in lines and "from nets.net import Net" not in lines
+
+
+def test_a_module_keeps_its_name_where_the_moved_code_has_a_variable_of_the_other(write: Write) -> None:
+    loop = indent(RUN.format(call="train_epoch").replace("loader", "data"), "    ")
+    run = f"import tools.data as data_tools\nfrom engine import train_epoch\n\n\ndef run(model, optimizer):\n    data = data_tools.load()\n{loop.replace('train_data', 'data')}"
+    tools = "def load():\n    return train_loader\n"
+    files = {"run.py": run, "tools/__init__.py": "", "tools/data.py": f"{PROLOGUE}{tools}", "engine.py": EPOCH}
+    done = run_of({"main.py": f"from run import run\n{PROLOGUE}{SETUP}run(model, optimizer)\n", **files}, write)
+    assert done.text is not None
+    assert "from tools import data as data_tools" in done.text and "data = data_tools.load()" in done.text
+
+
+def test_a_class_whose_code_moves_stands_behind_its_base() -> None:
+    text = (
+        "class More(one.Base, Other): ...\ndef run(): More()\nclass Other(Base): ...\nclass one: ...\nclass Base: ...\n"
+    )
+    module = parse(Source("script.py", text)).module
+    order = [definition.name.value for definition in in_order(module.body)]  # type: ignore[attr-defined,arg-type]
+    assert order == ["run", "one", "Base", "Other", "More"]
 
 
 ALIASES = {

@@ -11,16 +11,16 @@ from lightify.analysis.computed import runs_code
 from lightify.analysis.held import held_by_name
 from lightify.syntax.names import declared_elsewhere
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import code, dotted, literal, method_call, nodes_of, walk
+from lightify.syntax.query import code, dotted, literal, method_call, nodes_of, root_name, walk
 
 
 @dataclass(frozen=True)
 class Changes:
-    """Names of other scopes and fields of objects that are bound anew; whether items are stored in anything."""
+    """Names of other scopes and fields of objects that are bound anew; the names of what items are stored in."""
 
     names: frozenset[str]
     fields: frozenset[str]
-    items: bool
+    items: frozenset[str]
 
 
 def may_run(node: cst.Call | cst.Attribute, tree: Tree) -> list[cst.FunctionDef]:
@@ -37,7 +37,7 @@ def changes_of(function: cst.FunctionDef, tree: Tree) -> Changes:
     """Reads a function and all that it may call, as far as names tell."""
     names: set[str] = set()
     fields: set[str] = set()
-    items = False
+    items: set[str] = set()
     seen: set[cst.FunctionDef] = set()
     waiting = [function]
     while waiting:
@@ -51,10 +51,10 @@ def changes_of(function: cst.FunctionDef, tree: Tree) -> Changes:
                 waiting += may_run(node, tree)
             elif isinstance(node, (cst.AssignTarget, cst.AugAssign, cst.AnnAssign, cst.For)):
                 for part in walk(node.target):
-                    items |= isinstance(part, cst.Subscript)
+                    items |= {root_name(part) or ""} if isinstance(part, cst.Subscript) else set()
                     path, _, field = (dotted(part) or "").rpartition(".")
                     fields |= {field} if path else set()
-    return Changes(frozenset(names), frozenset(fields), items)
+    return Changes(frozenset(names), frozenset(fields), frozenset(items))
 
 
 def bound_by_text(function: cst.FunctionDef) -> frozenset[str]:

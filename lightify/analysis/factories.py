@@ -37,13 +37,14 @@ class Factories:
             yield from self._handed(call)
 
     def _renamed(self, node: cst.Assign, target: cst.BaseExpression, value: cst.BaseExpression) -> Iterator[Named]:
-        """What another name gives a collection, alone or in `a, b = c, d`."""
+        """What another name gives a collection, alone or in `a, b = c, d`, and a loader in `a, b = get(c), get(d)`."""
         if isinstance(target, (cst.Tuple, cst.List)) and isinstance(value, (cst.Tuple, cst.List)):
             for inner, part in zip(target.elements, value.elements):
                 yield from self._renamed(node, inner.value, part.value)
         scope, name = self._scope(node), dotted(target)
-        if name is not None and self._kind(value, scope) is Kind.COLLECTION:
-            yield Named(scope, name, Kind.COLLECTION, node, sure=True)
+        kind = self._kind(value, scope) if name is not None else None
+        if name is not None and (kind is Kind.COLLECTION or (kind is Kind.LOADER and isinstance(value, cst.Call))):
+            yield Named(scope, name, kind, node, sure=True)
 
     def _handed(self, call: cst.Call) -> Iterator[Named]:
         """What a call hands to a function or class of the script."""
@@ -58,7 +59,8 @@ class Factories:
         pairs = [*zip(names[first:], given.positional), *given.keyword.items()]
         for param, value in pairs if not given.starred else ():
             kind = self._kind(value, self._scope(call)) if param in names else None
-            if kind is Kind.COLLECTION or (kind is Kind.NAMESPACE and only_site(function, self.tree) is call):
+            alone = kind in (Kind.NAMESPACE, Kind.LOADER) and only_site(function, self.tree) is call
+            if kind is not None and (kind is Kind.COLLECTION or alone):
                 yield Named(function, param, kind, function, sure=True)
 
     def _scope(self, node: cst.CSTNode) -> cst.FunctionDef | None:

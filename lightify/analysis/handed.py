@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import libcst as cst
 
 from lightify.analysis.callers import callers
-from lightify.syntax.names import bound_names, parameters
+from lightify.syntax.names import bound_names, local_names, parameters
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import arguments, block
 
@@ -64,11 +64,19 @@ def _only_call(function: cst.FunctionDef, tree: Tree) -> cst.Call | None:
 
 
 def _named(function: cst.FunctionDef, tree: Tree) -> list[cst.Name]:
-    """The places that may mean a function by its name: no attributes, no names of arguments."""
+    """The places that may mean a function by its name: no attributes, no names of arguments or of other scopes."""
     return [
         node
         for node in tree.mentions.get(function.name.value, ())
         if node is not function.name
         and getattr(tree.parents[node], "attr", None) is not node
         and getattr(tree.parents[node], "keyword", None) is not node
+        and not _is_shadowed(node, function, tree)
     ]
+
+
+def _is_shadowed(node: cst.Name, function: cst.FunctionDef, tree: Tree) -> bool:
+    """True for a variable of another function that bears the function's name."""
+    around = set(tree.ancestors(function))
+    inner = (outer for outer in tree.ancestors(node) if isinstance(outer, cst.FunctionDef) and outer not in around)
+    return any(outer is not function and node.value in local_names(outer) for outer in inner)

@@ -16,7 +16,7 @@ from lightify.distribution.order import Order, Place
 from lightify.distribution.presence import asks_for_wrapper, decides_on_network_alone, known_wrapped, under_question
 from lightify.distribution.renaming import renamed
 from lightify.distribution.wrapping import Wrapping, enclosing_function, names_of
-from lightify.syntax.names import parameters
+from lightify.syntax.names import local_names, parameters
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import code, dotted, method_call, walk
 
@@ -345,9 +345,13 @@ class _Follower:
         """The condition of the wrapper as it can be asked at a node."""
         condition = self.found.wrapping.condition
         assert condition is not None
-        here = enclosing_function(node, self.tree) is self.found.wrapping.function
+        function = self.found.wrapping.function
+        here = enclosing_function(node, self.tree) is function
+        own = local_names(function) if function is not None else set()
         names = names_of(condition, self.tree)
-        if not here and any("." in name or self.mentions.owner(node, name) is not None for name in names):
+        if not here and any(
+            "." in name or name in own or self.mentions.owner(node, name) is not None for name in names
+        ):
             raise Unclear(f"whether `{code(node)}` has a wrapper is not known there")
         return code(condition)
 

@@ -43,14 +43,15 @@ def starts_twice(bar: cst.BaseExpression, tree: Tree) -> bool:
 
 
 def without_progress(node: cst.BaseExpression, tree: Tree | None = None) -> cst.BaseExpression:
-    """Takes `tqdm(...)` and `trange(n)` off an iterable; with a tree, only those that change nothing else."""
+    """Takes `tqdm(...)`, `trange(n)` and `iter(...)` off an iterable; with a tree, only what changes nothing else."""
     while isinstance(node, cst.Call):
         name = (dotted(node.func) or "").rpartition(".")[2]
         if name == "trange":
             bounds = [cst.Arg(arg.value, star=arg.star) for arg in node.args if arg.keyword is None]
             return cst.Call(cst.Name("range"), bounds)
         inner = arguments(node).get(0, "iterable")
-        if name not in _PROGRESS or inner is None or (tree is not None and starts_twice(node, tree)):
+        asked = dotted(node.func) == "iter" and len(node.args) == 1  # a loop asks for it in any case
+        if not (name in _PROGRESS or asked) or inner is None or (tree is not None and starts_twice(node, tree)):
             break
         node = inner
     return node

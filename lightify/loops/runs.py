@@ -59,7 +59,7 @@ def find_runs(tree: Tree, analysis: Analysis) -> tuple[Run, ...] | Refusal:
             "LF203",
             "backward() is called once, in no loop",
             tree.span(sites[0]),
-            hint="a Trainer repeats a step; a single step needs none",
+            hint="a Trainer repeats a step: convert the script whose loop calls this code; a single step needs none",
         )
     groups = _split(chains, tree, analysis)
     if len(groups) > 1:
@@ -173,6 +173,7 @@ def is_over_data(loop: Loop, analysis: Analysis, frame: Frame | None = None) -> 
     if not isinstance(loop, cst.For):
         return False
     loaders = {key[1] for key, kind in analysis.kinds.items() if kind is Kind.LOADER}
+    loaders |= {fact.name for fact in analysis.named if fact.kind is Kind.COLLECTION and _holds_loaders(fact)}
 
     def is_loader(name: str) -> bool:
         return name in loaders or "load" in name.lower()
@@ -190,6 +191,12 @@ def is_over_data(loop: Loop, analysis: Analysis, frame: Frame | None = None) -> 
     return True
 
 
+def _holds_loaders(fact: Named) -> bool:
+    """True for `{"train": DataLoader(...)}`."""
+    calls = (part for part in walk(fact.node) if isinstance(part, cst.Call))
+    return any((dotted(call.func) or "").endswith("DataLoader") for call in calls)
+
+
 def _shown_by(variable: Variable) -> cst.BaseExpression | None:
     """`loader` for the `bar` of `bar = tqdm(loader)` in a function."""
     function = variable.frame.function
@@ -202,7 +209,7 @@ def _unwrapped(iterable: cst.BaseExpression) -> cst.BaseExpression:
     """The iterable inside `enumerate(...)` and progress bars."""
     while isinstance(iterable, cst.Call) and iterable.args:
         name = (dotted(iterable.func) or "").rpartition(".")[2]
-        if name not in ("enumerate", "tqdm", "track", "notebook", "progress_bar", "ProgressBar"):
+        if name not in ("enumerate", "iter", "tqdm", "track", "notebook", "progress_bar", "ProgressBar"):
             break
         inner = arguments(iterable).get(0, "iterable")
         if inner is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import libcst as cst
 
@@ -38,11 +38,27 @@ def with_code_from_elsewhere(tree: Tree, plans: Plans) -> tuple[cst.Module, froz
         *before[start:position],
         *own,
         *before[position:end],
-        *plans.adopted,
+        *in_order(plans.adopted),
         *before[end:],
     ]
     brought = bound_names([*foreign, *own]) - bound_names(before)
     return tree.module.with_changes(body=body), frozenset(names) | brought
+
+
+def in_order(definitions: Sequence[cst.BaseStatement]) -> Iterator[cst.BaseStatement]:
+    """Definitions as they stand, but for classes whose bases stand further down."""
+    waiting = list(definitions)
+    while waiting:
+        names = {one: bound_names([one]) for one in waiting}
+        free = (one for one in waiting if not any(_bases(one) & names[other] for other in waiting if other is not one))
+        following = next(free, waiting[0])
+        waiting.remove(following)
+        yield following
+
+
+def _bases(node: cst.BaseStatement) -> set[str]:
+    bases = [*node.bases, *node.keywords] if isinstance(node, cst.ClassDef) else []
+    return set().union(*(read_names(base) for base in bases))
 
 
 def _is_import(node: cst.CSTNode) -> bool:

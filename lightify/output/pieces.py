@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from textwrap import indent
 
 import libcst as cst
 
@@ -21,6 +22,7 @@ class RunPieces:
 
     Attributes:
         init: statements of `__init__`, in order, with their comments; parameters: of `__init__`.
+        local: the variables of the function that the run stands in, which no import gives.
     """
 
     class_name: str
@@ -55,16 +57,26 @@ class RunPieces:
     before_fit: tuple[str, ...]
     buffer_group: str  # asks for the function that keeps buffers equal, through this name of torch.distributed
     results: tuple[str, ...]  # statements that read back what the host needs
+    local: tuple[str, ...]
 
     @property
     def code(self) -> Iterable[str]:
         """All user code in it, as statements."""
         options = (value for _, value in self.options)
-        yield from filter(None, (*self.arguments, self.source, self.validation, *options, *self.init))
-        yield "\n".join((*self.before_fit, *self.after_fit))
+        host = filter(
+            None, (*self.arguments, self.source, self.validation, *options, *self.before_fit, *self.after_fit)
+        )
+        yield _within(self.local, host)
+        yield _within(self.parameters, self.init)
         yield self.buffer_group
         yield self.own_sigterm
         yield from (f"def _():\n  if 1:\n{method.body}" for method in self.methods)
+
+
+def _within(names: Iterable[str], lines: Iterable[str]) -> str:
+    """Statements of a function that has these names."""
+    body = "\n".join((*lines, "pass"))
+    return f"def _({', '.join(names)}):\n{indent(body, '  ')}"
 
 
 @dataclass(frozen=True)

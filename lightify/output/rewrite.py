@@ -30,7 +30,7 @@ from lightify.plan.types import (
 from lightify.settings import Settings
 from lightify.syntax.comments import above, below, own
 from lightify.syntax.frames import Binding, Expression, Frame, Item, Step, Variable
-from lightify.syntax.names import bound_names
+from lightify.syntax.names import bound_names, local_names
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import (
     MODULE_SELF,
@@ -83,7 +83,7 @@ class _Rewriter:
         module_name, trainer_name = self.tree.fresh("module", "lit_module"), self.tree.fresh("trainer", "lit_trainer")
         passes = plan.endable or bool(plan.nest.skips) or plan.lazy or plan.train_source is None or plan.sized_lazily
         source, start = self._source(module_name)
-        spread = plan.distributed
+        spread, host = plan.distributed, plan.nest.host.function
         return RunPieces(
             class_name=plan.class_name,
             parameters=tuple(name for _, name in plan.captured),
@@ -117,6 +117,7 @@ class _Rewriter:
             before_fit=(*plan.before_fit, *(spread.before_fit if spread is not None else ())),
             buffer_group=spread.group if spread is not None and spread.syncs_buffers else "",
             results=tuple(line for variable in plan.results for line in self._read_back(variable, module_name)),
+            local=tuple(name for name in sorted(local_names(host)) if "." not in name) if host is not None else (),
         )
 
     def _source(self, module_name: str) -> tuple[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 import libcst as cst
 
+from lightify.analysis.changes import changes_of, may_run
 from lightify.facts import Kind
 from lightify.loops.headers import BatchHead
 from lightify.plan.draft import Draft
@@ -16,6 +17,8 @@ from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Expression, Frame, Variable
 from lightify.syntax.query import dotted, method_call, path_node, root_name, target_names, walk
 from lightify.syntax.substitute import substitute
+
+_READING = ("get", "items", "keys", "values", "copy")
 
 
 def batch_parts(head: BatchHead, frame: Frame) -> list[Variable]:
@@ -43,7 +46,9 @@ def batch_source(draft: Draft, head: BatchHead) -> cst.BaseExpression | None:
     heads = {nest.host.variable(name) for name in counters}
     settled = not (reads & (written | heads))
     host = in_host(draft, head.source, nest.batch_frame) if settled else None
+    item = draft.kinds.expression(head.source, nest.batch_frame)
     remade = not plain and not (known and nest.epoch_loop is None)
+    remade |= isinstance(item[0], cst.Subscript) and draft.may_change(*item)
     # the last batch of a prepared loader runs code of its own after it, which Lightning does not wait for
     unfinished = on_lightning(draft) and (
         draft.analysis.accelerated or not is_steady(draft, head.source, nest.batch_frame)
@@ -55,19 +60,43 @@ def batch_source(draft: Draft, head: BatchHead) -> cst.BaseExpression | None:
 
 def is_loader(draft: Draft, source: cst.BaseExpression, frame: Frame) -> bool:
     """True for loaders and ranges; a Trainer takes a list or dict for a collection of loaders."""
+    inner, within = draft.kinds.expression(source, frame)
+    if isinstance(inner, cst.Subscript):
+        source, frame = inner, within
     if isinstance(source, cst.Call):
         return dotted(source.func) == "range" or (draft.tree.qualified(source.func) or "").endswith("DataLoader")
     kind = draft.kinds.kind(source, frame)
     if kind in (Kind.LOADER, Kind.COLLECTION):
         return kind is Kind.LOADER
     if isinstance(source, cst.Subscript):
-        return "load" in (root_name(source) or "").lower() and not _holds_collections(draft, source.value, frame)
+        held = _held_kinds(draft, source.value, frame)
+        made = held == {Kind.LOADER} and not _may_get_others(draft, source, frame)
+        return made or ("load" in (root_name(source) or "").lower() and Kind.COLLECTION not in held)
     last = (dotted(source) or "").rpartition(".")[2].lower()
     return ("loader" in last or last.endswith(("dl", "load"))) and not last.endswith("s")
 
 
-def _holds_collections(draft: Draft, holder: cst.BaseExpression, frame: Frame) -> bool:
-    """True for `{"train": list(...)}`: what is taken out of it is no loader."""
+def _may_get_others(draft: Draft, item: cst.Subscript, frame: Frame) -> bool:
+    """True when the script may put something else into what holds a loader, wherever that is."""
+    holder, tree = root_name(item), draft.tree
+    if draft.may_change(item, frame):
+        return True
+    for node in tree.nodes(cst.AssignTarget, cst.AugAssign, cst.Del, cst.Call):
+        if isinstance(node, cst.Call):
+            used = method_call(node)
+            if used is not None and dotted(used[0]) == holder and used[1] not in _READING:
+                return True
+            given = any(dotted(arg.value) == holder for arg in node.args) and dotted(node.func) not in ("len", "print")
+            functions = may_run(node, tree) if given else []
+            if given and (not functions or any(changes_of(function, tree).items for function in functions)):
+                return True
+        elif any(isinstance(part, cst.Subscript) and root_name(part) == holder for part in walk(node.target)):  # type: ignore[attr-defined]
+            return True
+    return False
+
+
+def _held_kinds(draft: Draft, holder: cst.BaseExpression, frame: Frame) -> set[Kind | None]:
+    """What can be taken out of `{"train": list(...)}`."""
     variable = draft.kinds.variable(holder, frame)
     parts: list[cst.BaseExpression] = []
     for value in draft.kinds.values(variable) if variable is not None else ():
@@ -75,8 +104,7 @@ def _holds_collections(draft: Draft, holder: cst.BaseExpression, frame: Frame) -
             parts += [element.value for element in value.elements]
         elif isinstance(value, cst.DictComp):
             parts.append(value.value)
-    kinds = {kind_of_value(part, draft.tree) or draft.kinds.kind(part, frame) for part in parts}
-    return Kind.COLLECTION in kinds
+    return {kind_of_value(part, draft.tree) or draft.kinds.kind(part, frame) for part in parts}
 
 
 def in_host(

@@ -32,7 +32,8 @@ def unsupported(draft: Draft) -> Flatten | None:
             continue
         for node in walk(step.node):
             if isinstance(node, (cst.Yield, cst.Await)):
-                return Flatten("the loop yields or awaits", draft.tree.span(node))
+                hint = "let it call a function with what it yields, or wait outside of it"
+                return Flatten("the loop yields or awaits", draft.tree.span(node), hint)
     if on_lightning(draft) and (handler := catches_end(draft.nest.host_loop, draft.tree)) is not None:
         return Flatten(
             "StopIteration leaves the loops, and lightning ends an epoch by it without a word",

@@ -125,32 +125,41 @@ class Kinds:
 
     def _made_by(self, keys: Sequence[tuple[Scope, str]]) -> list[cst.BaseExpression | None]:
         own = {name for _, name in keys}
-        values = [value for value in self._values(keys) if not _keeps(value, own)]
-        return [maker for value in values for maker in self._makers(value)]
+        made = [(node.value, _place(node, own)) for node in self._bindings(keys) if not _keeps(node.value, own)]
+        return [maker for value, place in made for maker in self._makers(value, place)]
 
     def _makers(
-        self, value: cst.CSTNode | None, within: frozenset[cst.FunctionDef] = frozenset()
+        self, value: cst.CSTNode | None, place: int | None, within: frozenset[cst.FunctionDef] = frozenset()
     ) -> Iterator[cst.BaseExpression | None]:
-        """What is called to make a value; a function of the script's own is asked what it returns."""
+        """What is called to make a value; a function of the script's own is asked what it returns.
+
+        Args:
+            place: which part of the value is meant; None: all of it.
+        """
+        value, place = _part(value, place)
         call = _innermost(value)
         functions = set(run_by(call, self.tree)) if call is not None else set()
         if call is None or not functions or functions & within:
-            yield call.func if call is not None else None
+            yield call.func if call is not None and place is None else None
             return
         for function in functions:
             for node in same_scope(block(function.body)):
                 if isinstance(node, cst.Return):
-                    known = [each.value for each in assignments(function).get(dotted(node.value) or "", ())]
-                    for one in known or [node.value]:  # type: ignore[list-item]
-                        yield from self._makers(one, within | functions)
+                    part, rest = _part(node.value, place)
+                    known = [each.value for each in assignments(function).get(dotted(part) or "", ())]
+                    for one in known or [part]:  # type: ignore[list-item]
+                        yield from self._makers(one, rest, within | functions)
 
     def values(self, variable: Variable) -> list[cst.BaseExpression]:
         """What is assigned to the variable where that makes something known."""
         return self._values(self._lookup(variable))
 
     def _values(self, keys: Sequence[tuple[Scope, str]]) -> list[cst.BaseExpression]:
+        return [node.value for node in self._bindings(keys)]
+
+    def _bindings(self, keys: Sequence[tuple[Scope, str]]) -> list[cst.Assign]:
         facts = [fact for fact in self._named if (owner_of(fact, self.tree), fact.name) in keys]
-        return [fact.node.value for fact in facts if isinstance(fact.node, cst.Assign)]
+        return [fact.node for fact in facts if isinstance(fact.node, cst.Assign)]
 
     def assigned(self, variable: Variable) -> Sequence[cst.CSTNode]:
         """What the script assigns to a variable's name, wherever that is."""
@@ -182,6 +191,11 @@ class Kinds:
             meaning = meaning.frame.resolve(meaning.node.value)
         return meaning
 
+    def expression(self, node: cst.BaseExpression, frame: Frame) -> tuple[cst.BaseExpression, Frame]:
+        """What a parameter's name stands for, where that is an expression; else what is given."""
+        meaning = self.meaning(node, frame) if isinstance(node, cst.Name) else None
+        return (meaning.node, meaning.frame) if isinstance(meaning, Expression) else (node, frame)
+
     def kind(self, node: cst.CSTNode | None, frame: Frame) -> Kind | None:
         variable = self.variable(node, frame)
         return self.of(variable) if variable is not None else None
@@ -191,6 +205,20 @@ def _keeps(value: cst.BaseExpression, own: Set[str]) -> bool:
     """True for `net.to(device)`, which leaves a name the object that it has."""
     used = method_call(value)
     return used is not None and used[1] in IN_PLACE and dotted(used[0]) in own
+
+
+def _place(node: cst.Assign, names: Set[str]) -> int | None:
+    """Which part of what is assigned one of the names gets; None: all of it."""
+    target = node.targets[0].target
+    parts = target.elements if isinstance(target, (cst.Tuple, cst.List)) else ()
+    return next((n for n, part in enumerate(parts) if dotted(part.value) in names), None)
+
+
+def _part(value: cst.CSTNode | None, place: int | None) -> tuple[cst.CSTNode | None, int | None]:
+    """One part of a tuple, and which part of that is meant."""
+    if place is None or not isinstance(value, (cst.Tuple, cst.List)):
+        return value, place
+    return value.elements[place].value if place < len(value.elements) else None, None
 
 
 def _innermost(value: cst.CSTNode | None) -> cst.Call | None:

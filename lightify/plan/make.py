@@ -91,7 +91,8 @@ def _plan_of(run: Run, tree: Tree, analysis: Analysis, settings: Settings, bare:
         nest = open_nest(run, tree, analysis, flat=plan.reason)
         plan = plan_run(tree, analysis, settings, nest, bare)
         if isinstance(plan, Flatten):
-            return Refusal("LF220", plan.reason, plan.span or tree.span(nest.host_loop), plan.hint)
+            hint = plan.hint or "write it as `for epoch in range(epochs)` around `for batch in loader`"
+            return Refusal("LF220", plan.reason, plan.span or tree.span(nest.host_loop), hint)
     taken = adopted(plan.nest, tree)
     if isinstance(taken, Refusal):
         return taken

@@ -49,6 +49,7 @@ def _changes(
     def is_root(part: cst.CSTNode) -> bool:
         return isinstance(part, cst.Name) and step.frame.resolve(part.value) in roots
 
+    held = {one.name for one in roots if isinstance(one, Variable)} if items else set()
     for node in walk(step.node):
         if isinstance(node, (cst.AssignTarget, cst.AugAssign, cst.AnnAssign, cst.For)):
             for part in walk(node.target):
@@ -59,7 +60,7 @@ def _changes(
         elif isinstance(node, (cst.Call, cst.Attribute)):
             known = may_run(node, tree)
             changed = [changes_of(function, tree) for function in known]
-            if any(one.fields & fields or one.names & names for one in changed):
+            if any(one.fields & fields or one.names & names or one.items & held for one in changed):
                 return True
             if isinstance(node, cst.Attribute):
                 continue

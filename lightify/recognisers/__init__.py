@@ -22,5 +22,6 @@ REGISTRY: tuple[tuple[Recogniser, tuple[type[cst.CSTNode], ...]], ...] = (
 
 def kind_of_value(value: cst.BaseExpression, tree: Tree) -> Kind | None:
     """What an expression makes, as far as the construction itself tells."""
-    kinds = (read(value, tree) for read in (modules.kind_of, optimizers.kind_of, data.kind_of, accelerators.kind_of))
-    return next((kind for kind in kinds if kind is not None), None)
+    readers = (modules.kind_of, optimizers.kind_of, data.kind_of, accelerators.kind_of)
+    kinds = [kind for read in readers if (kind := read(value, tree)) is not None]
+    return next((kind for kind in kinds if kind is not Kind.OBJECT), kinds[0] if kinds else None)

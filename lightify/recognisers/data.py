@@ -10,7 +10,7 @@ from lightify.facts import Fact, Kind, Scope
 from lightify.recognisers.base import assigned_value, named
 from lightify.syntax.names import parameters
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import method_call
+from lightify.syntax.query import block, method_call
 
 _DISPLAYS = (cst.List, cst.Tuple, cst.Set, cst.Dict, cst.ListComp, cst.SetComp, cst.DictComp)
 #: What gives lists, tuples and dicts, or may give them, of whatever it may be.
@@ -40,6 +40,19 @@ def recognise(node: cst.CSTNode, scope: Scope, tree: Tree) -> Iterable[Fact]:
         yield from named(node, scope, kind)
 
 
+def is_loader_class(definition: cst.ClassDef, tree: Tree, depth: int = 0) -> bool:
+    """True when a class derives from DataLoader and goes over its batches as that does."""
+    if {f.name.value for f in block(definition.body) if isinstance(f, cst.FunctionDef)} & {"__iter__", "__len__"}:
+        return False
+    for base in definition.bases:
+        full = tree.qualified(base.value) or ""
+        if full.startswith("torch.") and full.endswith(".DataLoader"):
+            return True
+        if full in tree.classes and depth < 8 and is_loader_class(tree.classes[full], tree, depth + 1):
+            return True
+    return False
+
+
 def kind_of(value: cst.BaseExpression, tree: Tree) -> Kind | None:
     """The kind of an expression that makes a loader, parsed arguments, a device or a tensor type."""
     if isinstance(value, cst.IfExp):
@@ -55,7 +68,7 @@ def kind_of(value: cst.BaseExpression, tree: Tree) -> Kind | None:
     if not isinstance(value, cst.Call):
         return None
     full = tree.qualified(value.func) or ""
-    if full.endswith("DataLoader"):
+    if full.endswith("DataLoader") or (full in tree.classes and is_loader_class(tree.classes[full], tree)):
         return Kind.LOADER
     if full in _DEVICES:
         return Kind.DEVICE

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Set
 import libcst as cst
 
 from lightify.repository.project import Definition, Imported, Module, Project
+from lightify.syntax.names import local_names
 from lightify.syntax.query import LinkedName, dotted
 
 BUILTINS = frozenset(dir(builtins))
@@ -117,13 +118,18 @@ class Names:
         self.written[merged] = f"{alias}.{name}"
         return LinkedName(merged, written=f"{alias}.{name}")
 
-    def _module_alias(self, name: str, module: Module) -> str:
-        """The name here of a module of the project."""
+    def _module_alias(self, name: str, module: Module, there: str = "", reader: Module | None = None) -> str:
+        """The name here of a module of the project.
+
+        Args:
+            there: its name in the file of the reader, whose functions may have variables of the module's own.
+        """
         key = (name, "")
         if key not in self.given:
             package, _, last = name.rpartition(".")
             plain = not name.startswith(".") and not package
-            self.given[key] = alias = self._free(last or "package", module)
+            taken = reader is not None and _is_variable(last, reader)
+            self.given[key] = alias = self._free(there if taken else last or "package", module)
             suffix = f" as {alias}" if alias != last else ""
             source = package if package.strip(".") else f"{package}." if name.startswith(".") else ""
             self.imports[alias] = (f"import {name}{suffix}" if plain else f"from {source} import {last}{suffix}",)
@@ -132,7 +138,7 @@ class Names:
     def imported_module(self, module: Module, name: str) -> str:
         found = self.project.resolve(module, name)
         assert isinstance(found, Module)
-        alias = self._module_alias(found.name, found)
+        alias = self._module_alias(found.name, found, name, module)
         own = module.imports.get(name, ())  # none where a star import brings the module
         if alias in self.imports and own and all(one.plain for one in own):
             lines = (self._import_line(node, name, alias, module) for node in module.bindings[name])
@@ -182,3 +188,8 @@ def _distinct(module: Module, name: str) -> tuple[Imported, ...]:
     """What a name is imported as, each once; empty where it is bound otherwise, too."""
     found = module.imports.get(name, ())
     return tuple(dict.fromkeys(found)) if len(found) == len(module.bindings.get(name, ())) else ()
+
+
+def _is_variable(name: str, module: Module) -> bool:
+    """True for what some function of a file calls one of its variables."""
+    return any(name in local_names(function) for function in module.tree.nodes(cst.FunctionDef))

@@ -295,8 +295,11 @@ def parse(source: Source) -> Tree:
 def _syntax_error(place: SourceSpan, text: str) -> Diagnostic:
     lines = text.splitlines()
     line = lines[place.line - 1].strip() if 0 < place.line <= len(lines) else ""
-    old = line.startswith(("print ", "exec "))
-    hint = "convert the file to Python 3 first (2to3)" if old else "mend the line first"
+    hint = "mend the line first"
+    if line.startswith(("print ", "exec ")):
+        hint = "convert the file to Python 3 first (2to3)"
+    elif "async=" in line:
+        hint = "write non_blocking=..., as torch has it since 0.4.1: `async` is a word of Python's own since 3.7"
     return Diagnostic("LF101", f"not valid Python 3: {line[:80]!r}", place, hint=hint)
 
 

@@ -6,10 +6,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 
-from tests.converter.scripts import STEP, converted, methods, script
+from tests.converter.scripts import PROLOGUE, SETUP, STEP, converted, methods, script
 
 SUMS = {"start": "total, seen, right = 0.0, 0, 0", "batches": "for i, (x, y) in enumerate(train_loader):"}
 ADD_ONLY = f"{STEP}\ntotal += loss.item() * x.size(0)"
@@ -439,3 +440,16 @@ def _run(folder: Path, text: str) -> str:
     return subprocess.run(
         [sys.executable, "run.py"], cwd=folder, capture_output=True, text=True, check=True, timeout=120
     ).stdout
+
+
+def test_a_mean_that_the_evaluation_waits_for_is_read_when_the_trainer_has_it() -> None:
+    epoch = indent("model.train()\ncorrect = total = 0\n", "    ") + "    for x, y in train_loader:\n"
+    epoch += indent(f"{STEP}\ncorrect += (model(x).argmax(1) == y).sum()\ntotal += y.size(0)\n", " " * 8)
+    test = "    model.eval()\n    correct = total = 0\n    with torch.no_grad():\n        for x, y in val_loader:\n"
+    test += indent("correct += (model(x).argmax(1) == y).sum()\ntotal += y.size(0)\n", " " * 12)
+    kept = "    accuracy = correct / total\n    kept.append(accuracy)\n"
+    run = "for epoch in range(2):\n    train()\n    test()\nprint(kept)\n"
+    text = f"{PROLOGUE}{SETUP}kept = []\ndef train():\n{epoch}{kept}\ndef test():\n{test}{kept}\n{run}"
+    hooks = methods(converted(text, style="idiomatic").text)
+    assert "validation_step" not in hooks
+    assert "kept.append(self.trainer.callback_metrics" in hooks["on_train_epoch_end"]

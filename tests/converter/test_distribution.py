@@ -124,6 +124,17 @@ TAKEN_OUT = {
 }
 
 KEPT = {
+    "whether there is one is not known where names are saved": (
+        "import torch\nfrom torch import nn\nfrom torch.nn.parallel import DistributedDataParallel as DDP\n\n"
+        "def train(model, optimizer, kept):\n    for x in torch.randn(4, 2, 8).unbind():\n"
+        "        loss = model(x).mean()\n        optimizer.zero_grad()\n        loss.backward()\n"
+        "        optimizer.step()\n        kept.update(model.state_dict())\n\n"
+        "def main():\n    model, kept = nn.Linear(8, 1), {}\n    cards = torch.cuda.device_count()\n"
+        "    if cards > 1:\n        torch.distributed.init_process_group('nccl')\n        model = DDP(model)\n"
+        "    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)\n    for epoch in range(2):\n"
+        "        train(model, optimizer, kept)\n\nmain()\n",
+        "whether `model.state_dict` has a wrapper is not known there",
+    ),
     "another network is trained beside it": (
         wrapped("model = DDP(model)\nother = nn.Linear(4, 2)\n", f"{FORWARD} + other(x).sum()\n{STEP}"),
         "`other` is no part of the wrapped network",

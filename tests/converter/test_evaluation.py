@@ -235,6 +235,9 @@ HOOKS = {
         end=f"{PREPARED}{EVALUATE}bar.update(size)\nprint(loss_fn)\n",
         before="from tqdm import tqdm\n",
     ),
+    "over the loader's iterator": script(
+        start="model.train()", end=EVALUATE.replace("in val_loader", "in iter(val_loader)")
+    ),
     "where gradients are on": script(start="model.train()", end=GRADED, before=MOVED),
     "what takes gradients runs without": script(
         start="model.train()",
@@ -248,6 +251,90 @@ HOOKS = {
         "        print(criterion(model(a), b).item())\n\n",
     ),
 }
+
+FUNCTIONS = """
+def train(it):
+    model.train()
+    for x, y in it:
+        loss = criterion(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+def evaluate(it):
+    model.eval()
+    with torch.no_grad():
+        for a, b in it:
+            print(criterion(model(a), b).item())
+"""
+EPOCHS = "for epoch in range(2):\n    train(first)\n    evaluate(second)\n"
+
+#: What is known to be a loader by how it is made, whatever it is called: the lines that make both, and the epochs.
+LOADERS = {
+    "a function's, in a pair": (
+        "def get(n):\n    return DataLoader(data, batch_size=n)\nfirst, second = get(4), get(8)\n",
+        EPOCHS,
+    ),
+    "a class of the script's own": (
+        "class Own(DataLoader):\n    def __init__(self, *args):\n        super().__init__(*args)\n"
+        "first = Own(data, 4)\nsecond = Own(data, 8)\n",
+        EPOCHS,
+    ),
+    "such a class, in a pair": (
+        "class Own(DataLoader):\n    pass\nfirst, second = Own(data, 4), Own(data, 8)\n",
+        EPOCHS,
+    ),
+    "of a dict": (
+        "parts = {'train': DataLoader(data, 4), 'val': DataLoader(data, 8)}\n",
+        EPOCHS.replace("first", "parts['train']").replace("second", "parts['val']"),
+    ),
+    "what the one call hands on": (
+        "def get():\n    train, b = DataLoader(data, 4), DataLoader(data, 8)\n    return train, b\n",
+        "def run(first, second):\n    for epoch in range(2):\n        model.train()\n        for x, y in first:\n"
+        "            loss = criterion(model(x), y)\n            optimizer.zero_grad()\n            loss.backward()\n"
+        "            optimizer.step()\n        evaluate(second)\na, b = get()\nrun(a, b)\n",
+    ),
+}
+OTHERS = {
+    "a class that goes over it in its own way": (
+        "class Own(DataLoader):\n    def __iter__(self):\n        return iter([next(super().__iter__())])\n"
+        "first, second = Own(data, 4), Own(data, 8)\n",
+        EPOCHS,
+    ),
+    "a dict that gets another loader": (
+        "parts = {'train': DataLoader(data, 4), 'val': DataLoader(data, 8)}\n",
+        EPOCHS.replace(
+            "    train(first)", "    parts['train'] = DataLoader(data, 2 + epoch)\n    train(parts['train'])"
+        ).replace("second", "parts['val']"),
+    ),
+    "a dict that a function gives another loader": (
+        "parts = {'train': DataLoader(data, 4), 'val': DataLoader(data, 8)}\n"
+        "def renew(n):\n    parts['train'] = DataLoader(data, n)\n",
+        EPOCHS.replace("    train(first)", "    renew(2 + epoch)\n    train(parts['train'])").replace(
+            "second", "parts['val']"
+        ),
+    ),
+    "a dict that is updated": (
+        "parts = {'train': DataLoader(data, 4), 'val': DataLoader(data, 8)}\n",
+        EPOCHS.replace(
+            "    train(first)", "    parts.update(train=DataLoader(data, 2 + epoch))\n    train(parts['train'])"
+        ).replace("second", "parts['val']"),
+    ),
+    "a dict that holds a list": (
+        "parts = {'train': DataLoader(data, 4), 'val': [data[:4]]}\n",
+        EPOCHS.replace("first", "parts['train']").replace("second", "parts['val']"),
+    ),
+}
+
+
+@pytest.mark.parametrize("made, epochs", (LOADERS | OTHERS).values(), ids=LOADERS | OTHERS)
+def test_a_loader_is_told_by_how_it_is_made(made: str, epochs: str) -> None:
+    top = "import torch\nfrom torch import nn\nfrom torch.utils.data import DataLoader, TensorDataset\n"
+    data = "data = TensorDataset(torch.randn(32, 4), torch.randn(32, 1))\nmodel = nn.Linear(4, 1)\n"
+    tools = "criterion = nn.MSELoss()\noptimizer = torch.optim.SGD(model.parameters(), lr=0.1)\n"
+    done = converted(f"{top}{data}{tools}{made}{FUNCTIONS}{epochs}")
+    assert done.text is not None
+    assert ("validation_step" in done.text) == ((made, epochs) in LOADERS.values())
 
 
 @pytest.mark.parametrize("text", (INLINE | HIDDEN | NOT_FOLLOWED).values(), ids=INLINE | HIDDEN | NOT_FOLLOWED)

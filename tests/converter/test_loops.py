@@ -6,7 +6,7 @@ from textwrap import indent
 
 import pytest
 
-from lightify.errors import Refusal
+from lightify.errors import LightifyError, Refusal
 from tests.converter.scripts import FORWARD, PROLOGUE, SETUP, STEP, converted, methods, planned, script
 
 REFUSED = {
@@ -25,6 +25,21 @@ def test_what_has_no_loop_to_convert_is_refused(text: str, code: str) -> None:
     done = converted(text)
     assert done.text is None
     assert [refusal.code for refusal in done.refusals] == [code]
+    assert code == "LF201" or all(refusal.hint and refusal.span for refusal in done.refusals)
+
+
+OLD = {
+    "print": ("print 1\n", "2to3"),
+    "async": ("x = x.cuda(async=True)\n", "non_blocking"),
+    "else": ("x = (\n", "mend the line"),
+}
+
+
+@pytest.mark.parametrize(("text", "hint"), OLD.values(), ids=OLD)
+def test_what_is_no_python_3_is_told_with_what_to_do(text: str, hint: str) -> None:
+    with pytest.raises(LightifyError) as error:
+        converted(text)
+    assert hint in error.value.diagnostic.hint
 
 
 EPOCHS = {

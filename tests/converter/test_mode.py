@@ -100,7 +100,7 @@ optimizer = Own(model.parameters(), lr=0.1)
         "gradients are read or written by the script itself",
     ),
     "epochs of a generator, with an else": (
-        script(epochs="for lr in iter((0.1, 0.2)):", after="else:\n    print(lr)"),
+        script(epochs="for lr in (rate for rate in (0.1, 0.2)):", after="else:\n    print(lr)"),
         "the epochs are not a range",
     ),
 }
@@ -141,7 +141,7 @@ AUTOMATIC = {
         epochs="if True:",
         batches="for n in range(9):",
     ),
-    "epochs of a generator": script(epochs="for lr in iter((0.1, 0.2)):", end="print(lr)"),
+    "epochs of a generator": script(epochs="for lr in (rate for rate in (0.1, 0.2)):", end="print(lr)"),
     "zeroed before the forward": script(f"optimizer.zero_grad()\n{FORWARD}\nloss.backward()\noptimizer.step()"),
     "zeroed right before backward": script(),
     "zeroed after the step": script(f"{FORWARD}\nloss.backward()\noptimizer.step()\noptimizer.zero_grad()"),

@@ -29,6 +29,7 @@ from lightify.plan.kinds import Kinds
 from lightify.plan.logs.averages import log_averages, replaced
 from lightify.plan.logs.metrics import log_call, log_calls, logs, metrics_of, printed
 from lightify.plan.logs.progress import logged, sums_of
+from lightify.plan.logs.records import asks_for_means
 from lightify.plan.logs.sums import Pass
 from lightify.plan.trainer.lightning import is_steady, on_lightning
 from lightify.plan.trainer.samplers import evaluation_order_changes
@@ -97,6 +98,8 @@ def _readable(draft: Draft, optimizer: Variable | None, within: Periodic | None,
             return found
     else:
         found = _of_the_training_put_off(draft, found)
+    if any(map(asks_for_means, found.before)):
+        return "what stands before it reads means of the training, which the Trainer has at the epoch's end"
     if found.others and draft.distribution is not None:
         return "its processes share out the data of several evaluations"
     nest = replace(draft.nest, opened=(*draft.nest.opened, *found.opened))

@@ -15,6 +15,7 @@ from lightify.plan.logs.texts import measures
 from lightify.syntax.flow import usage
 from lightify.syntax.frames import Frame, Item, Step, Variable
 from lightify.syntax.query import (
+    MODULE_SELF,
     block,
     children,
     code,
@@ -26,6 +27,9 @@ from lightify.syntax.query import (
     small,
     walk,
 )
+
+#: Where the Trainer keeps what it has logged.
+KEPT = f"{MODULE_SELF}.trainer.callback_metrics"
 
 _WRITES = ("append", "add_scalar", "add_scalars")
 _TRACKERS = ("wandb.log", "mlflow.log_metric")
@@ -166,6 +170,13 @@ def read_back(
             draft.stripped.origins[small(node) or node] = small(one.step.node) or one.step.node
         new[one.step] = (*lines, Item(node, one.step.frame) if node is not one.step.node else one.step)  # type: ignore[arg-type]
     return new
+
+
+def asks_for_means(step: Step) -> bool:
+    """True for what reads back what the Trainer has logged over a pass."""
+    return isinstance(step, Item) and any(
+        isinstance(part, cst.Attribute) and code(part) == KEPT for part in walk(step.node)
+    )
 
 
 def _is_plain_number(value: cst.CSTNode, mean: Mean) -> bool:

@@ -8,12 +8,11 @@ import libcst as cst
 
 from lightify.plan.draft import Draft
 from lightify.plan.logs.metrics import log_call, log_name
+from lightify.plan.logs.records import KEPT
 from lightify.plan.types import Hook, Made
 from lightify.syntax.flow import usage
 from lightify.syntax.frames import Item, Step, Variable
-from lightify.syntax.query import MODULE_SELF, code, method_call, small
-
-_KEPT = f"{MODULE_SELF}.trainer.callback_metrics"
+from lightify.syntax.query import code, method_call, small
 
 
 def monitored(draft: Draft, hook: Hook, step: Item, call: cst.Call, scheduler: Made, optimizer: Variable) -> str:
@@ -46,7 +45,7 @@ def _read_back(value: cst.BaseExpression) -> str:
     """`loss` for `self.trainer.callback_metrics["loss"].item()`."""
     used = method_call(value)
     kept = used[0] if used is not None and used[1] == "item" else value
-    if not isinstance(kept, cst.Subscript) or code(kept.value) != _KEPT:
+    if not isinstance(kept, cst.Subscript) or code(kept.value) != KEPT:
         return ""
     index = kept.slice[0].slice
     key = index.value if isinstance(index, cst.Index) else None
