@@ -102,7 +102,7 @@ SHAPES = {
         epochs(f"{BATCHES}print(name)", "for name in iter('abc'):"),
         (
             "on_train_epoch_start",
-            "if self.current_epoch == 0:\n    self.epoch_values = iter(iter('abc'))\n"
+            "if self.current_epoch == 0:\n    self.epoch_values = iter('abc')\n"
             "for self.name in self.epoch_values:\n    break\nelse:\n    self.pass_skipped = True\n"
             "    self.trainer.should_stop = True\n    return",
         ),

@@ -14,7 +14,7 @@ from lightify.plan.unread.host import is_target
 from lightify.plan.unread.unwanted import may_go
 from lightify.syntax.frames import Variable
 from lightify.syntax.names import local_names, read_names, same_scope
-from lightify.syntax.query import assigned_pairs, block, children, dotted, nodes_of, one_or_tuple, small
+from lightify.syntax.query import FieldName, assigned_pairs, block, children, dotted, nodes_of, one_or_tuple, small
 
 _NOTE = FateNote(Fate.DROPPED, "", "only the loop's own code read it")
 
@@ -74,10 +74,10 @@ def _may_train(node: cst.CSTNode, draft: Draft) -> bool:
 
 
 def _names(line: cst.CSTNode) -> Set[str]:
-    """The names that an assignment sets, alone or each to a value of its own."""
+    """The names that an assignment sets, alone or each to a value of its own; a field is others' to read."""
     inner = small(line)
     pairs = assigned_pairs(inner.targets[0].target, inner.value) if isinstance(inner, cst.Assign) else []
-    return {target.value for target, _ in pairs if isinstance(target, cst.Name)}
+    return {one.value for one, _ in pairs if isinstance(one, cst.Name) and not isinstance(one, FieldName)}
 
 
 def _was_read(name: str, function: cst.FunctionDef, draft: Draft) -> bool:
