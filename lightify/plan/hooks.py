@@ -297,7 +297,7 @@ def notices_step(draft: Draft, step: Step, made_before: set[Variable], auto: Aut
         return True
     if over and _meets(step, over, draft.kinds):
         return True
-    own, between = usage([step]), usage((*auto.middle, *auto.step))
+    own, between = usage([step]), usage(over)
     if isinstance(step, Binding) or own.reads & between.writes:
         return True
     if own.writes & (between.reads | expression_usage(auto.loss, auto.loss_frame).reads):
