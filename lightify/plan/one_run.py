@@ -146,6 +146,7 @@ def plan_run(
     host = _host(draft, loops, homes, tested)
     spread = distributed(draft, host.captured, host.sources)
     nest, auto, lightning = draft.nest, loops.auto, on_lightning(draft)
+    later = (*draft.around.after, *(tested.steps if tested is not None else ()))
     keeps_gradients = auto is None or auto.zero is not None
     return Plan(
         nest=nest,
@@ -174,7 +175,7 @@ def plan_run(
         lazy=draft.lazy,
         sized_lazily=loops.plain
         and lightning
-        and starts_late(draft, loops.head.source, nest.batch_frame, loops.counted),
+        and starts_late(draft, loops.head.source, nest.batch_frame, later, counted=loops.counted),
         interruptible=interruptible(draft),
         validation_source=host.validation,
         before_fit=tuple(draft.before_fit),
@@ -328,7 +329,7 @@ def _host(draft: Draft, loops: _Loops, homes: Homes, tested: FinalTest | None) -
     captured, initial = initial_values(draft, homes)
     trainer_options(draft, loops.epochs, loops.auto)
     validation = validation_source(draft)
-    after_fit = (*again, *modes_after_fit(draft))
+    after_fit = (*again, *modes_after_fit(draft), *(tested.modes if tested is not None else ()))
     options = inline_options(draft, moves)
     testing = tested.edits if tested is not None else {}
     merged = draft.distribution.merged if draft.distribution is not None else {}

@@ -1,4 +1,4 @@
-"""The test after the training becomes `test_step` and `trainer.test`, in the idiomatic style."""
+"""The test after the training becomes `test_step` and `trainer.test`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.converter.scripts import converted, methods, script
+from tests.converter.scripts import PROLOGUE, SETUP, converted, methods, script
 
 TEST = """\
 model.eval()
@@ -21,6 +21,19 @@ FUNCTION = "def test(net, loader):\n" + "".join(f"    {line}\n" for line in TEST
 ).replace("val_loader", "loader")
 SAVE = "torch.save(model.state_dict(), 'net.pt')"
 
+RUN = """\
+for epoch in range(2):
+    for x, y in train_loader:
+        optimizer.zero_grad()
+        loss = criterion(model(x), y)
+        loss.backward()
+        optimizer.step()
+"""
+HOST = """\
+def run(net, train_loader, val_loader):
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+""" + "".join(f"    {line}\n" for line in f"{RUN}{TEST}".replace("model", "net").splitlines())
+
 MOVED = {
     "in place": script(after=f"{TEST}{SAVE}"),
     "in a function": script(define=FUNCTION, after=f"test(model, val_loader)\n{SAVE}"),
@@ -33,6 +46,7 @@ STAYS = {
     "the script goes on with the result": script(after=f"{TEST}if right > 3:\n    {SAVE}"),
     "the script goes on with the network": script(after=f"{TEST}print(model(data[:2][0]))"),
     "two tests": script(after=f"{TEST}{TEST.replace('val_loader', 'train_loader')}"),
+    "the script goes on with its last batch": script(after=f"{TEST}{SAVE}\nprint(b)"),
     "what it needs is made after the run": script(after=f"n = len(data)\n{TEST.replace('100 *', 'n *')}"),
     "left early": script(
         after=TEST.replace("        right +=", "        if right > 5:\n            break\n        right +=")
@@ -43,34 +57,48 @@ STAYS = {
 }
 
 
+@pytest.mark.parametrize("style", ["faithful", "idiomatic"])
 @pytest.mark.parametrize("text", MOVED.values(), ids=MOVED)
-def test_it_becomes_a_test_step(text: str) -> None:
-    done = converted(text, style="idiomatic")
+def test_it_becomes_a_test_step(text: str, style: str) -> None:
+    done = converted(text, style=style)
     assert done.text is not None
     hooks = methods(done.text)
-    assert "self.log('accuracy', " in hooks["test_step"] or "self.right" in hooks["test_step"]
-    assert done.text.count("trainer.test(module, val_loader)") == 1
+    if style == "faithful":
+        assert "self.print(f'accuracy {" in hooks["on_test_epoch_end"] and "self.right" in hooks["test_step"]
+    else:
+        assert "self.log('accuracy', " in hooks["test_step"] or "self.right" in hooks["test_step"]
+    told = ", verbose=False" if style == "faithful" else ""
+    assert done.text.count(f"trainer.test(module, val_loader{told})") == 1
     assert "for a, b in" not in done.text and "no_grad" not in done.text and ".eval()" not in done.text
     assert ("on_test_model_eval" in hooks) is ("eval()" not in text)
-    assert "the test after the training is run by trainer.test" in done.departures
-
-
-@pytest.mark.parametrize("text", MOVED.values(), ids=MOVED)
-def test_the_faithful_style_keeps_it(text: str) -> None:
-    done = converted(text)
-    assert done.text is not None and "trainer.test" not in done.text
 
 
 @pytest.mark.parametrize("text", STAYS.values(), ids=STAYS)
 def test_it_stays(text: str) -> None:
-    done = converted(text, style="idiomatic")
+    done = converted(text)
     assert done.text is not None and "trainer.test" not in done.text and "for a, b in" in done.text
 
 
+def test_it_is_the_last_run_s() -> None:
+    done = converted(
+        script(after=f"fine = torch.optim.SGD(model.parameters())\n{RUN.replace('optimizer', 'fine')}{TEST}")
+    )
+    assert done.text is not None and done.text.count("trainer.test(") == 1
+    first, last = done.text.split("class Lit")[1:]
+    assert "def test_step" not in first and "def test_step" in last
+
+
+def test_who_called_the_host_finds_the_mode_of_the_script() -> None:
+    text = PROLOGUE + HOST + SETUP + "run(model, train_loader, val_loader)\nprint(model(data[:2][0]))\n"
+    done = converted(text)
+    assert done.text is not None and "    net.eval()\n    trainer.test(module, val_loader" in done.text
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("style", ["faithful", "idiomatic"])
 @pytest.mark.parametrize("name", ["in place", "without eval()"])
-def test_it_evaluates_identically(name: str, trains_identically: Callable[[str, str | None], None]) -> None:
-    done = converted(MOVED[name], style="idiomatic")
+def test_it_evaluates_identically(name: str, style: str, trains_identically: Callable[[str, str | None], None]) -> None:
+    done = converted(MOVED[name], style=style)
     assert done.text is not None
     trains_identically(MOVED[name], done.text)
 

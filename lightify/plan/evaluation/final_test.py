@@ -1,4 +1,4 @@
-"""The test that follows the training becomes `test_step` and `trainer.test`, in the idiomatic style."""
+"""The test that follows the training becomes `test_step` and `trainer.test`."""
 
 from __future__ import annotations
 
@@ -8,32 +8,40 @@ from dataclasses import dataclass, replace
 import libcst as cst
 
 from lightify.ledger import Fate
-from lightify.plan.batches import in_host, is_loader
+from lightify.plan.batches import batch_variables, in_host
 from lightify.plan.counters import batch_names
 from lightify.plan.draft import Draft
 from lightify.plan.evaluation.modes import mode_call
 from lightify.plan.evaluation.networks_used import uses_modules
 from lightify.plan.evaluation.parts import Evaluation
 from lightify.plan.evaluation.seen import evaluating_call, holds_loop
-from lightify.plan.evaluation.validation import SAME_MODE, evaluation_at, prepared
+from lightify.plan.evaluation.validation import SAME_MODE, evaluation_at, is_given, prepared
 from lightify.plan.kinds import Kinds
+from lightify.plan.trainer.samplers import evaluation_order_changes
 from lightify.plan.types import FateNote, Hook
 from lightify.syntax.flow import usage
-from lightify.syntax.frames import Item, Step
-from lightify.syntax.query import block, code, is_constant, small
+from lightify.syntax.frames import Field, Item, Step
+from lightify.syntax.names import parameters
+from lightify.syntax.query import block, code, is_constant, small, walk
 
 
 @dataclass(frozen=True, eq=False)
 class FinalTest:
-    """The hooks of a test, and the statement that runs it by what it replaces."""
+    """The hooks of a test, what they run, and the statement that runs it by what it replaces.
+
+    Attributes:
+        modes: what the host does before the test, for the mode that its networks are left in.
+    """
 
     hooks: tuple[Hook, ...]
+    steps: tuple[Step, ...]
     edits: dict[cst.CSTNode, cst.CSTNode]
+    modes: tuple[str, ...]
 
 
 def final_test(draft: Draft) -> FinalTest | None:
     """The one evaluation that the host runs after the training, when nothing else depends on how it runs."""
-    if draft.settings.style == "faithful" or draft.around.repeated:
+    if draft.around.repeated or draft.analysis.accelerated or evaluation_order_changes(draft):
         return None
     later = _following(draft)
     window = _window(draft, later)
@@ -42,18 +50,21 @@ def final_test(draft: Draft) -> FinalTest | None:
     found = evaluation_at(draft, window, final=True)
     if isinstance(found, str) or found.breaks or _shares_a_function(draft, found):
         return None
-    start = later.index(window[0])
-    rest = later[start + len(window) :]
-    if not _may_move(draft, found, later[:start], rest):
+    between = later[: later.index(window[0])]
+    if not _may_move(draft, found, between, _without(draft.around.after, (*between, *window))):
         return None
     draft.nest = replace(draft.nest, opened=(*draft.nest.opened, *found.opened))
     draft.kinds = Kinds(draft.nest, draft.analysis, draft.tree)
     steps = (*found.before, *found.body, *found.after, *found.rest)
     draft.look_around(*steps)
-    moved = {item.node for item in window}
-    draft.around = replace(draft.around, after=tuple(item for item in draft.around.after if item.node not in moved))
-    found = _moved(draft, prepared(draft, found), moved)
-    return FinalTest(_hooks(draft, found), _edits(draft, found, window))
+    draft.around = replace(draft.around, after=tuple(_without(draft.around.after, window)))
+    found = _moved(draft, prepared(draft, found), {item.node for item in window})
+    return FinalTest(_hooks(draft, found), steps, _edits(draft, found, window), _modes(draft, found))
+
+
+def _without(items: Sequence[Item], others: Sequence[Item]) -> list[Item]:
+    gone = {item.node for item in others}
+    return [item for item in items if item.node not in gone]
 
 
 def _moved(draft: Draft, found: Evaluation, window: Set[cst.CSTNode]) -> Evaluation:
@@ -112,14 +123,33 @@ def _shares_a_function(draft: Draft, found: Evaluation) -> bool:
 def _may_move(draft: Draft, found: Evaluation, between: Sequence[Item], rest: Sequence[Item]) -> bool:
     """True when the module knows before the run what the test needs, and nothing later needs what the test leaves."""
     steps = (*found.before, *found.body, *found.after, *found.rest)
-    use, later = usage(steps), usage(draft.around.after)
-    names = {variable.name for variable in use.writes if variable.frame.is_module}
-    if usage(between).writes & use.exposed or usage(rest).exposed & use.writes or names & draft.around.kept_reads:
+    use, later, batch = usage(steps), usage(draft.around.after), batch_variables(found.head, found.frame)
+    made = use.writes | batch
+    if _trains(draft, between) or usage(between).writes & (use.exposed - batch):
+        return False
+    if usage(rest).exposed & made or {v.name for v in made if v.frame.is_module} & draft.around.kept_reads:
         return False
     if any(uses_modules(item, draft.kinds) for item in rest) or not later.reads:
         return False
-    loader = in_host(draft, found.head.source, found.frame)
-    return loader is not None and is_loader(draft, found.head.source, found.frame)
+    if _modes(draft, found) and any(uses_modules(item, draft.kinds) for item in between):
+        return False
+    return is_given(draft, found.turns[0])
+
+
+def _trains(draft: Draft, between: Sequence[Item]) -> bool:
+    """True when another run follows: the test is that one's."""
+    backwards = {fact.call for fact in draft.analysis.backwards}
+    return any(node in backwards for item in between for node in walk(item.node))
+
+
+def _modes(draft: Draft, found: Evaluation) -> tuple[str, ...]:
+    """The Trainer puts networks back into the mode that it finds; whoever calls the host may see the script's."""
+    if found.trains_again or draft.nest.host.is_module:
+        return ()
+    host = draft.nest.host.function
+    given = {parameter.name.value for parameter in parameters(host)} if host is not None else set()
+    seen = [v for v in found.modules if isinstance(v, Field) or v.frame.is_module or v.name in given]
+    return tuple(f"{variable.path}.eval()" for variable in sorted(seen, key=lambda v: v.order))
 
 
 def _hooks(draft: Draft, found: Evaluation) -> tuple[Hook, ...]:
@@ -140,7 +170,8 @@ def _edits(draft: Draft, found: Evaluation, window: Sequence[Item]) -> dict[cst.
     source = in_host(draft, found.head.source, found.frame)
     assert source is not None
     trainer, module = draft.tree.fresh("trainer", "lit_trainer"), draft.tree.fresh("module", "lit_module")
-    call = cst.parse_statement(f"{trainer}.test({module}, {code(source)})")
+    told = ", verbose=False" if draft.settings.style == "faithful" else ""  # the script's own prints are there
+    call = cst.parse_statement(f"{trainer}.test({module}, {code(source)}{told})")
     kept = {small(step.node) for step in (*found.before, *found.after, *found.rest) if isinstance(step, Item)} - {None}
     for item in window:
         if small(item.node) not in kept:
@@ -148,5 +179,4 @@ def _edits(draft: Draft, found: Evaluation, window: Sequence[Item]) -> dict[cst.
         draft.removed.add(item.node)
     first = window[0].node
     draft.removed.discard(first)
-    draft.steps_away.append("the test after the training is run by trainer.test")
     return {first: call.with_changes(leading_lines=first.leading_lines)}  # type: ignore[attr-defined]

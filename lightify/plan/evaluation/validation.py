@@ -106,7 +106,7 @@ def _readable(draft: Draft, optimizer: Variable | None, within: Periodic | None,
     draft.kinds = Kinds(nest, draft.analysis, draft.tree)
     written = usage((*nest.epoch_start, *nest.body, *found.before, *found.batches, *found.after, *found.rest)).writes
     if any(
-        expression_usage(one.head.source, one.frame).reads & written or not _is_given(draft, one) for one in found.turns
+        expression_usage(one.head.source, one.frame).reads & written or not is_given(draft, one) for one in found.turns
     ):
         return "its data is no loader that is made before the loops, once"
     if found.breaks and not limits_batches(draft, found.body[-1], found.head, found.loop, "limit_val_batches"):
@@ -135,7 +135,7 @@ def _ended_within(draft: Draft, found: Evaluation, within: Periodic) -> Evaluati
     return replace(found, after=after, rest=within.apart, every=within.every, fates=fates)
 
 
-def _is_given(draft: Draft, one: Turn) -> bool:
+def is_given(draft: Draft, one: Turn) -> bool:
     """True when the Trainer can be handed what a pass goes over."""
     known = is_loader(draft, one.head.source, one.frame)
     known &= not on_lightning(draft) or is_steady(draft, one.head.source, one.frame)

@@ -43,14 +43,16 @@ def is_steady(draft: Draft, source: cst.BaseExpression, frame: Frame) -> bool:
     return not (_makes_batches(draft.tree) or _changes(draft, draft.whole(), data) or _goes_on(draft, source, frame))
 
 
-def starts_late(draft: Draft, source: cst.BaseExpression, frame: Frame, counted: bool) -> bool:
+def starts_late(
+    draft: Draft, source: cst.BaseExpression, frame: Frame, later: Iterable[Step], *, counted: bool
+) -> bool:
     """True when the first pass must not begin before the first epoch does, as the package would have it.
 
     Args:
-        counted: it is known that there is an epoch.
+        later: what follows the run; counted: it is known that there is an epoch.
     """
     start = [step for step in draft.nest.epoch_start if mode_call(step, draft.kinds, "train") is None]
-    drawing = start if counted else [*start, *draft.around.after]
+    drawing = start if counted else [*start, *later]
     return any(may_draw(step, draft.tree) for step in drawing) or _changes(draft, start, _made_of(draft, source, frame))
 
 
