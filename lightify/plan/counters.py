@@ -40,7 +40,7 @@ def batch_names(
         return first
     variable = frame.variable(head.index.value)
     if (
-        variable not in usage(later).exposed
+        variable not in usage(later).exposed | usage((*body, *later)).writes
         and variable not in untold
         and only_read(draft, variable, body)
         and (head.start is None or is_constant(head.start))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -99,6 +99,12 @@ class Frame:
         return Frame(
             self.name, self.function, self.outer, aliases, self.given, _own=self._own, _base=self._base or self
         )
+
+    def with_own(self, names: Iterable[str]) -> Frame:
+        """The same frame for code in which these names are others."""
+        apart = Frame(self.name, self.function, self.outer, {}, self.given, _own=self._own, _base=self._base or self)
+        apart.aliases.update({**self.aliases, **{name: Variable(name, apart) for name in names}})
+        return apart
 
     def stand_for(self, name: str, meaning: Variable | Expression) -> None:
         """Makes a name stand for something of the caller's."""

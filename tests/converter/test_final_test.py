@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.converter.scripts import PROLOGUE, SETUP, converted, methods, script
+from tests.converter.scripts import PROLOGUE, SETUP, STEP, converted, in_each_mode, methods, script
 
 TEST = """\
 model.eval()
@@ -47,6 +47,7 @@ STAYS = {
     "the script goes on with the network": script(after=f"{TEST}print(model(data[:2][0]))"),
     "two tests": script(after=f"{TEST}{TEST.replace('val_loader', 'train_loader')}"),
     "the script goes on with its last batch": script(after=f"{TEST}{SAVE}\nprint(b)"),
+    "it reads the last epoch's number": script(after=TEST.replace("accuracy", "{epoch}: accuracy")),
     "what it needs is made after the run": script(after=f"n = len(data)\n{TEST.replace('100 *', 'n *')}"),
     "left early": script(
         after=TEST.replace("        right +=", "        if right > 5:\n            break\n        right +=")
@@ -77,6 +78,25 @@ def test_it_becomes_a_test_step(text: str, style: str) -> None:
 def test_it_stays(text: str) -> None:
     done = converted(text)
     assert done.text is not None and "trainer.test" not in done.text and "for a, b in" in done.text
+
+
+@pytest.mark.slow
+@in_each_mode
+def test_it_counts_for_itself(style: str, runtime: str, trains_identically: Callable[[str, str | None], None]) -> None:
+    """What the loops count with is computed from the batch's number; a test's counters of that name are others."""
+    test = TEST.replace("for a, b in val_loader:", "for i, (a, b) in enumerate(val_loader):\n        seen.append(i)")
+    text = script(
+        "loss = criterion(model(x), y) * i\n" + STEP.partition("\n")[2],
+        before="seen = []",
+        batches="for i, (x, y) in enumerate(train_loader, 1):",
+        after=f"{test}    for i in range(2):\n        print(seen[i], i)\nprint('in all', seen)",
+    )
+    done = converted(text, style=style, runtime=runtime)
+    assert done.text is not None
+    hooks = methods(done.text)
+    assert "* (batch_idx + 1)" in hooks["training_step"] and "i = batch_idx" in hooks["test_step"]
+    assert "for i in range(2):" in hooks["on_test_epoch_end"]
+    trains_identically(text, done.text)
 
 
 def test_it_is_the_last_run_s() -> None:

@@ -20,9 +20,9 @@ from lightify.plan.kinds import Kinds
 from lightify.plan.trainer.samplers import evaluation_order_changes
 from lightify.plan.types import FateNote, Hook
 from lightify.syntax.flow import usage
-from lightify.syntax.frames import Field, Item, Step
+from lightify.syntax.frames import Field, Item, Step, Variable
 from lightify.syntax.names import parameters
-from lightify.syntax.query import block, code, is_constant, small, walk
+from lightify.syntax.query import block, code, is_constant, small, target_names, walk
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,11 +47,11 @@ def final_test(draft: Draft) -> FinalTest | None:
     window = _window(draft, later)
     if not window:
         return None
-    found = evaluation_at(draft, window, final=True)
+    found = evaluation_at(draft, _with_own_counters(draft, window), final=True)
     if isinstance(found, str) or found.breaks or _shares_a_function(draft, found):
         return None
     between = later[: later.index(window[0])]
-    if not _may_move(draft, found, between, _without(draft.around.after, (*between, *window))):
+    if not _may_move(draft, found, between, window):
         return None
     draft.nest = replace(draft.nest, opened=(*draft.nest.opened, *found.opened))
     draft.kinds = Kinds(draft.nest, draft.analysis, draft.tree)
@@ -114,18 +114,35 @@ def _is_start(item: Item) -> bool:
     return isinstance(inner, cst.Assign) and is_constant(inner.value)
 
 
+def _with_own_counters(draft: Draft, window: list[Item]) -> list[Item]:
+    """The test with names of its own for what the loops count with: hooks compute that from the number of the batch."""
+    use = usage(window)
+    names = {variable.name for variable in _counted(draft) & (use.writes - use.exposed)}
+    frame = draft.nest.host.with_own(names) if names else draft.nest.host
+    return [Item(item.node, frame) for item in window]
+
+
+def _counted(draft: Draft) -> set[Variable]:
+    """What the heads of the loops bind."""
+    nest = draft.nest
+    loops = ((nest.epoch_loop, nest.host), (nest.batch_loop, nest.batch_frame))
+    heads = ((loop.target, frame) for loop, frame in loops if isinstance(loop, cst.For))
+    return {frame.variable(name) for target, frame in heads for name in target_names(target)}
+
+
 def _shares_a_function(draft: Draft, found: Evaluation) -> bool:
     """True when the epochs run the same function: it would become the module's twice."""
     own = {opened.function for opened in draft.nest.opened}
     return any(opened.function in own for opened in found.opened)
 
 
-def _may_move(draft: Draft, found: Evaluation, between: Sequence[Item], rest: Sequence[Item]) -> bool:
+def _may_move(draft: Draft, found: Evaluation, between: Sequence[Item], window: Sequence[Item]) -> bool:
     """True when the module knows before the run what the test needs, and nothing later needs what the test leaves."""
-    steps = (*found.before, *found.body, *found.after, *found.rest)
-    use, later, batch = usage(steps), usage(draft.around.after), batch_variables(found.head, found.frame)
-    made = use.writes | batch
-    if _trains(draft, between) or usage(between).writes & (use.exposed - batch):
+    use, later = usage((*found.before, *found.body, *found.after, *found.rest)), usage(draft.around.after)
+    rest = _without(draft.around.after, (*between, *window))
+    batch = batch_variables(found.head, found.frame)
+    made = use.writes | usage(window).writes
+    if _trains(draft, between) or usage(between).writes & (use.exposed - batch) or use.exposed & _counted(draft):
         return False
     if usage(rest).exposed & made or {v.name for v in made if v.frame.is_module} & draft.around.kept_reads:
         return False
