@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from textwrap import indent
 
 import pytest
 
-from tests.converter.scripts import PROLOGUE, SETUP, STEP, converted, in_each_mode, methods, script
+from tests.converter.scripts import EVALUATE, PROLOGUE, SETUP, STEP, converted, in_each_mode, methods, script
 
 TEST = """\
 model.eval()
@@ -34,6 +35,9 @@ def run(net, train_loader, val_loader):
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
 """ + "".join(f"    {line}\n" for line in f"{RUN}{TEST}".replace("model", "net").splitlines())
 
+BARE = TEST.replace("model.eval()\n", "")
+MAIN = f"def main():\n{indent(SETUP + RUN + BARE, '    ')}\n\nmain()\n"
+
 MOVED = {
     "in place": script(after=f"{TEST}{SAVE}"),
     "in a function": script(define=FUNCTION, after=f"test(model, val_loader)\n{SAVE}"),
@@ -49,6 +53,9 @@ STAYS = {
     "the script goes on with its last batch": script(after=f"{TEST}{SAVE}\nprint(b)"),
     "it reads the last epoch's number": script(after=TEST.replace("accuracy", "{epoch}: accuracy")),
     "what it needs is made after the run": script(after=f"n = len(data)\n{TEST.replace('100 *', 'n *')}"),
+    "what stands before it may set the mode": script(
+        end=f"{EVALUATE}model.train()", after=f"print(model(data[:2][0]))\n{BARE}"
+    ),
     "left early": script(
         after=TEST.replace("        right +=", "        if right > 5:\n            break\n        right +=")
     ),
@@ -97,6 +104,13 @@ def test_it_counts_for_itself(style: str, runtime: str, trains_identically: Call
     assert "* (batch_idx + 1)" in hooks["training_step"] and "i = batch_idx" in hooks["test_step"]
     assert "for i in range(2):" in hooks["on_test_epoch_end"]
     trains_identically(text, done.text)
+
+
+def test_in_a_function_its_sums_begin_anew() -> None:
+    """What the host sets within the test is no name of the host's that nothing reads."""
+    done = converted(PROLOGUE + MAIN)
+    assert done.text is not None
+    assert methods(done.text)["on_test_epoch_start"] == "self.right = 0"
 
 
 def test_it_is_the_last_run_s() -> None:

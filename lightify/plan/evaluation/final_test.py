@@ -148,9 +148,15 @@ def _may_move(draft: Draft, found: Evaluation, between: Sequence[Item], window: 
         return False
     if any(uses_modules(item, draft.kinds) for item in rest) or not later.reads:
         return False
-    if _modes(draft, found) and any(uses_modules(item, draft.kinds) for item in between):
+    left = draft.evaluation is not None and not found.modules  # in the mode that the last epoch leaves it in
+    if (left or _modes(draft, found)) and any(_may_change_modes(item, draft) for item in between):
         return False
     return is_given(draft, found.turns[0])
+
+
+def _may_change_modes(item: Item, draft: Draft) -> bool:
+    modes = ("train", "eval")
+    return uses_modules(item, draft.kinds) or any(mode_call(item, draft.kinds, one) is not None for one in modes)
 
 
 def _trains(draft: Draft, between: Sequence[Item]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Container, Iterable, Iterator, Set
 
 import libcst as cst
 
@@ -30,7 +30,7 @@ def drop_unread_names(draft: Draft, edits: dict[cst.CSTNode, cst.CSTNode], reads
     if host.function is None or draft.distribution is not None:
         return
     by_run = {variable.name for variable in reads if variable.frame is host}
-    lines = list(_lines(draft, host.function))
+    lines = list(_lines(draft, host.function, edits))
     names = {name for line in lines for name in _names(line)} & local_names(host.function) - by_run
     names = {name for name in names if _was_read(name, host.function, draft)}
     changed = bool(names)
@@ -40,7 +40,7 @@ def drop_unread_names(draft: Draft, edits: dict[cst.CSTNode, cst.CSTNode], reads
         changed = any(done)
 
 
-def _lines(draft: Draft, function: cst.FunctionDef) -> Iterator[cst.SimpleStatementLine]:
+def _lines(draft: Draft, function: cst.FunctionDef, edits: Container[cst.CSTNode]) -> Iterator[cst.SimpleStatementLine]:
     """The assignments of the host, but for those of loops that may train, too, and where an error is waited for."""
     for node in same_scope(block(function.body)):
         inner = small(node)
@@ -48,7 +48,7 @@ def _lines(draft: Draft, function: cst.FunctionDef) -> Iterator[cst.SimpleStatem
             continue
         around = set(draft.tree.ancestors(node))
         kept = not any(isinstance(one, cst.Try) or _may_train(one, draft) for one in around)
-        if kept and draft.removed.isdisjoint({node, *around}):
+        if kept and draft.removed.isdisjoint({node, *around}) and not any(one in edits for one in around):
             yield node
 
 
