@@ -130,7 +130,8 @@ class _Rewriter:
         elif self._endless:
             return f"{COUNT}()", COUNT
         else:
-            source = f"iter({module_name}.goes_on, False)"
+            source = f"{module_name}.remaining_steps"
+            return f"{source}()", source
         return source, f"lambda: {source}"
 
     @property
@@ -199,7 +200,8 @@ class _Rewriter:
         methods = [method for method in methods if method.body != EMPTY or method.name.endswith("_step")]
         if plan.steps_while is not None and not self._endless:
             test = self._expression(plan.steps_while, plan.nest.batch_frame, {})
-            methods.append(Method("goes_on", (), body_text([cst.parse_statement(f"return bool({code(test)})")])))
+            going = cst.parse_statement(f"while {code(test)}:\n    yield True")  # a Trainer skips a batch that is None
+            methods.append(Method("remaining_steps", (), body_text([going])))
         if plan.epochs_while is not None:
             again = self._expression(plan.epochs_while, plan.nest.host, {})
             methods.append(Method("another_epoch", (), body_text([cst.SimpleStatementLine([cst.Return(again)])])))

@@ -28,7 +28,7 @@ RESERVED = frozenset(
     register_module register_parameter register_state_dict_post_hook register_state_dict_pre_hook
     requires_grad_ save_hyperparameters set_extra_state set_submodule setup share_memory state_dict
     strict_loading teardown test_dataloader test_step to to_empty to_onnx to_tensorrt to_torchscript
-    another_epoch borrowed contexts epochs_ended goes_on pass_ended pass_skipped returned train_batches
+    another_epoch borrowed contexts epochs_ended pass_ended pass_skipped remaining_steps returned train_batches
     on_batch_end on_batch_start on_epoch_end on_epoch_start on_pretrain_routine_end on_pretrain_routine_start
     test_end test_epoch_end test_step_end tng_dataloader training_end training_epoch_end training_step_end
     validation_end validation_epoch_end validation_step_end

@@ -228,7 +228,7 @@ def test_parameters_take_their_arguments_names() -> None:
 
 WHILE = {
     "epochs": ("while not done:", "for x, y in train_loader:", "another_epoch", "return not self.done"),
-    "steps": ("if True:", "while not done:", "goes_on", "return bool(not self.done)"),
+    "steps": ("if True:", "while not done:", "remaining_steps", "while not self.done:\n    yield True"),
 }
 
 
@@ -243,6 +243,16 @@ def test_the_test_of_a_while_loop_reads_what_the_body_wrote(epochs: str, batches
     hooks = methods(converted(text).text)
     assert hooks[name] == test
     assert "self.done = True" in hooks["on_train_batch_end"] + hooks["training_step"]
+
+
+def test_steps_may_be_counted_in_a_variable_called_iter() -> None:
+    """The host's name hides the built-in function."""
+    text = script(
+        f"x, y = data[:8]\n{STEP}\niter += 1", epochs="if True:", batches="while iter < 5:", before="iter = 0\n"
+    )
+    done = converted(text)
+    assert done.text is not None and "iter(" not in done.text
+    assert "Passes(module.remaining_steps)" in done.text
 
 
 AGENT = """\
