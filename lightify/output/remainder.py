@@ -15,6 +15,7 @@ from lightify.output.unread import drop_unused_definitions
 from lightify.plan.types import Plans
 from lightify.settings import Settings
 from lightify.syntax.comments import above, beginning, own, paragraph, section, texts, without_ends
+from lightify.syntax.one_line import on_their_lines
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import block, code, is_docstring, joined, map_children, negated, small, walk
 from lightify.syntax.substitute import substitute
@@ -119,7 +120,8 @@ class _Remainder:
             body.extend(new)
         if not body and isinstance(node, cst.IndentedBlock):
             body.append(cst.SimpleStatementLine([cst.Pass()]))
-        return without_ends(node.with_changes(body=body), lost)  # type: ignore[arg-type]
+        lines = list(on_their_lines(body, block(node)))
+        return without_ends(node.with_changes(body=lines), lost)  # type: ignore[arg-type]
 
     def _run(self, loop: Loop) -> list[cst.BaseStatement]:
         """What stands where the loop stood, its else included."""

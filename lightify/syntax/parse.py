@@ -13,6 +13,7 @@ import libcst as cst
 from lightify.errors import Diagnostic, LightifyError, SourceSpan
 from lightify.sources import Source
 from lightify.syntax.fields import name_fields
+from lightify.syntax.one_line import Continued, OneLine
 from lightify.syntax.query import (
     Node,
     block,
@@ -204,7 +205,7 @@ def edited(tree: Tree, edits: Mapping[cst.CSTNode, Callable[[cst.CSTNode], cst.C
 
 
 class _OneStatementPerLine(cst.CSTTransformer):
-    """`a; b` becomes two lines and `if x: y` an indented block, so that a statement is a node of its own."""
+    """`a; b` becomes two lines, and the suite of `if x: y` holds lines, so that a statement is a node of its own."""
 
     def _split(self, body: Sequence[cst.BaseStatement]) -> list[cst.BaseStatement]:
         lines: list[cst.BaseStatement] = []
@@ -215,7 +216,8 @@ class _OneStatementPerLine(cst.CSTTransformer):
                     part = part.with_changes(semicolon=cst.MaybeSentinel.DEFAULT)
                     leading = statement.leading_lines if number == 0 else ()
                     trailing = statement.trailing_whitespace if number == last else cst.TrailingWhitespace()
-                    lines.append(cst.SimpleStatementLine([part], leading_lines=leading, trailing_whitespace=trailing))
+                    kind = cst.SimpleStatementLine if number == last else Continued
+                    lines.append(kind([part], leading_lines=leading, trailing_whitespace=trailing))
             else:
                 lines.append(statement)
         return lines
@@ -230,7 +232,7 @@ class _OneStatementPerLine(cst.CSTTransformer):
         self, original: cst.SimpleStatementSuite, updated: cst.SimpleStatementSuite
     ) -> cst.IndentedBlock:
         line = cst.SimpleStatementLine(updated.body, trailing_whitespace=updated.trailing_whitespace)
-        return cst.IndentedBlock(self._split((line,)))
+        return OneLine(self._split((line,)))
 
 
 @lru_cache(maxsize=8)
