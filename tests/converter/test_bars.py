@@ -81,6 +81,14 @@ GIVEN = {
         f"{STEP}\nhits = (model(x).argmax(1) == y).sum().item()\npbar.set_postfix(acc=100.0 * hits / len(y))",
         "'acc', 100.0 * hits / len(y)",
     ),
+    "under an OrderedDict": (
+        f"{TOTAL}\npbar.set_postfix(OrderedDict(stage='train', loss=total / (i + 1)))",
+        "'loss', self.total / (batch_idx + 1)",
+    ),
+    "in pairs": (
+        f"{TOTAL}\npbar.set_postfix(ordered_dict=OrderedDict([('loss', total / (i + 1))]))",
+        "'loss', self.total / (batch_idx + 1)",
+    ),
     "what is no measure": (f"{STEP}\npbar.set_postfix(step=i + 1)", ""),
     "what may be many numbers": (f"{STEP}\nscores = model(x)\npbar.set_postfix(loss=scores / 2)", ""),
 }
@@ -89,6 +97,7 @@ GIVEN = {
 @pytest.mark.parametrize(("batch", "log"), GIVEN.values(), ids=GIVEN)
 def test_what_a_bar_is_given_under_a_name_is_logged(batch: str, log: str) -> None:
     text = barred("total = 0\npbar = tqdm(train_loader)", "for i, (x, y) in enumerate(pbar):", batch)
+    text = f"from collections import OrderedDict\n{text}"
     parts = methods(converted(text).text)
     step = parts["training_step"] + parts.get("on_train_batch_end", "")
     assert (f"self.log({log}, prog_bar=True)" in step) if log else ("self.log(" not in step)

@@ -232,29 +232,40 @@ def _metrics(call: cst.Call, frame: Frame, draft: Draft) -> tuple[Metric, ...]:
 def _given(call: cst.Call) -> Iterator[tuple[str, cst.BaseExpression]]:
     """What a call is given by name: `loss=x`, `{"loss": x}`, `**{"loss": x}`; `round(x, 3)` is x."""
     for arg in call.args:
-        pairs: list[tuple[str, cst.BaseExpression]] = []
-        if arg.keyword is not None:
-            pairs = [(arg.keyword.value, arg.value)]
-        elif isinstance(arg.value, cst.Dict):
-            entries = [one for one in arg.value.elements if isinstance(one, cst.DictElement)]
-            pairs = [(str(e.key.raw_value), e.value) for e in entries if isinstance(e.key, cst.SimpleString)]
-        for name, value in pairs:
+        named = arg.keyword is not None and arg.keyword.value != "ordered_dict"
+        for name, value in [(arg.keyword.value, arg.value)] if named else _entries(arg.value):  # type: ignore[union-attr]
             rounded = isinstance(value, cst.Call) and dotted(value.func) == "round"
             yield name, value.args[0].value if rounded else value  # type: ignore[attr-defined]
 
 
-def _dictionaries(nest: Nest) -> dict[Variable, cst.Dict]:
+def _entries(node: cst.BaseExpression) -> list[tuple[str, cst.BaseExpression]]:
+    """What a dictionary that is written out holds: `{"a": x}`, `dict(a=x)`, `OrderedDict([("a", x)])`."""
+    if isinstance(node, cst.Dict):
+        pairs = [(one.key, one.value) for one in node.elements if isinstance(one, cst.DictElement)]
+    elif isinstance(node, cst.Call) and (dotted(node.func) or "").rpartition(".")[2] in ("dict", "OrderedDict"):
+        given = arguments(node)
+        inside = [entry for one in given.positional for entry in _entries(one)]
+        return inside + [(name, value) for name, value in given.keyword.items()]
+    elif isinstance(node, (cst.List, cst.Tuple)):
+        rows = [one.value.elements for one in node.elements if isinstance(one.value, (cst.List, cst.Tuple))]
+        pairs = [(row[0].value, row[1].value) for row in rows if len(row) == 2]
+    else:
+        return []
+    return [(str(key.raw_value), value) for key, value in pairs if isinstance(key, cst.SimpleString)]
+
+
+def _dictionaries(nest: Nest) -> dict[Variable, cst.BaseExpression]:
     """What names hold that a batch sets once, to a dictionary: `logs = {"loss": loss.item()}`."""
-    found: dict[Variable, cst.Dict] = {}
+    found: dict[Variable, cst.BaseExpression] = {}
     for step in nest.body:
         inner = small(step.node) if isinstance(step, Item) else None
-        if isinstance(inner, cst.Assign) and isinstance(inner.value, cst.Dict) and len(inner.targets) == 1:
+        if isinstance(inner, cst.Assign) and len(inner.targets) == 1 and _entries(inner.value):
             found.update(dict.fromkeys(usage([step]).writes, inner.value))
     changed = [variable for step in nest.body for variable in usage([step]).writes]
     return {variable: value for variable, value in found.items() if changed.count(variable) == 1}
 
 
-def _told(arg: cst.Arg, frame: Frame, held: dict[Variable, cst.Dict]) -> cst.Arg:
+def _told(arg: cst.Arg, frame: Frame, held: Mapping[Variable, cst.BaseExpression]) -> cst.Arg:
     """`**{"loss": loss.item()}` for `**logs`."""
     meaning = frame.resolve(arg.value.value) if isinstance(arg.value, cst.Name) else None
     value = held.get(meaning) if isinstance(meaning, Variable) else None
