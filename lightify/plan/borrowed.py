@@ -10,7 +10,7 @@ from lightify.facts import Kind
 from lightify.plan.kinds import Kinds
 from lightify.syntax.frames import Variable
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import dotted, is_constant, method_call
+from lightify.syntax.query import dotted, is_constant, method_call, target_names, walk
 
 #: The attribute that keeps them, without `nn.Module` registering what it is given.
 BORROWED = "borrowed"
@@ -26,6 +26,7 @@ _GIVE_ONE, _GIVE_ALL = (
     ("get_parameter", "get_submodule", "get_buffer"),
     ("parameters", "children", "modules", "buffers"),
 )
+_NAME_ALL = tuple(f"named_{name}" for name in _GIVE_ALL)
 
 
 def borrows(variable: Variable, kinds: Kinds) -> bool:
@@ -33,7 +34,14 @@ def borrows(variable: Variable, kinds: Kinds) -> bool:
     values = [value for value in kinds.assigned(variable) if not is_constant(value)]
     parts = [value for value in values if _is_part(value, kinds)]
     made = kinds.of(variable) is not None and len(parts) < len(values)
-    return bool(parts) and not made and kinds.shares_weights(variable)
+    return (bool(parts) and not made and kinds.shares_weights(variable)) or _is_each_part(variable, kinds)
+
+
+def _is_each_part(variable: Variable, kinds: Kinds) -> bool:
+    """True for `p` of `for p in net.parameters()`, whatever it holds elsewhere."""
+    loops = [loop for loop in kinds.tree.nodes(cst.For) if variable.name in target_names(loop.target)]
+    own = [loop for loop in loops if kinds.tree.around(loop, cst.FunctionDef) is variable.frame.function]
+    return any(_gives(node, (*_GIVE_ALL, *_NAME_ALL), kinds) for loop in own for node in walk(loop.iter))
 
 
 def _is_part(value: cst.CSTNode, kinds: Kinds) -> bool:

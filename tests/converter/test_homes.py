@@ -957,6 +957,22 @@ def test_a_part_of_the_network_does_not_become_the_modules_own(held: str, home: 
     assert f"{home} = 0.5" in done["__init__"]
 
 
+def test_a_name_that_goes_over_the_parts_of_a_network_registers_none() -> None:
+    """As `self.a` the first would be the module's, and the batch that it holds later an error."""
+    average = (
+        "with torch.no_grad():\n    for a, b in zip(kept.parameters(), model.parameters()):\n        a.lerp_(b, 0.1)"
+    )
+    text = script(
+        f"{STEP}\n{average}",
+        before="kept = copy.deepcopy(model)\n",
+        end="for a, b in val_loader:\n    print(len(a))",
+        after="print(a.shape)",
+    )
+    done = methods(converted(text).text)
+    assert "for self.borrowed.a, b in zip(" in done["on_train_batch_end"]
+    assert "self.borrowed.a, b = batch" in done["validation_step"]
+
+
 def test_a_part_of_the_network_that_is_handed_over_is_not_registered_twice() -> None:
     text = script(f"{STEP}\nprint(head.weight.norm())", before="head = model[2]\n")
     lines = text.split("model = ")
