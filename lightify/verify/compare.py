@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import zip_longest
 from typing import Literal
 
-from lightify.verify.trace import Evaluation, Loss, Run, SourceLine, Step, Trace
+from lightify.verify.trace import Loss, Output, Run, SourceLine, Step, Trace
 
 
 class Outcome(Enum):
@@ -93,7 +94,7 @@ def compare(old: Run, new: Run) -> Verdict:
         sentence = f"all {equal} steps are identical, but {_sentence(evaluation)}"
         return Verdict(Outcome.DIFFERS, sentence, old, new, rows, evaluation, notes)
     unit = "steps" if old.trace.steps else "hand-made updates (compared by their losses)"
-    evaluations = len(old.trace.evaluations)
+    evaluations = max(len(run.trace.evaluations) for run in (old, new))
     sentence = f"{equal} {unit}, {len(old.trace.losses)} losses, {evaluations} evaluation outputs"
     return Verdict(Outcome.IDENTICAL, sentence, old, new, rows, None, notes)
 
@@ -195,22 +196,39 @@ def _merged_backwards(old: Trace, new: Trace) -> tuple[str, ...]:
 
 
 def _evaluation_difference(old: Trace, new: Trace) -> tuple[Difference | None, tuple[str, ...]]:
-    """Compares the evaluation outputs between the same two steps, in their order."""
+    """Compares the evaluation outputs between the same two steps, in their order.
+
+    One script may make them with gradients, as it trains: what evaluates in one is looked for in all that the other
+    has made.
+    """
     notes: tuple[str, ...] = ()
-    old_gaps = [*(step.evaluations for step in old.steps), old.evaluations_after]
-    new_gaps = [*(step.evaluations for step in new.steps), new.evaluations_after]
-    if old.steps and bool(old_gaps[0]) != bool(new_gaps[0]):
+    old_gaps = [*(step.outputs for step in old.steps), old.outputs_after]
+    new_gaps = [*(step.outputs for step in new.steps), new.outputs_after]
+    if old.steps and bool(_evaluating(old_gaps[0])) != bool(_evaluating(new_gaps[0])):
         notes = ("evaluations before the first step were left out: only one script has such a sanity check",)
         old_gaps[0] = new_gaps[0] = ()
     for number, (old_gap, new_gap) in enumerate(zip(old_gaps, new_gaps, strict=False), 1):
-        for a, b in zip_longest(old_gap, new_gap):
+        old_ones, new_ones = _evaluating(old_gap), _evaluating(new_gap)
+        if _holds(old_gap, new_ones) and _holds(new_gap, old_ones):
+            continue
+        for a, b in zip_longest(old_ones, new_ones):
             if a is None or b is None or a.digest != b.digest:
                 line = a.line if a else None
                 return Difference(number, "evaluation", _shown(a), _shown(b), line), notes
     return None, notes
 
 
-def _shown(evaluation: Evaluation | None) -> str:
+def _evaluating(outputs: Sequence[Output]) -> list[Output]:
+    return [output for output in outputs if output.evaluates]
+
+
+def _holds(outputs: Sequence[Output], ones: Sequence[Output]) -> bool:
+    """True when some outputs are among others, in their order."""
+    digests = iter([output.digest for output in outputs])
+    return all(one.digest in digests for one in ones)
+
+
+def _shown(evaluation: Output | None) -> str:
     if evaluation is None:
         return "none"
     return f"{evaluation.network} {evaluation.digest[:8]} (sum {evaluation.total:.9g})"

@@ -34,13 +34,18 @@ class Loss:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """The output of one outermost call of a network, without gradients or in evaluation mode."""
+class Output:
+    """The output of one outermost call of a network.
+
+    Attributes:
+        evaluates: it is made without gradients, or in evaluation mode.
+    """
 
     digest: str
     total: float
     network: str
     line: SourceLine | None = None
+    evaluates: bool = True
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class Step:
     norm: float
     optimizer: str
     losses: tuple[Loss, ...] = ()
-    evaluations: tuple[Evaluation, ...] = ()
+    outputs: tuple[Output, ...] = ()
     line: SourceLine | None = None
 
 
@@ -67,7 +72,7 @@ class Trace:
 
     steps: tuple[Step, ...] = ()
     losses_after: tuple[Loss, ...] = ()
-    evaluations_after: tuple[Evaluation, ...] = ()
+    outputs_after: tuple[Output, ...] = ()
 
     @property
     def losses(self) -> tuple[Loss, ...]:
@@ -75,9 +80,9 @@ class Trace:
         return (*before, *self.losses_after)
 
     @property
-    def evaluations(self) -> tuple[Evaluation, ...]:
-        before = [evaluation for step in self.steps for evaluation in step.evaluations]
-        return (*before, *self.evaluations_after)
+    def evaluations(self) -> tuple[Output, ...]:
+        outputs = [*(output for step in self.steps for output in step.outputs), *self.outputs_after]
+        return tuple(output for output in outputs if output.evaluates)
 
     @property
     def trained(self) -> bool:
@@ -88,7 +93,7 @@ def read_trace(lines: Iterable[str]) -> Trace:
     """Reads what `tracer.py` wrote, one JSON list a line; a line cut off by a kill ends the trace."""
     steps: list[Step] = []
     losses: list[Loss] = []
-    evaluations: list[Evaluation] = []
+    outputs: list[Output] = []
     for text in lines:
         try:
             kind, digest, number, name, path, line = json.loads(text)
@@ -97,12 +102,12 @@ def read_trace(lines: Iterable[str]) -> Trace:
         place = SourceLine(path, line) if path else None
         if kind == "loss":
             losses.append(Loss(number, digest, place))
-        elif kind == "evaluation":
-            evaluations.append(Evaluation(digest, number, name, place))
+        elif kind in ("evaluation", "output"):
+            outputs.append(Output(digest, number, name, place, kind == "evaluation"))
         else:
-            steps.append(Step(digest, number, name, tuple(losses), tuple(evaluations), place))
-            losses, evaluations = [], []
-    return Trace(tuple(steps), tuple(losses), tuple(evaluations))
+            steps.append(Step(digest, number, name, tuple(losses), tuple(outputs), place))
+            losses, outputs = [], []
+    return Trace(tuple(steps), tuple(losses), tuple(outputs))
 
 
 def choose_trace(files: Iterable[Path]) -> Trace:

@@ -3,8 +3,9 @@
     python tracer.py '{"folder": ..., "steps": ..., "seed": ...}' script.py [script's arguments]
 
 Every process of the script appends to a file of its own in `folder`, one JSON list for each event:
-`[kind, digest, number, name, path, line]` with kind "loss", "step" or "evaluation". Nothing in the script is
-changed: torch's global hooks see optimizer steps and module calls; backward is wrapped, as it has no hook.
+`[kind, digest, number, name, path, line]` with kind "loss", "step", "evaluation" (a network's output without gradients
+or in evaluation mode) or "output" (any other). Nothing in the script is changed: torch's global hooks see optimizer
+steps and module calls; backward is wrapped, as it has no hook.
 """
 
 from __future__ import annotations
@@ -142,7 +143,7 @@ class Recorder:
 
     def exit_module(self, module: torch.nn.Module, args: object, output: object) -> None:
         self.local.depth -= 1
-        if self.local.depth or (torch.is_grad_enabled() and module.training):
+        if self.local.depth:
             return
         # Losses and metrics are modules too; only those with parameters say something about the training.
         if next(module.parameters(), None) is None or type(module).__module__.startswith("torchmetrics"):
@@ -150,7 +151,8 @@ class Recorder:
         outputs = list(tensors_in(output))
         plain = all(type(tensor) in (torch.Tensor, torch.nn.Parameter) for tensor in outputs)
         if outputs and plain and not any(tensor.is_meta for tensor in outputs):
-            self.write("evaluation", joined(digest(outputs)), total(outputs), type(module).__name__)
+            kind = "output" if torch.is_grad_enabled() and module.training else "evaluation"
+            self.write(kind, joined(digest(outputs)), total(outputs), type(module).__name__)
 
 
 def leave() -> None:

@@ -7,24 +7,24 @@ from typing import Any
 import pytest
 
 from lightify.verify import Difference, Outcome, Run, SourceLine, Trace, compare
-from lightify.verify.trace import Evaluation, Loss, Step, choose_trace, read_trace
+from lightify.verify.trace import Loss, Output, Step, choose_trace, read_trace
 
 NAN = float("nan")
 
 
-def step(digest: str, *losses: float, evaluated: tuple[str, ...] = ()) -> Step:
+def step(digest: str, *losses: float, evaluated: tuple[str, ...] = (), trained: tuple[str, ...] = ()) -> Step:
     return Step(
         digest,
         norm=1.0,
         optimizer="SGD",
         losses=tuple(Loss(value, "", SourceLine("old.py", 7)) for value in losses),
-        evaluations=tuple(evaluation(digest) for digest in evaluated),
+        outputs=(*(output(digest, evaluates=False) for digest in trained), *map(output, evaluated)),
         line=SourceLine("old.py", 9),
     )
 
 
-def evaluation(digest: str) -> Evaluation:
-    return Evaluation(digest, 2.0, "Net", SourceLine("old.py", 20))
+def output(digest: str, evaluates: bool = True) -> Output:
+    return Output(digest, 2.0, "Net", SourceLine("old.py", 20), evaluates)
 
 
 def run(*steps: Step, path: str = "script.py", **changes: Any) -> Run:
@@ -47,6 +47,11 @@ A, B, C = step("aaaa", 0.5), step("bbbb", 0.25), step("cccc", 0.125)
             id="updated by hand",
         ),
         pytest.param(run(A), run(step("aaaa", 0.5, evaluated=("x",))), id="sanity validation before the first step"),
+        pytest.param(
+            run(A, step("bbbb", 0.25, trained=("x", "y", "z"))),
+            run(A, step("bbbb", 0.25, trained=("z",), evaluated=("x", "y"))),
+            id="the old script evaluates with gradients, as it trains",
+        ),
     ],
 )
 def test_identical(old: Run, new: Run) -> None:
@@ -80,7 +85,15 @@ def test_identical(old: Run, new: Run) -> None:
             id="an evaluation",
         ),
         pytest.param(
-            run(A, B, trace=Trace((A, B), evaluations_after=(evaluation("x"),))),
+            run(A, step("bbbb", 0.25, trained=("y", "x", "z"))),
+            run(A, step("bbbb", 0.25, trained=("z",), evaluated=("x", "y"))),
+            2,
+            "evaluation",
+            ("none", "Net x (sum 2)"),
+            id="an evaluation that was made in another order",
+        ),
+        pytest.param(
+            run(A, B, trace=Trace((A, B), outputs_after=(output("x"),))),
             run(A, B),
             3,
             "evaluation",
