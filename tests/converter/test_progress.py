@@ -53,6 +53,15 @@ REPLACED = {
 }
 
 
+@pytest.mark.parametrize("size", ["len(images)", "images.size(0)", "images.shape[0]", "images.numel()"])
+def test_how_many_samples_a_batch_has_is_progress(size: str) -> None:
+    lines = f"images = x.view(-1, 4)\n{STEP}\nprint(f'[{{i * {size}}}/30] loss: {{loss.item() / {size}:.3f}}')"
+    done = methods(converted(script(lines, batches="for i, (x, y) in enumerate(train_loader):")).text)
+    assert "print" not in done["training_step"] and _logs(done["training_step"]) == {
+        "self.log('loss', loss, prog_bar=True)"
+    }
+
+
 def _logs(body: str) -> set[str]:
     return {line.strip() for line in body.splitlines() if line.strip().startswith("self.log(")}
 

@@ -30,6 +30,7 @@ from lightify.syntax.query import (
     code,
     dotted,
     expression_of,
+    map_children,
     method_call,
     module_attribute,
     small,
@@ -252,13 +253,27 @@ def unlogged(
     logged = set(averaged).union(*(metric.variables for metric in metrics if metric.is_held))
     told = {metric.value for metric in metrics}
     for value in shown(call):
-        reads = expression_usage(value, frame).reads
         if value in told:
             continue
-        calls = [part for part in walk(value) if isinstance(part, (cst.Call, cst.Subscript))]
-        computed = any(isinstance(part, cst.Subscript) or dotted(part.func) != "len" for part in calls)
+        rest = _without_sizes(value)
+        reads = expression_usage(rest, frame).reads
+        computed = any(isinstance(part, (cst.Call, cst.Subscript)) for part in walk(rest))
         if (reads & changing) - logged or (computed and not reads & logged):
             yield code(value)
+
+
+def _without_sizes(node: cst.BaseExpression) -> cst.BaseExpression:
+    """`i * 1` for `i * len(x)`: how many samples a batch has is progress, as its number is."""
+
+    def change(part: cst.CSTNode) -> cst.CSTNode:
+        name = dotted(part.func) if isinstance(part, cst.Call) else None
+        sized = name is not None and name.rpartition(".")[2] in ("len", "size", "numel")
+        shaped = isinstance(part, cst.Subscript) and (dotted(part.value) or "").endswith(".shape")
+        if sized or shaped:
+            return cst.Integer("1")
+        return map_children(part, change)
+
+    return change(node)  # type: ignore[return-value]
 
 
 def labels(call: cst.Call) -> dict[cst.CSTNode, str]:
