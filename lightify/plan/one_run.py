@@ -17,7 +17,7 @@ from lightify.loops.surroundings import needless_closures, surroundings
 from lightify.plan.batches import batch_source, interruptible
 from lightify.plan.counters import changes, set_once
 from lightify.plan.draft import Draft, Flatten
-from lightify.plan.evaluation.final_test import FinalTest, final_test
+from lightify.plan.evaluation.testing import FinalTest, final_test
 from lightify.plan.evaluation.gradient_mode import gradients_off
 from lightify.plan.evaluation.training_mode import without_training_calls
 from lightify.plan.evaluation.unseen import staying
