@@ -17,8 +17,8 @@ from lightify.loops.surroundings import needless_closures, surroundings
 from lightify.plan.batches import batch_source, interruptible
 from lightify.plan.counters import changes, set_once
 from lightify.plan.draft import Draft, Flatten
-from lightify.plan.evaluation.testing import FinalTest, final_test
 from lightify.plan.evaluation.gradient_mode import gradients_off
+from lightify.plan.evaluation.testing import FinalTest, final_test
 from lightify.plan.evaluation.training_mode import without_training_calls
 from lightify.plan.evaluation.unseen import staying
 from lightify.plan.evaluation.validation import evaluation_of, modes_after_fit, validation_source
