@@ -71,7 +71,8 @@ def _names_read(plans: Plans) -> set[str]:
     for plan in plans.runs:
         names |= {v.name for v, home in plan.homes.items() if isinstance(home, Global) and v.frame.is_module}
         names |= {v.path.partition(".")[0] for v, _ in plan.captured if v.frame.is_module}
-        for node in (plan.train_source, plan.validation_source, *(one.value for one in plan.initial)):
+        sources = (plan.train_source, plan.validation_source, plan.test_source)
+        for node in (*sources, *(one.value for one in plan.initial)):
             if node is not None:
                 names |= read_names(node)
         for option in plan.options:

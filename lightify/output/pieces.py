@@ -50,6 +50,7 @@ class RunPieces:
     undoes_exit: bool  # the script may catch Ctrl-C
     about: str
     validation: str
+    test: str  # what the data module gives to the test
     after_fit: tuple[str, ...]
     returns: bool
     contexts: str  # the stack that fit runs in; empty: none
@@ -64,7 +65,8 @@ class RunPieces:
         """All user code in it, as statements."""
         options = (value for _, value in self.options)
         host = filter(
-            None, (*self.arguments, self.source, self.validation, *options, *self.before_fit, *self.after_fit)
+            None,
+            (*self.arguments, self.source, self.validation, self.test, *options, *self.before_fit, *self.after_fit),
         )
         yield _within(self.local, host)
         yield _within(self.parameters, self.init)

@@ -111,6 +111,7 @@ class _Rewriter:
             undoes_exit=self.on_lightning and any(word in self.tree.text for word in _INTERRUPTS),
             about=self._about(),
             validation=code(plan.validation_source) if plan.validation_source is not None else "",
+            test=code(plan.test_source) if plan.test_source is not None else "",
             after_fit=plan.after_fit,
             returns=plan.returns,
             unbroken=f"not {module_name}.{plan.unbroken}" if plan.unbroken else "",

@@ -178,6 +178,7 @@ def plan_run(
         and starts_late(draft, loops.head.source, nest.batch_frame, later, counted=loops.counted),
         interruptible=interruptible(draft),
         validation_source=host.validation,
+        test_source=tested.source if tested is not None else None,
         before_fit=tuple(draft.before_fit),
         after_fit=host.after_fit,
         batch_mover=draft.batch_mover,
@@ -334,7 +335,8 @@ def _host(draft: Draft, loops: _Loops, homes: Homes, tested: FinalTest | None) -
     testing = tested.edits if tested is not None else {}
     merged = draft.distribution.merged if draft.distribution is not None else {}
     edits = {**moves, **options, **testing, **merged}
-    in_run = filter(None, [loops.source, validation, *(edits[node] for node in testing)])
+    handed = tested.source if tested is not None else None
+    in_run = filter(None, [loops.source, validation, handed, *(edits[node] for node in testing)])
     reads = read_by_run(draft, homes, captured, in_run, after_fit)
     drop_unread_values(draft, edits, reads)
     drop_unread_names(draft, edits, reads)

@@ -208,6 +208,7 @@ class Plan:
     finds_gradients: bool = False  # some may be there when the run begins
     steps_raw: bool = False  # the script's own optimizers take no closure
     validation_source: cst.BaseExpression | None = None
+    test_source: cst.BaseExpression | None = None
     before_fit: tuple[str, ...] = ()
     after_fit: tuple[str, ...] = ()
     distributed: Distributed | None = None

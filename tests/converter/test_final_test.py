@@ -81,6 +81,22 @@ def test_it_becomes_a_test_step(text: str, style: str) -> None:
     assert ("on_test_model_eval" in hooks) is ("eval()" not in text)
 
 
+@pytest.mark.parametrize(
+    ("made", "given", "call"),
+    [
+        ("", "LitScriptData(train_loader, val_loader)", "datamodule=trainer.datamodule"),
+        ("val_loader = DataLoader(data, batch_size=4)\n", "LitScriptData(train_loader)", "val_loader"),
+    ],
+    ids=["made before the run", "made after it"],
+)
+def test_a_data_module_has_its_loader(made: str, given: str, call: str) -> None:
+    done = converted(script(after=f"{made}{TEST.replace('len(val_loader.dataset)', '30')}"), data_module=True)
+    assert done.text is not None
+    assert f"trainer.fit(module, datamodule={given})" in done.text
+    assert f"trainer.test(module, {call}, verbose=False)" in done.text
+    assert ("def test_dataloader" in done.text) is ("datamodule" in call)
+
+
 @pytest.mark.parametrize("text", STAYS.values(), ids=STAYS)
 def test_it_stays(text: str) -> None:
     done = converted(text)

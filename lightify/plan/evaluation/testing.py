@@ -19,7 +19,7 @@ from lightify.plan.evaluation.validation import SAME_MODE, evaluation_at, is_giv
 from lightify.plan.kinds import Kinds
 from lightify.plan.trainer.samplers import evaluation_order_changes
 from lightify.plan.types import FateNote, Hook
-from lightify.syntax.flow import usage
+from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Field, Item, Step, Variable
 from lightify.syntax.names import parameters
 from lightify.syntax.query import block, code, is_constant, small, target_names, walk
@@ -31,12 +31,14 @@ class FinalTest:
 
     Attributes:
         modes: what the host does before the test, for the mode that its networks are left in.
+        source: what a data module is handed for it.
     """
 
     hooks: tuple[Hook, ...]
     steps: tuple[Step, ...]
     edits: dict[cst.CSTNode, cst.CSTNode]
     modes: tuple[str, ...]
+    source: cst.BaseExpression | None
 
 
 def final_test(draft: Draft) -> FinalTest | None:
@@ -59,7 +61,12 @@ def final_test(draft: Draft) -> FinalTest | None:
     draft.look_around(*steps)
     draft.around = replace(draft.around, after=tuple(_without(draft.around.after, window)))
     found = _moved(draft, prepared(draft, found), {item.node for item in window})
-    return FinalTest(_hooks(draft, found), steps, _edits(draft, found, window), _modes(draft, found))
+    source = in_host(draft, found.head.source, found.frame)
+    assert source is not None
+    late = usage((*draft.whole(), *between)).writes & expression_usage(source, draft.nest.host).reads
+    handed = source if draft.settings.data_module and not late else None
+    edits = _edits(draft, found, window, code(source) if handed is None else "")
+    return FinalTest(_hooks(draft, found), steps, edits, _modes(draft, found), handed)
 
 
 def _without(items: Sequence[Item], others: Sequence[Item]) -> list[Item]:
@@ -189,12 +196,16 @@ def _hooks(draft: Draft, found: Evaluation) -> tuple[Hook, ...]:
     )
 
 
-def _edits(draft: Draft, found: Evaluation, window: Sequence[Item]) -> dict[cst.CSTNode, cst.CSTNode]:
-    source = in_host(draft, found.head.source, found.frame)
-    assert source is not None
+def _edits(draft: Draft, found: Evaluation, window: Sequence[Item], source: str) -> dict[cst.CSTNode, cst.CSTNode]:
+    """The statement that runs the test in the place of the first of its own.
+
+    Args:
+        source: what it goes over; empty: the data module knows.
+    """
     trainer, module = draft.tree.fresh("trainer", "lit_trainer"), draft.tree.fresh("module", "lit_module")
     told = ", verbose=False" if draft.settings.style == "faithful" else ""  # the script's own prints are there
-    call = cst.parse_statement(f"{trainer}.test({module}, {code(source)}{told})")
+    given = source or f"datamodule={trainer}.datamodule"
+    call = cst.parse_statement(f"{trainer}.test({module}, {given}{told})")
     kept = {small(step.node) for step in (*found.before, *found.after, *found.rest) if isinstance(step, Item)} - {None}
     for item in window:
         if small(item.node) not in kept:
