@@ -11,6 +11,7 @@ from lightify.errors import Diagnostic, LightifyError, Refusal
 from lightify.facts import Analysis
 from lightify.findings import find, find_refused
 from lightify.ledger import Ledger
+from lightify.loops.once import all_run, with_rounds
 from lightify.output.accounts import account
 from lightify.output.inventory import Found, inventory
 from lightify.output.render import render
@@ -64,7 +65,8 @@ def convert(source: Source, settings: Settings) -> Conversion:
 def _convert(source: Source, settings: Settings) -> Conversion:
     script = parse(source)
     # the code of a framework that stands beside the script (in its own repository) is not the script's
-    tree, analysis, plans = _planned(with_aliases(link(script) if framework(script) is None else script), settings)
+    linked = with_aliases(link(script) if framework(script) is None else script)
+    tree, analysis, plans = _planned_with_rounds(linked, settings)
     if isinstance(plans, Refusal):
         return Conversion(source, text=None, refusals=(plans,), findings=find_refused(tree, analysis, plans))
     pieces = rewrite(tree, plans, settings)
@@ -90,6 +92,16 @@ def _convert(source: Source, settings: Settings) -> Conversion:
 
 #: Its sampler shuffles whatever the script's did, and "auto" is one process where there is no accelerator.
 _ALWAYS_SHUFFLES = "the lightning package shuffles all training data that it shares out to processes"
+
+
+def _planned_with_rounds(script: Tree, settings: Settings) -> tuple[Tree, Analysis, Plans | Refusal]:
+    """Plans the script with loops of one round around steps that no loop repeats, if each gives way to a Trainer."""
+    rounds = with_rounds(script)
+    read = tree, _, plans = _planned(rounds, settings)
+    if rounds is script or (isinstance(plans, Plans) and all_run(tree, [plan.nest.host_loop for plan in plans.runs])):
+        return read
+    other = _planned(script, settings)
+    return other if isinstance(other[2], Plans) or isinstance(plans, Plans) else read
 
 
 def _planned(tree: Tree, settings: Settings) -> tuple[Tree, Analysis, Plans | Refusal]:

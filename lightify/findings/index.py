@@ -14,7 +14,7 @@ import libcst as cst
 from lightify.analysis.calls import class_of
 from lightify.facts import Analysis, Kind, Scope
 from lightify.syntax.names import bound_names, local_names, parameters
-from lightify.syntax.parse import Tree
+from lightify.syntax.parse import Once, Tree
 from lightify.syntax.query import arguments, block, call_name, dotted, method_call
 
 Node = TypeVar("Node", bound=cst.CSTNode)
@@ -69,7 +69,7 @@ class Index:
         for node, parent in tree.parents.items():  # parents come first; exact types, since asking ABCs is slow
             if parent in elsewhere:
                 elsewhere.add(node)
-            self._nodes[type(node)].append(node)
+            self._nodes[cst.For if type(node) is Once else type(node)].append(node)
             self._functions[node] = parent if type(parent) is cst.FunctionDef else self._functions[parent]
         self._origins: dict[Key, frozenset[Key]] = {}
         self._calls: dict[str, list[cst.Call]] = defaultdict(list)

@@ -43,11 +43,11 @@ def find_runs(tree: Tree, analysis: Analysis) -> tuple[Run, ...] | Refusal:
         return Refusal("LF201", "no training loop found: nothing calls backward()", tree.span(tree.module))
     sites = [*backwards, *(fact.call for fact in analysis.updates)]
     calls = callers(tree)
-    ways = [(site, way) for site in sites for way in _ways(site, tree, calls) if not _starts_elsewhere(way, site, tree)]
+    ways = [(site, way) for site in sites for way in ways_to(site, tree, calls) if not _starts_elsewhere(way, site, tree)]
     here = [site for site in sites if tree.linked(site) is None]
     if not ways and here:  # a library of those files: as if it stood alone
         calls = {function: [call for call in found if tree.linked(call) is None] for function, found in calls.items()}
-        ways = [(site, way) for site in here for way in _ways(site, tree, calls)]
+        ways = [(site, way) for site in here for way in ways_to(site, tree, calls)]
     if not ways and not any(tree.linked(call) is None for call in tree.nodes(cst.Call)):
         return Refusal("LF201", "no training loop found: nothing is called", tree.span(tree.module))
     if not ways:
@@ -63,7 +63,8 @@ def find_runs(tree: Tree, analysis: Analysis) -> tuple[Run, ...] | Refusal:
         )
     groups = _split(chains, tree, analysis)
     if len(groups) > 1:
-        groups = [group for group in groups if any(chain.site in backwards for chain in group)] or groups
+        trained = [group for group in groups if any(chain.site in backwards or chain.site.args for chain in group)]
+        groups = trained or groups
     runs = []
     for group in groups:
         held = {chain.site for chain in group}
@@ -80,7 +81,7 @@ def _without_sweeps(loops: Sequence[Loop], tree: Tree, analysis: Analysis) -> tu
     return tuple(loops[max(starts, default=0) :])
 
 
-def _ways(
+def ways_to(
     node: cst.CSTNode, tree: Tree, calls: Mapping[cst.FunctionDef, list[cst.Call]], depth: int = 0
 ) -> list[list[cst.CSTNode]]:
     """Ways from the outermost loop or call down to a node: loops and calls, outermost first."""
@@ -93,7 +94,7 @@ def _ways(
             sites = [call for call in calls.get(ancestor, ()) if not _inside(call, ancestor, tree)]
             if sites and depth < 6:
                 inner = list(reversed(path))
-                return [[*outer, call, *inner] for call in sites for outer in _ways(call, tree, calls, depth + 1)]
+                return [[*outer, call, *inner] for call in sites for outer in ways_to(call, tree, calls, depth + 1)]
             if not any(isinstance(a, (cst.FunctionDef, Loop)) for a in tree.ancestors(ancestor)):
                 break
         below = ancestor

@@ -15,7 +15,7 @@ from lightify.loops.runs import Loop
 from lightify.plan.types import Plans
 from lightify.syntax.frames import Item
 from lightify.syntax.names import read_names
-from lightify.syntax.parse import Tree
+from lightify.syntax.parse import Once, Tree
 from lightify.syntax.query import walk
 
 
@@ -106,7 +106,8 @@ def concerned(elsewhere: Sequence[cst.CSTNode], tree: Tree) -> frozenset[cst.CST
     return frozenset(
         node
         for node in tree.spans
-        if tree.linked(node) is None or any(around in elsewhere for around in (node, *tree.ancestors(node)))
+        if not isinstance(node, Once)
+        and (tree.linked(node) is None or any(around in elsewhere for around in (node, *tree.ancestors(node))))
     )
 
 

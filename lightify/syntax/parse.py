@@ -175,8 +175,14 @@ class Tree:
         return f"{head}.{rest}" if rest else head
 
 
+class Once(cst.For):
+    """A loop of one round around some statements: the script does not write it, so it is none of its statements."""
+
+
 def edited(tree: Tree, edits: Mapping[cst.CSTNode, Callable[[cst.CSTNode], cst.CSTNode]]) -> Tree:
     """The tree with nodes made anew; statements stay one for one, so each keeps its place.
+
+    A loop of one round stands where the last of its statements does.
 
     Args:
         edits: node to what makes its successor, from a copy in which the nodes below it are edited already.
@@ -188,20 +194,40 @@ def edited(tree: Tree, edits: Mapping[cst.CSTNode, Callable[[cst.CSTNode], cst.C
 
     module = change(tree.module)
     assert isinstance(module, cst.Module)
-    statements, parents = index(module)
-    before, nodes_before = index(tree.module)
-    spans: dict[cst.CSTNode, SourceSpan] = {new: tree.spans[old] for old, new in zip(before, statements, strict=True)}
-    linked = {node: span for node, span in tree.spans.items() if node not in set(before)}
-    around = {n: module if p is tree.module else p for n, p in tree.parents.items() if n not in nodes_before}
+    linked: dict[cst.CSTNode, cst.CSTNode] = {old: change(old) for old in tree.links.definitions}
+    spans: dict[cst.CSTNode, SourceSpan] = {}
+    parents: dict[cst.CSTNode, cst.CSTNode] = dict.fromkeys(linked.values(), module)
+    for old, new in ((tree.module, module), *linked.items()):
+        before = (node for node in index(old)[0] if not isinstance(node, Once))
+        statements, below = index(new)
+        after = (node for node in statements if not isinstance(node, Once))
+        spans.update((node, tree.spans[source]) for source, node in zip(before, after, strict=True))
+        spans.update((one, spans[_last(one)]) for one in statements if isinstance(one, Once))
+        parents.update(below)
     functions, classes = _definitions(module)
     return replace(
         tree,
         module=module,
-        spans={**spans, **linked},
-        functions={**tree.functions, **functions},
-        classes={**tree.classes, **classes},
-        parents={**parents, **around},
+        spans=spans,
+        functions={**_renewed(tree.functions, linked), **functions},
+        classes={**_renewed(tree.classes, linked), **classes},
+        parents=parents,
+        links=replace(
+            tree.links,
+            definitions=tuple(linked.values()),
+            origins={linked[node]: origin for node, origin in tree.links.origins.items()},
+            fixed={linked[node]: reason for node, reason in tree.links.fixed.items()},
+        ),
     )
+
+
+def _last(loop: Once) -> cst.CSTNode:
+    line = block(loop.body)[-1]
+    return small(line) or line
+
+
+def _renewed(named: Mapping[str, Node], linked: Mapping[cst.CSTNode, cst.CSTNode]) -> dict[str, Node]:
+    return {name: linked.get(node, node) for name, node in named.items()}  # type: ignore[misc]
 
 
 class _OneStatementPerLine(cst.CSTTransformer):

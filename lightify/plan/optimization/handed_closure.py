@@ -13,6 +13,7 @@ from lightify.loops.nest import Nest
 from lightify.plan.kinds import Kinds
 from lightify.plan.optimization.automatic import Automatic, done_by_trainer
 from lightify.plan.optimization.gradients import call_of, drops_gradients
+from lightify.plan.optimization.weights import may_come_early
 from lightify.plan.types import FateNote
 from lightify.syntax.flow import exits_of, usage
 from lightify.syntax.frames import Frame, Item, Step, Variable
@@ -84,7 +85,10 @@ def _definition(name: str | None, steps: Sequence[Step]) -> Item | None:
 
 
 def _closure(definition: Item, optimizer: Variable, kinds: Kinds) -> _Closure | None:
-    """Reads a function that zeroes the optimizer's gradients, takes them anew last of all, and returns the loss."""
+    """Reads a function that zeroes the optimizer's gradients, takes them anew, and returns the loss.
+
+    What stands after the backward pass must be as good before it.
+    """
     function = definition.node
     assert isinstance(function, cst.FunctionDef)
     frame = Frame(function.name.value, function, definition.frame)
@@ -98,7 +102,11 @@ def _closure(definition: Item, optimizer: Variable, kinds: Kinds) -> _Closure | 
     zeroed, loss = _called_on(zero, "zero_grad"), _called_on(backward, "backward")
     zero_call, backward_call = call_of(zero), call_of(backward)
     assert zeroed is not None and loss is not None and zero_call is not None and backward_call is not None
-    if backward is not steps[-1] or kinds.variable(zeroed, frame) is not optimizer or not drops_gradients(zero_call):
+    place = steps.index(backward)
+    calm = may_come_early(steps[: place + 1], kinds, kinds.tree)
+    if zero not in steps[:place] or not all(calm(step) for step in steps[place + 1 :]):
+        return None
+    if kinds.variable(zeroed, frame) is not optimizer or not drops_gradients(zero_call):
         return None
     if backward_call.args or dotted(loss) is None or dotted(result.value) != dotted(loss):
         return None

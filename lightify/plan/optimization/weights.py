@@ -68,7 +68,7 @@ def holds_weights(node: cst.Name, frame: Frame, kinds: Kinds) -> bool:
         return any(holds_weights(name, variable.frame, kinds) for name in nodes_of(variable.node, cst.Name))
     if kinds.of(variable) in _WEIGHTS or kinds.shares_weights(variable):
         return True
-    if variable in kinds.assigned_in_loops or isinstance(variable, Field):
+    if variable in kinds.assigned_in_loops or isinstance(variable, Field) or _is_local_there(variable, kinds):
         return False
     if kinds.of(variable) is None and variable.name in _called(variable.frame.function):
         return True
@@ -77,6 +77,12 @@ def holds_weights(node: cst.Name, frame: Frame, kinds: Kinds) -> bool:
         kinds.kind(name, variable.frame) in _WEIGHTS or name.value in _called(variable.frame.function)
         for name in nodes_of(found[1], cst.Name)
     )
+
+
+def _is_local_there(variable: Variable, kinds: Kinds) -> bool:
+    """True for a local of a function that the loops define."""
+    function = variable.frame.function
+    return function is not None and kinds.host_loop in kinds.tree.ancestors(function)
 
 
 @lru_cache(maxsize=64)
