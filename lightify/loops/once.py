@@ -1,4 +1,4 @@
-"""A step with a closure that no loop repeats, as a loop of one round: LBFGS iterates within `optimizer.step(closure)`."""
+"""A step with a closure that no loop repeats, as a loop of one round: L-BFGS iterates within the one call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lightify.analysis.held import held_by
 from lightify.loops.reachable import reachable
 from lightify.loops.runs import Loop, ways_to
 from lightify.syntax.parse import Once, Tree, edited
-from lightify.syntax.query import block, method_call, walk
+from lightify.syntax.query import method_call, walk
 
 
 def with_rounds(tree: Tree) -> Tree:
@@ -21,8 +21,9 @@ def with_rounds(tree: Tree) -> Tree:
     places: dict[cst.CSTNode, list[range]] = defaultdict(list)
     for statement in _steps(tree):
         around = tree.parents[statement]
-        last = next(number for number, node in enumerate(block(around)) if node is statement)
-        first = last - 1 if last and _is_its_closure(block(around)[last - 1], statement, tree) else last
+        assert isinstance(around, (cst.IndentedBlock, cst.Module))
+        last = next(number for number, node in enumerate(around.body) if node is statement)
+        first = last - 1 if last and _is_its_closure(around.body[last - 1], statement, tree) else last
         places[around].append(range(first, last + 1))
     return edited(tree, {around: _Looped(found) for around, found in places.items()}) if places else tree
 
@@ -39,8 +40,9 @@ class _Looped:
         self.places = places
 
     def __call__(self, node: cst.CSTNode) -> cst.CSTNode:
-        body = list(block(node))
-        for place in reversed(self.places):
+        assert isinstance(node, (cst.IndentedBlock, cst.Module))
+        body = list(node.body)
+        for place in sorted(self.places, key=lambda place: place.start, reverse=True):
             first, *others = body[place.start : place.stop]
             lines = first.leading_lines  # type: ignore[attr-defined]
             rounds = cst.Call(cst.Name("range"), [cst.Arg(cst.Integer("1"))])
@@ -56,8 +58,8 @@ def _steps(tree: Tree) -> Iterator[cst.BaseStatement]:
         used = method_call(call)
         if used is None or used[1] != "step" or len(call.args) != 1 or not _takes_gradients(call.args[0].value, tree):
             continue
-        line = tree.around(call, cst.BaseStatement)
-        if not isinstance(line, cst.SimpleStatementLine) or (called_statement(line) or (None,))[0] is not call:
+        line = tree.around(call, cst.SimpleStatementLine)
+        if line is None or (called_statement(line) or (None,))[0] is not call:
             continue
         calls = callers(tree) if calls is None else calls
         if not any(isinstance(node, Loop) for way in ways_to(call, tree, calls) for node in way):

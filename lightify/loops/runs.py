@@ -43,7 +43,8 @@ def find_runs(tree: Tree, analysis: Analysis) -> tuple[Run, ...] | Refusal:
         return Refusal("LF201", "no training loop found: nothing calls backward()", tree.span(tree.module))
     sites = [*backwards, *(fact.call for fact in analysis.updates)]
     calls = callers(tree)
-    ways = [(site, way) for site in sites for way in ways_to(site, tree, calls) if not _starts_elsewhere(way, site, tree)]
+    every = ((site, way) for site in sites for way in ways_to(site, tree, calls))
+    ways = [(site, way) for site, way in every if not _starts_elsewhere(way, site, tree)]
     here = [site for site in sites if tree.linked(site) is None]
     if not ways and here:  # a library of those files: as if it stood alone
         calls = {function: [call for call in found if tree.linked(call) is None] for function, found in calls.items()}

@@ -31,7 +31,7 @@ from lightify.settings import Settings
 from lightify.syntax.comments import above, below, own
 from lightify.syntax.frames import Binding, Expression, Frame, Item, Step, Variable
 from lightify.syntax.names import bound_names, local_names
-from lightify.syntax.parse import Tree
+from lightify.syntax.parse import Once, Tree
 from lightify.syntax.query import (
     MODULE_SELF,
     assigned_pairs,
@@ -177,7 +177,8 @@ class _Rewriter:
         place = f"{nest.host.name}(){self._of_file(nest.host_loop)}" if nest.host.name else PurePath(span.path).name
         calls = list(dict.fromkeys(f"{o.function.name.value}(){self._of_file(o.function)}" for o in nest.opened))
         with_calls = f", with {', '.join(calls)}" if calls else ""
-        return f"The training loop of {place}, {self.tree.source.in_cell(span).where}{with_calls}."
+        what = "step" if isinstance(nest.host_loop, Once) else "loop"
+        return f"The training {what} of {place}, {self.tree.source.in_cell(span).where}{with_calls}."
 
     def _of_file(self, node: cst.CSTNode) -> str:
         return f" of {PurePath(self.tree.span(node).path).name}" if self.tree.linked(node) is not None else ""

@@ -214,7 +214,7 @@ def edited(tree: Tree, edits: Mapping[cst.CSTNode, Callable[[cst.CSTNode], cst.C
         parents=parents,
         links=replace(
             tree.links,
-            definitions=tuple(linked.values()),
+            definitions=tuple(linked.values()),  # type: ignore[arg-type]
             origins={linked[node]: origin for node, origin in tree.links.origins.items()},
             fixed={linked[node]: reason for node, reason in tree.links.fixed.items()},
         ),
