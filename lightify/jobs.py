@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lightify.upgraded import Upgrade
 
 # Nothing is wrong with these scripts: there is nothing to convert.
-UNNEEDED = frozenset({"LF201", "LF202", "LF204", "LF216"})
+UNNEEDED = frozenset({"LF201", "LF202", "LF204", "LF216", "LF218"})
 
 
 class Status(Enum):

@@ -19,6 +19,8 @@ from lightify.syntax.parse import Tree
 from lightify.syntax.query import arguments, dotted, expression_of, method_call, root_name, walk
 
 Loop = cst.For | cst.While
+#: What to do where no loop is found.
+_WITHOUT_LOOP = "convert the script that starts the training: what it imports of its repository is read with it"
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +42,8 @@ def find_runs(tree: Tree, analysis: Analysis) -> tuple[Run, ...] | Refusal:
     """Finds the runs that the script trains in, in source order, or says why there is none to convert."""
     backwards = [fact.call for fact in analysis.backwards]
     if not backwards:
-        return Refusal("LF201", "no training loop found: nothing calls backward()", tree.span(tree.module))
+        message = "no training loop found: nothing calls backward()"
+        return Refusal("LF201", message, tree.span(tree.module), _WITHOUT_LOOP)
     sites = [*backwards, *(fact.call for fact in analysis.updates)]
     calls = callers(tree)
     every = ((site, way) for site in sites for way in ways_to(site, tree, calls))
@@ -50,7 +53,7 @@ def find_runs(tree: Tree, analysis: Analysis) -> tuple[Run, ...] | Refusal:
         calls = {function: [call for call in found if tree.linked(call) is None] for function, found in calls.items()}
         ways = [(site, way) for site in here for way in ways_to(site, tree, calls)]
     if not ways and not any(tree.linked(call) is None for call in tree.nodes(cst.Call)):
-        return Refusal("LF201", "no training loop found: nothing is called", tree.span(tree.module))
+        return Refusal("LF201", "no training loop found: nothing is called", tree.span(tree.module), _WITHOUT_LOOP)
     if not ways:
         message = f"the training code stands in {tree.span(sites[0]).path}, and how the script calls it is not known"
         return Refusal("LF231", message, tree.span(sites[0]), "call it by its name, or convert that file")

@@ -11,6 +11,7 @@ from lightify.distribution import Distribution
 from lightify.errors import Diagnostic, Refusal
 from lightify.facts import Analysis
 from lightify.loops.condition import laid_open
+from lightify.loops.libraries import trained_by_library
 from lightify.loops.nest import Nest, open_nest
 from lightify.loops.runs import Loop, Run, find_runs
 from lightify.loops.surroundings import removed_functions
@@ -40,7 +41,7 @@ def make_plans(tree: Tree, analysis: Analysis, settings: Settings, bare: Distrib
         return Refusal(found.code, found.reason, tree.span(found.node), found.hint)
     runs = find_runs(tree, analysis)
     if isinstance(runs, Refusal):
-        return runs
+        return trained_by_library(tree) or runs
     plans: dict[Loop, Plan] = {}  # a function that several loops call holds one run
     refusals: list[tuple[Run, Refusal]] = []
     for run in runs:

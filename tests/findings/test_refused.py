@@ -57,6 +57,48 @@ def test_a_script_of_another_framework_is_none_of_ours(more: str) -> None:
     assert [one.code for one in done.refusals] == ([] if more else ["LF216"])
 
 
+UPDATE = """\
+def update(engine, batch):
+    optimizer.zero_grad()
+    loss = model(batch).mean()
+    loss.backward()
+    optimizer.step()
+
+
+"""
+LIBRARIES = {
+    "an engine": (f"from ignite.engine import Engine\n{UPDATE}Engine(update).run(loader)\n", "PyTorch-Ignite"),
+    "a learner of a star import": ("from fastai.vision.all import *\nvision_learner(dls, resnet18).fit(2)\n", "fastai"),
+    "a class that derives": (
+        "import transformers\nclass Own(transformers.Trainer):\n    pass\nOwn(model).train()\n",
+        "transformers",
+    ),
+    "a net": ("from skorch import NeuralNetClassifier as Net\nNet(Module).fit(x, y)\n", "skorch"),
+    "Lightning": ("import lightning as L\nfrom nets import Net\nL.Trainer().fit(Net())\n", "Lightning"),
+}
+OWN_LOOP = "for batch in loader:\n    update(None, batch)\n"
+NO_LIBRARY = {
+    "its metrics": ("from ignite.metrics import Accuracy\nAccuracy()\n", ["LF201"]),
+    "a class of the script": (
+        "from fastai.vision.all import *\nclass Learner:\n    pass\nLearner()\n",
+        ["LF201"],
+    ),
+    "a loop beside it": (f"from ignite.engine import Engine\n{UPDATE}{OWN_LOOP}Engine(validate).run(loader)\n", []),
+}
+
+
+@pytest.mark.parametrize(("text", "name"), LIBRARIES.values(), ids=LIBRARIES)
+def test_a_loop_of_a_library_is_named(text: str, name: str) -> None:
+    (refusal,) = convert(Source("train.py", f"import torch\n{text}"), Settings()).refusals
+    assert refusal.code == "LF218" and name in refusal.message and refusal.hint
+
+
+@pytest.mark.parametrize(("text", "codes"), NO_LIBRARY.values(), ids=NO_LIBRARY)
+def test_what_only_uses_a_library_is_no_loop_of_it(text: str, codes: list[str]) -> None:
+    setup = "import torch\nmodel = torch.nn.Linear(2, 2)\noptimizer = torch.optim.SGD(model.parameters(), 0.1)\n"
+    assert [one.code for one in convert(Source("train.py", setup + text), Settings()).refusals] == codes
+
+
 MARIMO = """\
 import marimo
 
