@@ -261,7 +261,8 @@ def _take_evaluation(draft: Draft, loops: _Loops) -> None:
     """Leaves the evaluation that ends each epoch to the Trainer, where that changes nothing."""
     auto = loops.auto
     optimizer = auto.optimizer if auto is not None and auto.zero is None else None
-    found = evaluation_of(draft, loops.plain, optimizer, loops.epochs)
+    whole = loops.plain or _ends_by_itself(draft, loops)
+    found = evaluation_of(draft, whole, optimizer, loops.epochs)
     if isinstance(found, str):
         draft.stays = staying(draft, found)
     else:
@@ -274,6 +275,11 @@ def _take_evaluation(draft: Draft, loops: _Loops) -> None:
         )
         draft.kinds = Kinds(draft.nest, draft.analysis, draft.tree)
         draft.look_around()
+
+
+def _ends_by_itself(draft: Draft, loops: _Loops) -> bool:
+    """True for passes that the Trainer takes to their own end; Lightning asks beforehand which batch is the last."""
+    return not on_lightning(draft) and not loops.endable and not draft.nest.skips
 
 
 def _hooks(draft: Draft, loops: _Loops, tested: FinalTest | None) -> list[Hook]:

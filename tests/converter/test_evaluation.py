@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from textwrap import indent
 
 import pytest
 
-from tests.converter.scripts import STEP, converted, methods, script
+from tests.converter.scripts import STEP, converted, in_each_mode, methods, script
 
 EVALUATE = """\
 model.eval()
@@ -440,3 +441,40 @@ def test_evaluation_in_training_mode_keeps_that_mode() -> None:
     done = converted(script(end=EVALUATE.replace("model.eval()\n", "")))
     hooks = methods(done.text)
     assert hooks.get("on_validation_model_eval") == "pass" or "val_loader" in hooks["on_train_epoch_end"]
+
+
+PAIRS = "for (x, y), (u, v) in zip(train_loader, val_loader):"
+PAIRED = STEP.replace("criterion(model(x), y)", "criterion(model(x), y) + 0.1 * model(u).pow(2).mean()")
+ANEW = {
+    "loaders side by side": script(PAIRED, start="model.train()", batches=PAIRS, end=EVALUATE),
+    "every second epoch": script(
+        PAIRED, start="model.train()", batches=PAIRS, end=f"if (epoch + 1) % 2 == 0:\n{indent(EVALUATE, '    ')}"
+    ),
+    "data that each epoch makes": script(
+        start="model.train()\npart = [batch for batch in train_loader if batch[0][0, 0] > -1]",
+        batches="for x, y in part:",
+        end=EVALUATE,
+    ),
+    "a count that each epoch makes": script(
+        f"x, y = next(taken)\n{STEP}",
+        start="model.train()\ntaken, steps = iter(train_loader), len(train_loader) - 1",
+        batches="for step in range(steps):",
+        end=EVALUATE,
+    ),
+}
+
+
+@pytest.mark.parametrize("text", ANEW.values(), ids=ANEW)
+def test_a_pass_that_is_made_anew_ends_before_the_validation(text: str) -> None:
+    assert "model(a)" in methods(converted(text).text)["validation_step"]
+    done = converted(text, runtime="lightning")
+    assert "validation_step" not in methods(done.text) and "LF222" in [one.code for one in done.findings]
+
+
+@pytest.mark.slow
+@in_each_mode
+@pytest.mark.parametrize("text", ANEW.values(), ids=ANEW)
+def test_passes_made_anew_train_identically(
+    text: str, style: str, runtime: str, trains_identically: Callable[[str, str | None], None]
+) -> None:
+    trains_identically(text, converted(text, style=style, runtime=runtime).text)

@@ -47,14 +47,14 @@ SAME_MODE = "pass  # the loop evaluates in the mode that it trains in"
 OWN_MODE = "self.eval()  # without the wrapper for several devices: Lightning would leave it in this mode"
 
 
-def evaluation_of(draft: Draft, plain: bool, optimizer: Variable | None, epochs: EpochHead | None) -> Evaluation | str:
+def evaluation_of(draft: Draft, whole: bool, optimizer: Variable | None, epochs: EpochHead | None) -> Evaluation | str:
     """The evaluation that the Trainer can run; a text says why there is none.
 
     Args:
-        plain: the Trainer knows the last batch of a pass.
+        whole: the Trainer knows where a pass ends.
         optimizer: what the Trainer steps; it zeroes the gradients before each backward, so the evaluation need not.
     """
-    if not plain:
+    if not whole:
         return "the training pass is made anew or may end early, so the Trainer can't tell its last batch"
     if evaluation_order_changes(draft):
         return "its processes would share out the data in another order"
