@@ -132,7 +132,6 @@ DRY = EVALUATE.replace(".item()\n", ".item()\n        if dry:\n            break
 
 INLINE = {
     "there is none": script(),
-    "the network never goes back to training": script(end=EVALUATE),
     "left early": script(
         start="model.train()", end=EVALUATE.replace("right +=", "if right > 9:\n            break\n        right +=")
     ),

@@ -27,12 +27,12 @@ def own(define: str) -> str:
     return script(start="model.train()", define=define, setup=SMOOTH, end=TOLD)
 
 
-def on_features(start: str) -> str:
+def on_features(start: str, last: str = "") -> str:
     """A linear layer on what a network gives that trains no more."""
     setup = SETUP.replace("optimizer =", "head = nn.Sequential(nn.Dropout(0.3), nn.Linear(2, 2))\noptimizer =")
     end = TOLD.replace("model.eval()", "model.eval()\nhead.eval()").replace("model(a)", "head(model(a))")
     step = STEP.replace("model(x)", "head(model(x))")
-    return script(step, start=start, setup=setup.replace("model.parameters()", "head.parameters()"), end=end)
+    return script(step, start=start, setup=setup.replace("model.parameters()", "head.parameters()"), end=end + last)
 
 
 PARTS = """\
@@ -134,6 +134,10 @@ TAKEN = {
     "a criterion that is moved": script(start="model.train()", before="criterion = criterion.to('cpu')\n", end=TOLD),
     "a criterion of the script's own": own(OWN),
     "a network that trains in evaluation mode": on_features("model.eval()\nhead.train()"),
+    "a network that is left in evaluation mode": on_features("head.train()"),
+    "a network that nothing puts back": script(
+        end=TOLD, after="print(model.training, model(data[:4][0]).sum().item())"
+    ),
 }
 LEFT = {
     "a criterion with a helper that drops out": (
@@ -180,9 +184,9 @@ LEFT = {
         ),
         "not every network is put into evaluation mode",
     ),
-    "a network that is left in evaluation mode": (
-        on_features("head.train()"),
-        "the network is never put back into training mode",
+    "one of its networks is put back": (
+        on_features("", last="\nhead.train()"),
+        "not every network is put back into training mode",
     ),
 }
 

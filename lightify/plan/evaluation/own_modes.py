@@ -24,13 +24,13 @@ EVALUATES = ("Trainer: evaluation mode", "Trainer: back to training mode")
 
 def without_eval_calls(found: Evaluation, kinds: Kinds, tree: Tree, begun: bool) -> Evaluation | str:
     """The evaluation without what puts networks into its mode."""
-    modules: set[Variable] = set()
+    modules: dict[Variable, Item] = {}
     fates = dict(found.fates)
     kept: list[Step] = []
     for step in found.before:
         variable = mode_call(step, kinds, "eval")
         if isinstance(step, Item) and variable is not None:
-            modules.add(variable)
+            modules.setdefault(variable, step)
             fates[step.node] = FateNote(Fate.REPLACED, EVALUATES[0])
         elif uses_modules(step, kinds):
             return "what runs before the evaluation may notice its mode"
@@ -38,13 +38,16 @@ def without_eval_calls(found: Evaluation, kinds: Kinds, tree: Tree, begun: bool)
             return "what runs before the evaluation may draw random numbers, and lightning begins the pass before that"
         else:
             kept.append(step)
-    return replace(found, before=tuple(kept), modules=frozenset(modules), fates=fates)
+    return replace(found, before=tuple(kept), modules=frozenset(modules), modes=tuple(modules.values()), fates=fates)
 
 
 def without_train_calls(
     found: Evaluation, nest: Nest, kinds: Kinds, analysis: Analysis, final: bool
 ) -> Evaluation | str:
-    """The evaluation without what puts its networks back into training mode; it ends with the last use before that."""
+    """The evaluation without what puts its networks back into training mode; it ends with the last use before that.
+
+    Where the script never puts them back, its own calls set the mode, and no hook of the Trainer sets another.
+    """
     again: set[Variable] = set()
     fates = dict(found.fates)
     gone: set[Step] = set()
@@ -64,8 +67,11 @@ def without_train_calls(
             used = number  # what takes gradients may not be changed where they are on
     start = (*nest.epoch_start, *nest.body[:3])
     starts = {v for step in start for mode in ("train", "eval") if (v := mode_call(step, kinds, mode)) is not None}
-    if found.modules - again - starts and not final:
-        return "the network is never put back into training mode"
+    stays = bool(found.modules - again - starts) and not final
+    if stays and again:
+        return "not every network is put back into training mode"
+    for step in found.modes if stays else ():
+        del fates[step.node]
     end = min(max(used, len(found.after)), trains)
     if any(isinstance(step, Item) and evaluates(step, nest, analysis, kinds.tree) for step in later[:end]):
         return f"several evaluations end the epoch{found.apart and f', and {found.apart}'}"
@@ -78,6 +84,7 @@ def without_train_calls(
         after=tuple(step for step in (*flat, *later[used:end]) if step not in gone),
         rest=tuple(step for step in later[end:] if step not in gone),
         trains_again=bool(found.modules) and found.modules <= again,
+        modes=found.modes if stays else (),
         fates=fates,
         without=frozenset(without),
     )

@@ -10,7 +10,7 @@ import libcst as cst
 from lightify.analysis.opening import Opened
 from lightify.loops.headers import BatchHead
 from lightify.plan.types import Bar, FateNote
-from lightify.syntax.frames import Frame, Step, Variable
+from lightify.syntax.frames import Frame, Item, Step, Variable
 
 INDEX = "dataloader_idx"
 
@@ -34,6 +34,7 @@ class Evaluation:
         body: one batch; after: what ends it; rest: what the epoch does next.
         modules: networks that it puts into evaluation mode; empty when it evaluates as it trains.
         trains_again: it ends by putting them back itself.
+        modes: what puts them into evaluation mode, where nothing ever puts them back.
         without: what the script itself runs without gradients.
         breaks: its last statement may end it.
         others: passes over other loaders that follow it at once.
@@ -59,6 +60,7 @@ class Evaluation:
     apart: str = ""
     every: cst.BaseExpression | None = None
     bars: Mapping[Variable, Bar] = field(default_factory=dict)
+    modes: tuple[Item, ...] = ()
 
     @property
     def turns(self) -> tuple[Turn, ...]:

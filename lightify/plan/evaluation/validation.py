@@ -44,6 +44,8 @@ from lightify.syntax.query import code, expression_of, method_call, small
 
 SAME_MODE = "pass  # the loop evaluates in the mode that it trains in"
 
+STAYS = "pass  # the loop trains on in evaluation mode"
+
 OWN_MODE = "self.eval()  # without the wrapper for several devices: Lightning would leave it in this mode"
 
 
@@ -100,6 +102,8 @@ def _readable(draft: Draft, optimizer: Variable | None, within: Periodic | None,
         found = _of_the_training_put_off(draft, found)
     if any(map(asks_for_means, found.before)):
         return "what stands before it reads means of the training, which the Trainer has at the epoch's end"
+    if found.modes and draft.distribution is not None:
+        return "the network is never put back into training mode"
     if found.others and draft.distribution is not None:
         return "its processes share out the data of several evaluations"
     nest = replace(draft.nest, opened=(*draft.nest.opened, *found.opened))
@@ -273,6 +277,9 @@ def validation_hooks(draft: Draft) -> list[Hook]:
         hooks = [replace(hook, leaves=True) for hook in hooks]  # it may not run at all
     if not found.modules:
         hooks.insert(0, Hook("on_validation_model_eval", (), (), last=(SAME_MODE,)))
+    elif found.modes:
+        hooks.insert(0, Hook("on_validation_model_eval", (), found.modes))
+        hooks.append(Hook("on_validation_model_train", (), (), last=(STAYS,)))
     elif on_lightning(draft) and draft.distribution is not None:
         hooks.insert(0, Hook("on_validation_model_eval", (), (), last=(OWN_MODE,)))
     return hooks
@@ -281,7 +288,7 @@ def validation_hooks(draft: Draft) -> list[Hook]:
 def modes_after_fit(draft: Draft) -> tuple[str, ...]:
     """The last evaluation left its networks in evaluation mode; so must the run."""
     found = draft.evaluation
-    if found is None or found.trains_again:
+    if found is None or found.trains_again or found.modes:
         return ()
     return tuple(f"{variable.path}.eval()" for variable in _read_after(draft, found))
 
