@@ -37,15 +37,31 @@ def named(node: cst.CSTNode, scope: Scope, kind: Kind, *, sure: bool = True) -> 
         yield Named(scope, name, kind, node, sure)
 
 
-def is_module_class(definition: cst.ClassDef, tree: Tree, depth: int = 0) -> bool:
+def is_module_class(definition: cst.ClassDef, tree: Tree) -> bool:
     """True when a class derives from `torch.nn.Module`, directly or through classes of the file."""
-    for base in definition.bases:
+    return bool(base_of(definition, tree, lambda full: full.startswith("torch.nn.") or full.endswith("nn.Module")))
+
+
+def base_of(
+    definition: cst.ClassDef,
+    tree: Tree,
+    known: Callable[[str], bool],
+    fits: Callable[[cst.ClassDef], bool] = lambda _: True,
+    depth: int = 0,
+) -> str:
+    """The full name of the known class that a class derives from, directly or through classes of the file that fit."""
+    for base in definition.bases if fits(definition) else ():
         full = tree.qualified(base.value) or ""
-        if full.startswith("torch.nn.") or full.endswith("nn.Module"):
-            return True
-        if full in tree.classes and depth < 8 and is_module_class(tree.classes[full], tree, depth + 1):
-            return True
-    return False
+        if known(full):
+            return full
+        own = tree.classes.get(full) if depth < _MOST_BASES else None
+        if own is not None and (found := base_of(own, tree, known, fits, depth + 1)):
+            return found
+    return ""
+
+
+#: How many classes of the file may stand between a class and the base.
+_MOST_BASES = 8
 
 
 def is_criterion(full: str) -> bool:

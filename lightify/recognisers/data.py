@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import libcst as cst
 
 from lightify.facts import Fact, Kind, Scope
-from lightify.recognisers.base import assigned_value, named
+from lightify.recognisers.base import assigned_value, base_of, named
 from lightify.syntax.names import parameters
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import block, method_call
@@ -40,17 +40,18 @@ def recognise(node: cst.CSTNode, scope: Scope, tree: Tree) -> Iterable[Fact]:
         yield from named(node, scope, kind)
 
 
-def is_loader_class(definition: cst.ClassDef, tree: Tree, depth: int = 0) -> bool:
+def is_loader_class(definition: cst.ClassDef, tree: Tree) -> bool:
     """True when a class derives from DataLoader and goes over its batches as that does."""
-    if {f.name.value for f in block(definition.body) if isinstance(f, cst.FunctionDef)} & {"__iter__", "__len__"}:
-        return False
-    for base in definition.bases:
-        full = tree.qualified(base.value) or ""
-        if full.startswith("torch.") and full.endswith(".DataLoader"):
-            return True
-        if full in tree.classes and depth < 8 and is_loader_class(tree.classes[full], tree, depth + 1):
-            return True
-    return False
+
+    def known(full: str) -> bool:
+        return full.startswith("torch.") and full.endswith(".DataLoader")
+
+    return bool(base_of(definition, tree, known, _goes_over_as_its_base))
+
+
+def _goes_over_as_its_base(definition: cst.ClassDef) -> bool:
+    own = {node.name.value for node in block(definition.body) if isinstance(node, cst.FunctionDef)}
+    return own.isdisjoint(("__iter__", "__len__"))
 
 
 def kind_of(value: cst.BaseExpression, tree: Tree) -> Kind | None:

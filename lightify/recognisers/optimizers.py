@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import libcst as cst
 
 from lightify.facts import Fact, Kind, Named, Scope
-from lightify.recognisers.base import assigned_value, is_module_class, named
+from lightify.recognisers.base import assigned_value, base_of, is_module_class, named
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import dotted, method_call
 
@@ -61,12 +61,6 @@ def is_optimizer_class(definition: cst.ClassDef, tree: Tree) -> bool:
     return bool(base) and not base.startswith(_NOT_OPTIMIZERS)
 
 
-def _base_of_torch(definition: cst.ClassDef, tree: Tree, depth: int = 0) -> str:
+def _base_of_torch(definition: cst.ClassDef, tree: Tree) -> str:
     """The class of `torch.optim` that a class derives from, directly or through classes of the script."""
-    for base in definition.bases:
-        full = tree.qualified(base.value) or ""
-        if full.startswith("torch.optim."):
-            return full
-        if full in tree.classes and depth < 8 and (found := _base_of_torch(tree.classes[full], tree, depth + 1)):
-            return found
-    return ""
+    return base_of(definition, tree, lambda full: full.startswith("torch.optim."))
