@@ -8,7 +8,7 @@ import libcst as cst
 
 from lightify.plan.types import Attribute, Hook, Local, Made, Plan, Scheduled
 from lightify.syntax.comments import own
-from lightify.syntax.frames import Expression, Frame, Item, Variable, live_nodes
+from lightify.syntax.frames import Item, Variable, live_nodes
 from lightify.syntax.parse import Tree
 
 
@@ -79,19 +79,12 @@ def _only_stepped(tree: Tree, variable: Variable, hook: Hook) -> bool:
         if not isinstance(step, Item):
             continue
         for node in live_nodes(step.node, step.frame):
-            if not (isinstance(node, cst.Name) and _meaning(node.value, step.frame) is variable):
+            if not (isinstance(node, cst.Name) and step.frame.meaning(node.value) is variable):
                 continue
             parent = tree.parents.get(node)
             if not (isinstance(parent, cst.Attribute) and parent.attr.value in ("step", "zero_grad", "param_groups")):
                 return False
     return True
-
-
-def _meaning(name: str, frame: Frame) -> Variable | None:
-    meaning = frame.resolve(name)
-    while isinstance(meaning, Expression) and isinstance(meaning.node, cst.Name):
-        meaning = meaning.frame.resolve(meaning.node.value)
-    return meaning if isinstance(meaning, Variable) else None
 
 
 def _text(made: Made, plan: Plan) -> str:

@@ -186,10 +186,7 @@ class Kinds:
 
     def meaning(self, node: cst.Name, frame: Frame) -> Variable | Expression:
         """The variable that a name stands for, through parameters, or the expression that it is."""
-        meaning = frame.resolve(node.value)
-        while isinstance(meaning, Expression) and isinstance(meaning.node, cst.Name):
-            meaning = meaning.frame.resolve(meaning.node.value)
-        return meaning
+        return frame.meaning(node.value)
 
     def expression(self, node: cst.BaseExpression, frame: Frame) -> tuple[cst.BaseExpression, Frame]:
         """What a parameter's name stands for, where that is an expression; else what is given."""

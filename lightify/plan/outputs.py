@@ -93,11 +93,10 @@ def _asks_for_value(draft: Draft, steps: Sequence[Step], loss: Variable) -> bool
 
 
 def _means(node: cst.CSTNode, frame: Frame, variable: Variable) -> bool:
-    meaning = frame.resolve(node.value) if isinstance(node, cst.Name) else None
-    while isinstance(meaning, Expression):
-        if not isinstance(meaning.node, cst.Name):
-            return any(_means(part, meaning.frame, variable) for part in walk(meaning.node))
-        meaning = meaning.frame.resolve(meaning.node.value)
+    """True for a name of a variable, and for one of an expression that reads it."""
+    meaning = frame.meaning(node.value) if isinstance(node, cst.Name) else None
+    if isinstance(meaning, Expression):
+        return any(_means(part, meaning.frame, variable) for part in walk(meaning.node))
     return meaning is variable
 
 

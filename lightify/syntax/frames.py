@@ -93,6 +93,13 @@ class Frame:
             self._own[name] = Variable(name, self._base or self)
         return self._own[name]
 
+    def meaning(self, name: str) -> Variable | Expression:
+        """What a name means in the end, through parameters that stand for other names."""
+        found = self.resolve(name)
+        while isinstance(found, Expression) and isinstance(found.node, cst.Name):
+            found = found.frame.resolve(found.node.value)
+        return found
+
     def with_fixed(self, name: str, value: cst.BaseExpression) -> Frame:
         """The same frame in one pass of a loop that is unrolled: one name has a known value."""
         aliases = {**self.aliases, name: Expression(value, self)}
