@@ -168,6 +168,25 @@ def test_an_import_whose_name_is_a_variable_of_the_script_is_not_brought(write: 
     assert "json" not in done.text and not [one for one in done.findings if one.code == "LF904"]
 
 
+CONFIG = """\
+import torch
+from torch import nn
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+criterion = nn.CrossEntropyLoss()
+"""
+
+
+@pytest.mark.parametrize("style", ["faithful", "idiomatic"])
+def test_what_another_file_made_is_handed_over_as_the_script_writes_it(write: Write, style: str) -> None:
+    text = EPOCH.replace("x, y in loader:\n", "x, y in loader:\n        x, y = x.to(device), y.to(device)\n")
+    text = "import config\n\ndevice = config.DEVICE\n" + text.replace("F.cross_entropy", "config.criterion")
+    folder = write({"config.py": CONFIG, "main.py": text})
+    conversion = convert(read_source(str(folder / "main.py")), Settings(style=style))
+    assert conversion.text is not None and "config.criterion, model" in conversion.text
+    assert "config.DEVICE.type" in conversion.text or style == "idiomatic"
+
+
 @pytest.mark.parametrize(
     ("tools", "used", "needed"),
     [

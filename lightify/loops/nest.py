@@ -90,7 +90,7 @@ def open_nest(run: Run, tree: Tree, analysis: Analysis, flat: str = "", *, uncou
     """
     loops, notes = run.loops, [flat] if flat else []
     number = _batch_loop(loops, analysis)
-    module = Frame("")
+    module = Frame("", written=tree.links.written)
     if flat:
         number = max(number - 1, 0)
     elif number > 0:

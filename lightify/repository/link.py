@@ -111,9 +111,21 @@ class _Linker:
             head, _, rest = name.partition(".")
             if head not in modules:
                 return None
-            return self.names.member(self.entry, head, rest, head, modules[head])
+            node = self.names.member(self.entry, head, rest, head, modules[head])
+            self._note_written(node)
+            return node
 
         return substitute(self.tree.module, lambda name: None, chain)  # type: ignore[return-value]
+
+    def _note_written(self, node: cst.BaseExpression | None) -> LinkedName | None:
+        """Notes how a text writes a name that the script does not import; returns the name."""
+        while isinstance(node, cst.Attribute):
+            node = node.value
+        if not isinstance(node, LinkedName):
+            return None
+        if node.value not in self.aliases:
+            self.names.written.setdefault(node.value, node.written)
+        return node
 
     # -- definitions --------------------------------------------------------------------------------------------
 
@@ -144,12 +156,9 @@ class _Linker:
                 return None
             alias = self.names.imported_module(module, head)
             node = self.names.member(module, head, rest, alias, origin)
-            inner = node
-            while isinstance(inner, cst.Attribute):
-                inner = inner.value
-            if isinstance(inner, LinkedName):
+            inner = self._note_written(node)
+            if inner is not None:
                 self.names.bring(inner.value, self.names.imports.get(alias, ()))
-                self.names.written.setdefault(inner.value, inner.written)
             return node
 
         def name_here(name: str) -> cst.BaseExpression | None:

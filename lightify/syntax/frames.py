@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -21,8 +21,8 @@ class Variable:
 
     @property
     def path(self) -> str:
-        """How its frame writes it: `x`, or `agent.x` for a field."""
-        return self.name
+        """How its frame writes it: `x`, `config.x` for another file's, or `agent.x` for a field."""
+        return self.frame.written.get(self.name, self.name)
 
     @property
     def order(self) -> tuple[str, str, int]:
@@ -64,6 +64,7 @@ class Frame:
         aliases: parameters that stand for a variable or an expression of the caller, and names that are made up.
         given: parameters that stand for an object, which is there: never None.
         usages: what statements do here, as far as it was asked.
+        written: names of other files to how the text writes them, where that has dots.
         number: frames that were opened earlier have smaller ones.
     """
 
@@ -73,6 +74,7 @@ class Frame:
     aliases: dict[str, Variable | Expression] = field(default_factory=dict)
     given: set[str] = field(default_factory=set)
     usages: dict[cst.CSTNode, Usage] = field(default_factory=dict, repr=False)
+    written: Mapping[str, str] = field(default_factory=dict, repr=False)
     number: int = field(default_factory=count().__next__, repr=False)
     _own: dict[str, Variable] = field(default_factory=dict)
     _base: Frame | None = None

@@ -147,7 +147,7 @@ def _place(draft: Draft) -> _Place:
         return _Place('"cpu"', "")
     device = device_variable(draft)
     if device is not None:
-        name = _written(device, draft)
+        name = device.path
         values = _values(device, draft)
         first = all(_on_first_card(value, draft) for value in values)
         if values and all(_literal(value, draft).startswith("cuda") for value in values):
@@ -289,10 +289,6 @@ def _move_of_batches(draft: Draft) -> cst.BaseExpression | None:
 
 def _is_device(place: cst.BaseExpression) -> bool:
     return isinstance(place, (cst.Name, cst.Attribute)) and (dotted(place) or "").lower().endswith("device")
-
-
-def _written(device: Variable, draft: Draft) -> str:
-    return draft.tree.links.written.get(device.name, device.name)
 
 
 def _chooses_by_name(value: cst.BaseExpression) -> bool:
