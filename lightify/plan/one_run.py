@@ -70,6 +70,7 @@ from lightify.plan.types import (
     Plan,
 )
 from lightify.plan.unbound import asks_for_names, catches_unbound, seen_by_functions
+from lightify.plan.unread.declared import drop_idle_declarations
 from lightify.plan.unread.host import drop_unread_values, read_by_run
 from lightify.plan.unread.host_names import drop_unread_names
 from lightify.plan.unread.names import without_unread_names
@@ -346,6 +347,7 @@ def _host(draft: Draft, loops: _Loops, homes: Homes, tested: FinalTest | None) -
     reads = read_by_run(draft, homes, captured, in_run, after_fit)
     drop_unread_values(draft, edits, reads)
     drop_unread_names(draft, edits, reads)
+    drop_idle_declarations(draft, edits, homes)
     sources = loops.plain + (validation is not None) + (tested is not None)
     return _Host(captured, initial, validation, after_fit, edits, sources)
 

@@ -297,3 +297,22 @@ def test_a_batch_counter_that_only_an_average_read_goes_with_it() -> None:
     )
     done = converted(text, style="idiomatic")
     assert "step =" not in methods(done.text)["training_step"] and not done.findings
+
+
+@pytest.mark.parametrize(
+    ("own", "after", "left"),
+    [
+        ("n = 0", "", "global n\n    n = 0"),
+        ("n, best = 0, 1e9", "", "global best, n"),
+        ("", "", ""),
+        ("", "best = 0.0", "global best\n"),
+    ],
+    ids=["one that the host sets", "both", "none", "set after the run"],
+)
+def test_the_host_declares_no_globals_that_only_hooks_assign(own: str, after: str, left: str) -> None:
+    run = f"for epoch in range(2):\n    for x, y in train_loader:\n{indent(STEP, ' ' * 8)}\n    n, best = n + 1, loss.item()\n"
+    lines = indent(f"global best, n\n{own}\n{SETUP}{run}{after}\n", "    ")
+    text = str(converted(f"{PROLOGUE}best, n = 1e9, 0\n\n\ndef main():\n{lines}\n\nmain()\nprint(best, n)\n").text)
+    host = text.partition("def main(")[2]
+    assert left in host if left else "global" not in host
+    assert "global best, n" in methods(text)["on_train_epoch_end"]
