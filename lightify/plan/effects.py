@@ -29,21 +29,29 @@ _CALM = frozenset(
     """print len float int range list dict str enumerate zip sum max min round abs time time.time time.perf_counter
     sys.stdout.write torch.no_grad bool tuple set sorted reversed any all isinstance hasattr type divmod pow
     super collections.defaultdict collections.deque collections.OrderedDict datetime.datetime.now datetime.timedelta
-    math.sqrt math.exp math.log math.cos math.floor math.ceil math.isnan math.isinf math.isfinite
+    math.sqrt math.exp math.log math.log2 math.log10 math.pow math.cos math.floor math.ceil math.isnan math.isinf
+    math.isfinite
     torch.tensor torch.zeros torch.ones torch.full torch.arange torch.stack torch.cat torch.argmax torch.max torch.min
     torch.sum torch.mean torch.abs torch.sqrt torch.exp torch.log torch.eq torch.is_tensor torch.zeros_like
-    torch.ones_like torch.sigmoid torch.softmax torch.topk torch.where torch.isnan torch.isfinite
+    torch.ones_like torch.sigmoid torch.softmax torch.topk torch.where torch.isnan torch.isfinite torch.clamp torch.pow
+    torch.log10 torch.log2 torch.square torch.norm torch.round torch.unique torch.prod torch.logical_and
+    torch.logical_or torch.logical_not torch.argsort torch.cumsum torch.from_numpy torch.allclose
     torch.nn.functional.softmax torch.nn.functional.log_softmax torch.nn.functional.cross_entropy
     torch.nn.functional.nll_loss torch.nn.functional.mse_loss torch.nn.functional.one_hot
     numpy.array numpy.asarray numpy.zeros numpy.ones numpy.mean numpy.sum numpy.std numpy.argmax numpy.concatenate
-    numpy.sqrt numpy.log10 numpy.isnan numpy.average torch.Tensor torch.FloatTensor torch.LongTensor""".split()  # noqa: SIM905, a list of words
+    numpy.sqrt numpy.log10 numpy.isnan numpy.average numpy.log numpy.log2 numpy.exp numpy.abs numpy.square numpy.power
+    numpy.max numpy.min numpy.maximum numpy.minimum numpy.clip numpy.round numpy.var numpy.median numpy.percentile
+    numpy.stack numpy.hstack numpy.vstack numpy.unique numpy.where numpy.bincount numpy.argmin numpy.argsort
+    numpy.nanmean numpy.cumsum numpy.prod numpy.diag numpy.linalg.norm numpy.array_equal numpy.all numpy.any
+    torch.Tensor torch.FloatTensor torch.LongTensor""".split()  # noqa: SIM905, a list of words
 )
 _CALM_METHODS = frozenset(
     """format item append extend step time write flush update train close set_description set_postfix add_scalar info
     double float long int half bool mean sum cpu cuda to numpy detach clone size dim max min argmax argmin eq ne gt lt
     div mul add sub sqrt pow exp log abs view view_as reshape squeeze unsqueeze flatten tolist items keys values get
     copy strftime total_seconds join split strip t permute transpose expand expand_as contiguous topk numel any all
-    type type_as ge le std var median clamp softmax sigmoid index_select gather masked_select nonzero unique
+    type type_as ge le std var median clamp softmax sigmoid index_select gather masked_select nonzero unique log10 log2
+    square prod cumsum argsort amax amin isnan isfinite logical_and logical_or logical_not tanh ravel astype
     """.split()  # noqa: SIM905, a list of words
 )
 #: Calm where it stands in the loop, but it may do something to a network where a function does it.
@@ -307,7 +315,8 @@ def _is_own(name: str, owner: cst.CSTNode) -> bool:
 def _is_small_call(call: cst.Call, function: cst.FunctionDef, tree: Tree, within: tuple[cst.CSTNode, ...]) -> bool:
     name, used = dotted(call.func) or "", method_call(call)
     local = name.partition(".")[0] in local_names(function)
-    if not local and (name in _CALM or tree.qualified(call.func) in _CALM):
+    full = tree.qualified(call.func) or name
+    if not local and (name in _CALM or full in _CALM or full.startswith(_MEASURING)):
         return True
     if used is not None and (used[1] in _CALM_METHODS - _ACTS or dotted(getattr(used[0], "func", None)) == "super"):
         return True

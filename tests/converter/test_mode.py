@@ -386,6 +386,18 @@ def test_what_sees_updated_weights_waits_for_them(after_step: str, hook: str) ->
     assert word in methods(converted(text).text)[hook]
 
 
+@pytest.mark.parametrize(
+    "body",
+    ["return accuracy_score(scores.argmax(1).numpy(), y.numpy())", "return 20 * scores.exp().log10().mean()"],
+    ids=["a library of measures", "a method of tensors"],
+)
+def test_what_an_own_function_measures_of_the_outputs_stays_in_the_step(body: str) -> None:
+    define = f"from sklearn.metrics import accuracy_score\n\n\ndef measured(scores, y):\n    {body}\n\n\n"
+    text = script(f"{STEP}\nfound.append(measured(scores, y))", define=define, before="found = []\n")
+    hooks = methods(converted(text).text)
+    assert "measured" in hooks["training_step"] and "on_train_batch_end" not in hooks
+
+
 def test_a_parameter_that_is_called_may_be_a_network() -> None:
     line = "shown.append((part[0].weight.sum().item(), loss.item()))"
     batch = indent(f"{STEP.replace('model(', 'part(')}\n{line}", " " * 8)
