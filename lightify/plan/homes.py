@@ -22,8 +22,10 @@ from lightify.plan.types import Attribute, Computed, Global, Home, Hook, Local
 from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Field, Frame, Usage, Variable
 from lightify.syntax.names import bound_names
-from lightify.syntax.query import block
+from lightify.syntax.query import block, walk
 
+#: Parts of an expression that need not run.
+_MAY_NOT_RUN = (cst.IfExp, cst.BooleanOperation, cst.Comparison, cst.Lambda, cst.CompFor, cst.Assert)
 _TRAINED = (Kind.MODULE, Kind.OPTIMIZER, Kind.SCHEDULER, Kind.SCALER)
 
 
@@ -244,7 +246,7 @@ def _text(home: Home) -> str:
 
 def _unset(captured: Sequence[Variable], around: Surroundings, host: Frame) -> dict[cst.CSTNode, tuple[str, ...]]:
     """Names that are handed over although the host may not have bound them: the script reads them only when it did."""
-    bound = around.surely_set(host)
+    bound = around.surely_set(host) | _read_for_sure(around)
     found: dict[cst.CSTNode, tuple[str, ...]] = {}
     for variable in captured:
         if variable in bound or variable.frame is not host or isinstance(variable, Field):
@@ -253,6 +255,13 @@ def _unset(captured: Sequence[Variable], around: Surroundings, host: Frame) -> d
         if first is not None:
             found[first] = (*found.get(first, ()), variable.name)
     return found
+
+
+def _read_for_sure(around: Surroundings) -> set[Variable]:
+    """What the host reads anyway before the loop, which fails where it is not bound."""
+    lines = [] if around.repeated else [one for one in around.before if isinstance(one.node, cst.SimpleStatementLine)]
+    sure = [one for one in lines if not any(isinstance(part, _MAY_NOT_RUN) for part in walk(one.node))]
+    return {variable for one in sure for variable in usage([one]).reads}
 
 
 def hook_usage(hook: Hook) -> Usage:

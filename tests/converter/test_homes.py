@@ -39,6 +39,22 @@ def test_a_result_exists_after_the_run_under_its_name() -> None:
     assert text is not None and "\nn = module.n\n" in text
 
 
+@pytest.mark.parametrize(
+    ("line", "stays"),
+    [("shown(model)", True), ("shown(model) if many else None", False), ("[shown(model) for _ in range(many)]", False)],
+    ids=["read anyway", "read on a condition", "read in a loop"],
+)
+def test_a_name_that_the_host_reads_anyway_is_not_bound_to_none_first(line: str, stays: bool) -> None:
+    made = "if many == 2:\n    model = nn.Linear(4, 2)\nelif many == 3:\n    model = nn.Bilinear(4, 4, 2)\n"
+    trained = (
+        "criterion = nn.CrossEntropyLoss()\nif many:\n    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)\n"
+    )
+    run = f"for epoch in range(2):\n    for x, y in train_loader:\n{indent(STEP, ' ' * 8)}\n"
+    body = indent(f"{made}{trained}{line}\n{run}", "    ")
+    text = f"{PROLOGUE}def shown(it):\n    pass\n\n\ndef main(many):\n{body}\n\nmain(2)\n"
+    assert ("model = None" not in str(converted(text).text)) is stays
+
+
 def test_a_result_that_may_stay_unset_starts_with_its_old_value() -> None:
     done = converted(ATTRIBUTES["set only under a condition"])
     assert "self.n = " in methods(done.text)["__init__"]
