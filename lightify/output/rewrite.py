@@ -30,7 +30,7 @@ from lightify.plan.types import (
 from lightify.settings import Settings
 from lightify.syntax.comments import above, below, own
 from lightify.syntax.frames import Binding, Expression, Frame, Item, Step, Variable
-from lightify.syntax.names import bound_names, local_names
+from lightify.syntax.names import bound_names, local_names, read_names
 from lightify.syntax.parse import Once, Tree
 from lightify.syntax.query import (
     MODULE_SELF,
@@ -64,6 +64,9 @@ def rewrite(tree: Tree, plans: Plans, settings: Settings) -> Pieces:
         lacking.append("import contextlib")
     if any(run.source.startswith(COUNT) for run in runs) and "itertools" not in own:
         lacking.append("import itertools")
+    texts = [option.value for plan in plans.runs for option in plan.options if isinstance(option.value, str)]
+    if "torch" not in own and any("torch" in read_names(cst.parse_expression(text)) for text in texts):
+        lacking.append("import torch")
     if any(isinstance(home, Attribute) and home.holder for plan in plans.runs for home in plan.homes.values()):
         lacking += ["from types import SimpleNamespace"] if "SimpleNamespace" not in own else []
     return Pieces(script, runtime_alias(tree), runs, tuple(dict.fromkeys(lacking)), dropped)

@@ -700,6 +700,20 @@ def test_the_device_that_the_script_names_is_the_trainers(place: str, accelerato
     assert f"accelerator={accelerator}," in done.text and f"devices={devices}," in done.text
 
 
+@pytest.mark.parametrize(
+    ("imported", "named"),
+    [("from torch import nn", True), ("import torch as th", False), ("import torch", True)],
+    ids=["not imported", "by another name", "imported"],
+)
+def test_a_file_that_only_moves_batches_asks_torch_for_their_device(imported: str, named: bool) -> None:
+    moves = STEP.replace(FORWARD, f"x, y = x.to(self.device), y.to(self.device)\n{FORWARD}")
+    define = "class Client:\n    def __init__(self, loader, device='cpu'):\n        self.loader, self.device = loader, device\n\n"
+    update = f"    def update(self, model, optimizer, criterion):\n        for x, y in self.loader:\n{indent(moves, ' ' * 12)}\n"
+    text = str(converted(f"{imported}\n\n{define}{update}").text)
+    assert text.count("import torch\n") == named
+    assert ("[torch.device(self.device).index]" in text and 'str(self.device) == "cpu"' in text) is named
+
+
 def test_the_device_that_batches_are_moved_to_is_the_trainers() -> None:
     moves = STEP.replace(FORWARD, f"x, y = x.to(self.device), y.to(self.device)\n{FORWARD}").replace(
         "model", "self.model"

@@ -163,7 +163,7 @@ def _place(draft: Draft) -> _Place:
             target = inner.targets[0].target.value
             if _tells_of_cards(inner.value, draft) and (card is None or card.condition == target):
                 return _Place(f'"cuda" if {target} else "cpu"', target, number=number)
-            if draft.tree.imports.get("torch") == "torch" and _chooses_by_name(inner.value):
+            if _may_name_torch(draft.tree) and _chooses_by_name(inner.value):
                 made = f"torch.device({target})"
                 numbered = "" if _on_first_card(inner.value, draft) else made
                 return _Place(f"{made}.type", f'{made}.type == "cuda"', numbered)
@@ -210,7 +210,14 @@ def _always_card(draft: Draft, number: str) -> _Place:
 
 
 def _available(draft: Draft) -> str:
-    return AVAILABLE if draft.tree.imports.get("torch") == "torch" else ""
+    return AVAILABLE if _may_name_torch(draft.tree) else ""
+
+
+def _may_name_torch(tree: Tree) -> bool:
+    """True where `torch` means torch, or nothing: the result imports it."""
+    if "torch" in tree.imports:
+        return tree.imports["torch"] == "torch"
+    return all(isinstance(tree.parents[one], (cst.ImportFrom, cst.Attribute)) for one in tree.mentions.get("torch", ()))
 
 
 def _unless_cpu(text: str) -> str:
@@ -268,12 +275,12 @@ def _move(draft: Draft) -> cst.BaseExpression | None:
             continue
         if _is_device(place):
             found = place
-    return found if draft.tree.imports.get("torch") == "torch" and draft.distribution is None else None
+    return found if _may_name_torch(draft.tree) and draft.distribution is None else None
 
 
 def _move_of_batches(draft: Draft) -> cst.BaseExpression | None:
     """`self.device` of the `x.to(self.device)` in the host's loop, where the host can ask for it before `fit`."""
-    if draft.tree.imports.get("torch") != "torch" or draft.distribution is not None:
+    if not _may_name_torch(draft.tree) or draft.distribution is not None:
         return None
     host = draft.nest.host
     changed = usage([Item(draft.nest.host_loop, host)]).writes
