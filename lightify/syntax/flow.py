@@ -195,7 +195,10 @@ def _loop(total: Usage, node: cst.For | cst.While, frame: Frame) -> None:
     before = set(total.must) if total.must is not None else None
     endless = isinstance(node, cst.While) and isinstance(node.test, cst.Name) and node.test.value == "True"
     _branches(total, [body])
-    total.must = before if not endless or _has_break(node) else None
+    if endless:
+        total.must = before if _has_break(node) else None
+    elif not _runs_once(node):
+        total.must = before
     if node.orelse is not None and _has_break(node):
         left = Usage()  # what is done when `break` leaves the loop, as far as it is sure
         if isinstance(node, cst.For) and isinstance(small(block(node.body)[0]), cst.Break):
@@ -203,6 +206,14 @@ def _loop(total: Usage, node: cst.For | cst.While, frame: Frame) -> None:
         _branches(total, [left, _block(block(node.orelse.body), frame)])
     elif node.orelse is not None:
         total += _block(block(node.orelse.body), frame)
+
+
+def _runs_once(loop: cst.For | cst.While) -> bool:
+    """True for a loop over values that are written out: what its body sets is set then."""
+    given = loop.iter if isinstance(loop, cst.For) else None
+    if not isinstance(given, (cst.List, cst.Tuple)) or any(True for _ in own_exits(loop)):
+        return False
+    return any(isinstance(one, cst.Element) for one in given.elements)
 
 
 def _has_break(loop: cst.CSTNode) -> bool:
