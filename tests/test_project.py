@@ -279,6 +279,14 @@ def test_a_module_is_named_after_a_class_and_not_after_its_second_name() -> None
     assert "class LitUNet(" in str(converted(text).text)
 
 
+def test_a_module_is_not_named_after_a_part_of_the_criterion() -> None:
+    part = "class Focal(nn.Module):\n    def forward(self, a, b):\n        return F.cross_entropy(a, b)\n\n"
+    own = "class Criterion(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.criterion = Focal()\n\n"
+    call = "    def forward(self, a, b):\n        return self.criterion(a, b)\n\n"
+    text = str(converted(script(define=part + own + call)).text)
+    assert "class Lit" in text and "class LitFocal(" not in text
+
+
 def test_a_framework_beside_the_script_is_not_its_code(write: Write) -> None:
     driver = "class Accelerator:\n    def backward(self, loss):\n        loss.backward()\n"
     body = "loss = criterion(model(x), y)\naccelerator.backward(loss)\noptimizer.step()"

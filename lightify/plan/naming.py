@@ -62,7 +62,8 @@ def class_names(plans: Sequence[Plan], tree: Tree, analysis: Analysis) -> list[s
 def _of_script(tree: Tree, analysis: Analysis) -> str:
     """After the script's only network class, or the function that makes the network, else after the file."""
     own = [name for name, node in tree.classes.items() if is_module_class(node, tree) and not _LOSS.search(name)]
-    networks = [f.node.value for f in analysis.named if f.kind is Kind.MODULE and isinstance(f.node, cst.Assign)]
+    modules = [f for f in analysis.named if f.kind is Kind.MODULE and not _LOSS.search(f.name)]
+    networks = [f.node.value for f in modules if isinstance(f.node, cst.Assign)]
     called = {dotted(call.func) for value in networks for call in walk(value) if isinstance(call, cst.Call)}
     trained = [tree.classes[name].name.value for name in own if name in called]
     trained = trained or [
