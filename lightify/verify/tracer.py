@@ -82,6 +82,16 @@ def tensors_in(value: object, depth: int = 4) -> Iterator[torch.Tensor]:
 # Events
 
 
+def carries_steps(module: torch.nn.Module) -> bool:
+    """True for a LightningModule, and for the wrapper that calls its steps: neither is a network of the script."""
+    inner = getattr(module, "module", None)
+    return is_lightning(module) or (isinstance(inner, torch.nn.Module) and is_lightning(inner))
+
+
+def is_lightning(module: torch.nn.Module) -> bool:
+    return any(base.__name__ == "LightningModule" for base in type(module).__mro__)
+
+
 def users_line() -> tuple[str, int]:
     """Returns the innermost line on the stack that belongs to no library."""
     frame = sys._getframe(1)
@@ -139,9 +149,12 @@ class Recorder:
             leave()
 
     def enter_module(self, module: torch.nn.Module, args: object) -> None:
-        self.local.depth = getattr(self.local, "depth", 0) + 1
+        if not carries_steps(module):
+            self.local.depth = getattr(self.local, "depth", 0) + 1
 
     def exit_module(self, module: torch.nn.Module, args: object, output: object) -> None:
+        if carries_steps(module):
+            return
         self.local.depth -= 1
         if self.local.depth:
             return

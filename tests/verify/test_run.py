@@ -183,6 +183,36 @@ def test_evaluation_alone_differs(tmp_path: Path) -> None:
     assert verdict.sentence.startswith("all 6 steps are identical, but evaluation differs before step 7 (old.py:16)")
 
 
+WRAPPED = """\
+class LightningModule(nn.Module):
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        self.net(x)
+
+class Wrapper(nn.Module):
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, x):
+        self.module(x)
+
+model.eval()
+with torch.no_grad():
+    Wrapper(LightningModule(model))(torch.ones(1, 3))
+"""
+
+
+@pytest.mark.slow
+def test_a_network_is_seen_within_the_module_that_calls_it(tmp_path: Path) -> None:
+    """A wrapper for several processes hands the steps on by its own `forward`, which returns nothing."""
+    verdict = check(tmp_path, BASE, BASE.partition("model.eval()")[0] + WRAPPED)
+    assert verdict.outcome is Outcome.IDENTICAL and verdict.sentence.endswith("1 evaluation outputs")
+
+
 @pytest.mark.slow
 def test_crash_shows_the_scripts_own_words(tmp_path: Path) -> None:
     verdict = check(tmp_path, BASE, BASE.replace("model.eval()", "raise RuntimeError('disk is full')"))
