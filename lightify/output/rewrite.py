@@ -154,7 +154,7 @@ class _Rewriter:
         plan = self.plan
         homes = [home for home in plan.homes.values() if isinstance(home, Attribute)]
         holders = dict.fromkeys(home.holder for home in homes if home.holder)
-        lines = [f"self.{holder} = SimpleNamespace()  # parts of the network, which owns them" for holder in holders]
+        lines = [f"self.{holder} = SimpleNamespace()  # what this module must not register" for holder in holders]
         given = [(home, name) for v, name in plan.captured if isinstance(home := plan.homes[v], Attribute)]
         lines += [f"self.{home.path} = {name}" for home, name in given]
         told: set[cst.CSTNode] = set()

@@ -1,4 +1,4 @@
-"""Other names of what a network owns: an attribute of that name would make it the module's, too."""
+"""Names that are no attributes, which `nn.Module` would register: of what a network owns, and of a loss."""
 
 from __future__ import annotations
 
@@ -34,7 +34,17 @@ def borrows(variable: Variable, kinds: Kinds) -> bool:
     values = [value for value in kinds.assigned(variable) if not is_constant(value)]
     parts = [value for value in values if _is_part(value, kinds)]
     made = kinds.of(variable) is not None and len(parts) < len(values)
-    return (bool(parts) and not made and kinds.shares_weights(variable)) or _is_each_part(variable, kinds)
+    borrowed = bool(parts) and not made and kinds.shares_weights(variable)
+    return borrowed or _is_each_part(variable, kinds) or _was_criterion(variable, kinds)
+
+
+def _was_criterion(variable: Variable, kinds: Kinds) -> bool:
+    """True for a `loss` that holds a criterion until the loops compute one."""
+    return (
+        kinds.of(variable) is Kind.MODULE
+        and variable in kinds.assigned_in_loops
+        and variable.name in kinds.differentiated
+    )
 
 
 def _is_each_part(variable: Variable, kinds: Kinds) -> bool:

@@ -52,6 +52,11 @@ class Kinds:
         return usage((*self._nest.epoch_start, *self._nest.body, *self._nest.epoch_end)).writes
 
     @cached_property
+    def differentiated(self) -> frozenset[str]:
+        """Names that `backward()` is called on."""
+        return frozenset(filter(None, (dotted(fact.loss) for fact in self._analysis.backwards)))
+
+    @cached_property
     def _sharing(self) -> Sharing:
         return Sharing(self.tree, self._analysis.kinds)
 

@@ -1003,6 +1003,14 @@ def test_a_name_that_goes_over_the_parts_of_a_network_registers_none() -> None:
     assert "self.borrowed.a, b = batch" in done["validation_step"]
 
 
+def test_a_loss_that_was_a_criterion_before_is_not_registered() -> None:
+    """torch takes no number for what it has registered as a module."""
+    text = script(before="loss = nn.NLLLoss()\n", end="print(float(loss))")
+    done = methods(converted(text).text)
+    assert "self.borrowed.loss = loss" in done["__init__"]
+    assert "self.borrowed.loss = self.criterion(" in done["training_step"]
+
+
 def test_a_part_of_the_network_that_is_handed_over_is_not_registered_twice() -> None:
     text = script(f"{STEP}\nprint(head.weight.norm())", before="head = model[2]\n")
     lines = text.split("model = ")
