@@ -158,6 +158,12 @@ INLINE = {
     "the network is another one without gradients": script(
         start="model.train()", end=GRADED, before="layer = nn.TransformerEncoderLayer(8, 2)\n"
     ),
+    "an LSTM is another one without gradients": script(
+        start="model.train()", end=GRADED, before="layer = nn.LSTM(8, 2)\n"
+    ),
+    "an LSTM is, in the mode that it trains in, too": script(
+        end=GRADED.replace("model.eval()\n", ""), before="layer = nn.LSTM(8, 2)\n"
+    ),
     "the training pass may end early": script(
         f"{STEP}\nif loss.item() < 0.1:\n    break", start="model.train()", end=EVALUATE
     ),

@@ -31,7 +31,7 @@ def problem(found: Evaluation, nest: Nest, kinds: Kinds) -> str:
     if any(_wants_gradients(step, kinds) for step in graded):
         return "the evaluation takes gradients, or asks for them"
     runs = any(step in graded and uses_modules(step, kinds) for step in (*found.batches, *found.after))
-    if found.modules and runs and computes_faster_without(kinds.tree):
+    if runs and computes_faster_without(kinds.tree, evaluating=bool(found.modules)):
         return "the network computes otherwise without gradients"
     if not found.modules and called and called.isdisjoint(usage(nest.body).reads):
         return "the evaluation is of another network"

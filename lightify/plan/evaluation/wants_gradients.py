@@ -16,11 +16,12 @@ from lightify.syntax.query import walk
 _OF_GRAPHS = frozenset(("backward", "register_hook", "retain_grad", "requires_grad", "grad_fn", "is_leaf"))
 _TAKING = ("torch.autograd.grad", "torch.autograd.backward", "torch.autograd.functional", "torch.func")
 _ASKING = ("torch.is_grad_enabled", "torch.enable_grad", "torch.set_grad_enabled")
-#: In evaluation mode they compute in a faster way, with other last digits, where gradients are off.
-_FASTER = frozenset(
+#: Where gradients are off they compute in a faster way, with other last digits: these in evaluation mode alone.
+_FASTER_IN_EVALUATION = frozenset(
     f"torch.nn.{name}"
     for name in ("Transformer", "TransformerEncoder", "TransformerEncoderLayer", "MultiheadAttention")
 )
+_FASTER = frozenset(("torch.nn.LSTM",))
 
 
 def wants_gradients(step: Item, tree: Tree, *, network: bool) -> bool:
@@ -42,15 +43,20 @@ def wants_gradients(step: Item, tree: Tree, *, network: bool) -> bool:
     return False
 
 
-def computes_faster_without(tree: Tree) -> bool:
-    """True when a network may compute otherwise where gradients are off, in evaluation mode."""
+def computes_faster_without(tree: Tree, *, evaluating: bool) -> bool:
+    """True when a network may compute otherwise where gradients are off.
+
+    Args:
+        evaluating: it is in evaluation mode.
+    """
     called = (call.func for call in tree.nodes(cst.Call))
     bases = (base.value for definition in tree.nodes(cst.ClassDef) for base in definition.bases)
-    return any(_is_faster(tree.qualified(node) or "") for node in chain(called, bases))
-
-
-def _is_faster(name: str) -> bool:
-    return name in _FASTER or name.startswith("torchvision.models.vit_")
+    names = {tree.qualified(node) or "" for node in chain(called, bases)}
+    if not names.isdisjoint(_FASTER):
+        return True
+    return evaluating and any(
+        name in _FASTER_IN_EVALUATION or name.startswith("torchvision.models.vit_") for name in names
+    )
 
 
 def _run_by(function: cst.FunctionDef) -> Iterator[cst.CSTNode]:
