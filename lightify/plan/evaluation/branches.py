@@ -33,7 +33,7 @@ def branched(draft: Draft, found: Evaluation) -> Evaluation:
 
 def _passing(found: Evaluation, turn: Turn) -> list[str]:
     """Names that both a pass and the first one have for a batch alone: one name will do."""
-    others = usage((*found.before, *found.after, *found.rest))
+    others = usage((*found.before, *found.later))
 
     def passing(one: Turn) -> set[str]:
         own = usage([Item(one.loop, one.frame)])
@@ -45,8 +45,7 @@ def _passing(found: Evaluation, turn: Turn) -> list[str]:
 
 def _batch_names(draft: Draft, turn: Turn, found: Evaluation) -> list[Step]:
     """What the head of a loop binds, as statements of its own frame."""
-    later = (*found.after, *found.rest)
-    names = batch_names(draft, turn.head, turn.frame, turn.loop, turn.body, later)
+    names = batch_names(draft, turn.head, turn.frame, turn.loop, turn.body, found.later)
     return [_statement(step, draft) for step in names]
 
 

@@ -123,10 +123,9 @@ def _joined(
 ) -> Evaluation:
     """The evaluation with the passes that follow it, as far as nothing between them is in the way."""
     while True:
-        later = (*found.after, *found.rest)
-        if first_evaluation(later, nest, analysis, tree) is None:
+        if first_evaluation(found.later, nest, analysis, tree) is None:
             return found
-        following = _taken_apart(later, nest, analysis, tree, bars)
+        following = _taken_apart(found.later, nest, analysis, tree, bars)
         if isinstance(following, str):
             return replace(found, apart=following)
         if found.breaks or following.breaks:

@@ -23,7 +23,7 @@ def kept_of(found: Evaluation) -> dict[str, list[Variable]] | None:
     nodes: list[cst.CSTNode] = [step.node for step in found.body if isinstance(step, Item)]
     nodes += [part for part in (found.head.element, found.head.index) if part is not None]
     names = {node.value for part in nodes for node in walk(part) if isinstance(node, cst.Name)}
-    start, end = usage(found.before), usage((*found.after, *found.rest))
+    start, end = usage(found.before), usage(found.later)
     outside = start.reads | start.writes | end.exposed
     kept: dict[str, list[Variable]] = {}
     for name in sorted(names):

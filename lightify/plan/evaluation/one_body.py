@@ -42,7 +42,7 @@ def shared(draft: Draft, found: Evaluation) -> Evaluation | None:
                 draft.fates[part.node] = FateNote(Fate.MOVED, "validation_step")
         for name in (*names, *_ended(found, turn, kept)):
             turn.frame.stand_for(name, first.frame.variable(name))
-    heads = batch_names(draft, first.head, first.frame, first.loop, first.body, (*found.after, *found.rest))
+    heads = batch_names(draft, first.head, first.frame, first.loop, first.body, found.later)
     return replace(found, before=starts, body=(*heads, *step), after=after)
 
 

@@ -51,7 +51,7 @@ def without_train_calls(
     again: set[Variable] = set()
     fates = dict(found.fates)
     gone: set[Step] = set()
-    later = (*found.after, *found.rest)
+    later = found.later
     used, trains = 0, len(later)
     for number, step in enumerate(later, 1):
         variable = mode_call(step, kinds, "train")

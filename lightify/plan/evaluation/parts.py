@@ -72,6 +72,16 @@ class Evaluation:
         """What its batches do, loader by loader."""
         return tuple(step for turn in self.turns for step in turn.body)
 
+    @property
+    def later(self) -> tuple[Step, ...]:
+        """What comes after its last batch."""
+        return (*self.after, *self.rest)
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """All that it runs, in order."""
+        return (*self.before, *self.batches, *self.later)
+
     def with_bodies(self, change: Callable[[Turn], tuple[Step, ...]]) -> Evaluation:
         """The same with other batches."""
         first, *others = (replace(turn, body=change(turn)) for turn in self.turns)

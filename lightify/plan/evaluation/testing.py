@@ -52,12 +52,12 @@ def final_test(draft: Draft) -> FinalTest | None:
     found = evaluation_at(draft, _with_own_counters(draft, window), final=True)
     if isinstance(found, str) or found.breaks or _shares_a_function(draft, found):
         return None
-    between = later[: later.index(window[0])]
-    if not _may_move(draft, found, between, window):
+    between, modes = later[: later.index(window[0])], _modes(draft, found)
+    if not _may_move(draft, found, between, window, modes):
         return None
     draft.nest = replace(draft.nest, opened=(*draft.nest.opened, *found.opened))
     draft.kinds = Kinds(draft.nest, draft.analysis, draft.tree)
-    steps = (*found.before, *found.body, *found.after, *found.rest)
+    steps = found.steps
     draft.look_around(*steps)
     draft.around = replace(draft.around, after=tuple(_without(draft.around.after, window)))
     found = _moved(draft, prepared(draft, found), {item.node for item in window})
@@ -66,7 +66,7 @@ def final_test(draft: Draft) -> FinalTest | None:
     late = usage((*draft.whole(), *between)).writes & expression_usage(source, draft.nest.host).reads
     handed = source if draft.settings.data_module and not late else None
     edits = _edits(draft, found, window, code(source) if handed is None else "")
-    return FinalTest(_hooks(draft, found), steps, edits, _modes(draft, found), handed)
+    return FinalTest(_hooks(draft, found), steps, edits, modes, handed)
 
 
 def _without(items: Sequence[Item], others: Sequence[Item]) -> list[Item]:
@@ -143,9 +143,11 @@ def _shares_a_function(draft: Draft, found: Evaluation) -> bool:
     return any(opened.function in own for opened in found.opened)
 
 
-def _may_move(draft: Draft, found: Evaluation, between: Sequence[Item], window: Sequence[Item]) -> bool:
+def _may_move(
+    draft: Draft, found: Evaluation, between: Sequence[Item], window: Sequence[Item], modes: Sequence[str]
+) -> bool:
     """True when the module knows before the run what the test needs, and nothing later needs what the test leaves."""
-    use, later = usage((*found.before, *found.body, *found.after, *found.rest)), usage(draft.around.after)
+    use, later = usage(found.steps), usage(draft.around.after)
     rest = _without(draft.around.after, (*between, *window))
     batch = batch_variables(found.head, found.frame)
     made = use.writes | usage(window).writes
@@ -156,7 +158,7 @@ def _may_move(draft: Draft, found: Evaluation, between: Sequence[Item], window: 
     if any(uses_modules(item, draft.kinds) for item in rest) or not later.reads:
         return False
     left = draft.evaluation is not None and not found.modules  # in the mode that the last epoch leaves it in
-    if (left or _modes(draft, found)) and any(_may_change_modes(item, draft) for item in between):
+    if (left or modes) and any(_may_change_modes(item, draft) for item in between):
         return False
     return is_given(draft, found.turns[0])
 
@@ -183,8 +185,7 @@ def _modes(draft: Draft, found: Evaluation) -> tuple[str, ...]:
 
 
 def _hooks(draft: Draft, found: Evaluation) -> tuple[Hook, ...]:
-    ends = (*found.after, *found.rest)
-    first = batch_names(draft, found.head, found.frame, found.loop, found.body, ends)
+    first = batch_names(draft, found.head, found.frame, found.loop, found.body, found.later)
     epochs = draft.evaluation
     evaluates = found.modules or (epochs is not None and epochs.modules and not epochs.trains_again)
     mode = () if evaluates else (Hook("on_test_model_eval", (), (), last=(SAME_MODE,)),)
@@ -192,7 +193,7 @@ def _hooks(draft: Draft, found: Evaluation) -> tuple[Hook, ...]:
         *mode,
         Hook("on_test_epoch_start", (), found.before),
         Hook("test_step", ("batch", "batch_idx"), (*first, *found.body), on_continue=("return",)),
-        Hook("on_test_epoch_end", (), ends),
+        Hook("on_test_epoch_end", (), found.later),
     )
 
 
@@ -206,7 +207,7 @@ def _edits(draft: Draft, found: Evaluation, window: Sequence[Item], source: str)
     told = ", verbose=False" if draft.settings.style == "faithful" else ""  # the script's own prints are there
     given = source or f"datamodule={trainer}.datamodule"
     call = cst.parse_statement(f"{trainer}.test({module}, {given}{told})")
-    kept = {small(step.node) for step in (*found.before, *found.after, *found.rest) if isinstance(step, Item)} - {None}
+    kept = {small(step.node) for step in (*found.before, *found.later) if isinstance(step, Item)} - {None}
     for item in window:
         if small(item.node) not in kept:
             draft.fates.setdefault(small(item.node) or item.node, FateNote(Fate.REPLACED, "trainer.test"))

@@ -108,7 +108,7 @@ def _readable(draft: Draft, optimizer: Variable | None, within: Periodic | None,
         return "its processes share out the data of several evaluations"
     nest = replace(draft.nest, opened=(*draft.nest.opened, *found.opened))
     draft.kinds = Kinds(nest, draft.analysis, draft.tree)
-    written = usage((*nest.epoch_start, *nest.body, *found.before, *found.batches, *found.after, *found.rest)).writes
+    written = usage((*nest.epoch_start, *nest.body, *found.steps)).writes
     if any(
         expression_usage(one.head.source, one.frame).reads & written or not is_given(draft, one) for one in found.turns
     ):
@@ -134,9 +134,8 @@ def _ended_within(draft: Draft, found: Evaluation, within: Periodic) -> Evaluati
     if found.modules and not found.trains_again and _read_after(draft, found):
         return "not every epoch has one, and what follows the training would notice whether the last one had"
     note = FateNote(Fate.REPLACED, "Trainer(check_val_every_n_epoch=...)")
-    after = (*found.after, *found.rest)
     fates = {**found.fates, within.guard.node: note}
-    return replace(found, after=after, rest=within.apart, every=within.every, fates=fates)
+    return replace(found, after=found.later, rest=within.apart, every=within.every, fates=fates)
 
 
 def is_given(draft: Draft, one: Turn) -> bool:
@@ -196,7 +195,7 @@ def _unmoved(draft: Draft, found: Evaluation, turn: Turn) -> tuple[Step, ...]:
     if draft.batch_mover or not strippable(draft, turn.body, batch, turn.head):
         return turn.body
     nest, others = draft.nest, [step for one in found.turns if one.loop is not turn.loop for step in one.body]
-    beyond = usage((*nest.epoch_start, *nest.body, *found.before, *others, *found.after, *found.rest))
+    beyond = usage((*nest.epoch_start, *nest.body, *found.before, *others, *found.later))
     outside = draft.read_elsewhere() | beyond.reads | beyond.writes
     body = under_one_name(draft, turn.body, batch, outside, moves=True)
     stripped = strip_moves(body, batch_variables(turn.head, turn.frame), draft.kinds, draft.stripped)
@@ -265,7 +264,7 @@ def validation_hooks(draft: Draft) -> list[Hook]:
     if found.others:
         found = in_one_step(draft, found)
     else:
-        first = batch_names(draft, found.head, found.frame, found.loop, found.body, (*found.after, *found.rest))
+        first = batch_names(draft, found.head, found.frame, found.loop, found.body, found.later)
         found = replace(found, body=(*first, *found.body))
     given = ("batch", "batch_idx", *(("dataloader_idx=0",) if found.others else ()))
     hooks = [
