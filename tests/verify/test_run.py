@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ import pytest
 from lightify.errors import LightifyError
 from lightify.verify import Outcome, Verdict, verify
 from lightify.verify.run import Command, run_traced, run_traced_pair
+
+Check = Callable[..., Verdict]
 
 BASE = """\
 import sys
@@ -124,16 +127,22 @@ torch.randn(5)
 """
 
 
-def check(tmp_path: Path, old: str, new: str, **options: object) -> Verdict:
-    (tmp_path / "old.py").write_text(old)
-    (tmp_path / "new.py").write_text(new)
-    return verify(tmp_path / "old.py", tmp_path / "new.py", **options)  # type: ignore[arg-type]
+@pytest.fixture
+def check(tmp_path: Path, python: str) -> Check:
+    """Compares two texts; `python=None` starts an interpreter for each, as a user's command does."""
+
+    def compared(old: str, new: str, **options: object) -> Verdict:
+        (tmp_path / "old.py").write_text(old)
+        (tmp_path / "new.py").write_text(new)
+        return verify(tmp_path / "old.py", tmp_path / "new.py", **{"python": python, **options})  # type: ignore[arg-type]
+
+    return compared
 
 
-def test_identical_though_written_differently(tmp_path: Path) -> None:
+def test_identical_though_written_differently(check: Check) -> None:
     new = BASE.replace("loss = model(x).pow(2).mean()", "y = model(x); loss = (y * y).mean()")
     new = new.replace("model.parameters()", "reversed(list(model.parameters()))")
-    verdict = check(tmp_path, BASE, new)
+    verdict = check(BASE, new, python=None)
     assert verdict.outcome is Outcome.IDENTICAL, verdict.sentence
     assert verdict.sentence == "6 steps, 6 losses, 1 evaluation outputs"
     assert verdict.old.trace.steps[0].line is not None
@@ -141,10 +150,10 @@ def test_identical_though_written_differently(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_learning_rate_that_changes_at_a_step(tmp_path: Path) -> None:
+def test_learning_rate_that_changes_at_a_step(check: Check) -> None:
     change = "    optimizer.param_groups[0]['lr'] = 0.1 + (step == 3)\n"
     new = BASE.replace("    optimizer.step()", change + "    optimizer.step()")
-    verdict = check(tmp_path, BASE, new)
+    verdict = check(BASE, new)
     assert verdict.outcome is Outcome.DIFFERS
     assert verdict.difference is not None
     assert (verdict.difference.step, verdict.difference.kind) == (4, "parameters")
@@ -153,32 +162,32 @@ def test_learning_rate_that_changes_at_a_step(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_other_random_draws_show_in_the_loss(tmp_path: Path) -> None:
-    verdict = check(tmp_path, BASE, BASE.replace("    optimizer.zero", "    torch.rand(1)\n    optimizer.zero"))
+def test_other_random_draws_show_in_the_loss(check: Check) -> None:
+    verdict = check(BASE, BASE.replace("    optimizer.zero", "    torch.rand(1)\n    optimizer.zero"))
     assert verdict.difference is not None
     assert (verdict.difference.step, verdict.difference.kind) == (1, "loss")
     assert str(verdict.difference.line) == "old.py:12"
 
 
 @pytest.mark.slow
-def test_step_counts_and_arguments(tmp_path: Path) -> None:
-    same = check(tmp_path, BASE, BASE, args_old=["4"])
+def test_step_counts_and_arguments(check: Check) -> None:
+    same = check(BASE, BASE, args_old=["4"])
     assert (same.outcome, len(same.rows)) == (Outcome.IDENTICAL, 4)
-    other = verify(tmp_path / "old.py", tmp_path / "new.py", args_old=["4"], args_new=["5"])
+    other = check(BASE, BASE, args_old=["4"], args_new=["5"])
     assert other.outcome is Outcome.OTHER_STEP_COUNT
     assert other.sentence == "4 steps became 5; the first 4 are identical"
 
 
 @pytest.mark.slow
-def test_leaves_after_the_wanted_steps(tmp_path: Path) -> None:
-    verdict = check(tmp_path, BASE, BASE.replace("if len", "if 0 * len"), steps=3, args_old=["100000000"])
+def test_leaves_after_the_wanted_steps(check: Check) -> None:
+    verdict = check(BASE, BASE.replace("if len", "if 0 * len"), steps=3, args_old=["100000000"])
     assert verdict.outcome is Outcome.IDENTICAL, verdict.sentence
     assert len(verdict.old.trace.steps) == len(verdict.new.trace.steps) == 3
 
 
 @pytest.mark.slow
-def test_evaluation_alone_differs(tmp_path: Path) -> None:
-    verdict = check(tmp_path, BASE, BASE.replace("torch.ones(1, 3)", "torch.zeros(1, 3)"))
+def test_evaluation_alone_differs(check: Check) -> None:
+    verdict = check(BASE, BASE.replace("torch.ones(1, 3)", "torch.zeros(1, 3)"))
     assert verdict.outcome is Outcome.DIFFERS
     assert verdict.sentence.startswith("all 6 steps are identical, but evaluation differs before step 7 (old.py:16)")
 
@@ -207,54 +216,54 @@ with torch.no_grad():
 
 
 @pytest.mark.slow
-def test_a_network_is_seen_within_the_module_that_calls_it(tmp_path: Path) -> None:
+def test_a_network_is_seen_within_the_module_that_calls_it(check: Check) -> None:
     """A wrapper for several processes hands the steps on by its own `forward`, which returns nothing."""
-    verdict = check(tmp_path, BASE, BASE.partition("model.eval()")[0] + WRAPPED)
+    verdict = check(BASE, BASE.partition("model.eval()")[0] + WRAPPED)
     assert verdict.outcome is Outcome.IDENTICAL and verdict.sentence.endswith("1 evaluation outputs")
 
 
 @pytest.mark.slow
-def test_crash_shows_the_scripts_own_words(tmp_path: Path) -> None:
-    verdict = check(tmp_path, BASE, BASE.replace("model.eval()", "raise RuntimeError('disk is full')"))
+def test_crash_shows_the_scripts_own_words(check: Check) -> None:
+    verdict = check(BASE, BASE.replace("model.eval()", "raise RuntimeError('disk is full')"))
     assert verdict.outcome is Outcome.FAILED
     assert verdict.sentence.endswith("exit code 1: RuntimeError: disk is full; the first 6 steps are identical")
 
 
 @pytest.mark.slow
-def test_time_over_and_never_trained(tmp_path: Path) -> None:
-    stuck = check(tmp_path, BASE, BASE.replace("model.eval()", "while True: pass"), timeout_s=20)
+def test_time_over_and_never_trained(check: Check) -> None:
+    stuck = check(BASE, BASE.replace("model.eval()", "__import__('time').sleep(99)"), timeout_s=10)
     assert stuck.outcome is Outcome.TIMED_OUT
     assert stuck.new.timed_out and not stuck.old.timed_out
-    idle = check(tmp_path, "print('nothing')", BASE)
+    idle = check("print('nothing')", BASE)
     assert idle.outcome is Outcome.NEVER_TRAINED
     assert "old.py never made a backward call" in idle.sentence
 
 
 @pytest.mark.slow
-def test_several_backward_calls_and_optimizers(tmp_path: Path) -> None:
-    run = run_of(tmp_path, GAN)
-    assert [len(step.losses) for step in run.trace.steps] == [2, 1] * 3
-    assert check(tmp_path, GAN, GAN).outcome is Outcome.IDENTICAL
+def test_several_backward_calls_and_optimizers(check: Check) -> None:
+    verdict = check(GAN, GAN)
+    assert verdict.outcome is Outcome.IDENTICAL
+    assert [len(step.losses) for step in verdict.old.trace.steps] == [2, 1] * 3
 
 
 @pytest.mark.slow
-def test_weights_updated_by_hand_are_compared_by_their_losses(tmp_path: Path) -> None:
-    assert check(tmp_path, BY_HAND, BY_HAND).outcome is Outcome.IDENTICAL
-    verdict = check(tmp_path, BY_HAND, BY_HAND.replace("0.1", "0.2"))
+def test_weights_updated_by_hand_are_compared_by_their_losses(check: Check) -> None:
+    assert check(BY_HAND, BY_HAND).outcome is Outcome.IDENTICAL
+    verdict = check(BY_HAND, BY_HAND.replace("0.1", "0.2"))
     assert verdict.difference is not None
     assert (verdict.difference.step, verdict.difference.kind) == (2, "loss")
 
 
 @pytest.mark.slow
-def test_spawned_processes_are_traced(tmp_path: Path) -> None:
-    verdict = check(tmp_path, SPAWNED, SPAWNED)
+def test_spawned_processes_are_traced(check: Check) -> None:
+    verdict = check(SPAWNED, SPAWNED, python=None)
     assert (verdict.outcome, len(verdict.rows)) == (Outcome.IDENTICAL, 4)
 
 
 @pytest.mark.slow
-def test_importing_a_training_library_does_not_move_the_random_state(tmp_path: Path) -> None:
+def test_importing_a_training_library_does_not_move_the_random_state(tmp_path: Path, check: Check) -> None:
     (tmp_path / "torchmetrics.py").write_text(DRAWS_WHILE_IMPORTED)
-    verdict = check(tmp_path, BASE, "import torchmetrics\n" + BASE)
+    verdict = check(BASE, "import torchmetrics\n" + BASE, python=None)
     assert verdict.outcome is Outcome.IDENTICAL, verdict.sentence
 
 
@@ -277,9 +286,9 @@ def test_script_sees_itself_as_main(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.lightning
-def test_plain_loop_equals_lightning(tmp_path: Path) -> None:
+def test_plain_loop_equals_lightning(check: Check) -> None:
     pytest.importorskip("lightning")
-    verdict = check(tmp_path, PLAIN, LIGHTNING)
+    verdict = check(PLAIN, LIGHTNING, python=None)
     assert verdict.outcome is Outcome.IDENTICAL, verdict.sentence
     assert str(verdict.new.trace.steps[0].line) == "new.py:20"
 
@@ -296,12 +305,6 @@ def test_wrong_use_is_said_before_anything_runs(tmp_path: Path) -> None:
 def test_parent_never_imports_torch() -> None:
     program = "import sys, lightify.verify; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True)
-
-
-def run_of(tmp_path: Path, text: str):
-    script = tmp_path / "script.py"
-    script.write_text(text)
-    return run_traced(Command(script))
 
 
 def test_scripts_with_a_process_group_take_turns(tmp_path: Path) -> None:
