@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import replace
+from functools import partial
 
 import libcst as cst
 
@@ -21,10 +22,11 @@ from lightify.plan.evaluation.periodic import Periodic, guarded_evaluation, peri
 from lightify.plan.evaluation.several import in_one_step
 from lightify.plan.exits import limits_batches
 from lightify.plan.idiom.bars import SHOWN, shown_as_logs
-from lightify.plan.idiom.devices import strip_moves
+from lightify.plan.idiom.devices import moved, strip_moves
 from lightify.plan.idiom.handed_on import under_one_name
 from lightify.plan.idiom.precision import without_contexts
 from lightify.plan.idiom.simplify import strippable
+from lightify.plan.idiom.unwrapped import unwrapped
 from lightify.plan.kinds import Kinds
 from lightify.plan.logs.averages import log_averages, replaced
 from lightify.plan.logs.metrics import log_call, log_calls, logs, metrics_of, printed
@@ -163,7 +165,7 @@ def _without_zeroing(draft: Draft, steps: Sequence[Step], optimizer: Variable | 
 def prepared(draft: Draft, found: Evaluation) -> Evaluation:
     """The evaluation without what the Trainer does for it."""
     found = _without_bars(draft, found) if found.bars else found
-    found = found.with_bodies(lambda turn: without_contexts(draft, _unmoved(draft, found, turn)))
+    found = found.with_bodies(lambda turn: without_contexts(draft, _bare(draft, found, turn)))
     if draft.settings.style == "idiomatic":
         for number in range(len(found.turns)):
             found = averaged(draft, found, number)
@@ -189,18 +191,18 @@ def _without_bars(draft: Draft, found: Evaluation) -> Evaluation:
     return replace(bare, before=shown(found.before), after=shown(found.after), rest=shown(found.rest), bars={})
 
 
-def _unmoved(draft: Draft, found: Evaluation, turn: Turn) -> tuple[Step, ...]:
-    """One batch without its moves to the device."""
-    batch = batch_variables(turn.head, turn.frame)
-    if draft.batch_mover or not strippable(draft, turn.body, batch, turn.head):
-        return turn.body
-    nest, others = draft.nest, [step for one in found.turns if one.loop is not turn.loop for step in one.body]
+def _bare(draft: Draft, found: Evaluation, turn: Turn) -> tuple[Step, ...]:
+    """One batch without its moves to the device, and without `Variable(...)` around its data."""
+    batch, body, nest = batch_variables(turn.head, turn.frame), turn.body, draft.nest
+    others = [step for one in found.turns if one.loop is not turn.loop for step in one.body]
     beyond = usage((*nest.epoch_start, *nest.body, *found.before, *others, *found.later))
     outside = draft.read_elsewhere() | beyond.reads | beyond.writes
-    body = under_one_name(draft, turn.body, batch, outside, moves=True)
-    stripped = strip_moves(body, batch_variables(turn.head, turn.frame), draft.kinds, draft.stripped)
+    if not draft.batch_mover and strippable(draft, body, batch, turn.head):
+        body = under_one_name(draft, body, batch, outside, partial(moved, kinds=draft.kinds))
+        body = strip_moves(body, batch_variables(turn.head, turn.frame), draft.kinds, draft.stripped)
+    body = unwrapped(draft, body, turn.head, turn.frame, outside)
     draft.fates.update(draft.stripped.fates)
-    return stripped
+    return body
 
 
 def averaged(draft: Draft, found: Evaluation, number: int) -> Evaluation:

@@ -9,7 +9,7 @@ import libcst as cst
 
 from lightify.facts import Kind
 from lightify.ledger import Fate
-from lightify.plan.effects import only_computes
+from lightify.plan.idiom.replacing import Replacing
 from lightify.plan.kinds import Kinds
 from lightify.plan.types import FateNote, Stripped
 from lightify.syntax.flow import expression_usage, usage
@@ -27,6 +27,8 @@ from lightify.syntax.query import (
     walk,
     words,
 )
+
+MOVES = FateNote(Fate.REPLACED, "Trainer: moves the batch")
 
 #: Types that are of the CPU, by the method that changes the type alone.
 _CPU_TYPES = frozenset({"float", "double", "half", "long", "int", "short", "char", "byte", "bool"})
@@ -149,10 +151,11 @@ def moved_parts(steps: Sequence[Step], batch: set[Variable], kinds: Kinds) -> se
 def strip_moves(steps: Sequence[Step], batch: set[Variable], kinds: Kinds, out: Stripped) -> tuple[Step, ...]:
     """Steps without the moves of the batch's names."""
     batch = unpacked(steps, batch)
+    replacing = Replacing(lambda node, frame: _values(node, frame, batch, kinds), MOVES, kinds.tree, out)
     result: list[Step] = []
     for step in steps:
         if isinstance(step, Item):
-            result.extend(Item(node, step.frame) for node in _strip(step.node, step.frame, batch, kinds, out))
+            result.extend(replacing.items(step))
             continue
         handed = _moved_argument(step, batch, kinds)
         if handed is None:
@@ -179,52 +182,9 @@ def _is_only_read(step: Binding, handed: Variable, steps: Sequence[Step]) -> boo
     return not {handed, step.target_frame.resolve(step.target.value)} & written  # type: ignore[attr-defined]
 
 
-def _strip(
-    node: cst.BaseStatement, frame: Frame, batch: set[Variable], kinds: Kinds, out: Stripped
-) -> list[cst.BaseStatement]:
-    inner = small(node)
-    if inner is not None:
-        new = _values(inner, frame, batch, kinds)
-        if new is inner:
-            return [node]
-        if isinstance(new, cst.Assign) and len(new.targets) == 1 and _same(new.targets[0].target, new.value):
-            out.fates[inner] = FateNote(Fate.REPLACED, "Trainer: moves the batch")
-            return []
-        out.origins[new] = inner
-        return [node.with_changes(body=[new])]
-    if isinstance(node, (cst.FunctionDef, cst.ClassDef)):
-        return [node]
-    new_node = _compound(node, frame, batch, kinds, out)
-    if isinstance(new_node, cst.If) and new_node.orelse is None and not block(new_node.body):
-        if only_computes(new_node.test, frame, kinds.tree, _asks_network):
-            out.fates[node] = FateNote(Fate.REPLACED, "Trainer: moves the batch")
-            return []
-        new_node = new_node.with_changes(body=cst.IndentedBlock([cst.SimpleStatementLine([cst.Pass()])]))
-    if new_node is not node:
-        out.origins[new_node] = node
-    return [new_node]  # type: ignore[list-item]
-
-
-def _asks_network(call: cst.Call) -> bool:
-    """True for `next(model.parameters())`."""
-    inner = method_call(call.args[0].value) if dotted(call.func) == "next" and len(call.args) == 1 else None
-    return inner is not None and inner[1] == "parameters"
-
-
-def _compound(node: cst.CSTNode, frame: Frame, batch: set[Variable], kinds: Kinds, out: Stripped) -> cst.CSTNode:
-    def change(child: cst.CSTNode) -> cst.CSTNode:
-        if isinstance(child, cst.IndentedBlock):
-            body = [new for statement in block(child) for new in _strip(statement, frame, batch, kinds, out)]
-            same = len(body) == len(child.body) and all(a is b for a, b in zip(body, child.body))
-            return child if same else child.with_changes(body=body)
-        if isinstance(child, (cst.Else, cst.If, cst.ExceptHandler, cst.Finally)):
-            return map_children(child, change)
-        return _values(child, frame, batch, kinds)
-
-    return map_children(node, change)
-
-
 def _values(node: cst.CSTNode, frame: Frame, batch: set[Variable], kinds: Kinds) -> cst.CSTNode:
+    """An expression without the moves of the batch's names."""
+
     def holds_batch(name: str) -> bool:
         return kinds.variable(cst.Name(name), frame) in batch
 
@@ -237,7 +197,7 @@ def _values(node: cst.CSTNode, frame: Frame, batch: set[Variable], kinds: Kinds)
         source = _moved_whole(child, frame, kinds) if isinstance(child, (cst.DictComp, cst.ListComp)) else None
         return cst.Name(source) if source and holds_batch(source) else child
 
-    return change(node) if not isinstance(node, cst.BaseSuite) else node
+    return change(node)
 
 
 def _moved_whole(node: cst.DictComp | cst.ListComp, frame: Frame, kinds: Kinds) -> str | None:
@@ -262,10 +222,6 @@ def _moved_whole(node: cst.DictComp | cst.ListComp, frame: Frame, kinds: Kinds) 
     names = target_names(loop.target)
     fits = isinstance(value, cst.Name) and [value.value] == names and isinstance(loop.iter, cst.Name)
     return dotted(loop.iter) if fits else None
-
-
-def _same(target: cst.CSTNode, value: cst.CSTNode) -> bool:
-    return code(target).strip("() ").replace(" ", "") == code(value).strip("() ").replace(" ", "")
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass, replace
 
 import libcst as cst
 
-from lightify.ledger import Fate
 from lightify.plan.draft import Draft
-from lightify.plan.idiom.devices import moved, moved_parts
+from lightify.plan.idiom.devices import MOVES, moved_parts
 from lightify.plan.types import FateNote
 from lightify.syntax.flow import usage
 from lightify.syntax.frames import Binding, Frame, Item, Step, Variable
 from lightify.syntax.query import assigned_pairs, small
+
+HandsOn = Callable[[cst.CSTNode, Frame], cst.CSTNode | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +42,12 @@ class _Handed:
 
 
 def under_one_name(
-    draft: Draft, steps: Sequence[Step], batch: Set[Variable], beyond: Set[Variable], *, moves: bool = False
+    draft: Draft,
+    steps: Sequence[Step],
+    batch: Set[Variable],
+    beyond: Set[Variable],
+    hands_on: HandsOn | None = None,
+    note: FateNote = MOVES,
 ) -> tuple[Step, ...]:
     """The steps of a batch without those that only hand on what nothing else reads any more.
 
@@ -49,49 +55,55 @@ def under_one_name(
 
     Args:
         beyond: what more than the batch's steps use.
-        moves: the Trainer moves the batch, so that the moves of its parts are such steps, too.
+        hands_on: `x` for an expression that is `x` once the Trainer has done its part; without it, parameters alone
+            are looked at.
+        note: what such a statement is replaced by.
     """
     rest = list(steps)
     for step in steps:
-        pairs = _handed(step, draft, moves)
+        pairs = _handed(step, draft, hands_on)
         place = rest.index(step)
         if any(pair.keeps and moved_parts(rest[:place], {pair.source}, draft.kinds) for pair in pairs):
             continue
-        if pairs and all(_are_one(pair, rest[:place], rest[place + 1 :], batch, beyond) for pair in pairs):
-            for pair in pairs:
+        ways = [_joined(pair, rest[:place], rest[place + 1 :], batch, beyond) for pair in pairs]
+        joined = [way for way in ways if way is not None]
+        if pairs and len(joined) == len(pairs):
+            for pair in joined:
                 pair.join()
             rest.remove(step)
             if isinstance(step, Item):
-                draft.fates[small(step.node) or step.node] = FateNote(Fate.REPLACED, "Trainer: moves the batch")
+                draft.fates[small(step.node) or step.node] = note
     return tuple(rest)
 
 
-def _are_one(
+def _joined(
     pair: _Handed, before: Sequence[Step], after: Sequence[Step], batch: Set[Variable], beyond: Set[Variable]
-) -> bool:
-    """True when a name is done with where the other begins, in each batch."""
+) -> _Handed | None:
+    """How two names are one: the first is done with where the other begins, or neither changes any more."""
     first, then = usage(before), usage(after)
     made = pair.source in batch or pair.source in (first.must or ())
-    ends = pair.source not in then.reads | then.writes | beyond
-    return made and ends and pair.target not in first.reads | first.writes | beyond
+    if not made or pair.target in first.reads | first.writes | beyond:
+        return None
+    if pair.source not in then.reads | then.writes | beyond:
+        return pair
+    return replace(pair, keeps=False) if pair.keeps and not {pair.source, pair.target} & then.writes else None
 
 
-def _handed(step: Step, draft: Draft, moves: bool) -> list[_Handed]:
+def _handed(step: Step, draft: Draft, hands_on: HandsOn | None) -> list[_Handed]:
     """What a step hands on, if it does nothing else."""
     if isinstance(step, Binding):
-        moving = moved(step.value, step.value_frame, draft.kinds) if moves else None
-        source = _held(moving if moves else step.value, step.value_frame)
+        source = _held(hands_on(step.value, step.value_frame) if hands_on else step.value, step.value_frame)
         if source is None or not isinstance(step.target, cst.Name) or step.target_frame is step.value_frame:
             return []
         if step.target_frame is draft.nest.host:
             return []  # a result, which the host and its other runs know by this name
         return [_Handed(step.target.value, step.target_frame, source)]
     inner = small(step.node)
-    if not moves or not isinstance(inner, cst.Assign) or len(inner.targets) != 1:
+    if hands_on is None or not isinstance(inner, cst.Assign) or len(inner.targets) != 1:
         return []
     pairs = []
     for target, value in assigned_pairs(inner.targets[0].target, inner.value):
-        source = _held(moved(value, step.frame, draft.kinds), step.frame)
+        source = _held(hands_on(value, step.frame), step.frame)
         if not isinstance(target, cst.Name) or source is None or source.frame is not step.frame:
             return []
         pairs.append(_Handed(target.value, step.frame, source, keeps=True))

@@ -9,6 +9,7 @@ import libcst as cst
 
 from lightify.facts import Analysis, Kind
 from lightify.ledger import Fate
+from lightify.loops.headers import operand
 from lightify.loops.nest import Nest
 from lightify.plan.batches import in_host
 from lightify.plan.draft import Draft
@@ -198,7 +199,7 @@ def scaled_step(draft: Draft) -> Scaled | str | None:
             optimizers.add(draft.kinds.variable(given[0].value, step.frame))
         if method in ("scale", "step"):
             name = "backward" if method == "scale" else "step"
-            plain[number] = cst.Call(cst.Attribute(_receiver(given[0].value), cst.Name(name)))
+            plain[number] = cst.Call(cst.Attribute(operand(given[0].value), cst.Name(name)))
     if not scalers:
         return None
     counts = [len(places[method]) for method in ("scale", "step", "update")]
@@ -213,10 +214,3 @@ def scaled_step(draft: Draft) -> Scaled | str | None:
     if any(not isinstance(step, Item) or touches_weights(step, draft.kinds, draft.tree) for step in between):
         return "gradients are touched before they are unscaled"
     return Scaled(scalers.pop(), unscaled, update, plain)
-
-
-def _receiver(node: cst.BaseExpression) -> cst.BaseExpression:
-    """An argument as what a method is called on."""
-    if isinstance(node, (cst.Name, cst.Attribute, cst.Call, cst.Subscript)) or node.lpar:
-        return node
-    return node.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])

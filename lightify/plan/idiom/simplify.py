@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
+from functools import partial
 
 import libcst as cst
 
@@ -16,9 +17,10 @@ from lightify.plan.callbacks.keepers import keep_best
 from lightify.plan.draft import Draft
 from lightify.plan.evaluation.networks_used import uses_modules
 from lightify.plan.homes import Homes
-from lightify.plan.idiom.devices import host_moves, moved_parts, strip_moves, unpacked
+from lightify.plan.idiom.devices import host_moves, moved, moved_parts, strip_moves, unpacked
 from lightify.plan.idiom.dictionaries import with_named_parts
 from lightify.plan.idiom.handed_on import under_one_name
+from lightify.plan.idiom.unwrapped import unwrapped
 from lightify.plan.kinds import Kinds
 from lightify.plan.logs.averages import log_averages, replaced
 from lightify.plan.logs.metrics import PROGRESS, printed
@@ -54,15 +56,16 @@ def idiom(draft: Draft, head: BatchHead) -> Nest:
     if draft.analysis.accelerated:
         draft.batch_mover = "accelerate has moved what it prepared"
     elif strippable(draft, body, batch, head, alike=not own):
-        body = under_one_name(draft, body, batch, outside, moves=True)
+        body = under_one_name(draft, body, batch, outside, partial(moved, kinds=draft.kinds))
         batch = batch_variables(head, nest.batch_frame)
         body = strip_moves(body, batch, draft.kinds, draft.stripped)
-        draft.fates.update(draft.stripped.fates)
-        nest = with_new_sites(nest, body, draft.stripped.origins)
     elif batch and not moves_nothing(draft.tree) and not counts(head):
         draft.batch_mover = "the step moves what has to move"
     elif own:
         draft.batch_mover = "a batch of the script's own making stays the object that it is"
+    body = unwrapped(draft, body, head, nest.batch_frame, outside)
+    draft.fates.update(draft.stripped.fates)
+    nest = with_new_sites(nest, body, draft.stripped.origins)
     later = (*nest.epoch_end, *nest.epoch_start, *nest.body)
     body = logged(draft, body, head, nest.batch_frame, batch, later)
     if draft.settings.style == "idiomatic":
