@@ -57,6 +57,9 @@ STAYS = {
     "an output": f"inputs, labels = x, y\n{TRAIN}\nprint(criterion(Variable(model(x)), y))",
     "computed from an output": "out = model(x)\nhalf = out / 2\nloss = criterion(model(x), y) + Variable(half).sum()\n"
     "optimizer.zero_grad()\nloss.backward()\noptimizer.step()",
+    "a list of outputs": f"inputs, labels = x, y\nouts = []\nouts.append(model(x))\n{TRAIN}\nprint(Variable(torch.stack(outs)))",
+    "what a network may have changed": f"inputs, labels = x, y\n{TRAIN}\nprint(Variable(inputs))",
+    "an item that is an output": f"inputs, labels = x, y\nnew = x * 2\nnew[0] = model(x).mean()\n{TRAIN}\nprint(Variable(new))",
     "with gradients": f"inputs, labels = Variable(x, requires_grad=True), y\n{TRAIN}",
     "gradients turned on": f"inputs, labels = Variable(x), y\ninputs.requires_grad = True\n{TRAIN}",
     "a name of a comprehension": f"inputs, labels = x, y\n{TRAIN}\nprint([Variable(x) for x in model(x)])",

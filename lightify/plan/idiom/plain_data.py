@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 
 import libcst as cst
 
+from lightify.facts import Kind
 from lightify.plan.kinds import Kinds
-from lightify.syntax.flow import usage
+from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Expression, Frame, Item, Step, Variable
-from lightify.syntax.query import arguments, assigned_pairs, children, code, dotted, method_call, target_names, walk
+from lightify.syntax.query import arguments, assigned_pairs, children, code, method_call, target_names, walk
 
 #: Functions whose results are new, whatever they are given.
 _NEW = frozenset(
@@ -19,6 +20,8 @@ _NEW = frozenset(
     torch.rand_like torch.randn_like torch.randint_like torch.empty_like torch.bernoulli torch.multinomial int float
     len range bool round""".split()  # noqa: SIM905, a list of words
 )
+#: Functions that change nothing of what they are given.
+_TELLING = frozenset("print isinstance type str repr list tuple zip enumerate min max sum".split())  # noqa: SIM905
 #: Methods and attributes that tell something of a tensor, or give it without what made it.
 _TELLS = frozenset("size dim numel item tolist numpy detach shape ndim dtype device data".split())  # noqa: SIM905
 #: Methods of which the tensor alone decides, whatever they are given.
@@ -42,11 +45,36 @@ class PlainData:
 
     def __init__(self, steps: Sequence[Step], batch: Set[Variable], kinds: Kinds) -> None:
         self.kinds = kinds
-        use = usage(steps)
-        made = _assigned(steps)
-        self.names = (batch | made.keys() - use.exposed) - (use.writes - made.keys())
+        use, made = usage(steps), _assigned(steps)
+        elsewhere = {one.name.value for one in kinds.tree.nodes(cst.NameItem)}  # `global x` in some function
+        bound = {variable for variable in made if variable.name not in elsewhere} - use.exposed
+        self.names = (batch | bound) - (use.writes - made.keys())
         while lost := {name for name in self.names if not all(self.holds(*value) for value in made.get(name, ()))}:
             self.names -= lost
+
+    def passes(self, step: Step) -> None:
+        """Goes on behind a step: what it hands to others may have got something to hand on from them."""
+        nodes, frame = (step.node, step.frame) if isinstance(step, Item) else (step.value, step.value_frame)
+        for node in walk(nodes):
+            if isinstance(node, cst.Call) and not self._is_known(node, frame):
+                self.names -= expression_usage(node, frame).reads
+            elif isinstance(node, cst.Assign) and not self.holds(node.value, frame):
+                changed = (target.target for target in node.targets if not isinstance(target.target, cst.Name))
+                self.names -= {one for target in changed for one in expression_usage(target, frame).reads}
+
+    def _is_known(self, call: cst.Call, frame: Frame) -> bool:
+        """True for a call that puts nothing but data into what it is given."""
+        called = self.kinds.tree.qualified(call.func) or ""
+        if (
+            called.startswith(("torch.", "numpy."))
+            or called in _NEW | _TELLING
+            or self._is_tensor_type(call.func, frame)
+        ):
+            return True
+        made, used = self.kinds.variable(call.func, frame), method_call(call)
+        if made is not None and self.kinds.is_loss(made):
+            return True
+        return used is not None and (used[1] in _TELLS or self.holds(call, frame))
 
     def holds(self, node: cst.CSTNode, frame: Frame) -> bool:
         """True for an expression whose value has no gradients."""
@@ -88,18 +116,11 @@ class PlainData:
         return self.holds(used[0], frame) and (used[1] in _SHAPES or all(self.holds(value, frame) for value in values))
 
     def _is_tensor_type(self, node: cst.BaseExpression, frame: Frame) -> bool:
-        """True for `torch.FloatTensor`, and for a name that only ever is such a type."""
-        if (self.kinds.tree.qualified(node) or "").startswith("torch."):
-            return (dotted(node) or "").endswith("Tensor")
-        variable = self.kinds.variable(node, frame)
-        values = self.kinds.assigned(variable) if variable is not None else ()
-        return bool(values) and all(self._names_types(value) for value in values)
-
-    def _names_types(self, value: cst.CSTNode) -> bool:
-        if isinstance(value, cst.IfExp):
-            return self._names_types(value.body) and self._names_types(value.orelse)
-        called = self.kinds.tree.qualified(value) or ""
-        return called.startswith("torch.") and called.endswith("Tensor")
+        """True for `torch.FloatTensor`, and for a name that is such a type."""
+        full = self.kinds.tree.qualified(node) or ""
+        return (full.startswith("torch.") and full.endswith("Tensor")) or (
+            self.kinds.kind(node, frame) is Kind.TENSOR_TYPE
+        )
 
 
 def is_variable(node: cst.CSTNode, kinds: Kinds) -> bool:

@@ -5,7 +5,7 @@ https://pytorch.org/docs/stable/autograd.html#variable-deprecated
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import replace
 
 import libcst as cst
@@ -20,7 +20,7 @@ from lightify.plan.idiom.plain_data import PlainData, asks_for_gradients, is_var
 from lightify.plan.idiom.replacing import Replacing
 from lightify.plan.types import FateNote
 from lightify.syntax.frames import Frame, Item, Step, Variable
-from lightify.syntax.query import arguments, map_children, small, target_names
+from lightify.syntax.query import block, children, map_children, small, target_names
 
 NOTE = FateNote(Fate.DROPPED, "torch: a Variable is a tensor", "it has no gradients that this would cut off")
 
@@ -39,23 +39,22 @@ def unwrapped(
     known = is_loader(draft, head.source, frame) and not _computed(draft)
     data = PlainData(steps, batch if known else set(), draft.kinds)
 
+    wrappers = {call for step in steps for call in _wrappers(step, data)}
+
     def bare(node: cst.CSTNode, within: Frame) -> cst.BaseExpression | None:
-        if not isinstance(node, cst.Call) or not is_variable(node, draft.kinds) or not data.holds(node, within):
-            return None
-        value = arguments(node).get(0, "data")
-        return value if value is not None and data.holds(value, within) else None
+        return node.args[0].value if isinstance(node, cst.Call) and node in wrappers else None
 
     def change(node: cst.CSTNode, within: Frame) -> cst.CSTNode:
-        if isinstance(node, (cst.Lambda, cst.BaseComp)):
-            return node  # its names are its own
+        value = bare(node, within)
+        if value is not None:
+            return change(value, within)
         whole = isinstance(node, (cst.Assign, cst.Arg, cst.Element, cst.Return))
 
         def changed(child: cst.CSTNode) -> cst.CSTNode:
             new = change(child, within)
-            return new if whole or bare(child, within) is None else operand(new)  # type: ignore[arg-type]
+            return new if whole or child not in wrappers else operand(new)  # type: ignore[arg-type]
 
-        new = map_children(node, changed)
-        return bare(new, within) or new
+        return map_children(node, changed)
 
     steps = under_one_name(draft, steps, batch, beyond, bare, NOTE)
     replacing = Replacing(change, NOTE, draft.tree, draft.stripped)
@@ -66,6 +65,27 @@ def unwrapped(
         else:
             result.append(replace(step, value=change(step.value, step.value_frame)))  # type: ignore[arg-type]
     return tuple(result)
+
+
+def _wrappers(step: Step, data: PlainData) -> list[cst.Call]:
+    """The calls of a step that are what they are given; goes on behind it."""
+    node, frame = (step.node, step.frame) if isinstance(step, Item) else (step.value, step.value_frame)
+    if isinstance(node, cst.With):
+        return [call for inner in block(node.body) for call in _wrappers(Item(inner, frame), data)]
+    if isinstance(node, cst.BaseCompoundStatement):
+        data.passes(step)  # its parts may run again, after one another
+    calls = [one for one in _own_nodes(node) if isinstance(one, cst.Call) and is_variable(one, data.kinds) and one.args]
+    found = [call for call in calls if data.holds(call, frame) and data.holds(call.args[0].value, frame)]
+    data.passes(step)
+    return found
+
+
+def _own_nodes(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
+    """What is within a node, without what has names of its own."""
+    if not isinstance(node, (cst.Lambda, cst.BaseComp, cst.FunctionDef, cst.ClassDef)):
+        yield node
+        for child in children(node):
+            yield from _own_nodes(child)
 
 
 def _computed(draft: Draft) -> bool:
