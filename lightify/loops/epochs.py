@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import NamedTuple
 
@@ -33,11 +33,16 @@ class EpochHead:
         count: Trainer's `max_epochs`; names in it belong to the loop's frame.
         names: what the loop's targets are in each epoch.
         test: the condition of a while loop, asked before the first epoch and after each; None when it is always true.
+        first: what the run starts from, where its loops change that; `FIRST` in the names' values stands for it.
     """
 
     count: cst.BaseExpression
     names: tuple[EpochName, ...] = ()
     test: cst.BaseExpression | None = None
+    first: cst.BaseExpression | None = None
+
+
+FIRST = FieldName("<first epoch>")  # no name of the script
 
 
 class _Sequence(NamedTuple):
@@ -53,6 +58,14 @@ def epoch_head(loop: Loop, known: Value) -> EpochHead | str:
         return _while_head(loop.test)
     read = _read(loop.iter, loop.target, known)
     return read if isinstance(read, str) else EpochHead(read[0], tuple(read[1]))
+
+
+def with_first(head: EpochHead) -> EpochHead | None:
+    """The head with its one start put by for the run, as a range does; None where the values are others."""
+    [name, *others] = head.names
+    if others or not isinstance(name.value, cst.BinaryOperation):
+        return None
+    return replace(head, names=(EpochName(name.target, name.value.with_changes(right=FIRST)),), first=name.value.right)
 
 
 def taken_one_by_one(loop: Loop, host: Frame) -> list[cst.BaseStatement]:

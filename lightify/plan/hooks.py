@@ -9,7 +9,7 @@ import libcst as cst
 
 from lightify.ledger import Fate
 from lightify.loops.condition import guarded
-from lightify.loops.epochs import EpochHead
+from lightify.loops.epochs import FIRST, EpochHead
 from lightify.loops.headers import BatchHead
 from lightify.loops.nest import Nest
 from lightify.plan.counters import batch_names, epoch_names
@@ -76,6 +76,9 @@ def make_hooks(
         batches=_BATCHES_ENDED if endable else (),
     )
     hooks = [_epoch_start(nest, start, (*leaving.epochs, *leaving.stop))]
+    if epochs is not None and epochs.first is not None and nest.epoch_loop is not None:
+        put_by = Binding(FIRST, nest.host, epochs.first, nest.host, nest.epoch_loop)
+        hooks.insert(0, Hook("on_train_start", (), (put_by,)))
     if auto is not None:
         hooks.extend(_automatic_step(draft, head, auto, first, leaving))
     else:

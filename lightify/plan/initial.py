@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import libcst as cst
 
@@ -20,10 +20,16 @@ from lightify.syntax.frames import Variable
 from lightify.syntax.query import assigned_pairs, is_constant, small
 
 
-def initial_values(draft: Draft, homes: Homes) -> tuple[tuple[tuple[Variable, str], ...], tuple[Initial, ...]]:
-    """Moves `best = 0` and `best, step = 0, -1` before the loop into __init__; the rest is handed over."""
+def initial_values(
+    draft: Draft, homes: Homes, reads: Set[Variable]
+) -> tuple[tuple[tuple[Variable, str], ...], tuple[Initial, ...]]:
+    """Moves `best = 0` and `best, step = 0, -1` before the loop into __init__; the rest is handed over.
+
+    Args:
+        reads: what the run's own lines in the host read.
+    """
     own_block = draft.tree.parents[draft.nest.host_loop]
-    kept = usage(draft.around.after).exposed - set(homes.results)
+    kept = reads | usage(draft.around.after).exposed - set(homes.results)
     found = {
         variable: start
         for variable, _ in homes.captured

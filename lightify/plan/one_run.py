@@ -248,7 +248,6 @@ def _homes(draft: Draft, loops: Loops, hooks: Sequence[Hook], made: Usage) -> Ho
 def _host(draft: Draft, loops: Loops, homes: Homes, tested: FinalTest | None) -> _Host:
     """What becomes of the host's own lines; those that only the loops needed are dropped."""
     again, moves = take_host_moves(draft, homes)
-    captured, initial = initial_values(draft, homes)
     trainer_options(draft, loops.epochs, loops.auto)
     validation = validation_source(draft)
     after_fit = (*again, *modes_after_fit(draft), *(tested.modes if tested is not None else ()))
@@ -258,7 +257,9 @@ def _host(draft: Draft, loops: Loops, homes: Homes, tested: FinalTest | None) ->
     edits = {**moves, **options, **testing, **merged}
     handed = tested.source if tested is not None else None
     in_run = filter(None, [loops.source, validation, handed, *(edits[node] for node in testing)])
-    reads = read_by_run(draft, homes, captured, in_run, after_fit)
+    reads = read_by_run(draft, homes, in_run, after_fit)
+    captured, initial = initial_values(draft, homes, reads)
+    reads |= {owner for variable, _ in captured for owner in (variable, getattr(variable, "owner", variable))}
     drop_unread_values(draft, edits, reads)
     drop_unread_names(draft, edits, reads)
     drop_idle_declarations(draft, edits, homes)

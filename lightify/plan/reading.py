@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import libcst as cst
 
-from lightify.loops.epochs import ENDLESS, EpochHead, epoch_head
+from lightify.loops.epochs import ENDLESS, FIRST, EpochHead, epoch_head, with_first
 from lightify.loops.headers import BatchHead, asking_within, batch_head
 from lightify.loops.nest import Nest
 from lightify.plan.batches import batch_source
@@ -29,7 +29,7 @@ from lightify.plan.trainer.lightning import on_lightning, own_way_of_stepping
 from lightify.plan.trainer.signals import unreachable_sigterm
 from lightify.plan.unbound import asks_for_names
 from lightify.syntax.flow import expression_usage
-from lightify.syntax.frames import Usage
+from lightify.syntax.frames import Usage, Variable
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,10 @@ def _heads(draft: Draft) -> tuple[BatchHead, EpochHead | None] | Flatten:
         whole = isinstance(outer, cst.For) and not outer.orelse
         return Flatten(epochs, uncounted=whole and not goes_over_bar(draft, nest.epoch_loop, nest.host))
     if epochs is not None and changes(draft, epochs):
-        return Flatten("the loops change what the epochs count with")
+        epochs = with_first(epochs)
+        if epochs is None:
+            return Flatten("the loops change what the epochs count with")
+        nest.host.outermost.stand_for(FIRST.value, Variable(draft.tree.fresh("first_epoch"), nest.host))
     return (
         unsupported(draft)
         or unreachable_sigterm(draft.tree)

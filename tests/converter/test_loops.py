@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from textwrap import indent
 
 import pytest
@@ -80,6 +81,30 @@ NAMED = {
 def test_epochs_have_their_own_values(epochs: str, end: str, shown: str) -> None:
     done = converted(script(epochs=epochs, end=end, before="rates = [0.1, 0.2]\n"))
     assert done.mode == "automatic" and shown in "".join(methods(done.text).values())
+
+
+STARTS = {
+    "a name": (
+        "for epoch in range(first_epoch, 5):",
+        "first_epoch = epoch + 1",
+        "self.first_epoch_ = self.first_epoch",
+    ),
+    "its own last value": ("for epoch in range(epoch, 5):", "print(epoch)", "self.first_epoch_ = self.epoch"),
+    "an item": ("for epoch in range(state['epoch'], 5):", "state['epoch'] = epoch", "= self.state['epoch']"),
+    "the number of epochs": ("for epoch in range(epochs):", "epochs -= 1", ""),
+}
+START = "first_epoch, epoch, epochs = 1, 1, 3\nstate = {'epoch': 1}\n"
+
+
+@pytest.mark.parametrize(("epochs", "end", "put_by"), STARTS.values(), ids=STARTS)
+def test_what_the_loops_change_starts_as_it_was(
+    epochs: str, end: str, put_by: str, trains_identically: Callable[[str, str | None], None]
+) -> None:
+    text = script(STEP.replace("loss =", "loss = (epoch + 1) *"), epochs=epochs, end=end, before=START)
+    done = converted(text)
+    assert done.mode == "automatic" and ("on_train_start" in methods(done.text)) is bool(put_by)
+    assert put_by in methods(done.text).get("on_train_start", "")
+    trains_identically(text, done.text)
 
 
 UNCOUNTED = {

@@ -21,17 +21,10 @@ from lightify.syntax.parse import Tree, syntax_of
 from lightify.syntax.query import assigned_pairs, children, small
 
 
-def read_by_run(
-    draft: Draft,
-    homes: Homes,
-    captured: Iterable[tuple[Variable, str]],
-    sources: Iterable[cst.CSTNode],
-    after_fit: Iterable[str],
-) -> set[Variable]:
-    """What a run reads of the host: globals in its hooks, arguments of the module, of the Trainer and of fit."""
+def read_by_run(draft: Draft, homes: Homes, sources: Iterable[cst.CSTNode], after_fit: Iterable[str]) -> set[Variable]:
+    """What a run reads of the host: globals in its hooks, arguments of the Trainer and of fit."""
     host = draft.nest.host
     reads = {variable for variable, home in homes.of.items() if isinstance(home, Global)}
-    reads |= {owner for variable, _ in captured for owner in (variable, getattr(variable, "owner", variable))}
     texts = [option.value for option in draft.options if isinstance(option.value, str)]
     nodes: list[cst.CSTNode] = [*sources, *(cst.parse_expression(text) for text in texts)]
     nodes.append(cst.parse_module("\n".join([*draft.before_fit, *after_fit]) + "\n"))
