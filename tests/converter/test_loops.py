@@ -90,7 +90,7 @@ STARTS = {
         "self.first_epoch_ = self.first_epoch",
     ),
     "its own last value": ("for epoch in range(epoch, 5):", "print(epoch)", "self.first_epoch_ = self.epoch"),
-    "an item": ("for epoch in range(state['epoch'], 5):", "state['epoch'] = epoch", "= self.state['epoch']"),
+    "an item": ("for epoch in range(state['epoch'], 5):", "state['epoch'] = epoch", "= state['epoch']"),
     "the number of epochs": ("for epoch in range(epochs):", "epochs -= 1", ""),
 }
 START = "first_epoch, epoch, epochs = 1, 1, 3\nstate = {'epoch': 1}\n"
