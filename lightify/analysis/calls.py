@@ -11,7 +11,7 @@ import libcst as cst
 
 from lightify.analysis.closures import closures
 from lightify.analysis.rebound import binds_of, in_force, is_replaced
-from lightify.syntax.frames import Frame, Variable
+from lightify.syntax.frames import Field, Frame, Variable
 from lightify.syntax.names import local_names, same_scope
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import (
@@ -153,10 +153,10 @@ def callee(call: cst.Call, frame: Frame, tree: Tree) -> tuple[cst.FunctionDef, c
         meaning = frame.resolve(receiver.value)
         if isinstance(meaning, Variable) and meaning.frame.function is not None and meaning.name == "self":
             definition = class_around(meaning.frame.function, tree)
+        elif isinstance(meaning, Field) or not isinstance(meaning, Variable):
+            definition = class_of_object(receiver, tree)  # a field as its class writes it: its owner may have its name
         else:
-            name = cst.Name(meaning.name) if isinstance(meaning, Variable) else receiver
-            scope = meaning.frame.function if isinstance(meaning, Variable) else None
-            definition = class_of_object(name, tree, scope)
+            definition = class_of_object(cst.Name(meaning.name), tree, meaning.frame.function)
         return _kept_method(definition, used[1], receiver, tree)
     return None
 

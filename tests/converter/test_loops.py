@@ -277,3 +277,14 @@ def test_batches_that_a_field_counts_are_those_of_its_object(test: str) -> None:
     done = converted(script("pass", define=AGENT, before="agent = Agent(3)\n", start=start, batches="if False:"))
     assert done.mode == "automatic" and done.text is not None, (done.reasons, done.refusals)
     assert "range(agent.passes)" in done.text
+
+
+def test_a_field_called_as_its_object_is_is_no_such_object() -> None:
+    """`model.train()` runs the script's own method, `self.model.train()` in it does not."""
+    text = (
+        AGENT.replace("net", "agent").replace("for _", "self.agent.train()\n        for _").replace("update", "train")
+    )
+    done = converted(
+        script("pass", define=text, before="agent = Agent(3)\n", start="agent.train(data[:8][0])", batches="if False:")
+    )
+    assert done.text is not None and "manual_backward" not in done.text and done.text.count("return loss") == 1

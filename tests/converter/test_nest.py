@@ -284,3 +284,24 @@ def test_a_phase_is_plain_text_in_an_f_string() -> None:
     run = epochs(text, before="loaders, names = {'train': train_loader}, {'train': 'training'}\n")
     done = converted(whole(run))
     assert done.text is not None and """f'train {names["train"]}'""" in done.text
+
+
+@pytest.mark.parametrize(
+    ("end", "after", "left"),
+    [
+        ("if phase == 'val':\n    print(epoch)", "", "\nphase = 'val'\n"),
+        ("", "print(phase)", "\nself.phase = 'val'"),
+        ("for phase in ['a', 'b']:\n    print(phase)", "", ""),
+        ("", "", ""),
+    ],
+    ids=["read in the epoch", "read after the run", "bound anew", "read nowhere else"],
+)
+def test_the_last_phase_stays_bound(end: str, after: str, left: str) -> None:
+    batches = f"for x, y in loaders[phase]:\n{indent(STEP, '    ')}\n"
+    text = (
+        f"for phase in ['train', 'val']:\n    print(phase)\n    if phase == 'train':\n{indent(batches, ' ' * 8)}\n{end}"
+    )
+    done = converted(whole(epochs(text, before="loaders = {'train': train_loader}\n") + f"{after}\n"))
+    hooks = methods(done.text)
+    assert (left or "self.print('val')") in hooks["on_train_epoch_end"]
+    assert left or "phase = 'val'" not in hooks["on_train_epoch_end"]
