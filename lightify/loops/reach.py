@@ -69,7 +69,7 @@ def _through(step: Item, goal: Loop, tree: Tree, module: Frame, depth: int) -> R
         if passes:
             left = _value_left(node, step, tree)
             found = reach([*passes, *left], goal, tree, module, depth + 1)
-            origins = {item.node: node for item in left}
+            origins: dict[cst.CSTNode, cst.CSTNode] = {item.node: node for item in left}
             return found if isinstance(found, str) else replace(found, origins={**found.origins, **origins})
     if isinstance(node, cst.With):
         return _through_with(step, goal, tree, module, depth)
