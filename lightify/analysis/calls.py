@@ -16,6 +16,7 @@ from lightify.syntax.names import local_names, same_scope
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import (
     MODULE_SELF,
+    assigned_pairs,
     block,
     dotted,
     expression_of,
@@ -66,11 +67,12 @@ def _classes_of_names(tree: Tree) -> Mapping[str, Mapping[cst.FunctionDef | None
     """Names that are bound to `Class(...)` of the file, by the function that they belong to."""
     found: dict[str, dict[cst.FunctionDef | None, list[cst.ClassDef]]] = defaultdict(lambda: defaultdict(list))
     for node in tree.spans:
-        made = made_by(node.value) if isinstance(node, cst.Assign) else None
-        definition = tree.classes.get(dotted(made.func) or "") if made is not None else None
-        for target in node.targets if isinstance(node, cst.Assign) and definition is not None else ():
-            if isinstance(target.target, cst.Name) and definition is not None:
-                found[target.target.value][scope_of_name(target.target, tree)].append(definition)
+        for one in node.targets if isinstance(node, cst.Assign) else ():
+            for target, value in assigned_pairs(one.target, node.value):  # type: ignore[attr-defined]
+                made = made_by(value) if isinstance(target, cst.Name) else None  # type: ignore[arg-type]
+                definition = tree.classes.get(dotted(made.func) or "") if made is not None else None
+                if isinstance(target, cst.Name) and definition is not None:
+                    found[target.value][scope_of_name(target, tree)].append(definition)
     return found
 
 

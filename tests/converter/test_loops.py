@@ -288,3 +288,17 @@ def test_a_field_called_as_its_object_is_is_no_such_object() -> None:
         script("pass", define=text, before="agent = Agent(3)\n", start="agent.train(data[:8][0])", batches="if False:")
     )
     assert done.text is not None and "manual_backward" not in done.text and done.text.count("return loss") == 1
+
+
+@pytest.mark.parametrize(
+    "made", ["one = Agent(1)\nother = Agent(2)\n", "one, other = Agent(1), Agent(2)\n"], ids=["apart", "together"]
+)
+def test_fields_of_two_objects_keep_apart(made: str) -> None:
+    define = AGENT.replace("for _ in range(self.passes)", "if True")
+    define += f"{define.replace('Agent', 'Other')}"
+    made = made.replace("Agent(2)", "Other(2)")
+    done = converted(script("one.update(x)\nother.update(x)", define=define, before=made))
+    hooks = methods(done.text)
+    assert "optimizer, other_optimizer = self.optimizers()" in hooks["training_step"], done.reasons
+    assert hooks["training_step"].count("other_optimizer.step()") == 1
+    assert hooks["configure_optimizers"] == "return [self.optimizer, self.other_optimizer]"
