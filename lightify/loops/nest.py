@@ -91,17 +91,17 @@ def open_nest(run: Run, tree: Tree, analysis: Analysis, flat: str = "", *, uncou
     loops, notes = run.loops, [flat] if flat else []
     number = _batch_loop(loops, analysis)
     module = Frame("", written=tree.links.written)
+    outer = max(number - 1, 0)
+    while outer > 0 and _is_phases(loops[outer]):
+        outer -= 1
     if flat:
-        number = max(number - 1, 0)
+        number = outer
     elif number > 0:
-        outer = number - 1
-        while outer > 0 and _is_phases(loops[outer]):
-            outer -= 1
         nest = _open_nest(loops[outer], loops[number], run.sites, tree, module, uncounted)
         if isinstance(nest, Nest):
             return nest
         notes.append(nest)
-        number -= 1
+        number = outer
     batch_loop = loops[number]
     host = _frame_of(batch_loop, tree, module)
     statements, origins = _statements(batch_loop)

@@ -305,3 +305,11 @@ def test_the_last_phase_stays_bound(end: str, after: str, left: str) -> None:
     hooks = methods(done.text)
     assert (left or "self.print('val')") in hooks["on_train_epoch_end"]
     assert left or "phase = 'val'" not in hooks["on_train_epoch_end"]
+
+
+def test_phases_that_stay_a_loop_are_part_of_the_epoch() -> None:
+    batches = f"for x, y in loaders[phase]:\n{indent(STEP, '    ')}\n"
+    text = f"for phase in ['train', 'val']:\n{indent(batches, '    ')}    if phase == last:\n        break\n"
+    run = epochs(text, before="loaders, last = {'train': train_loader, 'val': train_loader}, 'val'\n")
+    done = converted(whole(run))
+    assert done.text is not None and "for epoch in" not in done.text and "for phase in" in done.text
