@@ -280,10 +280,10 @@ def test_a_number_made_before_the_step_is_shown_after_it() -> None:
 
 def test_a_phase_is_plain_text_in_an_f_string() -> None:
     batches = f"for x, y in loaders[phase]:\n{indent(STEP, '    ')}\n"
-    text = f"for phase in ['train']:\n{indent(batches, '    ')}    print(f'{{phase}} {{names[phase]}}')"
+    text = f"for phase in ['train']:\n{indent(batches, '    ')}    print(f'{{phase}} {{names[phase]}}')\n    print(f'{{phase}}:')"
     run = epochs(text, before="loaders, names = {'train': train_loader}, {'train': 'training'}\n")
     done = converted(whole(run))
-    assert done.text is not None and """f'train {names["train"]}'""" in done.text
+    assert done.text is not None and """f'train {names["train"]}'""" in done.text and "print('train:')" in done.text
 
 
 @pytest.mark.parametrize(
