@@ -168,6 +168,16 @@ def test_an_import_whose_name_is_a_variable_of_the_script_is_not_brought(write: 
     assert "json" not in done.text and not [one for one in done.findings if one.code == "LF904"]
 
 
+def test_a_package_called_as_a_variable_of_the_script_comes_under_another_name(write: Write) -> None:
+    engine = EPOCH.replace("return total", "return json.loads(str(total))").replace(
+        "import torch", "import json\nimport torch", 1
+    )
+    text = main("from engine import train_epoch\njson = [1]", "train_epoch").replace("def right", "")
+    done = run_of({"main.py": text, "engine.py": engine}, write)
+    assert done.text is not None
+    assert "import json as engine_json" in done.text and "engine_json.loads(" in done.text
+
+
 CONFIG = """\
 import torch
 from torch import nn

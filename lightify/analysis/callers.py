@@ -8,7 +8,15 @@ from functools import lru_cache
 
 import libcst as cst
 
-from lightify.analysis.calls import class_around, class_of, classes_of_object, family_of, method_of, nested_function
+from lightify.analysis.calls import (
+    class_around,
+    class_of,
+    classes_of_object,
+    family_of,
+    heirs_of,
+    method_of,
+    nested_function,
+)
 from lightify.analysis.closures import closure_of
 from lightify.analysis.held import held_by
 from lightify.syntax.parse import Tree
@@ -29,7 +37,7 @@ def run_by(call: cst.Call, tree: Tree) -> Iterator[cst.FunctionDef]:
     """The script's functions that a call may run."""
     if isinstance(call.func, cst.Name) and call.func.value.startswith("self."):
         definition = class_of(call, tree)
-        family = family_of(definition, tree) if definition is not None else ()
+        family = (*family_of(definition, tree), *heirs_of(definition, tree)) if definition is not None else ()
         for function in tree.methods.get(call.func.value[5:], ()):
             if definition is None or class_around(function, tree) in family:
                 yield function

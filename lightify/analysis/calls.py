@@ -11,11 +11,12 @@ import libcst as cst
 
 from lightify.analysis.closures import closures
 from lightify.analysis.rebound import binds_of, in_force, is_replaced
-from lightify.syntax.frames import Frame, Variable
-from lightify.syntax.names import local_names, same_scope
+from lightify.syntax.frames import Field, Frame, Variable
+from lightify.syntax.names import local_names, read_names, same_scope
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import (
     MODULE_SELF,
+    assigned_pairs,
     block,
     dotted,
     expression_of,
@@ -66,11 +67,12 @@ def _classes_of_names(tree: Tree) -> Mapping[str, Mapping[cst.FunctionDef | None
     """Names that are bound to `Class(...)` of the file, by the function that they belong to."""
     found: dict[str, dict[cst.FunctionDef | None, list[cst.ClassDef]]] = defaultdict(lambda: defaultdict(list))
     for node in tree.spans:
-        made = made_by(node.value) if isinstance(node, cst.Assign) else None
-        definition = tree.classes.get(dotted(made.func) or "") if made is not None else None
-        for target in node.targets if isinstance(node, cst.Assign) and definition is not None else ():
-            if isinstance(target.target, cst.Name) and definition is not None:
-                found[target.target.value][scope_of_name(target.target, tree)].append(definition)
+        for one in node.targets if isinstance(node, cst.Assign) else ():
+            for target, value in assigned_pairs(one.target, node.value):  # type: ignore[attr-defined]
+                made = made_by(value) if isinstance(target, cst.Name) else None  # type: ignore[arg-type]
+                definition = tree.classes.get(dotted(made.func) or "") if made is not None else None
+                if isinstance(target, cst.Name) and definition is not None:
+                    found[target.value][scope_of_name(target, tree)].append(definition)
     return found
 
 
@@ -111,22 +113,51 @@ def _with_bases(definition: cst.ClassDef, tree: Tree) -> list[cst.ClassDef]:
 @lru_cache(maxsize=256)
 def family_of(definition: cst.ClassDef, tree: Tree) -> tuple[cst.ClassDef, ...]:
     """The class that an object seen as `definition` is of, then its bases: its only heir where it is never made."""
-    heirs = [heir for heir in tree.classes.values() if heir is not definition and definition in _with_bases(heir, tree)]
+    heirs = heirs_of(definition, tree)
     leaves = [heir for heir in heirs if not any(heir in _with_bases(other, tree)[1:] for other in heirs)]
     if len(leaves) == 1 and not _is_made(definition, tree):
         definition = leaves[0]
     return tuple(_with_bases(definition, tree))
 
 
+@lru_cache(maxsize=256)
+def heirs_of(definition: cst.ClassDef, tree: Tree) -> tuple[cst.ClassDef, ...]:
+    """The classes that derive from a class, in whatever number of steps."""
+    others = (one for one in dict.fromkeys(tree.classes.values()) if one is not definition)
+    return tuple(one for one in others if definition in _with_bases(one, tree))
+
+
+def _selves(definition: cst.ClassDef, tree: Tree) -> Sequence[cst.ClassDef]:
+    """The classes that `self` may be of in a class's code: those of it and its heirs that are made."""
+    every = (definition, *heirs_of(definition, tree))
+    made = [one for one in every if _is_made(one, tree)]
+    leaf = family_of(definition, tree)[0]
+    return made or ([leaf] if leaf is not definition else every)
+
+
 def _is_made(definition: cst.ClassDef, tree: Tree) -> bool:
-    calls = (node for node in tree.parents if isinstance(node, cst.Call))
-    return any(isinstance(call.func, cst.Name) and tree.classes.get(call.func.value) is definition for call in calls)
+    """True where a class is called, or is kept or handed on as a value, which may be called."""
+    names = (name for name, one in tree.classes.items() if one is definition)
+    return any(_is_value(node, tree) for name in names for node in tree.mentions.get(name, ()))
+
+
+def _is_value(node: cst.Name, tree: Tree) -> bool:
+    """True for the name of a class that is no base, in no import and no annotation, and asked for nothing itself."""
+    parent = tree.parents[node]
+    if isinstance(parent, cst.Arg) and node is parent.value:
+        around = tree.parents[parent]
+        asks = isinstance(around, cst.Call) and dotted(around.func) in ("super", "isinstance", "issubclass")
+        return not asks and not isinstance(around, cst.ClassDef)
+    if isinstance(parent, (cst.Attribute, cst.Arg)):
+        return False
+    return not isinstance(parent, (cst.ClassDef, cst.ImportAlias, cst.AsName, cst.Annotation))
 
 
 def callee(call: cst.Call, frame: Frame, tree: Tree) -> tuple[cst.FunctionDef, cst.BaseExpression | None] | None:
     """The function that a call runs and, for a method, the expression of its object."""
-    if isinstance(call.func, cst.Name) and call.func.value.startswith("self."):
-        return _kept_method(class_of(call, tree), call.func.value[5:], cst.Name("self"), tree)
+    if _is_of_self(call):
+        found = _methods_of_self(call, frame, tree)
+        return found[0] if len({one and one[0] for one in found}) == 1 else None
     if isinstance(call.func, cst.Name):
         meaning = frame.resolve(call.func.value)
         if not isinstance(meaning, Variable):
@@ -153,12 +184,47 @@ def callee(call: cst.Call, frame: Frame, tree: Tree) -> tuple[cst.FunctionDef, c
         meaning = frame.resolve(receiver.value)
         if isinstance(meaning, Variable) and meaning.frame.function is not None and meaning.name == "self":
             definition = class_around(meaning.frame.function, tree)
+        elif isinstance(meaning, Field) or not isinstance(meaning, Variable):
+            definition = class_of_object(receiver, tree)  # a field as its class writes it: its owner may have its name
         else:
-            name = cst.Name(meaning.name) if isinstance(meaning, Variable) else receiver
-            scope = meaning.frame.function if isinstance(meaning, Variable) else None
-            definition = class_of_object(name, tree, scope)
+            definition = class_of_object(cst.Name(meaning.name), tree, meaning.frame.function)
         return _kept_method(definition, used[1], receiver, tree)
     return None
+
+
+def callees(call: cst.Call, frame: Frame, tree: Tree) -> list[cst.FunctionDef]:
+    """The function that a call runs, or all methods that it may run of the classes that `self` may be of."""
+    found = _methods_of_self(call, frame, tree) if _is_of_self(call) else [callee(call, frame, tree)]
+    return list(dict.fromkeys(one[0] for one in found if one is not None))
+
+
+def _is_of_self(call: cst.Call) -> bool:
+    return isinstance(call.func, cst.Name) and call.func.value.startswith("self.")
+
+
+def _methods_of_self(
+    call: cst.Call, frame: Frame, tree: Tree
+) -> list[tuple[cst.FunctionDef, cst.BaseExpression] | None]:
+    """The method that code of a class calls on its own object, for each class that it may be of.
+
+    `self` stands for an object of the caller's, or for that of the method in which the run starts.
+    """
+    definition, meaning = class_of(call, tree), frame.resolve("self")
+    if definition is None:
+        return [None]
+    classes: Sequence[cst.ClassDef] = _selves(definition, tree)
+    if isinstance(meaning, Variable) and meaning.name == "self" and (host := meaning.frame.function) is not None:
+        classes = [one for one in classes if _runs(one, host, tree)] or classes
+    elif isinstance(meaning, Variable) and not isinstance(meaning, Field):
+        known = classes_of_object(cst.Name(meaning.name), tree, meaning.frame.function)
+        classes = [one for one in known if definition in _with_bases(one, tree)] or classes
+    return [_kept_method(one, dotted(call.func)[5:], cst.Name("self"), tree) for one in classes]  # type: ignore[index]
+
+
+def _runs(definition: cst.ClassDef, method: cst.FunctionDef, tree: Tree) -> bool:
+    """True where a method is run by objects of a class: it has no other of that name, or one that calls it."""
+    found = method_of(definition, method.name.value, cst.Name("self"), tree)
+    return found is None or found[0] is method or "super" in read_names(found[0])
 
 
 def _kept_method(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import libcst as cst
 
-from lightify.analysis.calls import called_statement, callee
+from lightify.analysis.calls import called_statement, callee, callees
 from lightify.analysis.opening import Opened, live, open_call
 from lightify.facts import Analysis
 from lightify.loops.contexts import enters, leaves
@@ -91,17 +91,17 @@ def open_nest(run: Run, tree: Tree, analysis: Analysis, flat: str = "", *, uncou
     loops, notes = run.loops, [flat] if flat else []
     number = _batch_loop(loops, analysis)
     module = Frame("", written=tree.links.written)
+    outer = max(number - 1, 0)
+    while outer > 0 and _is_phases(loops[outer]):
+        outer -= 1
     if flat:
-        number = max(number - 1, 0)
+        number = outer
     elif number > 0:
-        outer = number - 1
-        while outer > 0 and _is_phases(loops[outer]):
-            outer -= 1
         nest = _open_nest(loops[outer], loops[number], run.sites, tree, module, uncounted)
         if isinstance(nest, Nest):
             return nest
         notes.append(nest)
-        number -= 1
+        number = outer
     batch_loop = loops[number]
     host = _frame_of(batch_loop, tree, module)
     statements, origins = _statements(batch_loop)
@@ -203,8 +203,8 @@ def trains(step: Item, sites: Sequence[cst.Call], tree: Tree, depth: int = 0) ->
     for node in live_nodes(step.node, step.frame):
         if any(node is site for site in sites):
             return True
-        found = callee(node, step.frame, tree) if isinstance(node, cst.Call) else None
-        if found is None or not contains(found[0], sites, tree):
+        found = callees(node, step.frame, tree) if isinstance(node, cst.Call) else []
+        if not any(contains(function, sites, tree) for function in found):
             continue
         opened = open_call(step, tree, step.frame.outermost, within=node, straight=True) if depth < 4 else None  # type: ignore[arg-type]
         if not isinstance(opened, Opened):

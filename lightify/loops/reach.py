@@ -16,9 +16,9 @@ from lightify.loops.runs import Loop
 from lightify.loops.within import call_within, open_within
 from lightify.syntax.flow import own_exits
 from lightify.syntax.frames import Frame, Item, Step, fixed_value
-from lightify.syntax.names import bound_names
+from lightify.syntax.names import bound_names, local_names
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import block, module_attribute, opposite, walk
+from lightify.syntax.query import block, module_attribute, opposite, target_names, walk
 
 #: What an epoch leaves out when it is left before its batches: all of it, or the batches alone.
 Skips = Literal["", "epoch", "batches"]
@@ -67,7 +67,10 @@ def _through(step: Item, goal: Loop, tree: Tree, module: Frame, depth: int) -> R
     if isinstance(node, cst.For) and inside:
         passes = _unrolled(node, step, tree)
         if passes:
-            return reach(passes, goal, tree, module, depth + 1)
+            left = _value_left(node, step, tree)
+            found = reach([*passes, *left], goal, tree, module, depth + 1)
+            origins: dict[cst.CSTNode, cst.CSTNode] = {item.node: node for item in left}
+            return found if isinstance(found, str) else replace(found, origins={**found.origins, **origins})
     if isinstance(node, cst.With):
         return _through_with(step, goal, tree, module, depth)
     call = call_within(node, lambda call: _call_leads_to(call, step.frame, goal, tree))
@@ -172,6 +175,23 @@ def _unrolled(loop: cst.For, step: Item, tree: Tree) -> list[Step]:
         frame = step.frame.with_fixed(loop.target.value, element.value)
         passes.extend(live([Item(node, frame) for node in block(loop.body)], tree))
     return passes
+
+
+def _value_left(loop: cst.For, step: Item, tree: Tree) -> list[Item]:
+    """What the loop leaves its name bound to, where anything but a loop over that name reads it."""
+    assert isinstance(loop.target, cst.Name) and isinstance(loop.iter, (cst.List, cst.Tuple))
+    name, function = loop.target.value, step.frame.function
+    for node in tree.mentions.get(name, ()):
+        parent, around = tree.parents[node], list(tree.ancestors(node))
+        if isinstance(parent, (cst.Attribute, cst.Arg)) and node is not parent.value:
+            continue
+        inside = [a for a in around if isinstance(a, cst.FunctionDef)]
+        if function not in (None, *inside) or any(name in local_names(a) for a in inside if a is not function):
+            continue
+        if not any(isinstance(a, cst.For) and name in target_names(a.target) for a in around):
+            value = cst.Assign([cst.AssignTarget(loop.target)], loop.iter.elements[-1].value)
+            return [Item(cst.SimpleStatementLine([value]), step.frame)]
+    return []
 
 
 def _leads_to(step: Item, goal: Loop, tree: Tree) -> bool:

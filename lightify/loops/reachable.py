@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import libcst as cst
 
-from lightify.analysis.calls import callee
+from lightify.analysis.calls import callees
 from lightify.loops.runs import Loop
 from lightify.syntax.frames import Frame
 from lightify.syntax.parse import Tree
@@ -30,7 +30,7 @@ def reachable(function: cst.FunctionDef, tree: Tree, depth: int = 0) -> frozense
             nodes.add(node)
         elif isinstance(node, cst.Call):
             nodes.add(node)
-            found = callee(node, frame, tree) if depth < 4 else None
-            if found is not None and found[0] is not function:
-                nodes |= {found[0], *reachable(found[0], tree, depth + 1)}
+            for called in callees(node, frame, tree) if depth < 4 else ():
+                if called is not function:
+                    nodes |= {called, *reachable(called, tree, depth + 1)}
     return frozenset(nodes)

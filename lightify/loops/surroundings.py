@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import libcst as cst
 
@@ -11,7 +11,7 @@ from lightify.analysis.changes import bound_by_text, changes_of, may_run
 from lightify.analysis.closures import Closure, closures
 from lightify.loops.headers import asked_within
 from lightify.loops.nest import Nest
-from lightify.syntax.flow import expression_usage, usage
+from lightify.syntax.flow import exits_of, expression_usage, usage
 from lightify.syntax.frames import Frame, Item, Step, Variable
 from lightify.syntax.names import declared_elsewhere, free_names, local_names, parameters, read_names
 from lightify.syntax.parse import Tree
@@ -117,7 +117,7 @@ def _around_loop(nest: Nest, tree: Tree) -> tuple[list[Item], list[Item], bool]:
     if isinstance(nest.epoch_loop, cst.While) and asked_within(nest.epoch_loop) is None:
         before.append(Item(cst.SimpleStatementLine([cst.Expr(nest.epoch_loop.test)]), nest.host))
     if nest.host_loop.orelse is not None:  # runs unless a break ends the loop
-        after.append(Item(cst.If(cst.Integer("1"), nest.host_loop.orelse.body), nest.host))
+        after.append(Item(_perhaps(nest.host_loop.orelse.body), nest.host))
     for outer in tree.ancestors(inner):
         if isinstance(outer, (cst.IndentedBlock, cst.Module)):
             body = block(outer)
@@ -125,18 +125,42 @@ def _around_loop(nest: Nest, tree: Tree) -> tuple[list[Item], list[Item], bool]:
             before[:0] = [Item(node, nest.host) for node in body[:index]]
             after.extend(Item(node, nest.host) for node in body[index + 1 :])
         elif isinstance(outer, (cst.Try, cst.TryStar)):
-            for part in (*outer.handlers, outer.orelse, outer.finalbody):
-                if part is not None:
-                    after.extend(Item(node, nest.host) for node in block(part.body))
+            after = _after_try(outer, inner, after, nest.host)
         if isinstance(outer, cst.FunctionDef):
             break
         if isinstance(outer, (cst.For, cst.While)):
             repeated = True
             if isinstance(outer, cst.While):
                 after.append(Item(cst.SimpleStatementLine([cst.Expr(outer.test)]), nest.host))
-            after.extend(Item(node, nest.host) for node in block(outer.body))
+            after = [_going_on(item) for item in (*after, *(Item(node, nest.host) for node in block(outer.body)))]
         inner = outer
     return before, after, repeated
+
+
+def _after_try(outer: cst.Try | cst.TryStar, inner: cst.CSTNode, after: list[Item], host: Frame) -> list[Item]:
+    """What follows a part of a `try`: its handlers, which may leave it to what comes later, and its other ends."""
+    found = list(after)
+    if inner is outer.body and outer.handlers:
+        found.append(
+            Item(outer.with_changes(body=cst.SimpleStatementSuite([cst.Pass()]), orelse=None, finalbody=None), host)
+        )
+    ends = (outer.orelse if inner is outer.body else None, outer.finalbody if inner is not outer.finalbody else None)
+    for part in ends:
+        if part is not None and usage(found).must is None:  # it runs on the way out, too
+            found.insert(0, Item(_perhaps(part.body), host))
+        found.extend(Item(node, host) for node in (block(part.body) if part is not None else ()))
+    return found
+
+
+def _perhaps(body: cst.BaseSuite) -> cst.If:
+    """A suite that runs on some ways only."""
+    return cst.If(cst.Ellipsis(), body)
+
+
+def _going_on(item: Item) -> Item:
+    """A statement at the end of an outer loop: what follows that loop runs behind its `break` as well."""
+    left = usage([item]).must is None and any(isinstance(way, (cst.Break, cst.Continue)) for way in exits_of(item.node))
+    return replace(item, node=_perhaps(cst.IndentedBlock([item.node]))) if left else item
 
 
 def _with_next_run(after: Sequence[Item], nest: Nest, more: Sequence[Step]) -> Iterator[Item]:

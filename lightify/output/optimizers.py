@@ -67,6 +67,9 @@ def _optimizers(tree: Tree, plan: Plan, hook: Hook, mentioned: set[Variable]) ->
     if not wanted:
         return {}, []
     names = {one.variable: one.variable.name for _, one, _ in wanted}
+    if len(set(names.values())) < len(names):  # fields of several objects
+        homes = {variable: plan.homes[variable] for variable in names}
+        names = {v: home.name if isinstance(home, Attribute) else v.name for v, home in homes.items()}
     raw = "" if all(plain for _, _, plain in wanted) and not plan.steps_raw else "use_pl_optimizer=False"
     if len(wanted) == len(made):
         return names, [f"{', '.join(names.values())} = self.optimizers({raw})"]

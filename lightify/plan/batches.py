@@ -14,8 +14,8 @@ from lightify.plan.trainer.lightning import is_steady, on_lightning
 from lightify.plan.trainer.samplers import train_order_changes
 from lightify.recognisers import kind_of_value
 from lightify.syntax.flow import expression_usage, usage
-from lightify.syntax.frames import Expression, Frame, Variable
-from lightify.syntax.query import dotted, method_call, path_node, root_name, target_names, walk
+from lightify.syntax.frames import Expression, Frame, Item, Variable
+from lightify.syntax.query import block, dotted, method_call, path_node, root_name, target_names, walk
 from lightify.syntax.substitute import substitute
 
 _READING = ("get", "items", "keys", "values", "copy")
@@ -140,9 +140,16 @@ def interruptible(draft: Draft) -> bool:
     for outer in draft.tree.ancestors(draft.nest.host_loop):
         if isinstance(outer, cst.FunctionDef):
             return False
-        if isinstance(outer, (cst.Try, cst.TryStar)):
+        if isinstance(outer, (cst.Try, cst.TryStar)) and _catches(outer, draft):
             return True
     return False
+
+
+def _catches(outer: cst.Try | cst.TryStar, draft: Draft) -> bool:
+    """True when what follows an exception reads what the loop has set until then; handlers that leave need not."""
+    ways = [usage([Item(node, draft.nest.host) for node in block(one.body)]) for one in outer.handlers]
+    left = [way for way in ways if way.must is None and not way.reads & usage(draft.whole()).writes]
+    return outer.finalbody is not None or len(left) < len(ways)
 
 
 def _is_size(call: cst.Call) -> bool:

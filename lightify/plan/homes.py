@@ -309,7 +309,8 @@ def _free_name(variable: Variable, taken: set[str]) -> str:
     if name in RESERVED:
         name = f"{name}_"
     if name in taken:
-        name = f"{variable.frame.name or 'script'}_{variable.name}"
+        owner = variable.owner.name if isinstance(variable, Field) else ""
+        name = f"{owner if owner not in ('', 'self') else variable.frame.name or 'script'}_{variable.name}"
     number = 2
     while name in taken or name in RESERVED:
         name, number = f"{variable.name}_{number}", number + 1

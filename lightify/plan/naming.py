@@ -10,20 +10,26 @@ from pathlib import PurePath
 import libcst as cst
 
 from lightify.analysis.calls import class_of
-from lightify.facts import Analysis, Kind
+from lightify.facts import Analysis, Kind, Scope
 from lightify.loops.runs import Loop
 from lightify.plan.constructions import construction
 from lightify.plan.types import Plan
 from lightify.recognisers.base import is_module_class
 from lightify.syntax.frames import Variable
-from lightify.syntax.names import bound_names, declared_elsewhere, local_names
+from lightify.syntax.names import assignments, bound_names, declared_elsewhere, local_names
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import block, dotted, walk
+from lightify.syntax.query import block, dotted, made_by, walk
 
 #: Classes of criteria: what is trained is another.
 _LOSS = re.compile("loss|criterion|entropy", re.IGNORECASE)
 _COMMON = ("main", "train", "training", "fit", "run", "train_model", "training_loop")
 
+
+#: Names of files and folders that say nothing of what is trained.
+_PLAIN = (
+    *("main", "train", "-", "run", "pytorch", "input", "training", "trainer", "", ".", ".."),
+    *("src", "scripts", "code"),
+)
 
 #: Functions that no training stands in: their own names hide nothing.
 _NO_HOSTS = ("__init__", "forward", "__getitem__")
@@ -63,16 +69,28 @@ def _of_script(tree: Tree, analysis: Analysis) -> str:
     """After the script's only network class, or the function that makes the network, else after the file."""
     own = [name for name, node in tree.classes.items() if is_module_class(node, tree) and not _LOSS.search(name)]
     modules = [f for f in analysis.named if f.kind is Kind.MODULE and not _LOSS.search(f.name)]
+    modules = [f for f in modules if not _is_part(f.scope, tree)] or modules
     networks = [f.node.value for f in modules if isinstance(f.node, cst.Assign)]
     called = {dotted(call.func) for value in networks for call in walk(value) if isinstance(call, cst.Call)}
+    held = (at for at, kind in analysis.kinds.items() if kind is Kind.MODULE and not _is_part(at[0], tree))
+    bound = (one.value for scope, name in held for one in assignments(scope or tree.module).get(name, ()))
+    made = dict.fromkeys(dotted(call.func) or "" for value in bound if (call := made_by(value)) is not None)
     trained = [tree.classes[name].name.value for name in own if name in called]
     trained = trained or [
         name for name in filter(None, called) if name in tree.functions and name[0].isupper()
     ]  # `ResNet18()`
+    trained = trained or [
+        name for name in made if name[:1].isupper() and tree.imports.get(name, "torch")[:5] != "torch"
+    ]
     path = PurePath(tree.source.path)
-    plain = path.stem in ("main", "train", "-", "run", "pytorch", "input")
-    word = (path.parent.name or "Model") if plain else path.stem
-    return trained[0] if len(trained) == 1 else _camel(word) or "Model"
+    words = (word for word in (path.stem, *(folder.name for folder in path.parents)) if word not in _PLAIN)
+    return trained[0] if len(trained) == 1 else _camel(next(words, "Model")) or "Model"
+
+
+def _is_part(scope: Scope, tree: Tree) -> bool:
+    """True for what a network makes of itself."""
+    around = class_of(scope, tree) if isinstance(scope, cst.FunctionDef) else None
+    return around is not None and is_module_class(around, tree)
 
 
 def _network(plan: Plan, tree: Tree) -> str:

@@ -156,9 +156,10 @@ class Names:
             if same:
                 self.given[key] = same[0]
                 return same[0]
-            plain = all(one.plain for one in what)
-            kept = plain and all(one.plain for one in self.entry.imports.get(name, ()))
-            new = name if kept and name in self.entry.imports else self._free(name, module)
+            ours = self.entry.imports.get(name, ())
+            alone = bool(ours) and len(ours) == len(self.entry.bindings[name])  # the script has no variable of the name
+            kept = alone and all(one.plain for one in (*what, *ours))
+            new = name if kept else self._free(name, module)
             self.given[key] = new
             nodes = module.bindings[name]
             lines = dict.fromkeys(self._import_line(node, name, new, module) for node in nodes)

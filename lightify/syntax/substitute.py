@@ -153,7 +153,7 @@ def _folded(old: cst.CSTNode, new: cst.CSTNode) -> cst.CSTNode:
     return new
 
 
-def _fitting(text: cst.FormattedString) -> cst.FormattedString:
+def _fitting(text: cst.FormattedString) -> cst.FormattedString | cst.SimpleString:
     """An f-string whose fixed values are text, and whose other strings have quotes that do not end it."""
     parts: list[cst.BaseFormattedStringContent] = []
     for part in text.parts:
@@ -163,7 +163,12 @@ def _fitting(text: cst.FormattedString) -> cst.FormattedString:
             parts.append(cst.FormattedStringText(value.raw_value))  # type: ignore[union-attr]
         else:
             parts.append(_requoted(part, text.end))  # type: ignore[arg-type]
-    return text.with_changes(parts=parts)
+    words = [part.value for part in parts if isinstance(part, cst.FormattedStringText)]
+    if len(words) < len(parts):
+        return text.with_changes(parts=parts)
+    prefix = text.start.lower().replace("f", "")  # nothing is left to fill in
+    inner = "".join(words).replace("{{", "{").replace("}}", "}")
+    return cst.SimpleString(f"{prefix}{inner}{text.end}", lpar=text.lpar, rpar=text.rpar)
 
 
 def _requoted(node: cst.CSTNode, taken: str) -> cst.CSTNode:

@@ -55,6 +55,29 @@ def test_a_name_that_the_host_reads_anyway_is_not_bound_to_none_first(line: str,
     assert ("model = None" not in str(converted(text).text)) is stays
 
 
+#: The loop stands where {run} does; what follows reads the loss of the last batch.
+LEFT = {
+    "a handler that leaves": "try:\n{run}except ValueError:\n    raise SystemExit\nprint(loss)",
+    "a handler that tells its own error": "try:\n{run}except ValueError as loss:\n    print(loss)\n    raise\nprint(loss)",
+    "what runs on the way out": "def tried():\n    try:\n{run}        return 1\n    finally:\n        print(loss)\ntried()",
+    "an outer loop that ends": "for again in range(3):\n{run}    break\nprint(loss)",
+}
+
+
+@pytest.mark.parametrize("around", LEFT.values(), ids=LEFT)
+def test_what_follows_ways_that_leave_the_run_reads_its_results(around: str) -> None:
+    depth = " " * (8 if around.startswith("def") else 4)
+    run = indent(f"for epoch in range(2):\n    for x, y in train_loader:\n{indent(STEP, ' ' * 8)}\n", depth)
+    assert "loss = module.loss" in str(converted(f"{PROLOGUE}{SETUP}loss = 0\n{around.format(run=run)}\n").text)
+
+
+def test_the_name_of_a_caught_error_is_no_result() -> None:
+    caught = "except Exception as e:\n    print(e)"
+    run = f"for epoch in range(2):\n    for x, y in train_loader:\n        try:\n{indent(STEP, ' ' * 12)}\n{indent(caught, ' ' * 8)}"
+    text = converted(f"{PROLOGUE}{SETUP}try:\n{indent(run, '    ')}\n{caught}\n").text
+    assert text is not None and "self.e" not in text and "module.e" not in text
+
+
 def test_a_result_that_may_stay_unset_starts_with_its_old_value() -> None:
     done = converted(ATTRIBUTES["set only under a condition"])
     assert "self.n = " in methods(done.text)["__init__"]

@@ -13,6 +13,7 @@ DEVICE = "device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')\
 
 GONE = {
     "a pair": "x, y = x.to(device), y.to(device)",
+    "a pair over several lines": "x, y = (\n    x.to(device),\n    y.to(device),\n)",
     "one by one": "x = x.to(device)\ny = y.to(device, non_blocking=True)",
     "cuda": "x, y = x.cuda(), y.cuda()",
     "guarded": "if torch.cuda.is_available():\n    x, y = x.cuda(), y.cuda()",
@@ -31,7 +32,7 @@ STAYS = {
 def test_moves_of_the_whole_batch_go(move: str) -> None:
     done = converted(script(f"{move}\n{STEP}", before=DEVICE))
     step = methods(done.text)["training_step"]
-    assert ".to(" not in step and "cuda" not in step
+    assert ".to(" not in step and "cuda" not in step and re.search(r"x, y = \(?x", step) is None
     assert "transfer_batch_to_device" not in methods(done.text)
 
 

@@ -302,3 +302,79 @@ def test_batches_that_a_field_counts_are_those_of_its_object(test: str) -> None:
     done = converted(script("pass", define=AGENT, before="agent = Agent(3)\n", start=start, batches="if False:"))
     assert done.mode == "automatic" and done.text is not None, (done.reasons, done.refusals)
     assert "range(agent.passes)" in done.text
+
+
+def test_a_field_called_as_its_object_is_is_no_such_object() -> None:
+    """`model.train()` runs the script's own method, `self.model.train()` in it does not."""
+    text = (
+        AGENT.replace("net", "agent").replace("for _", "self.agent.train()\n        for _").replace("update", "train")
+    )
+    done = converted(
+        script("pass", define=text, before="agent = Agent(3)\n", start="agent.train(data[:8][0])", batches="if False:")
+    )
+    assert done.text is not None and "manual_backward" not in done.text and done.text.count("return loss") == 1
+
+
+@pytest.mark.parametrize(
+    "made", ["one = Agent(1)\nother = Agent(2)\n", "one, other = Agent(1), Agent(2)\n"], ids=["apart", "together"]
+)
+def test_fields_of_two_objects_keep_apart(made: str) -> None:
+    define = AGENT.replace("for _ in range(self.passes)", "if True")
+    define += f"{define.replace('Agent', 'Other')}"
+    made = made.replace("Agent(2)", "Other(2)")
+    done = converted(script("one.update(x)\nother.update(x)", define=define, before=made))
+    hooks = methods(done.text)
+    assert "optimizer, other_optimizer = self.optimizers()" in hooks["training_step"], done.reasons
+    assert hooks["training_step"].count("other_optimizer.step()") == 1
+    assert hooks["configure_optimizers"] == "return [self.optimizer, self.other_optimizer]"
+
+
+HEIRS = """\
+class Base(Agent):
+    def update(self, x):
+        self.learn(x)
+
+    def learn(self, x):
+        loss = self.net(x).mean()
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+
+
+class Heir(Base):
+    def learn(self, x):
+        loss = self.net(x).abs().mean()
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("made", "opened"),
+    [
+        ("agent = Heir(1)\n", ".abs()"),
+        ("agent = Heir(1)\nother = Base(1)\n", ".abs()"),
+        ("other = Heir(1)\nagent = Base(1)\n", "(x).mean()"),
+        ("agent = {'base': Base, 'heir': Heir}['base'](1)\n", ""),
+        ("agent = Base(1) if len(data) else Heir(1)\n", ""),
+    ],
+    ids=["the heir alone", "both, the heir trains", "both, the base trains", "of a table", "either"],
+)
+def test_a_method_is_that_of_the_class_of_its_object(made: str, opened: str) -> None:
+    define = AGENT.split("    def update")[0] + HEIRS.replace("update", "advance")
+    done = converted(script("agent.advance(x)", define=define, before=made))
+    step = methods(done.text)["training_step"]
+    assert opened in step if opened else ".mean()" not in step, step
+
+
+@pytest.mark.parametrize(
+    ("made", "opened"),
+    [("", True), ("kinds = Base, Heir\n", False)],
+    ids=["the heir alone is made", "both may be"],
+)
+def test_a_run_in_a_method_knows_which_classes_run_it(made: str, opened: bool) -> None:
+    once = HEIRS.replace("update(self, x):\n        ", "update(self):\n        for x, y in train_loader:\n            ")
+    define = AGENT.split("    def update")[0] + once
+    done = converted(f"{PROLOGUE}{define}\n\nagent = Heir(1)\n{made}agent.update()\n")
+    assert ("self.owner.learn(x)" not in methods(done.text)["training_step"]) is opened

@@ -280,7 +280,36 @@ def test_a_number_made_before_the_step_is_shown_after_it() -> None:
 
 def test_a_phase_is_plain_text_in_an_f_string() -> None:
     batches = f"for x, y in loaders[phase]:\n{indent(STEP, '    ')}\n"
-    text = f"for phase in ['train']:\n{indent(batches, '    ')}    print(f'{{phase}} {{names[phase]}}')"
+    text = f"for phase in ['train']:\n{indent(batches, '    ')}    print(f'{{phase}} {{names[phase]}}')\n    print(f'{{phase}}:')"
     run = epochs(text, before="loaders, names = {'train': train_loader}, {'train': 'training'}\n")
     done = converted(whole(run))
-    assert done.text is not None and """f'train {names["train"]}'""" in done.text
+    assert done.text is not None and """f'train {names["train"]}'""" in done.text and "print('train:')" in done.text
+
+
+@pytest.mark.parametrize(
+    ("end", "after", "left"),
+    [
+        ("if phase == 'val':\n    print(epoch)", "", "\nphase = 'val'\n"),
+        ("", "print(phase)", "\nself.phase = 'val'"),
+        ("for phase in ['a', 'b']:\n    print(phase)", "", ""),
+        ("", "", ""),
+    ],
+    ids=["read in the epoch", "read after the run", "bound anew", "read nowhere else"],
+)
+def test_the_last_phase_stays_bound(end: str, after: str, left: str) -> None:
+    batches = f"for x, y in loaders[phase]:\n{indent(STEP, '    ')}\n"
+    text = (
+        f"for phase in ['train', 'val']:\n    print(phase)\n    if phase == 'train':\n{indent(batches, ' ' * 8)}\n{end}"
+    )
+    done = converted(whole(epochs(text, before="loaders = {'train': train_loader}\n") + f"{after}\n"))
+    hooks = methods(done.text)
+    assert (left or "self.print('val')") in hooks["on_train_epoch_end"]
+    assert left or "phase = 'val'" not in hooks["on_train_epoch_end"]
+
+
+def test_phases_that_stay_a_loop_are_part_of_the_epoch() -> None:
+    batches = f"for x, y in loaders[phase]:\n{indent(STEP, '    ')}\n"
+    text = f"for phase in ['train', 'val']:\n{indent(batches, '    ')}    if phase == last:\n        break\n"
+    run = epochs(text, before="loaders, last = {'train': train_loader, 'val': train_loader}, 'val'\n")
+    done = converted(whole(run))
+    assert done.text is not None and "for epoch in" not in done.text and "for phase in" in done.text

@@ -7,6 +7,9 @@ from textwrap import indent
 
 import pytest
 
+from lightify.convert import convert
+from lightify.settings import Settings
+from lightify.sources import Source
 from tests.converter.scripts import SETUP, STEP, converted, methods, script
 
 LOOP = f"for epoch in range(2):\n    for x, y in train_loader:\n{indent(STEP, ' ' * 8)}\n"
@@ -235,6 +238,12 @@ CLASS += (
 )
 CALLED = {
     "a network of the script's own": (CLASS.format("Coder"), "Coder()", "LitCoder"),
+    "a network with a part of the script's own": (
+        CLASS.format("Part") + CLASS.format("Coder").replace("nn.Linear(4, 2)", "Part()"),
+        "Coder()",
+        "LitCoder",
+    ),
+    "a class from elsewhere": ("from elsewhere import ViT\n\n", "ViT(4, 2).to('cpu')", "LitViT"),
     "a criterion of the script's own": (CLASS.format("SmoothCrossEntropy"), "nn.Linear(4, 2)", "LitScript"),
     "a function that makes it": ("def ResNet9():\n    return nn.Linear(4, 2)\n\n", "ResNet9()", "LitResNet9"),
     "a function with a plain name": ("def make():\n    return nn.Linear(4, 2)\n\n", "make()", "LitScript"),
@@ -247,3 +256,8 @@ def test_a_module_is_called_after_what_it_trains(define: str, network: str, name
     if "SmoothCrossEntropy" in define:
         setup = setup.replace("nn.CrossEntropyLoss()", "SmoothCrossEntropy()")
     assert f"class {name}(" in (converted(script(define=define, setup=setup)).text or "")
+
+
+def test_folders_that_say_nothing_name_no_module() -> None:
+    done = convert(Source("digits/src/train.py", script()), Settings())
+    assert done.text is not None and "class LitDigits(" in done.text

@@ -77,4 +77,10 @@ def _asks_network(call: cst.Call) -> bool:
 
 
 def _same(target: cst.CSTNode, value: cst.CSTNode) -> bool:
-    return code(target).strip("() ").replace(" ", "") == code(value).strip("() ").replace(" ", "")
+    return _plainly(target) == _plainly(value)
+
+
+def _plainly(node: cst.CSTNode) -> str:
+    """The text of an expression on one line, without the comma behind the last of several."""
+    text = "".join(code(node).split()).strip("()")
+    return text.removesuffix(",") if text.count(",") > 1 else text

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import libcst as cst
 
 from lightify.analysis.callers import callers
-from lightify.analysis.calls import callee
+from lightify.analysis.calls import callees
 from lightify.facts import Analysis, Kind
 from lightify.ledger import Fate
 from lightify.loops.nest import Nest, trains
@@ -331,8 +331,8 @@ def _hides_training(step: Step, nest: Nest, tree: Tree) -> str:
                 return f"gradients are taken by {dotted(node.func)} ({tree.line_of(node)})"
     for node in live_nodes(step.node, step.frame):
         if isinstance(node, cst.Call):
-            found = callee(node, step.frame, tree)
-            if found is not None and contains(found[0], nest.sites, tree) and trains(step, nest.sites, tree):
+            found = [one for one in callees(node, step.frame, tree) if contains(one, nest.sites, tree)]
+            if found and trains(step, nest.sites, tree):
                 return f"the step is taken in {dotted(node.func) or found[0].name.value}(), which is not opened"
     return ""
 

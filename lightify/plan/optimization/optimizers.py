@@ -101,10 +101,10 @@ def _is_wrapper(call: cst.Call, tree: Tree) -> bool:
     return not any((dotted(base.value) or "object") != "object" for base in definition.bases)
 
 
-def build_position(draft: Draft, variable: Variable) -> tuple[bool, int, str]:
+def build_position(draft: Draft, variable: Variable) -> tuple[bool, int, tuple[str, str, int]]:
     found = construction(variable, draft.tree, draft.nest.host_loop)
     span = draft.tree.span(found[0]) if found is not None else None
-    return (span is None, span.line if span is not None else 0, variable.name)
+    return (span is None, span.line if span is not None else 0, variable.order)
 
 
 def may_move(draft: Draft, variable: Variable, statement: cst.BaseStatement, host_reads: set[Variable]) -> bool:
