@@ -23,6 +23,9 @@ _USED_AS_MODULE = {
     "named_modules",
     "children",
 }
+#: What schedulers, optimizers and scalers have, too.
+_STATES = ("state_dict", "load_state_dict")
+_STEPPED = ("sched", "optim", "scaler")
 _WRAPPERS = ("DataParallel", "DistributedDataParallel", "compile")
 
 
@@ -34,7 +37,9 @@ def recognise(node: cst.CSTNode, scope: Scope, tree: Tree) -> Iterable[Fact]:
     used = method_call(node)
     if used is not None and used[1] in _USED_AS_MODULE:
         name = dotted(used[0])
-        if name is not None and (used[1] not in ("train", "eval") or not node.args):  # type: ignore[attr-defined]
+        stepped = used[1] in _STATES and any(word in (name or "").rpartition(".")[2].lower() for word in _STEPPED)
+        plain = used[1] not in ("train", "eval") or not node.args  # type: ignore[attr-defined]
+        if name is not None and plain and not stepped:
             yield Named(scope, name, Kind.MODULE, node)
 
 

@@ -7,7 +7,7 @@ from textwrap import indent
 
 import pytest
 
-from tests.converter.scripts import STEP, converted, in_each_mode, methods, script
+from tests.converter.scripts import PROLOGUE, STEP, converted, in_each_mode, methods, script
 
 EVALUATE = """\
 model.eval()
@@ -117,7 +117,7 @@ NOT_FOLLOWED = {
         "share = model(data[:8][0]).mean()", train="model.train()\nprint(share)"
     ),
     "another network": after("mixed()", spare=True),
-    "a scheduler before it": after("scheduler.step()", "plot()"),
+    "a step of something before it": after("other.step()", "plot()"),
     "the end of the run before it": after("if right > 99:\n    break", "plot()"),
     "another evaluation": after("evaluate()"),
 }
@@ -483,3 +483,48 @@ def test_passes_made_anew_train_identically(
     text: str, style: str, runtime: str, trains_identically: Callable[[str, str | None], None]
 ) -> None:
     trains_identically(text, converted(text, style=style, runtime=runtime).text)
+
+
+FITTER = """\
+class Fitter:
+    def __init__(self, schedule):
+        self.model = nn.Linear(4, 2)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1)
+        self.scheduler = schedule(self.optimizer)
+        self.best = 0.0
+
+    def fit(self):
+        for epoch in range(2):
+            self.model.train()
+            for x, y in train_loader:
+                loss = F.cross_entropy(self.model(x), y)
+                self.optimizer.zero_grad()
+                loss.backward()
+                self.optimizer.step()
+            right = self.check()
+            self.scheduler.step()
+            print(right)
+
+    @torch.no_grad()
+    def check(self):
+        self.model.eval()
+        right = 0
+        for a, b in val_loader:
+            right += (self.model(a).argmax(1) == b).sum().item()
+        if right > self.best:
+            self.best = right
+            self.save("best.pt")
+        return right
+
+    def save(self, path):
+        self.model.eval()
+        torch.save([self.model.state_dict(), self.scheduler.state_dict()], path)
+
+
+"""
+
+
+def test_a_schedule_is_no_network_and_steps_after_it(trains_identically: Callable[[str, str | None], None]) -> None:
+    text = f"{PROLOGUE}{FITTER}Fitter(lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 1)).fit()\n"
+    assert "self.right += " in methods(converted(text).text)["validation_step"]
+    trains_identically(text, converted(text).text)

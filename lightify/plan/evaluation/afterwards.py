@@ -15,7 +15,7 @@ from lightify.plan.evaluation.modes import ignores_mode
 from lightify.plan.evaluation.networks_used import may_run_network
 from lightify.plan.kinds import Kinds
 from lightify.syntax.flow import exits_of, usage
-from lightify.syntax.frames import Frame, Item, Step, Variable, live_nodes
+from lightify.syntax.frames import Expression, Frame, Item, Step, Variable, live_nodes
 from lightify.syntax.query import dotted, method_call, root_of, walk
 
 
@@ -33,14 +33,22 @@ def obstacle(steps: Sequence[Step], modules: Set[Variable], without: Set[Step], 
             continue
         if any(True for _ in exits_of(step.node)):
             return "the epoch may be left before its network is back in training mode"
-        if any((method_call(node) or ("", ""))[1] == "step" for node in walk(step.node)):
+        if any(_may_step(node, step.frame, kinds) for node in walk(step.node)):
             return "what follows the evaluation steps before the network is used again"
         if step not in without and usage([step]).writes & trained:
             return "what follows the evaluation gives the training what may have gradients"
         parts = [(node, frame) for node, frame in runs(step, kinds) if not _only_saves(frame, kinds)] if others else []
-        if any(_uses_another(node, frame, step.frame, modules, kinds) for node, frame in parts):
+        if any(_uses_another(node, frame, modules, kinds) for node, frame in parts):
             return "what follows the evaluation may use another network, which trains on"
     return ""
+
+
+def _may_step(node: cst.CSTNode, frame: Frame, kinds: Kinds) -> bool:
+    """True for `x.step()`, but that of a schedule which stays a call of the script's own."""
+    used = method_call(node)
+    if used is None or used[1] != "step":
+        return False
+    return kinds.kind(used[0], frame) is not None or "sched" not in (dotted(used[0]) or "").lower()
 
 
 def runs(step: Item, kinds: Kinds) -> Iterator[tuple[cst.CSTNode, Frame]]:
@@ -54,22 +62,26 @@ def runs(step: Item, kinds: Kinds) -> Iterator[tuple[cst.CSTNode, Frame]]:
             for function in (*called, *(run_by(node, kinds.tree) if isinstance(node, cst.Call) else ())):
                 if function not in seen:
                     seen.add(function)
-                    parts.append((function.body, Frame(function.name.value, function, step.frame.outermost)))
+                    own = _same_object(node, frame)
+                    parts.append((function.body, Frame(function.name.value, function, step.frame.outermost, own)))
 
 
-def _uses_another(node: cst.CSTNode, frame: Frame, here: Frame, modules: Set[Variable], kinds: Kinds) -> bool:
+def _same_object(node: cst.CSTNode, frame: Frame) -> dict[str, Variable | Expression]:
+    """What `self` is in a method that another of the same object calls."""
+    called = isinstance(node, cst.Call) and (dotted(node.func) or "").rpartition(".")[0] == "self"
+    return {"self": frame.resolve("self")} if called else {}
+
+
+def _uses_another(node: cst.CSTNode, frame: Frame, modules: Set[Variable], kinds: Kinds) -> bool:
     """True for another network, and for a call that may run one in code which is not in sight."""
     if isinstance(node, cst.Call):
-        known = frame is here and kinds.kind(_receiver(node), frame) is Kind.MODULE
-        known = known or any(True for _ in run_by(node, kinds.tree))
+        known = kinds.kind(_receiver(node), frame) is Kind.MODULE or any(True for _ in run_by(node, kinds.tree))
         return not known and may_run_network(node, frame, kinds, asking=True)
     if not isinstance(node, (cst.Name, cst.Attribute)):
         return False
-    variable = kinds.variable(node, frame) if frame is here else None
-    if variable is None and isinstance(node, cst.Attribute) and frame is here:
-        root = kinds.variable(root_of(node), frame)
-        if root in modules:
-            return False  # a part of one that evaluates
+    variable = kinds.variable(node, frame)
+    if variable is None and isinstance(node, cst.Attribute) and kinds.variable(root_of(node), frame) in modules:
+        return False  # a part of one that evaluates
     if variable is not None:
         return kinds.of(variable) is Kind.MODULE and not ignores_mode(variable, kinds) and variable not in modules
     return kinds.in_scope(dotted(node), frame.function) is Kind.MODULE  # which one, nothing tells
