@@ -12,6 +12,14 @@ DEFINE = """\
 import numpy as np
 from torch import autograd
 from torch.autograd import Variable
+class Shift(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.bias = nn.Parameter(torch.ones(4))
+    def forward(self, x):
+        x += self.bias
+        return x
+shift = Shift()
 Tensor = torch.cuda.FloatTensor if torch.cuda.is_available() else torch.FloatTensor
 """
 TRAIN = "loss = criterion(model(inputs), labels)\noptimizer.zero_grad()\nloss.backward()\noptimizer.step()"
@@ -58,6 +66,8 @@ STAYS = {
     "computed from an output": "out = model(x)\nhalf = out / 2\nloss = criterion(model(x), y) + Variable(half).sum()\n"
     "optimizer.zero_grad()\nloss.backward()\noptimizer.step()",
     "a list of outputs": f"inputs, labels = x, y\nouts = []\nouts.append(model(x))\n{TRAIN}\nprint(Variable(torch.stack(outs)))",
+    "what a network has changed": "inputs, labels = x, y\nnew = x.clone()\nloss = criterion(model(x), y) + shift(new).sum()\n"
+    "loss = loss + Variable(new).sum()\noptimizer.zero_grad()\nloss.backward()\noptimizer.step()",
     "what a network may have changed": f"inputs, labels = x, y\n{TRAIN}\nprint(Variable(inputs))",
     "an item that is an output": f"inputs, labels = x, y\nnew = x * 2\nnew[0] = model(x).mean()\n{TRAIN}\nprint(Variable(new))",
     "with gradients": f"inputs, labels = Variable(x, requires_grad=True), y\n{TRAIN}",

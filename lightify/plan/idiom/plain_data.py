@@ -7,9 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 
 import libcst as cst
 
-from lightify.analysis.callers import run_by
 from lightify.facts import Kind
-from lightify.plan.evaluation.networks_used import may_run_network
 from lightify.plan.kinds import Kinds
 from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Expression, Frame, Item, Step, Variable
@@ -76,9 +74,7 @@ class PlainData:
         made, used = self.kinds.variable(call.func, frame), method_call(call)
         if made is not None and self.kinds.is_loss(made):
             return True
-        if used is not None and (used[1] in _TELLS or self.holds(call, frame)):
-            return True
-        return bool(run_by(call, self.kinds.tree)) and not may_run_network(call, frame, self.kinds, asking=True)
+        return used is not None and (used[1] in _TELLS or self.holds(call, frame))
 
     def holds(self, node: cst.CSTNode, frame: Frame) -> bool:
         """True for an expression whose value has no gradients."""
