@@ -12,14 +12,6 @@ DEFINE = """\
 import numpy as np
 from torch import autograd
 from torch.autograd import Variable
-class Shift(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.bias = nn.Parameter(torch.ones(4))
-    def forward(self, x):
-        x += self.bias
-        return x
-shift = Shift()
 Tensor = torch.cuda.FloatTensor if torch.cuda.is_available() else torch.FloatTensor
 """
 TRAIN = "loss = criterion(model(inputs), labels)\noptimizer.zero_grad()\nloss.backward()\noptimizer.step()"
@@ -66,8 +58,6 @@ STAYS = {
     "computed from an output": "out = model(x)\nhalf = out / 2\nloss = criterion(model(x), y) + Variable(half).sum()\n"
     "optimizer.zero_grad()\nloss.backward()\noptimizer.step()",
     "a list of outputs": f"inputs, labels = x, y\nouts = []\nouts.append(model(x))\n{TRAIN}\nprint(Variable(torch.stack(outs)))",
-    "what a network has changed": "inputs, labels = x, y\nnew = x.clone()\nloss = criterion(model(x), y) + shift(new).sum()\n"
-    "loss = loss + Variable(new).sum()\noptimizer.zero_grad()\nloss.backward()\noptimizer.step()",
     "what a network may have changed": f"inputs, labels = x, y\n{TRAIN}\nprint(Variable(inputs))",
     "an item that is an output": f"inputs, labels = x, y\nnew = x * 2\nnew[0] = model(x).mean()\n{TRAIN}\nprint(Variable(new))",
     "with gradients": f"inputs, labels = Variable(x, requires_grad=True), y\n{TRAIN}",
@@ -95,6 +85,30 @@ FEATURES = "features = model[0](torch.randn(30, 4))\ntrain_loader = DataLoader(T
 def test_data_that_a_network_made_may_hang_on_it() -> None:
     text = of(f"inputs, labels = Variable(x), y\n{TRAIN}".replace("model(", "model[1:]("), before=FEATURES)
     assert "inputs, labels = (Variable(x), y)" in methods(converted(text).text)["training_step"]
+
+
+SHIFT = """\
+class Shift(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.bias = nn.Parameter(torch.ones(4))
+    def forward(self, x):
+        x += self.bias
+        return x
+shift = Shift()
+"""
+
+
+@pytest.mark.parametrize("alias", ["x.clone()", "x"])
+def test_what_a_network_changes_in_place_stays_apart(
+    alias: str, trains_identically: Callable[[str, str | None], None]
+) -> None:
+    step = f"inputs, labels = Variable(x), y\nnew = {alias}\nshift(new)\n{TRAIN}".replace(
+        "loss =", "loss = Variable(new).sum() + model(x).sum() +"
+    )
+    text = of(step, define=SHIFT, before="optimizer.add_param_group({'params': shift.parameters()})\n")
+    assert "Variable(x)" in (converted(text).text or "") and "Variable(new)" in (converted(text).text or "")
+    trains_identically(text, converted(text).text)
 
 
 CHECK = """\

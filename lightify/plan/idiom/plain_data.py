@@ -7,11 +7,23 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 
 import libcst as cst
 
+from lightify.analysis.callers import run_by
 from lightify.facts import Kind
 from lightify.plan.kinds import Kinds
 from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Expression, Frame, Item, Step, Variable
-from lightify.syntax.query import arguments, assigned_pairs, children, code, method_call, target_names, walk
+from lightify.syntax.names import parameters
+from lightify.syntax.parse import Tree
+from lightify.syntax.query import (
+    arguments,
+    assigned_pairs,
+    children,
+    code,
+    is_constant,
+    method_call,
+    target_names,
+    walk,
+)
 
 #: Functions whose results are new, whatever they are given.
 _NEW = frozenset(
@@ -39,6 +51,8 @@ _ON_ITSELF = frozenset(
 class PlainData:
     """The names of a batch's steps that hold data, and whether an expression gives such.
 
+    Functions of the script's own change nothing that they are given (`may_change_arguments`).
+
     Args:
         batch: names that hold data when the steps begin.
     """
@@ -47,7 +61,8 @@ class PlainData:
         self.kinds = kinds
         use, made = usage(steps), _assigned(steps)
         elsewhere = {one.name.value for one in kinds.tree.nodes(cst.NameItem)}  # `global x` in some function
-        bound = {variable for variable in made if variable.name not in elsewhere} - use.exposed
+        growing = {variable for variable, values in made.items() if any(isinstance(one, cst.List) for one, _ in values)}
+        bound = {variable for variable in made if variable.name not in elsewhere} - use.exposed - growing
         self.names = (batch | bound) - (use.writes - made.keys())
         while lost := {name for name in self.names if not all(self.holds(*value) for value in made.get(name, ()))}:
             self.names -= lost
@@ -72,7 +87,7 @@ class PlainData:
         ):
             return True
         made, used = self.kinds.variable(call.func, frame), method_call(call)
-        if made is not None and self.kinds.is_loss(made):
+        if any(True for _ in run_by(call, self.kinds.tree)) or (made is not None and self.kinds.is_loss(made)):
             return True
         return used is not None and (used[1] in _TELLS or self.holds(call, frame))
 
@@ -162,10 +177,35 @@ def _bound_otherwise(step: Step) -> Iterator[Variable]:
         yield from (one for one in usage([step]).writes if one.name in named or one.name not in known)
 
 
-def asks_for_gradients(steps: Iterable[Step]) -> bool:
+def asks_for_gradients(steps: Iterable[Step], tree: Tree) -> bool:
     """True where steps turn gradients on for a value that has a name, or change what kind of tensor that is."""
     nodes = (node for step in steps if isinstance(step, Item) for node in walk(step.node))
     return any(
-        isinstance(node, cst.Attribute) and isinstance(node.value, cst.Name) and node.attr.value in _ON_ITSELF
+        isinstance(node, cst.Attribute)
+        and isinstance(node.value, cst.Name)
+        and node.attr.value in _ON_ITSELF
+        and not (tree.qualified(node) or "").startswith("torch.")
         for node in nodes
     )
+
+
+def may_change_arguments(tree: Tree) -> bool:
+    """True when a function of the script's own changes what it is given: `x += self.bias`, `x[0] = y`, `x.add_(y)`."""
+    return any(
+        _changed(node) in {one.name.value for one in parameters(function)}
+        for function in tree.nodes(cst.FunctionDef)
+        for node in walk(function.body)  # type: ignore[attr-defined]
+    )
+
+
+def _changed(node: cst.CSTNode) -> str | None:
+    """The name whose own value a node changes in place."""
+    changed: cst.CSTNode | None = None
+    used = method_call(node)
+    if isinstance(node, cst.AugAssign) and not is_constant(node.value):
+        changed = node.target
+    elif isinstance(node, cst.AssignTarget) and isinstance(node.target, cst.Subscript):
+        changed = node.target.value
+    elif used is not None and used[1].endswith("_") and not used[1].endswith("__"):
+        changed = used[0]
+    return changed.value if isinstance(changed, cst.Name) else None

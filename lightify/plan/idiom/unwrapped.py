@@ -10,17 +10,19 @@ from dataclasses import replace
 
 import libcst as cst
 
+from lightify.facts import Kind
 from lightify.ledger import Fate
 from lightify.loops.headers import BatchHead, operand
 from lightify.plan.batches import batch_variables, is_loader
 from lightify.plan.draft import Draft
-from lightify.plan.evaluation.networks_used import uses_modules
+from lightify.plan.evaluation.afterwards import runs
 from lightify.plan.idiom.handed_on import under_one_name
-from lightify.plan.idiom.plain_data import PlainData, asks_for_gradients, is_variable
+from lightify.plan.idiom.plain_data import PlainData, asks_for_gradients, is_variable, may_change_arguments
 from lightify.plan.idiom.replacing import Replacing
+from lightify.plan.kinds import Kinds
 from lightify.plan.types import FateNote
 from lightify.syntax.frames import Frame, Item, Step, Variable
-from lightify.syntax.query import block, children, map_children, small, target_names
+from lightify.syntax.query import block, children, dotted, map_children, root_of, small, target_names
 
 NOTE = FateNote(Fate.DROPPED, "torch: a Variable is a tensor", "it has no gradients that this would cut off")
 
@@ -33,11 +35,13 @@ def unwrapped(
     Args:
         beyond: what more than the batch's steps use.
     """
-    if "Variable" not in draft.tree.text or asks_for_gradients(steps):
+    if "Variable" not in draft.tree.text or asks_for_gradients(steps, draft.tree):
         return tuple(steps)
     batch = batch_variables(head, frame)
-    known = is_loader(draft, head.source, frame) and not _computed(draft)
-    data = PlainData(steps, batch if known else set(), draft.kinds)
+    if may_change_arguments(draft.tree):
+        data = PlainData((), frozenset(), draft.kinds)  # a named tensor and its Variable may part
+    else:
+        data = PlainData(steps, batch if _is_data(draft, head.source, frame) else frozenset(), draft.kinds)
 
     wrappers = {call for step in steps for call in _wrappers(step, data)}
 
@@ -88,14 +92,25 @@ def _own_nodes(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
             yield from _own_nodes(child)
 
 
-def _computed(draft: Draft) -> bool:
-    """True when the host may have computed what the loaders hold by a network, before the run."""
-    for item in draft.around.before:
-        inner = small(item.node)
-        if not isinstance(inner, cst.Assign):
+def _is_data(draft: Draft, source: cst.BaseExpression, frame: Frame) -> bool:
+    """True for loaders, side by side as well, whose data no network has made in the host before the run."""
+    zipped = isinstance(source, cst.Call) and dotted(source.func) == "zip"
+    sources = [arg.value for arg in source.args] if zipped else [source]  # type: ignore[attr-defined]
+    return all(is_loader(draft, one, frame) for one in sources) and not any(
+        isinstance(inner := small(item.node), cst.Assign) and _may_be_computed(item, inner, draft.kinds)
+        for item in draft.around.before
+    )
+
+
+def _may_be_computed(item: Item, made: cst.Assign, kinds: Kinds) -> bool:
+    """True for a statement that binds what is none of the training's own to what a network may have computed."""
+    names = [name for target in made.targets for name in target_names(target.target)]
+    if all(kinds.kind(cst.Name(name), item.frame) is not None for name in names):
+        return False
+    for node, frame in runs(item, kinds):
+        if not isinstance(node, cst.Call) or not node.args:
             continue
-        names = [name for target in inner.targets for name in target_names(target.target)]
-        unknown = any(draft.kinds.kind(cst.Name(name), item.frame) is None for name in names)
-        if unknown and uses_modules(item, draft.kinds):
+        given = [root_of(node.func), *(arg.value for arg in node.args)]
+        if any(Kind.MODULE in (kinds.kind(one, frame), kinds.in_scope(dotted(one), frame.function)) for one in given):
             return True
     return False
