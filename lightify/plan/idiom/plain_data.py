@@ -39,7 +39,7 @@ _TELLS = frozenset("size dim numel item tolist numpy detach shape ndim dtype dev
 #: Methods of which the tensor alone decides, whatever they are given.
 _SHAPES = frozenset(
     """type to cuda cpu float double half long int bool byte view reshape expand repeat permute transpose t unsqueeze
-    squeeze flatten contiguous narrow chunk split fill_ zero_ normal_ uniform_ random_ bernoulli_ clone""".split()  # noqa: SIM905
+    squeeze flatten contiguous narrow chunk split zero_ normal_ uniform_ random_ bernoulli_ clone""".split()  # noqa: SIM905
 )
 
 #: What turns gradients on for a tensor, or changes more than its values.
@@ -99,7 +99,8 @@ class PlainData:
                 return self.holds(meaning.node, meaning.frame)
             return node.value in ("True", "False", "None") or meaning in self.names
         if isinstance(node, cst.Attribute):
-            return node.attr.value in _TELLS or self.holds(node.value, frame)
+            told = node.attr.value in _TELLS or self.kinds.kind(node.value, frame) is Kind.NAMESPACE
+            return told or self.holds(node.value, frame)
         if isinstance(node, cst.Subscript):
             return self.holds(node.value, frame)
         if isinstance(node, cst.Call):
