@@ -72,7 +72,10 @@ def is_loader(draft: Draft, source: cst.BaseExpression, frame: Frame) -> bool:
         held = _held_kinds(draft, source.value, frame)
         made = held == {Kind.LOADER} and not _may_get_others(draft, source, frame)
         return made or ("load" in (root_name(source) or "").lower() and Kind.COLLECTION not in held)
-    last = (dotted(source) or "").rpartition(".")[2].lower()
+    name = (dotted(source) or "").rpartition(".")[2]
+    if any(held is Kind.COLLECTION and at[1] == name for at, held in draft.analysis.kinds.items()):
+        return False  # it may be that list
+    last = name.lower()
     return ("loader" in last or last.endswith(("dl", "load"))) and not last.endswith("s")
 
 

@@ -378,3 +378,12 @@ def test_a_run_in_a_method_knows_which_classes_run_it(made: str, opened: bool) -
     define = AGENT.split("    def update")[0] + once
     done = converted(f"{PROLOGUE}{define}\n\nagent = Heir(1)\n{made}agent.update()\n")
     assert ("self.owner.learn(x)" not in methods(done.text)["training_step"]) is opened
+
+
+@pytest.mark.parametrize(
+    ("made", "whole"), [("[data[:8], data[8:16]]", False), ("DataLoader(data, 8)", True)], ids=["a list", "a loader"]
+)
+def test_a_name_that_holds_a_list_elsewhere_is_not_trusted_to_be_a_loader(made: str, whole: bool) -> None:
+    loop = f"for epoch in range(2):\n    for x, y in loader:\n{indent(STEP, ' ' * 8)}\n"
+    text = f"{PROLOGUE}{SETUP}def run(loader):\n{indent(loop, '    ')}\n\nloader = {made}\nfor one in (run,):\n    one(loader)\n"
+    assert ("fit(module, loader)" in str(converted(text).text)) is whole
