@@ -69,7 +69,8 @@ class Kinds:
         function = owner.frame.function
         if owner.name == "self":
             return class_of(function, self.tree) if function is not None else None
-        return class_of_object(cst.Name(owner.name), self.tree, function)
+        name = f"self.{owner.name}" if isinstance(owner, Field) else owner.name  # as its class writes it
+        return class_of_object(cst.Name(name), self.tree, function)
 
     def _lookup(self, variable: Variable) -> list[tuple[Scope, str]]:
         keys = list(self._keys.get(variable, ()))
