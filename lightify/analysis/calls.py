@@ -136,9 +136,15 @@ def _selves(definition: cst.ClassDef, tree: Tree) -> Sequence[cst.ClassDef]:
 
 
 def _is_made(definition: cst.ClassDef, tree: Tree) -> bool:
-    """True where a class is called, or is kept or handed on as a value, which may be called."""
+    """True where a class is called, is kept, handed on or registered as a value, or may be looked up by its text."""
+    if definition.decorators or not tree.names.isdisjoint(_LOOKED_UP):
+        return True
     names = (name for name, one in tree.classes.items() if one is definition)
     return any(_is_value(node, tree) for name in names for node in tree.mentions.get(name, ()))
+
+
+#: What finds classes by their names.
+_LOOKED_UP = frozenset(("globals", "__subclasses__", "import_module"))
 
 
 def _is_value(node: cst.Name, tree: Tree) -> bool:
@@ -150,7 +156,8 @@ def _is_value(node: cst.Name, tree: Tree) -> bool:
         return not asks and not isinstance(around, cst.ClassDef)
     if isinstance(parent, (cst.Attribute, cst.Arg)):
         return False
-    return not isinstance(parent, (cst.ClassDef, cst.ImportAlias, cst.AsName, cst.Annotation))
+    told = isinstance(parent, (cst.ClassDef, cst.ImportAlias, cst.AsName))
+    return not told and tree.around(node, cst.Annotation) is None
 
 
 def callee(call: cst.Call, frame: Frame, tree: Tree) -> tuple[cst.FunctionDef, cst.BaseExpression | None] | None:

@@ -370,8 +370,8 @@ def test_a_method_is_that_of_the_class_of_its_object(made: str, opened: str) -> 
 
 @pytest.mark.parametrize(
     ("made", "opened"),
-    [("", True), ("kinds = Base, Heir\n", False)],
-    ids=["the heir alone is made", "both may be"],
+    [("", True), ("kinds = Base, Heir\n", False), ("kind = globals()['Base']\n", False), ("kind: type[Base]\n", True)],
+    ids=["the heir alone is made", "both may be", "looked up by name", "told in a type"],
 )
 def test_a_run_in_a_method_knows_which_classes_run_it(made: str, opened: bool) -> None:
     once = HEIRS.replace("update(self, x):\n        ", "update(self):\n        for x, y in train_loader:\n            ")
