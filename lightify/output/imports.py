@@ -11,6 +11,8 @@ from lightify.syntax.comments import own, texts, without_ends
 from lightify.syntax.parse import Tree, syntax_of
 from lightify.syntax.query import dotted, small
 
+#: Says of an import that no code uses it: loading the module seeds, registers, sets options, prints.
+LOADED = "# for what loading it does"
 #: What `__future__` offered to Python 2.
 _PAST = ("print_function", "division", "absolute_import", "unicode_literals", "with_statement", "generators")
 
@@ -53,8 +55,8 @@ def drop_unused_imports(
             names[-1] = names[-1].with_changes(comma=cst.MaybeSentinel.DEFAULT)
             body.append(statement.with_changes(body=[statement.body[0].with_changes(names=names)]))  # type: ignore[index,union-attr]
         elif statement in tree.links.acting and _module(statement) not in loaded:
-            loaded.add(_module(statement))  # loading the module does something
-            line = cst.parse_statement(tree.links.acting[statement])
+            loaded.add(_module(statement))
+            line = cst.parse_statement(f"{tree.links.acting[statement]}  {LOADED}")
             body.append(line.with_changes(leading_lines=statement.leading_lines))  # type: ignore[attr-defined]
         else:
             dropped.add(statement)
