@@ -20,6 +20,7 @@ from lightify.syntax.query import (
     block,
     dotted,
     expression_of,
+    is_docstring,
     made_by,
     method_call,
     small,
@@ -225,7 +226,15 @@ def _methods_of_self(
     elif isinstance(meaning, Variable) and not isinstance(meaning, Field):
         known = classes_of_object(cst.Name(meaning.name), tree, meaning.frame.function)
         classes = [one for one in known if definition in _with_bases(one, tree)] or classes
-    return [_kept_method(one, dotted(call.func)[5:], cst.Name("self"), tree) for one in classes]  # type: ignore[index]
+    found = [_kept_method(one, dotted(call.func)[5:], cst.Name("self"), tree) for one in classes]  # type: ignore[index]
+    return [one for one in found if one is None or not _is_abstract(one[0])] or found
+
+
+def _is_abstract(method: cst.FunctionDef) -> bool:
+    """True for a method that is there to be overridden: it only raises, or is decorated to be abstract."""
+    body = [node for node in block(method.body) if not is_docstring(node)]
+    decorated = any((dotted(one.decorator) or "").endswith("abstractmethod") for one in method.decorators)
+    return decorated or (len(body) == 1 and isinstance(small(body[0]), cst.Raise))
 
 
 def _runs(definition: cst.ClassDef, method: cst.FunctionDef, tree: Tree) -> bool:

@@ -387,3 +387,12 @@ def test_a_name_that_holds_a_list_elsewhere_is_not_trusted_to_be_a_loader(made: 
     loop = f"for epoch in range(2):\n    for x, y in loader:\n{indent(STEP, ' ' * 8)}\n"
     text = f"{PROLOGUE}{SETUP}def run(loader):\n{indent(loop, '    ')}\n\nloader = {made}\nfor one in (run,):\n    one(loader)\n"
     assert ("fit(module, loader)" in str(converted(text).text)) is whole
+
+
+def test_a_method_that_only_raises_is_no_choice() -> None:
+    once = HEIRS.replace("update(self, x):\n        ", "update(self):\n        for x, y in train_loader:\n            ")
+    base, _, heir = once.partition("class Heir")
+    abstract = base.split("        loss = ")[0] + "        raise NotImplementedError\n\n\nclass Heir" + heir
+    define = AGENT.split("    def update")[0] + abstract
+    done = converted(f"{PROLOGUE}{define}\n\nkinds = Base, Heir\nagent = Heir(1)\nagent.update()\n")
+    assert ".abs()" in methods(done.text)["training_step"]
