@@ -19,7 +19,7 @@ from lightify.syntax.flow import usage
 from lightify.syntax.frames import Expression, Field, Frame, Variable
 from lightify.syntax.names import assignments, parameters, same_scope
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import IN_PLACE, assigned_pairs, block, dotted, method_call
+from lightify.syntax.query import IN_PLACE, FieldName, assigned_pairs, block, dotted, method_call
 
 
 class Kinds:
@@ -69,8 +69,9 @@ class Kinds:
         function = owner.frame.function
         if owner.name == "self":
             return class_of(function, self.tree) if function is not None else None
-        name = f"self.{owner.name}" if isinstance(owner, Field) else owner.name  # as its class writes it
-        return class_of_object(cst.Name(name), self.tree, function)
+        known = isinstance(owner, Field)  # as its class writes it
+        name = FieldName(f"self.{owner.name}") if known else cst.Name(owner.name)
+        return class_of_object(name, self.tree, function)
 
     def _lookup(self, variable: Variable) -> list[tuple[Scope, str]]:
         keys = list(self._keys.get(variable, ()))

@@ -28,7 +28,7 @@ _COMMON = ("main", "train", "training", "fit", "run", "train_model", "training_l
 #: Names of files and folders that say nothing of what is trained.
 _PLAIN = (
     *("main", "train", "-", "run", "pytorch", "input", "training", "trainer", "", ".", ".."),
-    *("src", "scripts", "code"),
+    *("src", "scripts", "code", "lib", "core", "utils", "tools"),
 )
 
 #: Functions that no training stands in: their own names hide nothing.

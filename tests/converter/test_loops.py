@@ -396,3 +396,23 @@ def test_a_method_that_only_raises_is_no_choice() -> None:
     define = AGENT.split("    def update")[0] + abstract
     done = converted(f"{PROLOGUE}{define}\n\nkinds = Base, Heir\nagent = Heir(1)\nagent.update()\n")
     assert ".abs()" in methods(done.text)["training_step"]
+
+
+def test_an_object_in_a_field_is_read_by_its_own_class() -> None:
+    judge = "class Judge:\n    def __init__(self, net):\n        self.net = net\n\n    def score(self):\n        self.net.eval()\n"
+    judge += (
+        "        with torch.no_grad():\n            return sum(self.net(x).sum().item() for x, y in val_loader)\n\n\n"
+    )
+    agent = AGENT.replace("self.passes = passes", "self.passes, self.judge = passes, None")
+    agent = agent.replace("    def update", "        self.judge = Judge(self.net)\n\n    def update")
+    agent += "        print(self.judge.score(), self.judge.net)\n"
+    done = converted(
+        script(
+            "pass",
+            define=judge + agent,
+            before="agent = Agent(3)\n",
+            start="agent.update(data[:8][0])",
+            batches="if False:",
+        )
+    )
+    assert done.mode == "automatic", (done.reasons, done.refusals)
