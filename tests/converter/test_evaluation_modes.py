@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from lightify.ledger import Fate
 from tests.converter.scripts import EVALUATE, PROLOGUE, SETUP, STEP, converted, in_each_mode, methods, script
 
 OWN = """\
@@ -243,6 +244,34 @@ def test_a_bar_that_an_evaluation_holds_goes(
     hooks = methods(done.text)
     assert hooks["validation_step"].count("self.log(") == 1 and "bar" not in "".join(hooks.values()).replace("_bar", "")
     trains_identically(with_bar(), done.text)
+
+
+HELD = """\
+    bar = tqdm(data, desc="val")
+    with torch.no_grad():
+        for i, (a, b) in enumerate(bar):
+"""
+ENTERED = {
+    "within": """\
+    with torch.no_grad():
+        with tqdm(total=len(data)) as bar:
+          for i, (a, b) in enumerate(data):
+            bar.update()
+""",
+    "around": """\
+    with tqdm(data) as bar:
+        with torch.no_grad():
+          for i, (a, b) in enumerate(bar):
+""",
+}
+
+
+@pytest.mark.parametrize("head", ENTERED.values(), ids=ENTERED)
+def test_a_bar_that_an_evaluation_enters_goes(head: str) -> None:
+    done = converted(with_bar(BAR.replace(HELD, head).replace("    bar.close()\n", "")))
+    hooks = methods(done.text)
+    assert hooks["validation_step"].count("self.log(") == 1 and "tqdm" not in "".join(hooks.values())
+    assert {entry.fate for entry in done.ledger.entries if "as bar" in entry.text} == {Fate.REPLACED}
 
 
 @pytest.mark.parametrize(
