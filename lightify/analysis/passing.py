@@ -61,12 +61,23 @@ def bind(
             value, source = param.default, frame.outer or item.frame
         else:
             return f"the call of {function.name.value} gives no {name}"
-        alias = _alias(value, source, changed) if name not in written else None
+        itself = _network_in_mode(value, tree)
+        alias = _alias(itself or value, source, changed) if name not in written else None
         if alias is not None:
             frame.stand_for(name, alias)
+            if itself is not None:
+                bindings.append(Item(cst.SimpleStatementLine([cst.Expr(value)]), source))
         else:
             bindings.append(Binding(cst.Name(name), frame, value, source, item.node))
     return bindings
+
+
+def _network_in_mode(value: cst.BaseExpression, tree: Tree) -> cst.BaseExpression | None:
+    """`net` for `net.eval()`, which sets the mode and gives the network itself."""
+    used = method_call(value)
+    if used is None or used[1] not in ("eval", "train") or used[1] in tree.methods or dotted(used[0]) is None:
+        return None
+    return used[0]
 
 
 def _spread(call: cst.Call, function: cst.FunctionDef) -> cst.BaseExpression | None:
@@ -140,8 +151,14 @@ def _fixed_index(node: cst.Subscript) -> bool:
     return isinstance(index, cst.Index) and isinstance(index.value, cst.SimpleString)
 
 
-def without_flags(body: list[cst.BaseStatement], frame: Frame, tree: Tree) -> list[cst.BaseStatement]:
-    """Lets `train = optimizer is not None` stand for what the call fixes."""
+def without_stand_ins(
+    body: list[cst.BaseStatement], frame: Frame, tree: Tree
+) -> tuple[list[cst.BaseStatement], dict[cst.CSTNode, cst.CSTNode]]:
+    """Lets names stand for what the call fixes: `train = optimizer is not None`, `net = model.eval()`.
+
+    Returns:
+        The other statements, and those of them that are made anew with those of the source.
+    """
     frame.given.update(
         name
         for name, meaning in frame.aliases.items()
@@ -155,6 +172,7 @@ def without_flags(body: list[cst.BaseStatement], frame: Frame, tree: Tree) -> li
         for name in target_names(getattr(node, "target", None) or node.name)  # type: ignore[union-attr]
     ]
     rest: list[cst.BaseStatement] = []
+    anew: dict[cst.CSTNode, cst.CSTNode] = {}
     for statement in body:
         inner = small(statement)
         target = inner.targets[0].target if isinstance(inner, cst.Assign) and len(inner.targets) == 1 else None
@@ -163,9 +181,16 @@ def without_flags(body: list[cst.BaseStatement], frame: Frame, tree: Tree) -> li
         tests = isinstance(inner, cst.Assign) and isinstance(inner.value, (cst.Comparison, cst.UnaryOperation))
         if once and tests and isinstance(value, bool) and isinstance(target, cst.Name):
             frame.stand_for(target.value, Expression(cst.Name(str(value)), frame))
+            continue
+        network = _network_in_mode(inner.value, tree) if once and isinstance(inner, cst.Assign) else None
+        if isinstance(network, cst.Name) and isinstance(target, cst.Name) and network.value in frame.aliases:
+            frame.stand_for(target.value, frame.aliases[network.value])
+            line = cst.Expr(inner.value)  # type: ignore[union-attr]
+            anew[line] = inner  # type: ignore[assignment]
+            rest.append(statement.with_changes(body=[line]))
         else:
             rest.append(statement)
-    return rest
+    return rest, anew
 
 
 def _is_optimizer(variable: Variable, tree: Tree) -> bool:

@@ -282,3 +282,34 @@ def test_a_bar_that_an_evaluation_enters_goes(head: str) -> None:
 def test_a_bar_that_does_more_stays(more: str) -> None:
     text = with_bar(BAR.replace("    bar.close()\n", f"    {more}\n"))
     assert "validation_step" not in methods(converted(text).text)
+
+
+GIVEN = """
+def evaluate(net, data):
+    {first}
+    right = 0
+    with torch.no_grad():
+        for a, b in data:
+            right += ({called}(a).argmax(1) == b).sum().item()
+    return right
+"""
+HANDED = {
+    "by the caller": (GIVEN.format(first="print('test')", called="net"), "model.eval()"),
+    "under another name": (GIVEN.format(first="tested = net.eval()", called="tested"), "model"),
+    "both": (GIVEN.format(first="tested = net.eval()", called="tested"), "model.eval()"),
+}
+
+
+@pytest.mark.parametrize(("define", "given"), HANDED.values(), ids=HANDED)
+def test_a_network_that_is_handed_over_in_its_mode_is_itself(define: str, given: str) -> None:
+    end = f"right = evaluate({given}, val_loader)\nprint(right)"
+    hooks = methods(converted(script(start="model.train()", define=define, end=end)).text)
+    assert "self.model(a)" in hooks["validation_step"] and "eval()" not in "".join(hooks.values())
+
+
+def test_what_an_eval_of_the_scripts_own_gives_is_not_the_network() -> None:
+    own = "class Halves(nn.Module):\n    def eval(self):\n        return copy.deepcopy(self)\n"
+    define, given = HANDED["by the caller"]
+    end = f"right = evaluate({given}, val_loader)\nprint(right)"
+    hooks = methods(converted(script(start="model.train()", define=f"{own}{define}", end=end)).text)
+    assert "validation_step" not in hooks and "evaluate(self.model.eval()" in hooks["on_train_epoch_end"]
