@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import libcst as cst
 
 from lightify.analysis.changes import Changes, changes_of
@@ -10,6 +12,7 @@ from lightify.syntax.frames import Binding, Expression, Frame, Item, Step, Varia
 from lightify.syntax.names import assignments, bound_names, declared_elsewhere, parameters, same_scope
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import (
+    IN_PLACE,
     FieldName,
     arguments,
     block,
@@ -44,7 +47,7 @@ def bind(
     names = parameters(function)
     if len(positional) > len(names):
         return f"the call of {function.name.value} gives too many arguments"
-    written = bound_names(block(function.body)) - declared_elsewhere(function)
+    written = bound_names(block(function.body)) - declared_elsewhere(function) - _moved_networks(function, tree)
     changed = changes_of(function, tree)
     bindings: list[Step] = []
     for number, param in enumerate(names):
@@ -165,12 +168,8 @@ def without_stand_ins(
         if isinstance(meaning, Variable) and _is_optimizer(meaning, tree)
     )
     assert frame.function is not None
-    bound = [
-        name
-        for node in same_scope(block(frame.function.body))
-        if isinstance(node, (cst.AssignTarget, cst.AugAssign, cst.AnnAssign, cst.For, cst.NamedExpr, cst.AsName))
-        for name in target_names(getattr(node, "target", None) or node.name)  # type: ignore[union-attr]
-    ]
+    bound = _bound(frame.function)
+    moved = _moved_networks(frame.function, tree)
     rest: list[cst.BaseStatement] = []
     anew: dict[cst.CSTNode, cst.CSTNode] = {}
     for statement in body:
@@ -182,15 +181,45 @@ def without_stand_ins(
         if once and tests and isinstance(value, bool) and isinstance(target, cst.Name):
             frame.stand_for(target.value, Expression(cst.Name(str(value)), frame))
             continue
-        network = _network_in_mode(inner.value, tree) if once and isinstance(inner, cst.Assign) else None
-        if isinstance(network, cst.Name) and isinstance(target, cst.Name) and network.value in frame.aliases:
-            frame.stand_for(target.value, frame.aliases[network.value])
+        network = _network_in_mode(inner.value, tree) if once and isinstance(inner, cst.Assign) else target
+        known = isinstance(network, cst.Name) and network.value in frame.aliases
+        if known and isinstance(target, cst.Name) and (once or target.value in moved):
+            frame.stand_for(target.value, frame.aliases[network.value])  # type: ignore[union-attr]
             line = cst.Expr(inner.value)  # type: ignore[union-attr]
             anew[line] = inner  # type: ignore[assignment]
             rest.append(statement.with_changes(body=[line]))
         else:
             rest.append(statement)
     return rest, anew
+
+
+def _bound(function: cst.FunctionDef) -> list[str]:
+    """The names that a function binds, each as often as it does."""
+    return [
+        name
+        for node in same_scope(block(function.body))
+        if isinstance(node, (cst.AssignTarget, cst.AugAssign, cst.AnnAssign, cst.For, cst.NamedExpr, cst.AsName))
+        for name in target_names(getattr(node, "target", None) or node.name)  # type: ignore[union-attr]
+    ]
+
+
+@lru_cache(maxsize=256)
+def _moved_networks(function: cst.FunctionDef, tree: Tree) -> frozenset[str]:
+    """Parameters that a function binds to nothing but themselves, moved: `net = net.to(device)`, and `net.eval()`."""
+    bound, lines = _bound(function), [small(statement) for statement in block(function.body)]
+    moves = [
+        used[0].value
+        for line in lines
+        if isinstance(line, cst.Assign)
+        and len(line.targets) == 1
+        and (used := method_call(line.value)) is not None
+        and used[1] in IN_PLACE - tree.methods.keys()
+        and isinstance(used[0], cst.Name)
+        and dotted(line.targets[0].target) == used[0].value
+    ]
+    calls = (method_call(node) for node in walk(function.body))
+    modes = {dotted(used[0]) for used in calls if used is not None and used[1] in ("eval", "train")}
+    return frozenset(name for name in moves if name in modes and moves.count(name) == bound.count(name))
 
 
 def _is_optimizer(variable: Variable, tree: Tree) -> bool:

@@ -296,6 +296,7 @@ def evaluate(net, data):
 HANDED = {
     "by the caller": (GIVEN.format(first="print('test')", called="net"), "model.eval()"),
     "under another name": (GIVEN.format(first="tested = net.eval()", called="tested"), "model"),
+    "moved first": (GIVEN.format(first="net = net.to('cpu')\n    net.eval()", called="net"), "model"),
     "both": (GIVEN.format(first="tested = net.eval()", called="tested"), "model.eval()"),
 }
 
@@ -305,6 +306,15 @@ def test_a_network_that_is_handed_over_in_its_mode_is_itself(define: str, given:
     end = f"right = evaluate({given}, val_loader)\nprint(right)"
     hooks = methods(converted(script(start="model.train()", define=define, end=end)).text)
     assert "self.model(a)" in hooks["validation_step"] and "eval()" not in "".join(hooks.values())
+
+
+def test_a_tensor_that_a_function_moves_stays_as_it_is_in_its_caller() -> None:
+    define = GIVEN.format(first="shift = shift.float()\n    net.eval()", called="net").replace("data)", "data, shift)")
+    end = "right = evaluate(model, val_loader, shift)\nprint(right, shift.dtype)"
+    more = "shift = torch.zeros(1, dtype=torch.double)\n"
+    hooks = methods(converted(script(start="model.train()", define=define, before=more, end=end)).text)
+    own = "evaluate_shift = shift\nevaluate_shift = evaluate_shift.float()\n"
+    assert hooks["on_train_epoch_end"] == f"{own}self.print(self.right, shift.dtype)"
 
 
 def test_what_an_eval_of_the_scripts_own_gives_is_not_the_network() -> None:
