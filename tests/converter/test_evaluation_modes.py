@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from textwrap import indent
 
 import pytest
 
@@ -306,6 +307,14 @@ def test_a_network_that_is_handed_over_in_its_mode_is_itself(define: str, given:
     end = f"right = evaluate({given}, val_loader)\nprint(right)"
     hooks = methods(converted(script(start="model.train()", define=define, end=end)).text)
     assert "self.model(a)" in hooks["validation_step"] and "eval()" not in "".join(hooks.values())
+
+
+def test_a_function_may_give_back_the_network_that_it_trains() -> None:
+    train = f"def train(model):\n    model.train()\n    for x, y in train_loader:\n{indent(STEP, ' ' * 8)}\n    return model\n"
+    define = f"{train}{GIVEN.format(first='net.eval()', called='net')}"
+    run = "for epoch in range(3):\n    model = train(model)\n    print(evaluate(model, val_loader))\n"
+    hooks = methods(converted(f"{PROLOGUE}{SETUP}{define}\n{run}").text)
+    assert "self.model(a)" in hooks["validation_step"] and "self.model = self.model" not in "".join(hooks.values())
 
 
 def test_a_tensor_that_a_function_moves_stays_as_it_is_in_its_caller() -> None:
