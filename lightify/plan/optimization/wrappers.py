@@ -67,9 +67,9 @@ def _classes(draft: Draft, variable: Variable) -> Iterator[cst.ClassDef]:
 
 def _holds_optimizer(draft: Draft, place: Place, name: str, within: frozenset[tuple[Place, str]]) -> bool:
     """True for a place that gets nothing but optimizers of torch."""
-    values = [value for where, value in flows(draft.tree) if where == (place, name)]
     if (place, name) in within:
         return True
+    values = [value for where, value in flows(draft.tree) if where == (place, name)]
     return bool(values) and all(_is_optimizer(draft, value, within | {(place, name)}) for value in values)
 
 
