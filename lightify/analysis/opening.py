@@ -11,7 +11,7 @@ import libcst as cst
 from lightify.analysis.calls import called_statement, callee
 from lightify.analysis.caught import asks_for_own_names
 from lightify.analysis.closures import closures
-from lightify.analysis.passing import bind, named_in_all, without_flags
+from lightify.analysis.passing import bind, named_in_all, without_stand_ins
 from lightify.analysis.returns import Stuck, WithoutReturns, returns
 from lightify.syntax.frames import Binding, Frame, Item, Step, Variable, constant, fixed_value
 from lightify.syntax.parse import Tree
@@ -146,7 +146,7 @@ def open_call(
     before = bind(call, function, receiver, item, frame, tree)
     if isinstance(before, str):
         return before
-    body = without_flags(body, frame, tree)
+    body, anew = without_stand_ins(body, frame, tree)
     told = None
     if middle:
         if within is not None:
@@ -167,7 +167,7 @@ def open_call(
     elif within is None and result is not None and any(_acts(node) for node in walk(result)):
         after.append(Item(cst.SimpleStatementLine([cst.Expr(result)]), frame))
     inside = live([Item(node, frame) for node in body], tree)
-    origins = told.origins if told else {}
+    origins = {**anew, **(told.origins if told else {})}
     return Opened(call, function, frame, tuple(before), tuple(inside), tuple(after), result, told, origins, context)
 
 

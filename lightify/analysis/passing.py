@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import libcst as cst
 
 from lightify.analysis.changes import Changes, changes_of
@@ -10,6 +12,7 @@ from lightify.syntax.frames import Binding, Expression, Frame, Item, Step, Varia
 from lightify.syntax.names import assignments, bound_names, declared_elsewhere, parameters, same_scope
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import (
+    IN_PLACE,
     FieldName,
     arguments,
     block,
@@ -44,7 +47,7 @@ def bind(
     names = parameters(function)
     if len(positional) > len(names):
         return f"the call of {function.name.value} gives too many arguments"
-    written = bound_names(block(function.body)) - declared_elsewhere(function)
+    written = bound_names(block(function.body)) - declared_elsewhere(function) - _moved_networks(function, tree)
     changed = changes_of(function, tree)
     bindings: list[Step] = []
     for number, param in enumerate(names):
@@ -61,12 +64,23 @@ def bind(
             value, source = param.default, frame.outer or item.frame
         else:
             return f"the call of {function.name.value} gives no {name}"
-        alias = _alias(value, source, changed) if name not in written else None
+        itself = _network_in_mode(value, tree)
+        alias = _alias(itself or value, source, changed) if name not in written else None
         if alias is not None:
             frame.stand_for(name, alias)
+            if itself is not None:
+                bindings.append(Item(cst.SimpleStatementLine([cst.Expr(value)]), source))
         else:
             bindings.append(Binding(cst.Name(name), frame, value, source, item.node))
     return bindings
+
+
+def _network_in_mode(value: cst.BaseExpression, tree: Tree) -> cst.BaseExpression | None:
+    """`net` for `net.eval()`, which sets the mode and gives the network itself."""
+    used = method_call(value)
+    if used is None or used[1] not in ("eval", "train") or used[1] in tree.methods or dotted(used[0]) is None:
+        return None
+    return used[0]
 
 
 def _spread(call: cst.Call, function: cst.FunctionDef) -> cst.BaseExpression | None:
@@ -140,21 +154,24 @@ def _fixed_index(node: cst.Subscript) -> bool:
     return isinstance(index, cst.Index) and isinstance(index.value, cst.SimpleString)
 
 
-def without_flags(body: list[cst.BaseStatement], frame: Frame, tree: Tree) -> list[cst.BaseStatement]:
-    """Lets `train = optimizer is not None` stand for what the call fixes."""
+def without_stand_ins(
+    body: list[cst.BaseStatement], frame: Frame, tree: Tree
+) -> tuple[list[cst.BaseStatement], dict[cst.CSTNode, cst.CSTNode]]:
+    """Lets names stand for what the call fixes: `train = optimizer is not None`, `net = model.eval()`.
+
+    Returns:
+        The other statements, and those of them that are made anew with those of the source.
+    """
     frame.given.update(
         name
         for name, meaning in frame.aliases.items()
         if isinstance(meaning, Variable) and _is_optimizer(meaning, tree)
     )
     assert frame.function is not None
-    bound = [
-        name
-        for node in same_scope(block(frame.function.body))
-        if isinstance(node, (cst.AssignTarget, cst.AugAssign, cst.AnnAssign, cst.For, cst.NamedExpr, cst.AsName))
-        for name in target_names(getattr(node, "target", None) or node.name)  # type: ignore[union-attr]
-    ]
+    bound = _bound(frame.function)
+    moved = _moved_networks(frame.function, tree)
     rest: list[cst.BaseStatement] = []
+    anew: dict[cst.CSTNode, cst.CSTNode] = {}
     for statement in body:
         inner = small(statement)
         target = inner.targets[0].target if isinstance(inner, cst.Assign) and len(inner.targets) == 1 else None
@@ -163,9 +180,46 @@ def without_flags(body: list[cst.BaseStatement], frame: Frame, tree: Tree) -> li
         tests = isinstance(inner, cst.Assign) and isinstance(inner.value, (cst.Comparison, cst.UnaryOperation))
         if once and tests and isinstance(value, bool) and isinstance(target, cst.Name):
             frame.stand_for(target.value, Expression(cst.Name(str(value)), frame))
+            continue
+        network = _network_in_mode(inner.value, tree) if once and isinstance(inner, cst.Assign) else target
+        known = isinstance(network, cst.Name) and network.value in frame.aliases
+        if known and isinstance(target, cst.Name) and (once or target.value in moved):
+            frame.stand_for(target.value, frame.aliases[network.value])  # type: ignore[union-attr]
+            line = cst.Expr(inner.value)  # type: ignore[union-attr]
+            anew[line] = inner  # type: ignore[assignment]
+            rest.append(statement.with_changes(body=[line]))
         else:
             rest.append(statement)
-    return rest
+    return rest, anew
+
+
+def _bound(function: cst.FunctionDef) -> list[str]:
+    """The names that a function binds, each as often as it does."""
+    return [
+        name
+        for node in same_scope(block(function.body))
+        if isinstance(node, (cst.AssignTarget, cst.AugAssign, cst.AnnAssign, cst.For, cst.NamedExpr, cst.AsName))
+        for name in target_names(getattr(node, "target", None) or node.name)  # type: ignore[union-attr]
+    ]
+
+
+@lru_cache(maxsize=256)
+def _moved_networks(function: cst.FunctionDef, tree: Tree) -> frozenset[str]:
+    """Parameters that a function binds to nothing but themselves, moved: `net = net.to(device)`, and `net.eval()`."""
+    bound, lines = _bound(function), [small(statement) for statement in block(function.body)]
+    moves = [
+        used[0].value
+        for line in lines
+        if isinstance(line, cst.Assign)
+        and len(line.targets) == 1
+        and (used := method_call(line.value)) is not None
+        and used[1] in IN_PLACE - tree.methods.keys()
+        and isinstance(used[0], cst.Name)
+        and dotted(line.targets[0].target) == used[0].value
+    ]
+    calls = (method_call(node) for node in walk(function.body))
+    modes = {dotted(used[0]) for used in calls if used is not None and used[1] in ("eval", "train")}
+    return frozenset(name for name in moves if name in modes and moves.count(name) == bound.count(name))
 
 
 def _is_optimizer(variable: Variable, tree: Tree) -> bool:

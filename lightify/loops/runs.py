@@ -14,7 +14,7 @@ from lightify.analysis.callers import callers
 from lightify.errors import Refusal
 from lightify.facts import Analysis, Kind, Named
 from lightify.syntax.frames import Expression, Frame, Variable
-from lightify.syntax.names import assignments
+from lightify.syntax.names import assignments, entered_as
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import arguments, dotted, expression_of, method_call, root_name, walk
 
@@ -203,11 +203,14 @@ def _holds_loaders(fact: Named) -> bool:
 
 
 def _shown_by(variable: Variable) -> cst.BaseExpression | None:
-    """`loader` for the `bar` of `bar = tqdm(loader)` in a function."""
+    """`loader` for the `bar` of `bar = tqdm(loader)`, or of `with tqdm(loader) as bar:`, in a function."""
     function = variable.frame.function
-    known = assignments(function).get(variable.name, ()) if function is not None else ()
-    inner = _unwrapped(known[0].value) if len(known) == 1 else None
-    return inner if inner is not None and inner is not known[0].value else None
+    if function is None:
+        return None
+    known = [one.value for one in assignments(function).get(variable.name, ())]
+    known += [one.item for one in entered_as(function).get(variable.name, ())]
+    inner = _unwrapped(known[0]) if len(known) == 1 else None
+    return inner if inner is not None and inner is not known[0] else None
 
 
 def _unwrapped(iterable: cst.BaseExpression) -> cst.BaseExpression:

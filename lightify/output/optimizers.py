@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import libcst as cst
 
-from lightify.plan.types import Attribute, Hook, Local, Made, Plan, Scheduled
+from lightify.plan.types import Attribute, Computed, Hook, Local, Made, Plan, Scheduled
 from lightify.syntax.comments import own
 from lightify.syntax.frames import Item, Variable, live_nodes
 from lightify.syntax.parse import Tree
@@ -55,25 +55,29 @@ def fetch(tree: Tree, plan: Plan, hook: Hook, mentioned: set[Variable]) -> tuple
 
 def _optimizers(tree: Tree, plan: Plan, hook: Hook, mentioned: set[Variable]) -> tuple[dict[Variable, str], list[str]]:
     made = plan.optimizers
+    stepped = [(number, one) for number, one in enumerate(made) if one.variable in mentioned and not one.field]
     if "optimizer" in hook.parameters:  # handed over
-        return {one.variable: "optimizer" for one in made if one.variable in mentioned}, []
+        return {one.variable: "optimizer" for _, one in stepped}, []
+    given = {one.variable for one in made}
+    locals_ = {home.name for v in mentioned - given if isinstance(home := plan.homes.get(v), Local)}
     wanted = []
-    for number, one in enumerate(made):
-        if one.variable not in mentioned:
-            continue
+    for number, one in stepped:
         plain = _only_stepped(tree, one.variable, hook)
-        if one.moved or (plain and hook.name == "training_step"):
+        if one.moved or (plain and hook.name == "training_step" and _own_name(one, plan) not in locals_):
             wanted.append((number, one, plain))
     if not wanted:
         return {}, []
-    names = {one.variable: one.variable.name for _, one, _ in wanted}
-    if len(set(names.values())) < len(names):  # fields of several objects
-        homes = {variable: plan.homes[variable] for variable in names}
-        names = {v: home.name if isinstance(home, Attribute) else v.name for v, home in homes.items()}
+    names = {one.variable: _own_name(one, plan) for _, one, _ in wanted}
     raw = "" if all(plain for _, _, plain in wanted) and not plan.steps_raw else "use_pl_optimizer=False"
     if len(wanted) == len(made):
         return names, [f"{', '.join(names.values())} = self.optimizers({raw})"]
     return names, [f"{names[one.variable]} = self.optimizers({raw})[{number}]" for number, one, _ in wanted]
+
+
+def _own_name(made: Made, plan: Plan) -> str:
+    """What a hook calls an optimizer: as the module does, where it is handed over."""
+    home = plan.homes[made.variable]
+    return home.name if isinstance(home, Attribute) else made.variable.name
 
 
 def _only_stepped(tree: Tree, variable: Variable, hook: Hook) -> bool:
@@ -92,7 +96,10 @@ def _only_stepped(tree: Tree, variable: Variable, hook: Hook) -> bool:
 
 def _text(made: Made, plan: Plan) -> str:
     home = plan.homes[made.variable]
-    return f"self.{home.path}" if not made.moved and isinstance(home, Attribute) else made.variable.name
+    if isinstance(home, Computed) and made.field:
+        return f"{home.text}.{made.field}"
+    name = f"self.{home.path}" if not made.moved and isinstance(home, Attribute) else made.variable.name
+    return f"{name}.{made.field}" if made.field else name
 
 
 def _scheduler_text(one: Scheduled, plan: Plan) -> str:

@@ -8,7 +8,7 @@ from lightify.syntax.flow import usage
 from lightify.syntax.frames import Field, Frame, Item, Usage
 from lightify.syntax.names import bound_names
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import block, dotted
+from lightify.syntax.query import block, dotted, small
 
 
 def changed_fields(tree: Tree) -> set[str]:
@@ -35,6 +35,7 @@ def may_be_missing(name: str, tree: Tree) -> bool:
 
 
 def _made(method: cst.FunctionDef) -> Usage:
-    """What a method does with names and fields."""
+    """What a method does with names and fields, up to what it returns at its end."""
     frame = Frame(method.name.value, method, Frame(""))
-    return usage([Item(statement, frame) for statement in block(method.body)])
+    *steps, last = [Item(statement, frame) for statement in block(method.body)]
+    return usage(steps if isinstance(small(last.node), cst.Return) else [*steps, last])

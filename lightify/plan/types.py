@@ -77,12 +77,17 @@ class Hook:
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """An optimizer or scheduler: `statement` builds it; `moved` when configure_optimizers does so now."""
+    """An optimizer or scheduler: `statement` builds it; `moved` when configure_optimizers does so now.
+
+    Attributes:
+        field: the variable holds a wrapper of the script's own, which has the optimizer in this field.
+    """
 
     variable: Variable
     statement: cst.BaseStatement | None
     value: cst.BaseExpression | None
     moved: bool
+    field: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -78,6 +78,16 @@ def assignments(owner: cst.CSTNode) -> Mapping[str, Sequence[cst.Assign]]:
     return dict(found)
 
 
+@lru_cache(maxsize=256)
+def entered_as(owner: cst.CSTNode) -> Mapping[str, Sequence[cst.WithItem]]:
+    """What a function or module enters under each name: `with opened as name:`."""
+    found: dict[str, list[cst.WithItem]] = defaultdict(list)
+    for node in scope_nodes(owner):
+        if isinstance(node, cst.WithItem) and node.asname is not None and isinstance(node.asname.name, cst.Name):
+            found[node.asname.name.value].append(node)
+    return dict(found)
+
+
 def bound_names(nodes: Iterable[cst.CSTNode]) -> set[str]:
     """Names that statements bind in their own scope."""
     return set().union(*map(_bound_in, nodes))

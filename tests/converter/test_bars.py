@@ -40,6 +40,9 @@ GONE = {
         "for x, y in pbar:",
         f"{STEP}\nif len(x) == 8:\n    pbar.set_description(f'{{loss.item():.3f}}')",
     ),
+    "told by a field": barred(
+        "pbar = tqdm(train_loader)", "for x, y in pbar:", f"{STEP}\npbar.desc = f'loss:{{loss:.3f}}'"
+    ),
     "a schedule's rate": barred(
         "pbar = tqdm(train_loader)",
         "for x, y in pbar:",
@@ -160,6 +163,7 @@ KEPT = {
         "for x, y in pbar:",
         f"{STEP}\npbar.set_postfix(noise=torch.randn(1).item())",
     ),
+    "another field of it is set": barred("pbar = tqdm(train_loader)", "for x, y in pbar:", f"{STEP}\npbar.n = 0"),
 }
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from textwrap import indent
 
 import pytest
 
+from lightify.ledger import Fate
 from tests.converter.scripts import EVALUATE, PROLOGUE, SETUP, STEP, converted, in_each_mode, methods, script
 
 OWN = """\
@@ -245,6 +247,34 @@ def test_a_bar_that_an_evaluation_holds_goes(
     trains_identically(with_bar(), done.text)
 
 
+HELD = """\
+    bar = tqdm(data, desc="val")
+    with torch.no_grad():
+        for i, (a, b) in enumerate(bar):
+"""
+ENTERED = {
+    "within": """\
+    with torch.no_grad():
+        with tqdm(total=len(data)) as bar:
+          for i, (a, b) in enumerate(data):
+            bar.update()
+""",
+    "around": """\
+    with tqdm(data) as bar:
+        with torch.no_grad():
+          for i, (a, b) in enumerate(bar):
+""",
+}
+
+
+@pytest.mark.parametrize("head", ENTERED.values(), ids=ENTERED)
+def test_a_bar_that_an_evaluation_enters_goes(head: str) -> None:
+    done = converted(with_bar(BAR.replace(HELD, head).replace("    bar.close()\n", "")))
+    hooks = methods(done.text)
+    assert hooks["validation_step"].count("self.log(") == 1 and "tqdm" not in "".join(hooks.values())
+    assert {entry.fate for entry in done.ledger.entries if "as bar" in entry.text} == {Fate.REPLACED}
+
+
 @pytest.mark.parametrize(
     "more",
     ["print(bar.n)", "bar.set_postfix(loss=model(a).sum().item())", "bar = tqdm(data)"],
@@ -253,3 +283,52 @@ def test_a_bar_that_an_evaluation_holds_goes(
 def test_a_bar_that_does_more_stays(more: str) -> None:
     text = with_bar(BAR.replace("    bar.close()\n", f"    {more}\n"))
     assert "validation_step" not in methods(converted(text).text)
+
+
+GIVEN = """
+def evaluate(net, data):
+    {first}
+    right = 0
+    with torch.no_grad():
+        for a, b in data:
+            right += ({called}(a).argmax(1) == b).sum().item()
+    return right
+"""
+HANDED = {
+    "by the caller": (GIVEN.format(first="print('test')", called="net"), "model.eval()"),
+    "under another name": (GIVEN.format(first="tested = net.eval()", called="tested"), "model"),
+    "moved first": (GIVEN.format(first="net = net.to('cpu')\n    net.eval()", called="net"), "model"),
+    "both": (GIVEN.format(first="tested = net.eval()", called="tested"), "model.eval()"),
+}
+
+
+@pytest.mark.parametrize(("define", "given"), HANDED.values(), ids=HANDED)
+def test_a_network_that_is_handed_over_in_its_mode_is_itself(define: str, given: str) -> None:
+    end = f"right = evaluate({given}, val_loader)\nprint(right)"
+    hooks = methods(converted(script(start="model.train()", define=define, end=end)).text)
+    assert "self.model(a)" in hooks["validation_step"] and "eval()" not in "".join(hooks.values())
+
+
+def test_a_function_may_give_back_the_network_that_it_trains() -> None:
+    train = f"def train(model):\n    model.train()\n    for x, y in train_loader:\n{indent(STEP, ' ' * 8)}\n    return model\n"
+    define = f"{train}{GIVEN.format(first='net.eval()', called='net')}"
+    run = "for epoch in range(3):\n    model = train(model)\n    print(evaluate(model, val_loader))\n"
+    hooks = methods(converted(f"{PROLOGUE}{SETUP}{define}\n{run}").text)
+    assert "self.model(a)" in hooks["validation_step"] and "self.model = self.model" not in "".join(hooks.values())
+
+
+def test_a_tensor_that_a_function_moves_stays_as_it_is_in_its_caller() -> None:
+    define = GIVEN.format(first="shift = shift.float()\n    net.eval()", called="net").replace("data)", "data, shift)")
+    end = "right = evaluate(model, val_loader, shift)\nprint(right, shift.dtype)"
+    more = "shift = torch.zeros(1, dtype=torch.double)\n"
+    hooks = methods(converted(script(start="model.train()", define=define, before=more, end=end)).text)
+    own = "evaluate_shift = shift\nevaluate_shift = evaluate_shift.float()\n"
+    assert hooks["on_train_epoch_end"] == f"{own}self.print(self.right, shift.dtype)"
+
+
+def test_what_an_eval_of_the_scripts_own_gives_is_not_the_network() -> None:
+    own = "class Halves(nn.Module):\n    def eval(self):\n        return copy.deepcopy(self)\n"
+    define, given = HANDED["by the caller"]
+    end = f"right = evaluate({given}, val_loader)\nprint(right)"
+    hooks = methods(converted(script(start="model.train()", define=f"{own}{define}", end=end)).text)
+    assert "validation_step" not in hooks and "evaluate(self.model.eval()" in hooks["on_train_epoch_end"]

@@ -942,6 +942,16 @@ def test_a_field_that_only_some_objects_have_is_handed_over_where_it_is_there(
     trains_identically(text, done.text)
 
 
+@pytest.mark.parametrize("returned", ["", " scaler", " self.scaler"])
+def test_a_field_that_a_method_sets_before_it_returns_is_there(returned: str) -> None:
+    made = f"        self.make()\n\n    def make(self):\n        self.scaler = scaler = torch.amp.GradScaler()\n        return{returned}"
+    text = PERHAPS.format(bound="", amp=True)
+    start = text.index("        if amp:\n")
+    end = text.index("    def run(")
+    done = converted(f"{PROLOGUE}{text[:start]}{made}\n\n{text[end:]}")
+    assert "self.scaler" in str(done.text) and "getattr(" not in str(done.text)
+
+
 STARTS = {
     "one by one": ("best = 0.0\nstep = -1\n", "", {"self.best = 0.0", "self.step = -1"}, False),
     "together": ("best, step = 0.0, -1\n", "", {"self.best = 0.0", "self.step = -1"}, False),

@@ -342,18 +342,91 @@ def test_clipping_of_some_weights_stays_before_the_step() -> None:
     assert "clip_grad_norm_" in hooks["on_before_optimizer_step"]
 
 
-def test_a_wrapper_of_an_optimizer_is_no_optimizer() -> None:
-    text = script(STEP.replace("optimizer.", "warm."), define=WRAPPER, before="warm = Warm(optimizer)\n")
-    done = converted(text)
-    assert "warm" not in methods(done.text)["configure_optimizers"]
+HANDED = f"""
+def train(optimizer):
+    for epoch in range(3):
+        for x, y in train_loader:
+{indent(STEP.replace("optimizer.step", "optimizer.step_and_warm"), "            ")}
+
+"""
+WRAPPED = {
+    "around one that the script made": (WRAPPER, "Warm(optimizer)", "return warm.optimizer"),
+    "around one that is made in place": (
+        WRAPPER,
+        "Warm(torch.optim.Adam(model.parameters(), lr=0))",
+        "return warm.optimizer",
+    ),
+    "made by a function": (
+        f"{WRAPPER}\ndef warmed(net):\n    return Warm(torch.optim.Adam(net.parameters()))\n",
+        "warmed(model)",
+        "return warm.optimizer",
+    ),
+    "that makes its own, of one kind or another": (
+        WRAPPER.replace(
+            "self.optimizer = optimizer",
+            "if len(optimizer) > 9:\n            self.optimizer = torch.optim.SGD(optimizer, lr=0.1)\n"
+            "        else:\n            self.optimizer = torch.optim.Adam(optimizer)",
+        ),
+        "Warm(list(model.parameters()))",
+        "return warm.optimizer",
+    ),
+    "that makes it anew": (
+        WRAPPER.replace("self.optimizer.step()", "self.optimizer.step()\n        self.optimizer = type(self)"),
+        "Warm(optimizer)",
+        "return None",
+    ),
+    "of two": (
+        WRAPPER.replace(
+            "= optimizer\n", "= optimizer\n        self.other = torch.optim.SGD(model.parameters(), lr=1)\n"
+        ),
+        "Warm(optimizer)",
+        "return None",
+    ),
+    "around no optimizer of torch": (WRAPPER, "Warm(open_optimizer(model))", "return None"),
+}
 
 
-def test_a_wrapper_that_a_function_is_handed_is_no_optimizer() -> None:
-    step = indent(STEP.replace("optimizer.step", "optimizer.step_and_warm"), "            ")
-    train = f"def train(optimizer):\n    for epoch in range(3):\n        for x, y in train_loader:\n{step}\n"
+@pytest.mark.parametrize(("define", "made", "configured"), WRAPPED.values(), ids=WRAPPED)
+def test_the_optimizer_within_a_wrapper_is_the_trainers(define: str, made: str, configured: str) -> None:
+    text = script(STEP.replace("optimizer.", "warm."), define=define, before=f"warm = {made}\n")
+    assert methods(converted(text).text)["configure_optimizers"] == configured
+
+
+def test_the_wrapper_that_a_function_is_handed_says_what_is_within() -> None:
     wrapper = WRAPPER.replace("step(self)", "step_and_warm(self)")
-    done = converted(f"{PROLOGUE}{SETUP}{wrapper}\n\n{train}\n\ntrain(Warm(optimizer))\n")
-    assert methods(done.text)["configure_optimizers"] == "return None"
+    done = converted(f"{PROLOGUE}{SETUP}{wrapper}\n{HANDED}\ntrain(Warm(optimizer))\n")
+    assert methods(done.text)["configure_optimizers"] == "return self.optimizer.optimizer"
+
+
+def test_two_wrappers_of_one_optimizer_leave_the_trainer_none() -> None:
+    steps = "\n".join(STEP.replace("optimizer.", f"{name}.") for name in ("warm", "cold"))
+    text = script(steps, define=WRAPPER, before="warm = Warm(optimizer)\ncold = Warm(optimizer)\n")
+    assert methods(converted(text).text)["configure_optimizers"] == "return None"
+
+
+OWNER = """
+class Owner:
+    def __init__(self, net):
+        self.opt = torch.optim.SGD(net.parameters(), lr=0.1)
+
+    def update(self, loss):
+        self.opt.zero_grad()
+        loss.backward()
+        self.opt.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "taken"),
+    [("", "opt, two_opt = self.optimizers()"), ("opt = len(x)\nprint(opt)", "two_opt = self.optimizers()[1]")],
+    ids=["names of their own", "one is taken"],
+)
+def test_optimizers_within_objects_of_one_class_are_told_apart(first: str, taken: str) -> None:
+    steps = "\n".join(f"{FORWARD}\n{name}.update(loss)" for name in ("one", "two"))
+    text = script(f"{first}\n{steps}", define=OWNER, before="one = Owner(model)\ntwo = Owner(model)\n")
+    hooks = methods(converted(text).text)
+    assert hooks["configure_optimizers"] == "return [self.opt, self.two_opt]"
+    assert taken in hooks["training_step"] and hooks["training_step"].count("two_opt.step()") == 1
 
 
 def test_a_class_of_the_scripts_own_that_derives_from_an_optimizer_is_one() -> None:

@@ -15,16 +15,16 @@ from lightify.loops.headers import batch_head
 from lightify.loops.nest import Nest
 from lightify.loops.runs import is_over_data
 from lightify.plan.evaluation.between import parted
-from lightify.plan.evaluation.held_bars import held_bar
+from lightify.plan.evaluation.held_bars import entered_bars, held_bar, over_bars
 from lightify.plan.evaluation.obstacles import problem
 from lightify.plan.evaluation.own_modes import EVALUATES, without_eval_calls, without_train_calls
 from lightify.plan.evaluation.parts import Evaluation
 from lightify.plan.evaluation.seen import call_opened, evaluates, first_evaluation, holds_loop
 from lightify.plan.evaluation.without_gradients import WITHOUT_GRADIENTS, laid_flat, without_gradients
 from lightify.plan.kinds import Kinds
-from lightify.plan.types import FateNote
+from lightify.plan.types import Bar, FateNote
 from lightify.syntax.flow import exits_of, own_exits
-from lightify.syntax.frames import Item, Step
+from lightify.syntax.frames import Item, Step, Variable
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import block, walk
 
@@ -78,7 +78,14 @@ def _taken_apart(
             inner = block(call.context.body)
             without.update(step for step in call.steps if isinstance(step, Item) and step.node in inner)
     holds = partial(holds_loop, analysis=analysis)
-    own, others = (laid_flat(part, holds, tree, fates, without) for part in (own, others))
+    entered: dict[Variable, Bar] = {}
+
+    def opened_up(steps: Sequence[Step]) -> list[Step]:
+        inner, found = entered_bars(laid_flat(steps, holds, tree, fates, without), holds, tree, bars)
+        entered.update(found)
+        return laid_flat(inner, holds, tree, fates, without) if found else inner
+
+    own, others = opened_up(own), opened_up(others)
     flat = [*own, *others]
     loops = ((n, s.node, s.frame) for n, s in enumerate(flat) if isinstance(s, Item) and isinstance(s.node, cst.For))
     over_data = next((found for found in loops if is_over_data(found[1], analysis, found[2])), None)
@@ -86,7 +93,7 @@ def _taken_apart(
         return "no loop over evaluation data stands at the epoch's end"
     place, loop, frame = over_data
     held = held_bar(loop, frame, flat[:place], tree, bars)
-    head = batch_head(loop if held is None else held.loop, bars)
+    head = batch_head(over_bars(loop, frame, entered) if held is None else held.loop, bars)
     if isinstance(head, str):
         return head
     if loop.orelse is not None:
@@ -114,7 +121,7 @@ def _taken_apart(
         fates=fates,
         without=frozenset(without),
         breaks=bool(leaving),
-        bars={held.variable: held.bar} if held is not None else {},
+        bars={**entered, **({held.variable: held.bar} if held is not None else {})},
     )
 
 

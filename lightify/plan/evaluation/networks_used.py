@@ -12,8 +12,8 @@ from lightify.plan.constructions import construction
 from lightify.plan.effects import computes_from, keeps_to_itself, only_writes
 from lightify.plan.kinds import Kinds
 from lightify.plan.optimization.weights import calls_out, handed_on
-from lightify.syntax.frames import Field, Frame, Item, Step, Variable, live_nodes
-from lightify.syntax.query import IN_PLACE, dotted, expression_of, method_call, walk
+from lightify.syntax.frames import Binding, Field, Frame, Item, Step, Variable, live_nodes
+from lightify.syntax.query import IN_PLACE, assigned_pairs, dotted, expression_of, method_call, walk
 
 #: Attributes of a network that its mode does not change.
 _QUIET = ("state_dict", "parameters", "named_parameters", "zero_grad")
@@ -28,7 +28,9 @@ def uses_modules(step: Step, kinds: Kinds, *, asking: bool = False) -> bool:
         asking: the script's own functions are asked whether they may, too.
     """
     if not isinstance(step, Item):
-        names = [node for node in walk(step.value) if isinstance(node, cst.Name)]
+        pairs = assigned_pairs(step.target, step.value)
+        values = [value for target, value in pairs if not _is_itself(step, target, value, kinds)]
+        names = [node for value in values for node in walk(value) if isinstance(node, cst.Name)]
         return any(kinds.kind(node, step.value_frame) is Kind.MODULE for node in names)
     nodes = list(live_nodes(step.node, step.frame))
     moved = method_call(expression_of(step.node))
@@ -41,6 +43,12 @@ def uses_modules(step: Step, kinds: Kinds, *, asking: bool = False) -> bool:
         or (isinstance(node, cst.Call) and may_run_network(node, step.frame, kinds, asking))
         for node in nodes
     )
+
+
+def _is_itself(step: Binding, target: cst.CSTNode, value: cst.CSTNode, kinds: Kinds) -> bool:
+    """True where a name gets what it holds: `net = train(net)`."""
+    variable = kinds.variable(value, step.value_frame)
+    return variable is not None and kinds.variable(target, step.target_frame) is variable
 
 
 def may_run_network(call: cst.Call, frame: Frame, kinds: Kinds, asking: bool) -> bool:

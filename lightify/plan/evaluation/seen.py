@@ -115,6 +115,7 @@ def evaluates(step: Item, nest: Nest, analysis: Analysis, tree: Tree) -> bool:
 
 
 def holds_loop(step: Item, analysis: Analysis) -> bool:
-    """True for a loop over data, perhaps under `torch.no_grad()`."""
-    nodes = block(step.node.body) if isinstance(step.node, cst.With) else [step.node]
-    return any(isinstance(node, cst.For) and is_over_data(node, analysis, step.frame) for node in nodes)
+    """True for a loop over data, perhaps under `torch.no_grad()` or a bar."""
+    if isinstance(step.node, cst.With):
+        return any(holds_loop(Item(node, step.frame), analysis) for node in block(step.node.body))
+    return isinstance(step.node, cst.For) and is_over_data(step.node, analysis, step.frame)

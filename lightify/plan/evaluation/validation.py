@@ -186,7 +186,7 @@ def _without_bars(draft: Draft, found: Evaluation) -> Evaluation:
         return tuple(shown_as_logs(draft, found.bars, steps, sums=sums))
 
     for bar in found.bars.values():
-        draft.fates[small(bar.made.node)] = SHOWN  # type: ignore[union-attr,index]
+        draft.fates[small(bar.made.node) or bar.made.node] = SHOWN  # type: ignore[union-attr]
     bare = found.with_bodies(lambda turn: shown(turn.body, sums_of(turn.body)))
     return replace(bare, before=shown(found.before), after=shown(found.after), rest=shown(found.rest), bars={})
 

@@ -28,6 +28,7 @@ from lightify.syntax.query import (
     expression_of,
     map_children,
     method_call,
+    root_name,
     small,
     walk,
 )
@@ -37,6 +38,7 @@ _SHOWS = frozenset(
     """update set_postfix set_postfix_str set_description set_description_str close refresh clear reset
     display""".split()  # noqa: SIM905, a list of words
 )
+_SHOWN = frozenset({"desc", "postfix"})  # fields that it shows
 SEEDS = "tqdm.auto's bars drew a seed for each pass: without them shuffled batches come in another order"
 SHOWN = FateNote(Fate.REPLACED, "Trainer: progress bar")
 
@@ -162,31 +164,38 @@ def _shows(step: Step, variable: Variable, tree: Tree) -> bool:
     if not isinstance(step, Item):
         return False
     uses = sum(isinstance(node, cst.Name) and step.frame.resolve(node.value) is variable for node in walk(step.node))
-    showing = [node for node in walk(step.node) if _is_showing(node, {variable}, step.frame)]
+    showing = [node for node in walk(step.node) if _shows_one_of(node, {variable}, step.frame)]
     return uses == len(showing) and all(_only_told(node, step.frame, tree) for node in showing)
 
 
 def _only_told(node: cst.CSTNode, frame: Frame, tree: Tree) -> bool:
     """True when nobody misses what a bar is given once it does not show it."""
-    call = expression_of(node)
-    given = call.args if isinstance(call, cst.Call) else ()
-    return all(only_computes(arg.value, frame, tree, lambda _: False) for arg in given)
+    call = _showing(node)
+    return all(only_computes(arg.value, frame, tree, lambda _: False) for arg in (call.args if call else ()))
 
 
 def is_shown(node: cst.CSTNode, frame: Frame, tree: Tree) -> bool:
     """True for the `bar.update` of a statement `bar.update(n)` and its like, whose arguments nobody misses."""
-    call = tree.parents.get(node)
-    alone = isinstance(call, cst.Call) and call.func is node and isinstance(tree.parents[call], cst.Expr)
-    shows = alone and isinstance(node, cst.Attribute) and node.attr.value in _SHOWS
-    return shows and _only_told(tree.parents[tree.parents[call]], frame, tree)  # type: ignore[index]
+    line = tree.around(node, cst.SimpleStatementLine)
+    call = _showing(line) if line is not None else None
+    return line is not None and call is not None and call.func is node and _only_told(line, frame, tree)
 
 
-def _is_showing(node: cst.CSTNode, bars: Set[Variable], frame: Frame) -> bool:
-    """True for the statement `bar.update(n)` and its like."""
-    used = method_call(expression_of(node)) if isinstance(node, cst.SimpleStatementLine) else None
-    if used is None or used[1] not in _SHOWS or not isinstance(used[0], cst.Name):
-        return False
-    return frame.resolve(used[0].value) in bars
+def _showing(line: cst.CSTNode) -> cst.Call | None:
+    """The call of a statement `bar.update(n)` and its like; `bar.desc = text` is `bar.desc(text)`."""
+    inner = small(line) if isinstance(line, cst.SimpleStatementLine) else None
+    call, shows = expression_of(line), _SHOWS
+    if isinstance(inner, cst.Assign) and len(inner.targets) == 1:
+        call, shows = cst.Call(inner.targets[0].target, [cst.Arg(inner.value)]), _SHOWN
+    used = method_call(call)
+    known = isinstance(call, cst.Call) and used is not None and used[1] in shows and isinstance(used[0], cst.Name)
+    return call if known else None  # type: ignore[return-value]
+
+
+def _shows_one_of(node: cst.CSTNode, bars: Set[Variable], frame: Frame) -> bool:
+    """True for such a statement about one of the bars."""
+    call = _showing(node)
+    return call is not None and frame.resolve(root_name(call.func) or "") in bars
 
 
 def shown_as_logs(
@@ -205,10 +214,9 @@ def shown_as_logs(
     held = _dictionaries(draft.nest)
 
     def in_place(node: cst.BaseStatement, frame: Frame) -> list[cst.BaseStatement] | None:
-        if not _is_showing(node, bars.keys(), frame):
+        call = _showing(node)
+        if call is None or not _shows_one_of(node, bars.keys(), frame):
             return None
-        call = expression_of(node)
-        assert isinstance(call, cst.Call)
         told = call.with_changes(args=[_told(arg, frame, held) for arg in call.args])
         metrics = [one for one in _metrics(told, frame, draft) if not one.variables & sums] if logs else []
         names = ", ".join(f'self.log("{metric.name}")' for metric in metrics)

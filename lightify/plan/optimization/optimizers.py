@@ -17,6 +17,7 @@ from lightify.plan.hidden import with_called
 from lightify.plan.kinds import Kinds
 from lightify.plan.optimization.automatic import Automatic
 from lightify.plan.optimization.plateaus import monitored
+from lightify.plan.optimization.wrappers import wrapped_optimizers
 from lightify.plan.trainer.lightning import on_lightning
 from lightify.plan.types import (
     Computed,
@@ -87,6 +88,10 @@ def make_optimizers(
             if given is not None:
                 schedulers.append(given)
                 extra.reads.add(given.made.variable)
+    wrapped = wrapped_optimizers(draft, cycle.reads) if not made else []
+    if len(wrapped) == 1 or auto is None:
+        made += wrapped
+        extra.reads |= {one.variable for one in wrapped}
     for number, one in enumerate(schedulers if auto is None else ()):
         index = f"[{number}]" if len(schedulers) > 1 else ""
         draft.forced[one.made.variable] = Computed(f"self.lr_schedulers(){index}")
@@ -102,7 +107,8 @@ def _is_wrapper(call: cst.Call, tree: Tree) -> bool:
 
 
 def build_position(draft: Draft, variable: Variable) -> tuple[bool, int, tuple[str, str, int]]:
-    found = construction(variable, draft.tree, draft.nest.host_loop)
+    owner = variable.owner if isinstance(variable, Field) else variable
+    found = construction(owner, draft.tree, draft.nest.host_loop)
     span = draft.tree.span(found[0]) if found is not None else None
     return (span is None, span.line if span is not None else 0, variable.order)
 
