@@ -33,7 +33,7 @@ _NEW = frozenset(
     len range bool round""".split()  # noqa: SIM905, a list of words
 )
 #: Functions that change nothing of what they are given.
-_TELLING = frozenset("print isinstance type str repr list tuple zip enumerate min max sum".split())  # noqa: SIM905
+_READING = frozenset("print isinstance type str repr list tuple zip enumerate min max sum".split())  # noqa: SIM905
 #: Methods and attributes that tell something of a tensor, or give it without what made it.
 _TELLS = frozenset("size dim numel item tolist numpy detach shape ndim dtype device data".split())  # noqa: SIM905
 #: Methods of which the tensor alone decides, whatever they are given.
@@ -82,7 +82,7 @@ class PlainData:
         called = self.kinds.tree.qualified(call.func) or ""
         if (
             called.startswith(("torch.", "numpy."))
-            or called in _NEW | _TELLING
+            or called in _NEW | _READING
             or self._is_tensor_type(call.func, frame)
         ):
             return True
