@@ -21,12 +21,12 @@ from lightify.plan.evaluation.parts import Evaluation, Turn
 from lightify.plan.evaluation.periodic import Periodic, guarded_evaluation, periodic
 from lightify.plan.evaluation.several import in_one_step
 from lightify.plan.exits import limits_batches
+from lightify.plan.idiom.autograd_variables import without_variables
 from lightify.plan.idiom.bars import SHOWN, shown_as_logs
 from lightify.plan.idiom.devices import moved, strip_moves
 from lightify.plan.idiom.handed_on import under_one_name
 from lightify.plan.idiom.precision import without_contexts
 from lightify.plan.idiom.simplify import strippable
-from lightify.plan.idiom.unwrapped import unwrapped
 from lightify.plan.kinds import Kinds
 from lightify.plan.logs.averages import log_averages, replaced
 from lightify.plan.logs.metrics import log_call, log_calls, logs, metrics_of, printed
@@ -200,7 +200,7 @@ def _bare(draft: Draft, found: Evaluation, turn: Turn) -> tuple[Step, ...]:
     if not draft.batch_mover and strippable(draft, body, batch, turn.head):
         body = under_one_name(draft, body, batch, outside, partial(moved, kinds=draft.kinds))
         body = strip_moves(body, batch_variables(turn.head, turn.frame), draft.kinds, draft.stripped)
-    body = unwrapped(draft, body, turn.head, turn.frame, outside)
+    body = without_variables(draft, body, turn.head, turn.frame, outside)
     draft.fates.update(draft.stripped.fates)
     return body
 

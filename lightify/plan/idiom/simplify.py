@@ -17,10 +17,10 @@ from lightify.plan.callbacks.keepers import keep_best
 from lightify.plan.draft import Draft
 from lightify.plan.evaluation.networks_used import uses_modules
 from lightify.plan.homes import Homes
+from lightify.plan.idiom.autograd_variables import without_variables
 from lightify.plan.idiom.devices import host_moves, moved, moved_parts, strip_moves, unpacked
 from lightify.plan.idiom.dictionaries import with_named_parts
 from lightify.plan.idiom.handed_on import under_one_name
-from lightify.plan.idiom.unwrapped import unwrapped
 from lightify.plan.kinds import Kinds
 from lightify.plan.logs.averages import log_averages, replaced
 from lightify.plan.logs.metrics import PROGRESS, printed
@@ -63,7 +63,7 @@ def idiom(draft: Draft, head: BatchHead) -> Nest:
         draft.batch_mover = "the step moves what has to move"
     elif own:
         draft.batch_mover = "a batch of the script's own making stays the object that it is"
-    body = unwrapped(draft, body, head, nest.batch_frame, outside)
+    body = without_variables(draft, body, head, nest.batch_frame, outside)
     draft.fates.update(draft.stripped.fates)
     nest = with_new_sites(nest, body, draft.stripped.origins)
     later = (*nest.epoch_end, *nest.epoch_start, *nest.body)

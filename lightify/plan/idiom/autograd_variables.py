@@ -27,7 +27,7 @@ from lightify.syntax.query import block, children, dotted, map_children, root_of
 NOTE = FateNote(Fate.DROPPED, "torch: a Variable is a tensor", "it has no gradients that this would cut off")
 
 
-def unwrapped(
+def without_variables(
     draft: Draft, steps: Sequence[Step], head: BatchHead, frame: Frame, beyond: Set[Variable]
 ) -> tuple[Step, ...]:
     """The steps of a batch without `Variable(...)` around data.
