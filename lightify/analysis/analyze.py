@@ -86,11 +86,6 @@ def _is_computed(name: str, tree: Tree) -> bool:
     return bool(path) and is_computed(attribute, tree)
 
 
-def scope_of(node: cst.CSTNode, tree: Tree) -> Scope:
-    """The function around a node, or None for the module."""
-    return tree.around(node, cst.FunctionDef)
-
-
 _is_scope = class_test(cst.FunctionDef, cst.ClassDef)
 
 
@@ -117,7 +112,7 @@ def owner_of(fact: Named, tree: Tree) -> Scope:
     scope = fact.scope
     head = fact.name.partition(".")[0]
     while isinstance(scope, cst.FunctionDef) and head not in local_names(scope):
-        scope = scope_of(scope, tree)
+        scope = tree.function_of(scope)
     return scope
 
 
@@ -125,7 +120,7 @@ def _may_update(fact: Update, kinds: dict[tuple[Scope, str], Kind], tree: Tree) 
     name = dotted(fact.receiver)
     if name is None:
         return not fact.call.args
-    found = kinds.get((owner_of(Named(scope_of(fact.call, tree), name, Kind.OPTIMIZER, fact.call), tree), name))
+    found = kinds.get((owner_of(Named(tree.function_of(fact.call), name, Kind.OPTIMIZER, fact.call), tree), name))
     if found is Kind.SCHEDULER:
         return False
     if found in (Kind.OPTIMIZER, Kind.SCALER):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -14,14 +14,14 @@ from lightify.analysis.closures import closures
 from lightify.analysis.passing import bind, named_in_all, without_stand_ins
 from lightify.analysis.returns import Stuck, WithoutReturns, returns
 from lightify.syntax.frames import Binding, Frame, Item, Step, Variable, constant, fixed_value
+from lightify.syntax.names import same_scope
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import (
     FieldName,
     block,
-    children,
     dotted,
     is_docstring,
-    method_call,
+    method_name,
     module_attribute,
     nodes_of,
     small,
@@ -199,7 +199,7 @@ def _returns_from_middle(body: Sequence[cst.BaseStatement]) -> bool:
     if not body:
         return False
     *before, last = body
-    if any(isinstance(node, cst.Return) for statement in before for node in _own_nodes(statement)):
+    if any(isinstance(node, cst.Return) for node in same_scope(before)):
         return True
     return small(last) is None and returns(last)
 
@@ -237,16 +237,7 @@ def _leave(target: cst.BaseExpression | None, value: cst.BaseExpression | None) 
 
 def _acts(node: cst.CSTNode) -> bool:
     """True for a call that may do more than give its value."""
-    return isinstance(node, cst.Call) and (method_call(node) or ("", ""))[1] != "item" and dotted(node.func) != "len"
-
-
-def _own_nodes(statement: cst.CSTNode) -> Iterator[cst.CSTNode]:
-    stack = [statement]
-    while stack:
-        node = stack.pop()
-        yield node
-        if not isinstance(node, (cst.FunctionDef, cst.ClassDef, cst.Lambda)):
-            stack.extend(children(node))
+    return isinstance(node, cst.Call) and method_name(node) != "item" and dotted(node.func) != "len"
 
 
 def _enclosing(function: cst.FunctionDef, frame: Frame | None, tree: Tree) -> Frame | None:

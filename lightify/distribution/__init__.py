@@ -12,7 +12,7 @@ from lightify.distribution.holders import Holders, Unclear, follow, trains
 from lightify.distribution.launch import Launch, launch_of
 from lightify.distribution.mentions import Holder
 from lightify.distribution.own_processes import Processes, own_processes
-from lightify.distribution.wrapping import Wrapping, enclosing_function, find_wrapping, is_repeatable
+from lightify.distribution.wrapping import Wrapping, find_wrapping, is_repeatable
 from lightify.errors import SourceSpan
 from lightify.syntax.parse import Tree, edited
 from lightify.syntax.query import block, code, small, walk
@@ -157,7 +157,7 @@ def _renewed(holders: Iterable[Holder], successor: Mapping[cst.CSTNode, cst.CSTN
 def _trains_apart(tree: Tree, found: Holders) -> str:
     """Why the network is not trained through the wrapper alone; empty when it is."""
     for call in found.raw_forwards:
-        around = enclosing_function(call, tree)
+        around = tree.function_of(call)
         if trains(tree.module if around is None else around) and not without_gradients(call, tree):
             return f"`{code(call.func)}` runs beside the wrapper, where gradients are not averaged"
     return ""
@@ -170,7 +170,7 @@ def _condition_changes(tree: Tree, wrapping: Wrapping) -> str:
     names = {code(node) for node in walk(wrapping.condition) if isinstance(node, (cst.Name, cst.Attribute))}
     last = max(tree.span(call).line for call in wrapping.calls)
     for node in tree.nodes(cst.AssignTarget, cst.AugAssign, cst.AnnAssign):
-        if enclosing_function(node, tree) is wrapping.function and tree.span(node).line > last:
+        if tree.function_of(node) is wrapping.function and tree.span(node).line > last:
             target = code(node.target)  # type: ignore[attr-defined]
             if target in names:
                 return f"`{target}` changes after it decided about the wrapper"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import libcst as cst
 
 from lightify.distribution.holders import Holders
-from lightify.distribution.wrapping import enclosing_function
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import dotted, walk
 
@@ -19,9 +18,9 @@ def needs_sync(tree: Tree, found: Holders) -> bool | str:
     """
     if ("broadcast_buffers", "False") in found.wrapping.arguments or not _may_have_statistics(tree, found):
         return False
-    training = {enclosing_function(node, tree) for node in tree.nodes(cst.Attribute) if node.attr.value == "backward"}
+    training = {tree.function_of(node) for node in tree.nodes(cst.Attribute) if node.attr.value == "backward"}
     evaluating = [call for call in found.forwards if without_gradients(call, tree)]
-    if any(call not in evaluating and enclosing_function(call, tree) not in training for call in found.forwards):
+    if any(call not in evaluating and tree.function_of(call) not in training for call in found.forwards):
         return "the network is evaluated with gradients on, where its statistics are exchanged, too"
     if evaluating and found.raw_forwards:
         return "the network is evaluated with the wrapper and without"

@@ -15,7 +15,7 @@ from lightify.distribution.mentions import Holder, Mentions
 from lightify.distribution.order import Order, Place
 from lightify.distribution.presence import asks_for_wrapper, decides_on_network_alone, known_wrapped, under_question
 from lightify.distribution.renaming import renamed
-from lightify.distribution.wrapping import Wrapping, enclosing_function, names_of
+from lightify.distribution.wrapping import Wrapping, names_of
 from lightify.syntax.names import local_names, parameters
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import code, dotted, method_call, walk
@@ -249,7 +249,7 @@ class _Follower:
         for mention in self.mentions.of_name[name]:
             if self.mentions.owner(mention, name) is not holder[0] or self.mentions.is_written(mention):
                 continue
-            elsewhere = enclosing_function(mention, self.tree) is not enclosing_function(target, self.tree)
+            elsewhere = self.tree.function_of(mention) is not self.tree.function_of(target)
             if elsewhere or self.order.place(mention) > self.order.place(target):
                 self._raw(mention)
 
@@ -301,7 +301,7 @@ class _Follower:
         if name is None or name.count(".") > name.startswith("self."):
             raise Unclear(f"`{code(target)}` holds the wrapper")
         holder = (self.mentions.owner(target, name), name)
-        self.found.names[holder].append((enclosing_function(target, self.tree), self.order.place(target)))
+        self.found.names[holder].append((self.tree.function_of(target), self.order.place(target)))
         self.seen.discard(holder)
 
     def _in_tuple(self, element: cst.Element) -> None:
@@ -316,7 +316,7 @@ class _Follower:
             raise Unclear(f"`{code(around)}` holds the wrapper")
 
     def _returned(self, node: cst.Return, index: int | None) -> None:
-        function = enclosing_function(node, self.tree)
+        function = self.tree.function_of(node)
         for call in self.calls.get(function, ()) if function is not None else ():
             if index is None:
                 self._value(call)
@@ -346,7 +346,7 @@ class _Follower:
         condition = self.found.wrapping.condition
         assert condition is not None
         function = self.found.wrapping.function
-        here = enclosing_function(node, self.tree) is function
+        here = self.tree.function_of(node) is function
         own = local_names(function) if function is not None else set()
         names = names_of(condition, self.tree)
         if not here and any(

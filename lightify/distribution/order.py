@@ -8,7 +8,6 @@ from itertools import pairwise
 
 import libcst as cst
 
-from lightify.distribution.wrapping import enclosing_function
 from lightify.syntax.parse import Tree
 
 Place = tuple[int, int]
@@ -27,7 +26,7 @@ class Order:
 
     def is_reached(self, node: cst.CSTNode, bindings: Sequence[Binding]) -> bool:
         """False for a mention that runs before the name holds the wrapper, or where it never does."""
-        function, place = enclosing_function(node, self.tree), self.place(node)
+        function, place = self.tree.function_of(node), self.place(node)
         within = [(f, where) for f, where in bindings if f is function]
         if within:
             if not any(where < place for _, where in within):
@@ -51,7 +50,7 @@ class Order:
         late: set[cst.FunctionDef] = set()
         for called, sites in self.calls.items():
             for call in sites:
-                before = enclosing_function(call, self.tree) is function and self.place(call) < place
+                before = self.tree.function_of(call) is function and self.place(call) < place
                 (early if before else late).add(called)
         return early - late
 

@@ -7,7 +7,7 @@ import libcst as cst
 from lightify.distribution.edits import module_argument
 from lightify.distribution.wrapping import Wrapping
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import code, literal, method_call, walk
+from lightify.syntax.query import code, literal, method_call, method_name, walk
 
 #: What a launcher tells each process.
 VARIABLES = {
@@ -105,9 +105,9 @@ def device_around(node: cst.CSTNode, tree: Tree) -> cst.Call | None:
     """`torch.device("cuda", rank)`, `x.to(rank)`, `x.cuda(rank)` around a rank."""
     for ancestor in tree.ancestors(node):
         if isinstance(ancestor, cst.Call):
-            used = method_call(ancestor)
+            method = method_name(ancestor)
             full = tree.qualified(ancestor.func)
-            if full == "torch.device" or (used is not None and used[1] in ("to", "cuda")):
+            if full == "torch.device" or method in ("to", "cuda"):
                 return ancestor
             return None
         if isinstance(ancestor, (cst.BaseSmallStatement, cst.BinaryOperation, cst.Comparison)):

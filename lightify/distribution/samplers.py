@@ -9,7 +9,7 @@ import libcst as cst
 
 from lightify.distribution.edits import Edit, as_before
 from lightify.distribution.holders import Unclear
-from lightify.distribution.wrapping import Wrapping, enclosing_function
+from lightify.distribution.wrapping import Wrapping
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import arguments, code, dotted, literal, method_call, target_names
 
@@ -83,7 +83,7 @@ class Samplers:
 
     def _counts_from_zero(self, call: cst.Call, epoch: str | None) -> bool:
         """True for the number of a `for epoch in range(n)` around a call, or around the only call of its function."""
-        function = enclosing_function(call, self.tree)
+        function = self.tree.function_of(call)
         for ancestor in self.tree.ancestors(call):
             if isinstance(ancestor, cst.For) and target_names(ancestor.target) == [epoch]:
                 counted = ancestor.iter
@@ -133,7 +133,7 @@ class Samplers:
 
     def _named(self, target: cst.Name, shuffles: bool) -> None:
         """Follows the name of a sampler to its loader."""
-        function = enclosing_function(target, self.tree)
+        function = self.tree.function_of(target)
         for node in self._mentions(target.value, function):
             parent = self.tree.parents[node]
             if isinstance(parent, cst.AssignTarget):
@@ -153,7 +153,7 @@ class Samplers:
         for node in self.tree.mentions.get(name, ()):
             parent = self.tree.parents[node]
             named = any(getattr(parent, part, None) is node for part in ("keyword", "attr"))
-            if not named and enclosing_function(node, self.tree) is function:
+            if not named and self.tree.function_of(node) is function:
                 yield node
 
     def _asks_for_none(self, node: cst.CSTNode) -> bool:

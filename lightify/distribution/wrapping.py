@@ -50,7 +50,7 @@ def find_wrapping(tree: Tree, wrapper: str) -> Wrapping | str | None:
     calls = [node for node in tree.nodes(cst.Call) if wraps(node, wrapper, tree)]
     if not calls:
         return None
-    functions = {enclosing_function(call, tree) for call in calls}
+    functions = {tree.function_of(call) for call in calls}
     given = [_arguments(call) for call in calls]
     conditions = [path_condition(call, tree) for call in calls]
     if len(functions) > 1 or any(one != given[0] for one in given):
@@ -62,10 +62,6 @@ def find_wrapping(tree: Tree, wrapper: str) -> Wrapping | str | None:
         return condition
     assert not isinstance(given[0], str)
     return Wrapping(tuple(calls), functions.pop(), condition, given[0])
-
-
-def enclosing_function(node: cst.CSTNode, tree: Tree) -> cst.FunctionDef | None:
-    return tree.around(node, cst.FunctionDef)
 
 
 def path_condition(node: cst.CSTNode, tree: Tree) -> tuple[str, ...] | str:

@@ -10,7 +10,7 @@ from lightify.errors import Diagnostic
 from lightify.findings.base import Rule
 from lightify.findings.script import Script
 from lightify.syntax.names import read_names
-from lightify.syntax.query import call_name, dotted, method_call, target_names, walk, words
+from lightify.syntax.query import call_name, dotted, method_call, method_name, target_names, walk, words
 
 KEEPS_GRAPH = Rule(
     "LF420",
@@ -71,8 +71,7 @@ def _bare_loss(script: Script, value: cst.BaseExpression) -> str | None:
 
 
 def _is_number(value: cst.BaseExpression | None) -> bool:
-    used = method_call(value)
-    return (used is not None and used[1] in ("item", "detach", "tolist")) or call_name(value) == "float"  # type: ignore[arg-type]
+    return method_name(value) in ("item", "detach", "tolist") or call_name(value) == "float"  # type: ignore[arg-type]
 
 
 def _outlives_batch(script: Script, node: cst.CSTNode, total: str) -> bool:

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import libcst as cst
 
-from lightify.loops.headers import difference, operand, without_progress
+from lightify.loops.headers import difference, without_progress
 from lightify.loops.runs import Loop
 from lightify.syntax.frames import Expression, Frame, Variable
-from lightify.syntax.query import FieldName, arguments, dotted, is_constant, module_attribute, walk
+from lightify.syntax.query import FieldName, arguments, atom, dotted, is_constant, module_attribute, walk
 
 #: What a name of the host was set to, once and for all; None when that is not known.
 Value = Callable[[cst.Name], cst.BaseExpression | None]
@@ -165,7 +165,7 @@ def _ahead(start: cst.BaseExpression | None) -> cst.BaseExpression:
     epoch = module_attribute("current_epoch")
     if start is None or (isinstance(start, cst.Integer) and start.value == "0"):
         return epoch
-    return cst.BinaryOperation(epoch, cst.Add(), operand(start))
+    return cst.BinaryOperation(epoch, cst.Add(), atom(start))
 
 
 def _item(sequence: cst.BaseExpression, number: cst.BaseExpression) -> cst.Subscript:

@@ -9,7 +9,7 @@ import libcst as cst
 
 from lightify.loops.runs import Loop
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import arguments, code, dotted, opposite, target_names, walk
+from lightify.syntax.query import arguments, atom, code, dotted, opposite, target_names, walk
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,16 +99,8 @@ def difference(stop: cst.BaseExpression, start: cst.BaseExpression) -> cst.BaseE
             return stop.left
         if code(stop.left) == code(start):
             return stop.right
-    left = operand(stop)
-    return cst.BinaryOperation(left, cst.Subtract(), operand(start))
-
-
-def operand(node: cst.BaseExpression) -> cst.BaseExpression:
-    """An expression as it stands beside an operator."""
-    simple = (cst.Name, cst.Attribute, cst.Integer, cst.Call, cst.Subscript)
-    if isinstance(node, simple) or node.lpar:
-        return node
-    return node.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
+    left = atom(stop)
+    return cst.BinaryOperation(left, cst.Subtract(), atom(start))
 
 
 def asked_within(loop: Loop) -> cst.If | None:

@@ -20,7 +20,7 @@ from lightify.loops.within import call_within, open_within
 from lightify.syntax.flow import exits_of, own_exits
 from lightify.syntax.frames import Binding, Frame, Item, Step, live_nodes
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import block, expression_of, is_docstring, method_call, module_attribute, target_names
+from lightify.syntax.query import block, expression_of, is_docstring, method_name, module_attribute, target_names
 
 
 @dataclass(frozen=True, eq=False)
@@ -260,8 +260,7 @@ def _opened(step: Step, sites: Sequence[cst.Call], tree: Tree, module: Frame, st
 def _only_zeroes(function: cst.FunctionDef) -> bool:
     """True for `def reset_grad(self): self.net.zero_grad()`, another name for the one call that it makes."""
     body = [node for node in block(function.body) if not is_docstring(node)]
-    used = method_call(expression_of(body[0])) if len(body) == 1 else None
-    return used is not None and used[1] == "zero_grad"
+    return len(body) == 1 and method_name(expression_of(body[0])) == "zero_grad"
 
 
 def _opened_value(step: Binding, tree: Tree, module: Frame) -> Opened | str:

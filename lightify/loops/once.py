@@ -13,7 +13,7 @@ from lightify.analysis.held import held_by
 from lightify.loops.reachable import reachable
 from lightify.loops.runs import Loop, ways_to
 from lightify.syntax.parse import Once, Tree, edited
-from lightify.syntax.query import method_call, walk
+from lightify.syntax.query import method_name, walk
 
 
 def with_rounds(tree: Tree) -> Tree:
@@ -55,8 +55,7 @@ def _steps(tree: Tree) -> Iterator[cst.BaseStatement]:
     """The statements that take such a step, whoever calls the functions around them."""
     calls = None
     for call in tree.nodes(cst.Call):
-        used = method_call(call)
-        if used is None or used[1] != "step" or len(call.args) != 1 or not _takes_gradients(call.args[0].value, tree):
+        if method_name(call) != "step" or len(call.args) != 1 or not _takes_gradients(call.args[0].value, tree):
             continue
         line = tree.around(call, cst.SimpleStatementLine)
         if line is None or (called_statement(line) or (None,))[0] is not call:
@@ -79,7 +78,7 @@ def _leads_back(call: cst.Call, tree: Tree) -> bool:
 
 
 def _is_backward(node: cst.CSTNode) -> bool:
-    return (method_call(node) or ("", ""))[1] == "backward"
+    return method_name(node) == "backward"
 
 
 def _is_its_closure(definition: cst.BaseStatement, step: cst.BaseStatement, tree: Tree) -> bool:

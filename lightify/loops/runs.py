@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import libcst as cst
 
-from lightify.analysis.analyze import scope_of
 from lightify.analysis.callers import callers
 from lightify.errors import Refusal
 from lightify.facts import Analysis, Kind, Named
@@ -138,8 +137,8 @@ def _common(chains: Sequence[_Chain]) -> list[Loop]:
 
 def _makes_anew(outer: Loop, inner: Loop, tree: Tree, analysis: Analysis) -> bool:
     """True when each pass of the outer loop makes its own network and optimizer: it repeats whole runs."""
-    function = scope_of(inner, tree)
-    within = outer if scope_of(outer, tree) is function else function
+    function = tree.function_of(inner)
+    within = outer if tree.function_of(outer) is function else function
     made = {
         fact.kind
         for fact in analysis.named

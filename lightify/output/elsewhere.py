@@ -11,7 +11,7 @@ from lightify.plan.types import Global, Plans
 from lightify.syntax.flow import expression_usage
 from lightify.syntax.names import bound_names, read_names
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import small
+from lightify.syntax.query import is_import
 
 
 def with_code_from_elsewhere(tree: Tree, plans: Plans) -> tuple[cst.Module, frozenset[str]]:
@@ -26,11 +26,11 @@ def with_code_from_elsewhere(tree: Tree, plans: Plans) -> tuple[cst.Module, froz
     before = list(tree.module.body)
     position = next(number for number, statement in enumerate(before) if statement is place) + 1
     end = position
-    while end < len(before) and _is_import(before[end]):
+    while end < len(before) and is_import(before[end]):
         end += 1
     own_files = {tree.parents[origin] for origin in tree.links.origins.values()}
     start = position - 1
-    others = [n for n in range(position) if _is_import(before[n]) and before[n] not in own_files]
+    others = [n for n in range(position) if is_import(before[n]) and before[n] not in own_files]
     start = others[-1] + 1 if others else start
     body = [
         *before[:start],
@@ -59,10 +59,6 @@ def in_order(definitions: Sequence[cst.BaseStatement]) -> Iterator[cst.BaseState
 def _bases(node: cst.BaseStatement) -> set[str]:
     bases = [*node.bases, *node.keywords] if isinstance(node, cst.ClassDef) else []
     return set().union(*(read_names(base) for base in bases))
-
-
-def _is_import(node: cst.CSTNode) -> bool:
-    return isinstance(small(node), (cst.Import, cst.ImportFrom))
 
 
 def _names_read(plans: Plans) -> set[str]:

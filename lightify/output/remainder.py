@@ -17,7 +17,7 @@ from lightify.settings import Settings
 from lightify.syntax.comments import above, beginning, own, paragraph, section, texts, without_ends
 from lightify.syntax.one_line import on_their_lines
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import block, code, is_docstring, joined, map_children, negated, small, walk
+from lightify.syntax.query import block, code, is_docstring, is_import, joined, map_children, negated, small, walk
 from lightify.syntax.substitute import substitute
 
 IMPORT_SLOT = "__lightify_import__"
@@ -167,7 +167,7 @@ def _last_import(module: cst.Module) -> cst.CSTNode | None:
     """The last import of the file's first group of imports."""
     last = None
     for node in module.body:
-        if _is_import(node):
+        if is_import(node):
             last = node
         elif not is_docstring(node):
             break
@@ -181,15 +181,11 @@ def _class_place(loop: Loop, module: cst.Module, tree: Tree) -> cst.CSTNode:
     end = next(i for i, node in enumerate(body) if any(node is a for a in around))
     place = end
     for number in range(end):
-        if isinstance(body[number], (cst.FunctionDef, cst.ClassDef)) or _is_import(body[number]):
+        if isinstance(body[number], (cst.FunctionDef, cst.ClassDef)) or is_import(body[number]):
             place = number + 1
     while place < end and is_docstring(body[place]):
         place += 1
     return body[place] if place < len(body) else body[end]
-
-
-def _is_import(node: cst.CSTNode) -> bool:
-    return isinstance(small(node), (cst.Import, cst.ImportFrom))
 
 
 def _slot(name: str) -> cst.SimpleStatementLine:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import libcst as cst
 
-from lightify.analysis.analyze import scope_of
 from lightify.analysis.callers import callers
 from lightify.errors import Refusal
 from lightify.loops.nest import Nest
@@ -92,7 +91,7 @@ def starts_itself(nest: Nest, tree: Tree) -> bool:
     seen: set[cst.CSTNode] = set()
     while todo:
         node = todo.pop()
-        function = scope_of(node, tree)
+        function = tree.function_of(node)
         if not isinstance(function, cst.FunctionDef):
             return True
         if function not in seen:

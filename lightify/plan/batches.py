@@ -15,7 +15,7 @@ from lightify.plan.trainer.samplers import train_order_changes
 from lightify.recognisers import kind_of_value
 from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Expression, Frame, Item, Variable
-from lightify.syntax.query import block, dotted, method_call, path_node, root_name, target_names, walk
+from lightify.syntax.query import block, dotted, method_call, method_name, path_node, root_name, target_names, walk
 from lightify.syntax.substitute import substitute
 
 _READING = ("get", "items", "keys", "values", "copy")
@@ -156,8 +156,7 @@ def _catches(outer: cst.Try | cst.TryStar, draft: Draft) -> bool:
 
 
 def _is_size(call: cst.Call) -> bool:
-    used = method_call(call)
-    return used is not None and used[1] in ("size", "keys", "items", "values")
+    return method_name(call) in ("size", "keys", "items", "values")
 
 
 def _lexical(frame: Frame, host: Frame) -> bool:

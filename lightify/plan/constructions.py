@@ -6,7 +6,6 @@ from functools import lru_cache
 
 import libcst as cst
 
-from lightify.analysis.analyze import scope_of
 from lightify.loops.runs import Loop
 from lightify.syntax.frames import Field, Variable
 from lightify.syntax.names import bound_names, scope_nodes
@@ -23,7 +22,7 @@ def construction(variable: Variable, tree: Tree, loop: Loop) -> tuple[cst.BaseSt
         return only[0]
     owner = variable.frame.function
     found = _bindings(owner or tree.scope)[0].get(variable.name, [])
-    last = _last_binding(variable.name, loop, tree) if found and scope_of(loop, tree) is owner else None
+    last = _last_binding(variable.name, loop, tree) if found and tree.function_of(loop) is owner else None
     return next((one for one in found if one[0] is last), None)
 
 

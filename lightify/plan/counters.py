@@ -12,7 +12,7 @@ from lightify.plan.draft import Draft
 from lightify.plan.types import Computed, Local
 from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Binding, Expression, Field, Frame, Step, Variable
-from lightify.syntax.query import MODULE_SELF, code, dotted, is_constant, small, target_names, walk
+from lightify.syntax.query import MODULE_SELF, atom, code, dotted, is_constant, small, target_names, walk
 
 
 def batch_names(
@@ -126,10 +126,4 @@ def needed(draft: Draft, variable: Variable, body: Sequence[Step], later: Sequen
 
 
 def _plus(text: str, offset: cst.BaseExpression | None) -> str:
-    return text if offset is None else f"{text} + {code(_grouped(offset))}"
-
-
-def _grouped(node: cst.BaseExpression) -> cst.BaseExpression:
-    if isinstance(node, (cst.BinaryOperation, cst.IfExp, cst.Comparison, cst.BooleanOperation)) and not node.lpar:
-        return node.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
-    return node
+    return text if offset is None else f"{text} + {code(atom(offset))}"

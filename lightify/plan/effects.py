@@ -20,6 +20,7 @@ from lightify.syntax.query import (
     dotted,
     is_constant,
     method_call,
+    method_name,
     root_name,
     target_names,
     walk,
@@ -95,14 +96,8 @@ def computes_from(name: str) -> bool:
 
 def _draws_nothing(call: cst.Call, frame: Frame, tree: Tree) -> bool:
     name = dotted(call.func) or ""
-    used = method_call(call)
     full = tree.qualified(call.func) or name
-    if (
-        name in _CALM
-        or full in _CALM
-        or full.startswith(_MEASURING)
-        or (used is not None and used[1] in _CALM_METHODS | _TELLS)
-    ):
+    if name in _CALM or full in _CALM or full.startswith(_MEASURING) or method_name(call) in _CALM_METHODS | _TELLS:
         return True
     if is_criterion(full) or (full.startswith("tqdm") and arguments(call).get(0, "iterable") is None):
         return True

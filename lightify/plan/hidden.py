@@ -22,7 +22,7 @@ from lightify.recognisers.optimizers import is_optimizer_class
 from lightify.syntax.frames import Frame, Item, Step, Variable
 from lightify.syntax.names import declared_elsewhere, free_names
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import dotted, method_call, nodes_of, root_name, walk
+from lightify.syntax.query import dotted, method_call, method_name, nodes_of, root_name, walk
 
 Function = cst.FunctionDef | cst.Lambda
 
@@ -189,9 +189,8 @@ def draws(node: cst.CSTNode, tree: Tree) -> bool:
 
 
 def _is_draw(call: cst.Call, tree: Tree) -> bool:
-    used = method_call(call)
     full = tree.qualified(call.func) or dotted(call.func) or ""
-    return full.startswith(_DRAWING) or (used is not None and used[1] in _DRAWING_METHODS)
+    return full.startswith(_DRAWING) or method_name(call) in _DRAWING_METHODS
 
 
 def runs_apart(step: Step, before: Iterable[Step], tree: Tree) -> bool:

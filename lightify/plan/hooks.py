@@ -32,7 +32,7 @@ from lightify.plan.types import (
 )
 from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Binding, Field, Item, Step, Variable
-from lightify.syntax.query import FieldName, children, code, dotted, method_call, small, target_names, walk
+from lightify.syntax.query import FieldName, children, code, dotted, method_call, method_name, small, target_names, walk
 
 
 @dataclass(frozen=True)
@@ -334,8 +334,7 @@ def _meets(step: Step, others: Sequence[Step], kinds: Kinds) -> bool:
 
 def _ends_step(call: cst.Call) -> bool:
     """True for `prof.step()`: whoever is told of a step counts whole ones."""
-    used = method_call(call)
-    return used is not None and used[1] == "step"
+    return method_name(call) == "step"
 
 
 def remaining(draft: Draft, node: cst.CSTNode) -> Iterator[cst.CSTNode]:

@@ -13,7 +13,7 @@ from lightify.plan.types import Hook
 from lightify.syntax.frames import Field, Frame, Item, Variable
 from lightify.syntax.names import local_names
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import children, dotted, is_constant, method_call, nodes_of, target_names
+from lightify.syntax.query import children, dotted, is_constant, method_name, nodes_of, target_names
 
 #: Calls that give numbers, texts and what else a copy can be made of.
 _PLAIN = frozenset(
@@ -117,8 +117,7 @@ def _is_plain(value: cst.CSTNode, kinds: Kinds, names: int = 0) -> bool:
 
 def _is_plain_call(call: cst.Call, kinds: Kinds) -> bool:
     full = kinds.tree.qualified(call.func) or dotted(call.func) or ""
-    used = method_call(call)
-    return full in _PLAIN or full.startswith("os.path.") or (used is not None and used[1] in _PLAIN_METHODS)
+    return full in _PLAIN or full.startswith("os.path.") or method_name(call) in _PLAIN_METHODS
 
 
 def _reads_fields_only(node: cst.CSTNode, frame: Frame, space: Variable) -> bool:

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import libcst as cst
 
-from lightify.analysis.analyze import scope_of
 from lightify.distribution import Distribution
 from lightify.errors import Diagnostic, Refusal
 from lightify.facts import Analysis
@@ -69,7 +68,7 @@ def make_plans(tree: Tree, analysis: Analysis, settings: Settings, bare: Distrib
         node
         for plan in named
         for node in plan.removed
-        if scope_of(node, tree) is plan.nest.host.function and not isinstance(node, cst.FunctionDef)
+        if tree.function_of(node) is plan.nest.host.function and not isinstance(node, cst.FunctionDef)
     }
     taken = (adopted(plan.nest, tree) for plan in named)
     kept = dict.fromkeys(one for definitions in taken if not isinstance(definitions, Refusal) for one in definitions)

@@ -10,7 +10,7 @@ from lightify.facts import Fact, Kind, Scope
 from lightify.recognisers.base import assigned_value, base_of, named
 from lightify.syntax.names import parameters
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import block, method_call
+from lightify.syntax.query import block, method_name
 
 _DISPLAYS = (cst.List, cst.Tuple, cst.Set, cst.Dict, cst.ListComp, cst.SetComp, cst.DictComp)
 #: What gives lists, tuples and dicts, or may give them, of whatever it may be.
@@ -73,7 +73,7 @@ def kind_of(value: cst.BaseExpression, tree: Tree) -> Kind | None:
         return Kind.LOADER
     if full in _DEVICES:
         return Kind.DEVICE
-    method = (method_call(value) or ("", ""))[1]
+    method = method_name(value)
     if full.rpartition(".")[2] in _COLLECTIONS or method in _SPLITS:
         return Kind.COLLECTION
     return Kind.NAMESPACE if method == "parse_args" else None

@@ -8,7 +8,7 @@ import libcst as cst
 
 from lightify.facts import Fact, Foreign, Scope
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import method_call
+from lightify.syntax.query import method_name
 
 _FRAMEWORKS = {
     "torch.distributed.rpc": ("LF211", "training runs over torch.distributed.rpc; a Trainer has no such processes"),
@@ -43,7 +43,7 @@ def recognise(node: cst.CSTNode, scope: Scope, tree: Tree) -> Iterable[Fact]:
                 "a marimo notebook: each cell is a function that sees what the others hand it, and nothing else",
                 "convert what `marimo export script` makes of it",
             )
-    elif isinstance(node, cst.Call) and (method_call(node) or ("", ""))[1] == "share_memory":
+    elif isinstance(node, cst.Call) and method_name(node) == "share_memory":
         yield Foreign(
             node,
             "LF215",

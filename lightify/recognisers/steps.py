@@ -8,7 +8,7 @@ import libcst as cst
 
 from lightify.facts import Backward, Fact, Scope, Update
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import block, code, method_call, walk
+from lightify.syntax.query import block, code, method_call, method_name, walk
 
 
 def recognise(node: cst.CSTNode, scope: Scope, tree: Tree) -> Iterable[Fact]:
@@ -34,7 +34,7 @@ def _computes_back(call: cst.Call, tree: Tree) -> bool:
         return False
     own = [method for definition in tree.classes.values() for method in _methods(definition)]
     if own:
-        return not any((method_call(node) or ("", ""))[1] == "backward" and not node.args for node in _calls(own))
+        return not any(method_name(node) == "backward" and not node.args for node in _calls(own))
     target = parent.targets[0].target if isinstance(parent, cst.Assign) and len(parent.targets) == 1 else None
     return isinstance(target, (cst.Name, cst.Tuple)) and code(target) not in ("_", code(call.args[0].value))
 

@@ -165,6 +165,10 @@ class Tree:
         is_one = class_test(*kinds)
         return next((ancestor for ancestor in self.ancestors(node) if is_one(ancestor.__class__)), None)  # type: ignore[return-value]
 
+    def function_of(self, node: cst.CSTNode) -> cst.FunctionDef | None:
+        """The function around a node, or None for the module."""
+        return self.around(node, cst.FunctionDef)
+
     def qualified(self, node: cst.CSTNode | None) -> str | None:
         """`torch.optim.Adam` for `optim.Adam` after `from torch import optim`; None for no dotted name."""
         name = dotted(node)

@@ -180,6 +180,9 @@ def atom(node: cst.BaseExpression) -> cst.BaseExpression:
         cst.Comparison,
         cst.IfExp,
         cst.UnaryOperation,
+        cst.NamedExpr,
+        cst.Await,
+        cst.Yield,
         cst.Lambda,
         cst.Tuple,
     )
@@ -231,6 +234,17 @@ def method_call(node: cst.CSTNode | None) -> tuple[cst.BaseExpression, str] | No
     if called.__class__ is cst.Attribute:
         return called.value, called.attr.value
     return None
+
+
+def is_import(node: cst.CSTNode) -> bool:
+    """True for a statement that imports."""
+    return isinstance(small(node), (cst.Import, cst.ImportFrom))
+
+
+def method_name(node: cst.CSTNode | None) -> str:
+    """The name of the method that a node calls, or an empty one."""
+    used = method_call(node)
+    return "" if used is None else used[1]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from lightify.plan.kinds import Kinds
 from lightify.plan.touched import Touched, item_of, shows
 from lightify.syntax.flow import exits_of, usage
 from lightify.syntax.frames import Binding, Item, Step
-from lightify.syntax.query import call_name, dotted, expression_of, method_call, small
+from lightify.syntax.query import call_name, dotted, expression_of, method_name, small
 
 _CLOCKS = ("time", "time.time", "time.perf_counter", "time.monotonic", "datetime.datetime.now")
 
@@ -142,7 +142,7 @@ def _only_names(step: Step, kinds: Kinds) -> bool:
 
 def _acts(step: Step, kinds: Kinds) -> bool:
     nodes = (node for node, _ in runs(item_of(step), kinds))
-    steps = any((method_call(node) or ("", ""))[1] == "step" for node in nodes)
+    steps = any(method_name(node) == "step" for node in nodes)
     return steps or may_draw(step, kinds.tree) or uses_modules(step, kinds, asking=True)
 
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import libcst as cst
 
-from lightify.analysis.analyze import scope_of
 from lightify.analysis.handed import Origin, origin_of
 from lightify.facts import Kind
 from lightify.ledger import Fate
@@ -125,7 +124,7 @@ def _mode_changes(draft: Draft) -> Iterator[cst.CSTNode]:
                 full = tree.qualified(node.func) or ""
                 known = full.startswith("torch.") and not full.startswith(("torch.onnx.", "torch.ao.", "torch.quant"))
                 if not (known or full in _LOOK_ONLY or full in tree.functions or full in tree.classes):
-                    scope = scope_of(node, tree)
+                    scope = tree.function_of(node)
                     given = (dotted(arg.value) for arg in node.args)
                     if any(
                         draft.analysis.kinds.get((place, name)) is Kind.MODULE

@@ -16,7 +16,7 @@ from lightify.plan.evaluation.seen import first_evaluation
 from lightify.plan.types import Stays
 from lightify.recognisers.base import is_module_class
 from lightify.syntax.frames import Frame, Item, Step, live_nodes
-from lightify.syntax.query import dotted, method_call, small, walk
+from lightify.syntax.query import dotted, method_name, small, walk
 
 _OFF = ("torch.no_grad", "torch.inference_mode")
 
@@ -75,8 +75,7 @@ def _surely_run(step: Item, draft: Draft) -> Iterator[tuple[cst.CSTNode, Frame]]
 
 
 def _is_evaluating(node: cst.CSTNode, draft: Draft) -> bool:
-    used = method_call(node)
-    if used is not None and used[1] == "eval" and not node.args:  # type: ignore[attr-defined]
+    if method_name(node) == "eval" and not node.args:  # type: ignore[attr-defined]
         return True
     return isinstance(node, (cst.Name, cst.Attribute)) and draft.tree.qualified(node) in _OFF
 

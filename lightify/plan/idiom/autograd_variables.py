@@ -12,7 +12,7 @@ import libcst as cst
 
 from lightify.facts import Kind
 from lightify.ledger import Fate
-from lightify.loops.headers import BatchHead, operand
+from lightify.loops.headers import BatchHead
 from lightify.plan.batches import batch_variables, is_loader
 from lightify.plan.draft import Draft
 from lightify.plan.evaluation.afterwards import runs
@@ -22,7 +22,7 @@ from lightify.plan.idiom.replacing import Replacing
 from lightify.plan.kinds import Kinds
 from lightify.plan.types import FateNote
 from lightify.syntax.frames import Frame, Item, Step, Variable
-from lightify.syntax.query import block, children, dotted, map_children, root_of, small, target_names
+from lightify.syntax.query import atom, block, children, dotted, map_children, root_of, small, target_names
 
 NOTE = FateNote(Fate.DROPPED, "torch: a Variable is a tensor", "it has no gradients that this would cut off")
 
@@ -56,7 +56,7 @@ def without_variables(
 
         def changed(child: cst.CSTNode) -> cst.CSTNode:
             new = change(child, within)
-            return new if whole or child not in wrappers else operand(new)  # type: ignore[arg-type]
+            return new if whole or child not in wrappers else atom(new)  # type: ignore[arg-type]
 
         return map_children(node, changed)
 

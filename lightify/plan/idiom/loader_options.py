@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import libcst as cst
 
-from lightify.analysis.analyze import scope_of
 from lightify.ledger import Fate
 from lightify.plan.draft import Draft
 from lightify.plan.types import FateNote
@@ -136,7 +135,7 @@ def _pairs(values: cst.Dict) -> list[tuple[str, cst.BaseExpression]]:
 
 def _mentions(draft: Draft, name: str, definition: cst.CSTNode) -> list[cst.CSTNode]:
     """Where a name of the definition's scope stands, but for the definition and what is gone."""
-    scope = scope_of(definition, draft.tree)
+    scope = draft.tree.function_of(definition)
     found: list[cst.CSTNode] = []
     for node in draft.tree.mentions.get(name, ()):
         parent = draft.tree.parents[node]

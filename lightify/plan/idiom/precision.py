@@ -26,7 +26,7 @@ from lightify.plan.types import FateNote, Mixed, TrainerOption
 from lightify.syntax.flow import exits_of, expression_usage, usage
 from lightify.syntax.frames import Frame, Item, Step, Variable
 from lightify.syntax.names import scope_nodes
-from lightify.syntax.query import arguments, block, code, expression_of, method_call, small, walk
+from lightify.syntax.query import arguments, block, code, expression_of, method_call, method_name, small, walk
 
 _TYPES = {
     "torch.float16": "16-mixed",
@@ -352,7 +352,4 @@ def _computes(step: Step) -> bool:
         return False
     calls = [node for node in walk(step.node) if isinstance(node, cst.Call)]
     reads = ("item", "detach", "cpu", "size", "zero_grad", "append")
-    return any(
-        code(call.func) not in ("len", "float", "print") and (method_call(call) or ("", ""))[1] not in reads
-        for call in calls
-    )
+    return any(code(call.func) not in ("len", "float", "print") and method_name(call) not in reads for call in calls)

@@ -9,7 +9,6 @@ import libcst as cst
 
 from lightify.facts import Analysis, Kind
 from lightify.ledger import Fate
-from lightify.loops.headers import operand
 from lightify.loops.nest import Nest
 from lightify.plan.batches import in_host
 from lightify.plan.draft import Draft
@@ -21,6 +20,7 @@ from lightify.syntax.flow import usage
 from lightify.syntax.frames import Field, Frame, Item, Variable
 from lightify.syntax.names import scope_nodes
 from lightify.syntax.query import (
+    atom,
     block,
     code,
     dotted,
@@ -199,7 +199,7 @@ def scaled_step(draft: Draft) -> Scaled | str | None:
             optimizers.add(draft.kinds.variable(given[0].value, step.frame))
         if method in ("scale", "step"):
             name = "backward" if method == "scale" else "step"
-            plain[number] = cst.Call(cst.Attribute(operand(given[0].value), cst.Name(name)))
+            plain[number] = cst.Call(cst.Attribute(atom(given[0].value), cst.Name(name)))
     if not scalers:
         return None
     counts = [len(places[method]) for method in ("scale", "step", "update")]

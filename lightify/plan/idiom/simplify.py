@@ -36,7 +36,7 @@ from lightify.plan.types import (
 )
 from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Frame, Item, Step, Variable
-from lightify.syntax.query import children, dotted, method_call, small, target_names, walk
+from lightify.syntax.query import children, dotted, method_call, method_name, small, target_names, walk
 
 #: What wants its argument on the CPU.
 _ON_CPU = ("pack_padded_sequence", "from_numpy")
@@ -97,7 +97,7 @@ def without_numbers(draft: Draft, nest: Nest) -> tuple[Step, ...]:
             continue
         reads = expression_usage(call, step.frame).reads
         calls = [part for part in walk(call) if isinstance(part, cst.Call) and part is not call]
-        if not reads & made and all((method_call(part) or ("", ""))[1] == "format" for part in calls):
+        if not reads & made and all(method_name(part) == "format" for part in calls):
             gone.append(step)
             telling |= bool(reads & known)
     if not telling:
@@ -187,7 +187,7 @@ def hands_over(node: cst.CSTNode, frame: Frame, batch: Set[Variable]) -> bool:
     """True when a name of the batch stands in a node, for more than its shape."""
     if isinstance(node, cst.Attribute) and node.attr.value in ("shape", "size", "device", "dtype"):
         return False
-    if isinstance(node, cst.Call) and (dotted(node.func) == "len" or (method_call(node) or ("", ""))[1] == "cpu"):
+    if isinstance(node, cst.Call) and (dotted(node.func) == "len" or method_name(node) == "cpu"):
         return False
     if isinstance(node, cst.Name):
         return frame.resolve(node.value) in batch

@@ -9,7 +9,7 @@ import libcst as cst
 from lightify.ledger import Fate
 from lightify.plan.draft import Draft
 from lightify.plan.logs.ends import Ends, prints_of, read_ends
-from lightify.plan.logs.means import Mean, Means, operand
+from lightify.plan.logs.means import Mean, Means
 from lightify.plan.logs.meters import (
     begun,
     called_on,
@@ -31,7 +31,7 @@ from lightify.plan.logs.texts import measures, tells_pass
 from lightify.plan.types import FateNote, Local
 from lightify.syntax.flow import exits_of, usage
 from lightify.syntax.frames import Item, Step, Variable
-from lightify.syntax.query import block, code, module_attribute, small
+from lightify.syntax.query import atom, block, code, module_attribute, small
 
 OVER_PASS = "averages over the pass"
 UNTIMED = "how long the batches take is no longer shown"
@@ -213,7 +213,7 @@ def _times(factor: cst.BaseExpression, value: cst.BaseExpression) -> cst.BaseExp
     product = isinstance(value, cst.BinaryOperation) and isinstance(value.operator, (cst.Multiply, cst.Divide))
     if product and isinstance(value, cst.BinaryOperation) and not value.lpar:
         return value.with_changes(left=_times(factor, value.left))
-    return cst.BinaryOperation(factor, cst.Multiply(), operand(value))
+    return cst.BinaryOperation(factor, cst.Multiply(), atom(value))
 
 
 def _is_free(draft: Draft, name: str) -> bool:

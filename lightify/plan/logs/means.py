@@ -13,7 +13,7 @@ from lightify.plan.logs.samples import batch_size, counts_batches, counts_sample
 from lightify.plan.logs.sums import Pass, Sum
 from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Frame, Item, Variable
-from lightify.syntax.query import FieldName, code, dotted, method_call, small, walk
+from lightify.syntax.query import FieldName, atom, code, dotted, method_call, small, walk
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +79,7 @@ class Means:
         elif multiplies and (code(value.right) == size or (whole and self._counts_all(value.right, total))):  # type: ignore[attr-defined]
             share = plain(value.left)  # type: ignore[attr-defined]
         else:
-            share = cst.BinaryOperation(operand(value), cst.Divide(), cst.parse_expression(size))
+            share = cst.BinaryOperation(atom(value), cst.Divide(), cst.parse_expression(size))  # type: ignore[arg-type]
         return Mean(total, "" if whole else size, share, frozenset(involved))  # type: ignore[arg-type]
 
     def _of_meter(self, node: cst.Attribute, frame: Frame) -> Mean | None:
@@ -175,10 +175,3 @@ def plain(node: cst.CSTNode) -> cst.CSTNode:
         else:
             break
     return node
-
-
-def operand(value: cst.CSTNode) -> cst.BaseExpression:
-    """An expression as a factor."""
-    if isinstance(value, (cst.BinaryOperation, cst.IfExp, cst.Comparison)) and not value.lpar:
-        return value.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
-    return value  # type: ignore[return-value]

@@ -32,6 +32,7 @@ from lightify.syntax.query import (
     expression_of,
     map_children,
     method_call,
+    method_name,
     module_attribute,
     small,
     target_names,
@@ -61,7 +62,7 @@ class Metric:
     @classmethod
     def held(cls, variable: Variable, kinds: Kinds, name: str = "") -> Metric:
         """The number that a variable holds."""
-        array = any((method_call(value) or ("", ""))[1] == "numpy" for value in kinds.assigned(variable))
+        array = any(method_name(value) == "numpy" for value in kinds.assigned(variable))
         return cls(name or variable.name, cst.Name(variable.name), variable.frame, frozenset((variable,)), array)
 
     @property

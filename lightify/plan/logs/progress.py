@@ -39,7 +39,7 @@ from lightify.syntax.query import (
     code,
     dotted,
     expression_of,
-    method_call,
+    method_name,
     module_attribute,
     nodes_of,
     small,
@@ -328,7 +328,7 @@ def _restated(lines: Sequence[cst.BaseStatement], frame: Frame) -> set[Variable]
 
 def _waits(value: cst.BaseExpression) -> bool:
     """True for `math.exp(loss.item())`: the device is waited for."""
-    return any((method_call(part) or ("", ""))[1] == "item" for part in walk(value))
+    return any(method_name(part) == "item" for part in walk(value))
 
 
 def logs_every(draft: Draft, test: cst.BaseExpression, frame: Frame, index: Variable | None) -> None:

@@ -22,6 +22,7 @@ from lightify.syntax.query import (
     expression_of,
     map_children,
     method_call,
+    method_name,
     module_attribute,
     root_name,
     small,
@@ -78,8 +79,8 @@ def _writes(draft: Draft, step: Item) -> bool:
     """True for `losses.append(...)`, `losses[epoch] = ...`, `writer.add_scalar(...)`."""
     inner, call = small(step.node), expression_of(step.node)
     if isinstance(call, cst.Call):
-        used = method_call(call)
-        return (used is not None and used[1] in _WRITES) or draft.tree.qualified(call.func) in _TRACKERS
+        method = method_name(call)
+        return method in _WRITES or draft.tree.qualified(call.func) in _TRACKERS
     return isinstance(inner, cst.Assign) and [type(one.target) for one in inner.targets] == [cst.Subscript]
 
 

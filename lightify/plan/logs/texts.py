@@ -11,7 +11,7 @@ from typing import NamedTuple
 import libcst as cst
 
 from lightify.plan.logs.loggers import LEVELS
-from lightify.syntax.query import Arguments, arguments, dotted, method_call, walk
+from lightify.syntax.query import Arguments, arguments, dotted, method_call, method_name, walk
 
 #: Ends of formats that show a number with decimals.
 FLOATS = ("f", "e", "g")
@@ -137,7 +137,7 @@ def shown(node: cst.CSTNode) -> Iterator[cst.BaseExpression]:
     if parts:
         for slot in parts:
             yield from shown(slot.value)
-    elif isinstance(node, cst.Call) and (dotted(node.func) in _TEXTS or (method_call(node) or ("", ""))[1] in LEVELS):
+    elif isinstance(node, cst.Call) and (dotted(node.func) in _TEXTS or method_name(node) in LEVELS):
         for arg in node.args if dotted(node.func) == "print" else node.args[:1]:
             if arg.keyword is None:
                 yield from shown(arg.value)

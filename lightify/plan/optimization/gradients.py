@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import libcst as cst
 
-from lightify.analysis.analyze import scope_of
 from lightify.facts import Kind
 from lightify.plan.constructions import construction
 from lightify.plan.kinds import Kinds
@@ -88,7 +87,7 @@ def names_gradients(node: cst.CSTNode, tree: Tree, without: Sequence[cst.CSTNode
 def may_leave_gradients(call: cst.Call, loop: cst.CSTNode, tree: Tree) -> bool:
     """True when a backward pass outside the run may come before it and is not followed by step and zero_grad."""
     top = [loop, *tree.ancestors(loop)][-2]
-    if scope_of(call, tree) is scope_of(loop, tree) is None and tree.span(call) > tree.span(top):
+    if tree.function_of(call) is tree.function_of(loop) is None and tree.span(call) > tree.span(top):
         return any(node is top for node in tree.ancestors(call))
     statement: cst.CSTNode = call
     for outer in tree.ancestors(call):

@@ -16,6 +16,7 @@ from lightify.plan.draft import Draft
 from lightify.plan.hidden import with_called
 from lightify.plan.kinds import Kinds
 from lightify.plan.optimization.automatic import Automatic
+from lightify.plan.optimization.gradients import call_of
 from lightify.plan.optimization.plateaus import monitored
 from lightify.plan.optimization.wrappers import wrapped_optimizers
 from lightify.plan.trainer.lightning import on_lightning
@@ -28,10 +29,10 @@ from lightify.plan.types import (
     Scheduled,
 )
 from lightify.syntax.flow import exits_of, expression_usage, usage
-from lightify.syntax.frames import Field, Frame, Item, Step, Usage, Variable
+from lightify.syntax.frames import Field, Frame, Item, Usage, Variable
 from lightify.syntax.names import free_names
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import arguments, dotted, method_call, nodes_of, root_name, small, walk
+from lightify.syntax.query import arguments, dotted, method_call, method_name, nodes_of, root_name, small, walk
 
 
 def make_optimizers(
@@ -216,9 +217,8 @@ def stepped_by_trainer(
     if len(uses) != 1 or uses[0][0].name not in ("on_train_epoch_end", "on_validation_epoch_start") or not plain:
         return None
     step = uses[0][1]
-    call = _expression(step)
-    used = method_call(call)
-    if not isinstance(step, Item) or not isinstance(call, cst.Call) or used is None or used[1] != "step":
+    call = call_of(step)
+    if not isinstance(step, Item) or call is None or method_name(call) != "step":
         return None
     if any(isinstance(s, Item) and any(True for _ in exits_of(s.node)) for s in uses[0][0].steps):
         return None
@@ -309,8 +309,3 @@ def drop_scheduler_steps(draft: Draft, hooks: list[Hook], schedulers: Sequence[S
             steps.insert(0, kept_step)
         result.append(replace(hook, steps=tuple(steps)))
     return result
-
-
-def _expression(step: Step) -> cst.BaseExpression | None:
-    inner = small(step.node) if isinstance(step, Item) else None
-    return inner.value if isinstance(inner, cst.Expr) else None

@@ -21,7 +21,16 @@ from lightify.syntax.flow import exits_of, usage
 from lightify.syntax.frames import Item, Step, Variable, live_nodes
 from lightify.syntax.names import bound_names
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import block, expression_of, is_constant, is_docstring, method_call, nodes_of, walk
+from lightify.syntax.query import (
+    block,
+    expression_of,
+    is_constant,
+    is_docstring,
+    method_call,
+    method_name,
+    nodes_of,
+    walk,
+)
 
 #: Parameters of the hooks; the script must not mean something else by these names.
 _GIVEN = {"optimizer", "optimizer_closure", "batch_idx"}
@@ -112,7 +121,7 @@ def _only_backward(nest: Nest, tree: Tree) -> int | str:
         return f"backward has arguments ({tree.line_of(call)})"
     found = [site for step in steps for site in _sites(step, nest)]
     if any(_is_elsewhere(site, found, nest, tree) for site in nest.sites) or any(
-        (method_call(site) or ("", ""))[1] != "step" for site in found if site is not call
+        method_name(site) != "step" for site in found if site is not call
     ):
         return "the step is taken in a function that is not opened"
     if any(takes_gradients(step, tree) for step in steps):
@@ -235,7 +244,7 @@ def _sites(step: Step, nest: Nest) -> Iterator[cst.Call]:
 
 def _is_backward(step: Step, nest: Nest) -> bool:
     call = call_of(step)
-    return call in nest.sites and (method_call(call) or ("", ""))[1] == "backward"
+    return call in nest.sites and method_name(call) == "backward"
 
 
 def _receiver(site: cst.Call, step: Step, kinds: Kinds) -> Variable | None:
@@ -247,7 +256,7 @@ def _receiver(site: cst.Call, step: Step, kinds: Kinds) -> Variable | None:
 
 def _zeroes(step: Step) -> bool:
     return isinstance(step, Item) and any(
-        (method_call(node) or ("", ""))[1] == "zero_grad" for node in live_nodes(step.node, step.frame)
+        method_name(node) == "zero_grad" for node in live_nodes(step.node, step.frame)
     )
 
 
@@ -296,7 +305,7 @@ def _only_zeroes(node: cst.CSTNode) -> bool:
     if isinstance(node, (cst.If, cst.Else)):
         other = getattr(node, "orelse", None)
         return all(map(_only_zeroes, block(node.body))) and (other is None or _only_zeroes(other))
-    return (method_call(expression_of(node)) or ("", ""))[1] == "zero_grad"
+    return method_name(expression_of(node)) == "zero_grad"
 
 
 def _only_stepped(step: Step, optimizer: Variable | None, kinds: Kinds) -> bool:

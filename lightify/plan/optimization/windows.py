@@ -16,7 +16,7 @@ from lightify.plan.logs.samples import counts_batches
 from lightify.plan.types import FateNote, TrainerOption
 from lightify.syntax.flow import exits_of, expression_usage, usage
 from lightify.syntax.frames import Frame, Item, Step, Variable
-from lightify.syntax.query import block, code, expression_of, method_call, small
+from lightify.syntax.query import block, code, expression_of, method_call, method_name, small
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,8 +88,7 @@ def _steps_inside(step: Item, nest: Nest) -> bool:
 
 def _is_backward(step: Step, nest: Nest) -> bool:
     call = expression_of(step.node) if isinstance(step, Item) else None
-    used = method_call(call)
-    return call in nest.sites and used is not None and used[1] == "backward"
+    return call in nest.sites and method_name(call) == "backward"
 
 
 def _divided(nest: Nest, end: int) -> tuple[int, str, cst.BaseExpression, bool] | None:

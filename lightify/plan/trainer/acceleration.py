@@ -14,7 +14,7 @@ from lightify.plan.types import TrainerOption
 from lightify.syntax.flow import usage
 from lightify.syntax.frames import Field, Frame, Item, Variable
 from lightify.syntax.names import local_names
-from lightify.syntax.query import children, method_call, walk
+from lightify.syntax.query import children, method_call, method_name, walk
 
 OWNS_STEPS = "accelerate takes the backward pass and the optimizer steps, in its own precision and windows"
 
@@ -52,7 +52,7 @@ def back_on_device(draft: Draft, handed: Iterable[Variable]) -> tuple[str, ...]:
     """Moves for after fit, which leaves its networks on the CPU, where the script goes on with them."""
     name, after = _in_host(draft), draft.around.after
     reads = usage(after).reads
-    saved = any((method_call(node) or ("", ""))[1] in _SAVES for item in after for node in walk(item.node))
+    saved = any(method_name(node) in _SAVES for item in after for node in walk(item.node))
     used = sorted((v for v in handed if saved or v in reads), key=lambda v: v.order)
     return tuple(f"{one.path}.to({name}.device)" for one in used if name is not None)
 

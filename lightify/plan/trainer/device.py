@@ -21,7 +21,7 @@ from lightify.syntax.flow import usage
 from lightify.syntax.frames import Item, Variable
 from lightify.syntax.names import assignments, parameters, read_names
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import code, dotted, method_call, root_name, small, walk
+from lightify.syntax.query import code, dotted, method_call, method_name, root_name, small, walk
 
 
 @dataclass(frozen=True)
@@ -285,8 +285,8 @@ def _move_of_batches(draft: Draft) -> cst.BaseExpression | None:
     host = draft.nest.host
     changed = usage([Item(draft.nest.host_loop, host)]).writes
     for call in walk(draft.nest.host_loop):
-        used = method_call(call)
-        if used is None or used[1] != "to" or not isinstance(call, cst.Call) or len(call.args) != 1:
+        method = method_name(call)
+        if method != "to" or not isinstance(call, cst.Call) or len(call.args) != 1:
             continue
         place = call.args[0].value
         if _is_device(place) and changed.isdisjoint(map(host.resolve, (root_name(place) or "", dotted(place) or ""))):

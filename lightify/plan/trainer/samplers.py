@@ -8,7 +8,7 @@ from lightify.analysis.callers import callers
 from lightify.plan.draft import Draft
 from lightify.syntax.frames import Item
 from lightify.syntax.parse import Tree
-from lightify.syntax.query import arguments, block, dotted, method_call, walk
+from lightify.syntax.query import arguments, block, dotted, method_name, walk
 
 
 def train_order_changes(draft: Draft) -> bool:
@@ -30,7 +30,7 @@ def evaluation_order_changes(draft: Draft) -> bool:
 def _told(draft: Draft) -> bool:
     """True when each pass starts by telling a sampler the epoch, whatever the Trainer told it before."""
     steps = (step for step in draft.nest.epoch_start if isinstance(step, Item))
-    return any((method_call(node) or ("", ""))[1] == "set_epoch" for step in steps for node in walk(step.node))
+    return any(method_name(node) == "set_epoch" for step in steps for node in walk(step.node))
 
 
 def _shuffling(draft: Draft) -> list[cst.Call]:

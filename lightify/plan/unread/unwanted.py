@@ -8,7 +8,7 @@ from lightify.facts import Kind
 from lightify.plan.draft import Draft
 from lightify.plan.effects import is_calm, only_computes
 from lightify.syntax.frames import Frame
-from lightify.syntax.query import block, dotted, method_call, nodes_of, walk
+from lightify.syntax.query import block, dotted, method_call, method_name, nodes_of, walk
 
 _CALLS = frozenset(
     """len int float str bool min max sum abs round range list time.time time.perf_counter datetime.datetime.now
@@ -85,9 +85,7 @@ def _is_plain(value: cst.BaseExpression, draft: Draft) -> bool:
     if next(nodes_of(value, cst.Await, cst.Yield, cst.NamedExpr, cst.Subscript), None) is not None:
         return False
     calls = nodes_of(value, cst.Call)
-    return all(
-        draft.tree.qualified(call.func) in _CALLS or (method_call(call) or ("", ""))[1] in _METHODS for call in calls
-    )
+    return all(draft.tree.qualified(call.func) in _CALLS or method_name(call) in _METHODS for call in calls)
 
 
 def _goes_over_batches(value: cst.BaseExpression, frame: Frame, draft: Draft) -> bool:
