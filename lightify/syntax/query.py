@@ -341,10 +341,6 @@ def is_constant(node: cst.CSTNode) -> bool:
     return dotted(node) in ("np.inf", "math.inf", "numpy.inf", "torch.inf", "float.inf")
 
 
-def parse_expression(text: str) -> cst.BaseExpression:
-    return cst.parse_expression(text)
-
-
 def joined(tests: Sequence[str]) -> str:
     """The text of a test that holds when all do."""
     parts = []

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import libcst as cst
 
+from lightify.syntax.names import scope_nodes
 from lightify.syntax.query import code, dotted
 from lightify.upgrade.base import Log
-from lightify.upgrade.edit import Change, become, edit, expression, own_nodes
+from lightify.upgrade.edit import Change, become, edit
 from lightify.upgrade.script import Script, methods
 
 #: What an attribute of the Trainer is today; `{}` stands for the Trainer.
@@ -56,7 +57,7 @@ def rewrite(script: Script, log: Log) -> cst.Module:
     for owner in script.modules:
         own = {dotted(node) for node in stored if (dotted(node) or "").startswith("self.")}
         for function in methods(owner).values():
-            for node in own_nodes(function):
+            for node in scope_nodes(function):
                 name = (dotted(node) or "").removeprefix("self.")
                 if isinstance(node, cst.Attribute) and name in _OF_MODULES and f"self.{name}" not in own:
                     _replace(node, "self.trainer", log, edits)
@@ -76,7 +77,7 @@ class _SchedulerEntry:
 
     def replace(self, log: Log, edits: dict[cst.CSTNode, Change]) -> None:
         text = f"{code(self.listed.value)}.lr_scheduler_configs[{self.index}].{self.field}"
-        edits[self.whole] = become(expression(text))
+        edits[self.whole] = become(cst.parse_expression(text))
         log.rewrote(self.whole, code(self.whole), text)
 
 
@@ -97,7 +98,7 @@ def _index(node: cst.Subscript) -> cst.BaseExpression | None:
 
 def _replace(node: cst.Attribute, trainer: str, log: Log, edits: dict[cst.CSTNode, Change]) -> None:
     text = ATTRIBUTES[node.attr.value].format(trainer)
-    edits[node] = become(expression(text))
+    edits[node] = become(cst.parse_expression(text))
     log.rewrote(node, code(node), text)
 
 
@@ -111,5 +112,5 @@ def _hyperparameters(line: cst.SimpleStatementLine, log: Log, edits: dict[cst.CS
     ):
         return
     text = f"self.save_hyperparameters({code(small.value)})"
-    edits[small] = become(cst.Expr(expression(text)))
+    edits[small] = become(cst.Expr(cst.parse_expression(text)))
     log.rewrote(line, code(small), text)

@@ -8,6 +8,7 @@ from typing import TypeVar, cast
 
 import libcst as cst
 
+from lightify.syntax.names import scope_nodes
 from lightify.syntax.query import Changed, children, code, is_docstring, map_children, small, target_names
 
 Node = cst.CSTNode
@@ -47,10 +48,6 @@ def lines(text: str) -> list[Line]:
     return list(cst.parse_module(dedent(text).strip("\n") + "\n").body)
 
 
-def expression(text: str) -> cst.BaseExpression:
-    return cst.parse_expression(text)
-
-
 def method(text: str) -> cst.FunctionDef:
     """A method from text, with the blank line that stands before one."""
     (function,) = lines(text)
@@ -58,25 +55,15 @@ def method(text: str) -> cst.FunctionDef:
     return function.with_changes(leading_lines=[cst.EmptyLine(indent=False), *function.leading_lines])
 
 
-def own_nodes(function: cst.FunctionDef) -> Iterator[Node]:
-    """What belongs to a function itself: the functions and classes within it are left out."""
-    stack: list[Node] = [function.body]
-    while stack:
-        node = stack.pop()
-        yield node
-        if not isinstance(node, (cst.FunctionDef, cst.ClassDef, cst.Lambda)):
-            stack.extend(reversed(list(children(node))))
-
-
 def returns(function: cst.FunctionDef) -> list[cst.Return]:
-    return [node for node in own_nodes(function) if isinstance(node, cst.Return)]
+    return [node for node in scope_nodes(function) if isinstance(node, cst.Return)]
 
 
 def assignments(function: cst.FunctionDef, name: str) -> list[cst.Assign]:
     """The assignments of a name within a function."""
     return [
         node
-        for node in own_nodes(function)
+        for node in scope_nodes(function)
         if isinstance(node, cst.Assign) and any(name in target_names(target.target) for target in node.targets)
     ]
 
@@ -152,7 +139,9 @@ def with_parameters(function: cst.FunctionDef, names: Sequence[str]) -> cst.Func
             if default
             else cst.MaybeSentinel.DEFAULT
         )
-        params.append(cst.Param(cst.Name(word), default=expression(default) if default else None, equal=equal))
+        params.append(
+            cst.Param(cst.Name(word), default=cst.parse_expression(default) if default else None, equal=equal)
+        )
     return function.with_changes(params=function.params.with_changes(params=params))
 
 

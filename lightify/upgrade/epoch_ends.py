@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import libcst as cst
 
+from lightify.syntax.names import scope_nodes
 from lightify.syntax.query import arguments, code, method_call
 from lightify.upgrade.base import Log
 from lightify.upgrade.edit import (
@@ -17,7 +18,6 @@ from lightify.upgrade.edit import (
     edit,
     into,
     method,
-    own_nodes,
     parameters,
     prepend,
     renamed,
@@ -129,7 +129,7 @@ def _collecting(
 
 def _passes_on_to_another_file(script: Script, owner: cst.ClassDef, function: cst.FunctionDef, name: str) -> bool:
     if not any((call := method_call(node)) is not None and call[1] == name and code(call[0]).startswith("super(")
-               for node in own_nodes(function)):  # fmt: skip
+               for node in scope_nodes(function)):  # fmt: skip
         return False
     return not any(name in methods(base) for base in script.family(owner)[1:])
 
@@ -146,7 +146,7 @@ def _calling_new_names(owner: cst.ClassDef, called: set[str]) -> cst.ClassDef:
     """Calls of the old methods under the names that they have now."""
     edits: dict[cst.CSTNode, Change] = {}
     for function in methods(owner).values():
-        for node in own_nodes(function):
+        for node in scope_nodes(function):
             if (call := method_call(node)) is not None and call[1] in called and arguments(node).positional:  # type: ignore[arg-type]
                 assert isinstance(node, cst.Call) and isinstance(node.func, cst.Attribute)
                 edits[node.func.attr] = into(value=f"_{node.func.attr.value}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import libcst as cst
 
+from lightify.syntax.names import scope_nodes
 from lightify.syntax.query import method_call
 from lightify.upgrade.base import Log
 from lightify.upgrade.edit import (
@@ -17,7 +18,6 @@ from lightify.upgrade.edit import (
     body_of,
     edit,
     method,
-    own_nodes,
     parameters,
     prepend,
     renamed,
@@ -93,4 +93,4 @@ def _happens(script: Script, owner: cst.ClassDef, place: str) -> bool:
 
 
 def _calls_super(function: cst.FunctionDef, name: str) -> bool:
-    return any((call := method_call(node)) is not None and call[1] == name for node in own_nodes(function))
+    return any((call := method_call(node)) is not None and call[1] == name for node in scope_nodes(function))

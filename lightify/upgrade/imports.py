@@ -6,7 +6,7 @@ import libcst as cst
 
 from lightify.syntax.query import arguments, dotted, walk
 from lightify.upgrade.base import Log
-from lightify.upgrade.edit import Change, become, edit, expression, into, lines
+from lightify.upgrade.edit import Change, become, edit, into, lines
 from lightify.upgrade.names import METRICS, PACKAGES, locate
 from lightify.upgrade.script import Script
 
@@ -60,7 +60,7 @@ def _import(line: cst.SimpleStatementLine, small: cst.Import, log: Log, package:
             return
         if new != full:
             log.rewrote(line, f"import {full}", f"import {new}")
-        names.append(alias.with_changes(name=expression(new), asname=local))
+        names.append(alias.with_changes(name=cst.parse_expression(new), asname=local))
     if names != list(small.names):
         edits[small] = into(names=names)
 
@@ -90,7 +90,7 @@ def _import_from(
                 line, f"`from {OLD}.{base} import *` has no successor that lightify knows", "import names", "LF502"
             )
         elif new != dotted(small.module):
-            edits[small] = into(module=expression(new))
+            edits[small] = into(module=cst.parse_expression(new))
             log.rewrote(line, f"from {dotted(small.module)} import *", f"from {new} import *")
         return
     found: dict[str, list[cst.ImportAlias]] = {}
@@ -115,7 +115,7 @@ def _import_from(
     log.rewrote(line, f"from {old} import", ", ".join(f"from {module} import" for module in found))
     if len(found) == 1:
         ((module, aliases),) = found.items()
-        head = expression(module)
+        head = cst.parse_expression(module)
         edits[small] = into(module=head, names=aliases)
         return
     texts = []
@@ -215,5 +215,5 @@ def _chains(script: Script, log: Log, package: str, bundled: bool, edits: _Edits
                 node, f"`{head}` is not imported with the package", f"from {package}.{module} import {name}", "LF502"
             )
         elif new != head:
-            edits[node] = become(expression(new))
+            edits[node] = become(cst.parse_expression(new))
             log.rewrote(node, head, new)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import libcst as cst
 
+from lightify.syntax.names import scope_nodes
 from lightify.syntax.query import Changed, code, dotted, method_call
 from lightify.upgrade.base import Log
 from lightify.upgrade.edit import (
@@ -16,7 +17,6 @@ from lightify.upgrade.edit import (
     body_of,
     edit,
     method,
-    own_nodes,
     parameters,
     renamed,
     uses,
@@ -154,7 +154,7 @@ def _is_manual(owner: cst.ClassDef) -> bool:
     for function in methods(owner).values():
         if function.name.value == "automatic_optimization":
             return True
-        for node in own_nodes(function):
+        for node in scope_nodes(function):
             if isinstance(node, cst.Assign) and dotted(node.targets[0].target) == "self.automatic_optimization":
                 return code(node.value) == "False"
     return False

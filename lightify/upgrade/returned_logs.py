@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import libcst as cst
 
+from lightify.syntax.names import scope_nodes
 from lightify.syntax.query import Changed, code, dotted, method_call
 from lightify.upgrade.base import Log
 from lightify.upgrade.edit import (
@@ -20,7 +21,6 @@ from lightify.upgrade.edit import (
     into,
     lines,
     occurrences,
-    own_nodes,
     returns,
 )
 from lightify.upgrade.script import STAGES, Script, methods
@@ -82,7 +82,7 @@ def _rewrite_method(function: cst.FunctionDef, log: Log, edits: _Edits) -> None:
         drop = {*LOGGED} if not is_end else set(returned.entries)
         log.rewrote(returned.statement, "returned " + ", ".join(f"'{key}'" for key in returned.entries if key in drop),
                     "; ".join(logs) or "nothing")  # fmt: skip
-        line = next(node for node in own_nodes(function)
+        line = next(node for node in scope_nodes(function)
                     if isinstance(node, (cst.SimpleStatementLine, cst.SimpleStatementSuite))
                     and returned.statement in node.body)  # fmt: skip
         if isinstance(line, cst.SimpleStatementSuite) or len(line.body) > 1:
@@ -239,7 +239,7 @@ def _values(function: cst.FunctionDef, value: cst.BaseExpression) -> _Logged:
 def _stored(function: cst.FunctionDef, name: str) -> set[str] | None:
     """The keys that a dict may get after it was made; None when they cannot be read."""
     keys = set()
-    for node in own_nodes(function):
+    for node in scope_nodes(function):
         if isinstance(node, (cst.AssignTarget, cst.AugAssign)) and isinstance(node.target, cst.Subscript):
             if dotted(node.target.value) == name:
                 key = getattr(node.target.slice[0].slice, "value", None)
@@ -262,9 +262,9 @@ def _may_be_number(value: cst.BaseExpression) -> bool:
 
 def _mentions(function: cst.FunctionDef) -> bool:
     return any(
-        isinstance(node, cst.DictElement) and code(node.key).strip("'\"") in LOGGED for node in own_nodes(function)
+        isinstance(node, cst.DictElement) and code(node.key).strip("'\"") in LOGGED for node in scope_nodes(function)
     ) or any(
         isinstance(node, cst.Subscript)
         and code(node).endswith(tuple(f"[{q}{key}{q}]" for key in LOGGED for q in "'\""))
-        for node in own_nodes(function)
+        for node in scope_nodes(function)
     )

@@ -9,15 +9,14 @@ from dataclasses import dataclass, field
 
 import libcst as cst
 
+from lightify.syntax.names import scope_nodes
 from lightify.syntax.query import Changed, arguments, code, dotted, method_call, walk
 from lightify.upgrade.base import Log
 from lightify.upgrade.edit import (
     Change,
     become,
     edit,
-    expression,
     into,
-    own_nodes,
     parameters,
     prepend,
     takes_any,
@@ -82,7 +81,7 @@ def rewrite(script: Script, log: Log) -> cst.Module:
     edits = {}
     for owner in Script(module).modules:
         for function in methods(owner).values():
-            for call in own_nodes(function):
+            for call in scope_nodes(function):
                 if isinstance(call, cst.Call) and (changed := _call(call, log)) is not None:
                     edits[call] = changed
     return edit(module, edits)
@@ -123,15 +122,15 @@ def _with_closure(function: cst.FunctionDef) -> cst.FunctionDef:
         return function
     steps = [
         node
-        for node in own_nodes(function)
+        for node in scope_nodes(function)
         if (call := method_call(node)) is not None and call[1] == "step" and dotted(call[0]) == names[2]
     ]
-    with_closure = become(expression(f"{names[2]}.step(closure={closure})"))
+    with_closure = become(cst.parse_expression(f"{names[2]}.step(closure={closure})"))
     return edit(function, dict.fromkeys(steps, with_closure))
 
 
 def _super_calls(function: cst.FunctionDef, name: str) -> list[cst.Call]:
-    return [node for node in own_nodes(function)
+    return [node for node in scope_nodes(function)
             if isinstance(node, cst.Call) and (call := method_call(node)) is not None and call[1] == name]  # fmt: skip
 
 
@@ -193,7 +192,7 @@ def _call(call: cst.Call, log: Log) -> Change | None:
     elif name == "self.untoggle_optimizer" and isinstance(given.get(0, "optimizer_idx"), cst.Integer):
         log.rewrote(call, "untoggle_optimizer(optimizer_idx)", "untoggle_optimizer(optimizer)")
         index = code(call.args[0].value)
-        return become(expression(f"self.untoggle_optimizer(self.optimizers()[{index}])"))
+        return become(cst.parse_expression(f"self.untoggle_optimizer(self.optimizers()[{index}])"))
     return None
 
 

@@ -9,7 +9,7 @@ import libcst as cst
 
 from lightify.syntax.query import code, dotted
 from lightify.upgrade.base import Log
-from lightify.upgrade.edit import Change, argument, become, edit, expression, with_arguments
+from lightify.upgrade.edit import Change, argument, become, edit, with_arguments
 from lightify.upgrade.names import with_imports
 from lightify.upgrade.script import Script
 
@@ -83,7 +83,7 @@ class _Call:
         self.log.refuse(self.arguments[name], f"`{name}`: {reason}", hint, "LF502")
 
     def add_callback(self, text: str, name: str) -> None:
-        self.callbacks.append(expression(text))
+        self.callbacks.append(cst.parse_expression(text))
         self.imports.append(f"callbacks.{text.partition('(')[0]}")
         self.replace(name, {}, f"callbacks=[{text}]")
 
@@ -112,14 +112,14 @@ def rewrite(script: Script, log: Log) -> cst.Module:
 def _add_callbacks(call: _Call) -> None:
     if call.progress:
         given = ", ".join(f"{name}={code(value)}" for name, value in call.progress.items())
-        call.callbacks.append(expression(f"TQDMProgressBar({given})"))
+        call.callbacks.append(cst.parse_expression(f"TQDMProgressBar({given})"))
         call.imports.append("callbacks.TQDMProgressBar")
     if not call.callbacks:
         return
     added = ", ".join(code(callback) for callback in call.callbacks)
     present = call.arguments.get("callbacks")
     if present is None or code(present.value) == "None":
-        value = expression(f"[{added}]")
+        value = cst.parse_expression(f"[{added}]")
         call.arguments["callbacks"] = present.with_changes(value=value) if present else argument("callbacks", value)
     elif isinstance(present.value, cst.List):
         elements = [*present.value.elements]
@@ -130,7 +130,9 @@ def _add_callbacks(call: _Call) -> None:
     elif isinstance(present.value, (cst.Name, cst.Attribute)) and all(
         isinstance(value, cst.List) for value in call.script.assigned(dotted(present.value) or "")
     ) and call.script.assigned(dotted(present.value) or ""):  # fmt: skip
-        call.arguments["callbacks"] = present.with_changes(value=expression(f"[*{code(present.value)}, {added}]"))
+        call.arguments["callbacks"] = present.with_changes(
+            value=cst.parse_expression(f"[*{code(present.value)}, {added}]")
+        )
     else:
         call.refuse("callbacks", "whether it is one callback or a list cannot be read", "give a list")
 
@@ -150,19 +152,28 @@ def _gpus(call: _Call, name: str) -> None:
     if "devices" in call.arguments:
         call.refuse(name, "`devices` is given as well", "leave out one of them")
     elif text in ("None", "0", "[]"):
-        call.replace(name, {"accelerator": expression('"cpu"')})
+        call.replace(name, {"accelerator": cst.parse_expression('"cpu"')})
     elif isinstance(value, (cst.Integer, cst.UnaryOperation, cst.SimpleString, cst.List)):
-        call.replace(name, {"accelerator": expression('"gpu"'), "devices": value})
+        call.replace(name, {"accelerator": cst.parse_expression('"gpu"'), "devices": value})
     elif isinstance(value, cst.IfExp) and code(value.orelse) in ("None", "0") and isinstance(value.body, cst.Integer):
         test, count = code(value.test), code(value.body)
         devices = count if count == "1" else f"{count} if {test} else 1"
-        call.replace(name, {"accelerator": expression(f'"gpu" if {test} else "cpu"'), "devices": expression(devices)})
+        call.replace(
+            name,
+            {
+                "accelerator": cst.parse_expression(f'"gpu" if {test} else "cpu"'),
+                "devices": cst.parse_expression(devices),
+            },
+        )
     elif text == "int(torch.cuda.is_available())":
-        gpu = expression('"gpu" if torch.cuda.is_available() else "cpu"')
+        gpu = cst.parse_expression('"gpu" if torch.cuda.is_available() else "cpu"')
         call.replace(name, {"accelerator": gpu, "devices": cst.Integer("1")})
     elif _is_pure(value):
         shown = code(value) if not isinstance(value, (cst.IfExp, cst.BooleanOperation)) else f"({code(value)})"
-        new = {"accelerator": expression(f'"gpu" if {shown} else "cpu"'), "devices": expression(f"{shown} or 1")}
+        new = {
+            "accelerator": cst.parse_expression(f'"gpu" if {shown} else "cpu"'),
+            "devices": cst.parse_expression(f"{shown} or 1"),
+        }
         call.replace(name, new)
     else:
         call.refuse(name, "its value has to be read twice, and reading it may do something", "give it a name first")
@@ -186,7 +197,7 @@ def _num_processes(call: _Call, name: str) -> None:
     if "gpus" in call.arguments or call.literal(name) == "None":
         new = {}
     elif "accelerator" not in call.arguments or call.literal("accelerator") in _NOT_AN_ACCELERATOR:
-        new = {"accelerator": expression('"cpu"'), **new}
+        new = {"accelerator": cst.parse_expression('"cpu"'), **new}
     call.replace(name, new, "nothing")
 
 
@@ -205,7 +216,7 @@ def _strategy(call: _Call, name: str) -> None:
     if text == "None":
         call.replace(name, {}, "nothing")
     elif text == "ddp_cpu":
-        new = {"accelerator": expression('"cpu"'), "strategy": expression('"ddp_spawn"')}
+        new = {"accelerator": cst.parse_expression('"cpu"'), "strategy": cst.parse_expression('"ddp_spawn"')}
         if name == "accelerator":
             call.arguments = {f"old {k}" if k == name else k: v for k, v in call.arguments.items()}
             name = "old accelerator"
@@ -221,14 +232,14 @@ def _or_auto(value: cst.BaseExpression) -> cst.BaseExpression:
     if isinstance(value, cst.SimpleString):
         return value
     if isinstance(value, cst.IfExp) and isinstance(value.body, cst.SimpleString) and code(value.orelse) == "None":
-        return value.with_changes(orelse=expression('"auto"'))
-    return expression(f'{code(value)} or "auto"' if dotted(value) else f'({code(value)}) or "auto"')
+        return value.with_changes(orelse=cst.parse_expression('"auto"'))
+    return cst.parse_expression(f'{code(value)} or "auto"' if dotted(value) else f'({code(value)}) or "auto"')
 
 
 def _checkpoint_callback(call: _Call, name: str) -> None:
     value, text = call.value(name), call.literal(name)
     if text in ("True", "False", "None"):
-        flag = expression("True" if text == "True" else "False")
+        flag = cst.parse_expression("True" if text == "True" else "False")
         call.replace(
             name, {"enable_checkpointing": flag if isinstance(value, cst.Name) and text == value.value else value}
         )
@@ -257,9 +268,9 @@ def _as_callback(call: _Call, name: str) -> None:
 def _weights_summary(call: _Call, name: str) -> None:
     text = call.literal(name)
     if text == "None":
-        call.replace(name, {"enable_model_summary": expression("False")})
+        call.replace(name, {"enable_model_summary": cst.parse_expression("False")})
     elif text == "top":
-        call.replace(name, {"enable_model_summary": expression("True")})
+        call.replace(name, {"enable_model_summary": cst.parse_expression("True")})
     elif text == "full":
         call.add_callback("ModelSummary(max_depth=-1)", name)
     else:
@@ -268,7 +279,7 @@ def _weights_summary(call: _Call, name: str) -> None:
 
 def _refresh_rate(call: _Call, name: str) -> None:
     if call.literal(name) == "0":
-        call.replace(name, {"enable_progress_bar": expression("False")})
+        call.replace(name, {"enable_progress_bar": cst.parse_expression("False")})
     elif call.literal(name) == "None":
         call.replace(name, {}, "nothing")
     else:
@@ -302,7 +313,7 @@ def _switch(new: str, when_on: str) -> Callable[[_Call, str], None]:
         if text in ("False", "None"):
             call.replace(name, {}, "nothing")
         elif text == "True":
-            call.replace(name, {new: expression(when_on)})
+            call.replace(name, {new: cst.parse_expression(when_on)})
         else:
             call.refuse(name, f"`{text}` cannot be read", f"write {new}={when_on} where it is wanted")
 

@@ -6,7 +6,7 @@ import libcst as cst
 
 from lightify.syntax.query import Changed, arguments, code, dotted, method_call
 from lightify.upgrade.base import Log
-from lightify.upgrade.edit import Change, argument, become, edit, expression, with_arguments
+from lightify.upgrade.edit import Change, argument, become, edit, with_arguments
 from lightify.upgrade.names import with_imports
 from lightify.upgrade.script import Script
 
@@ -41,7 +41,7 @@ def rewrite(script: Script, log: Log) -> cst.Module:
             if old:
                 edits[call] = _renaming(LOADERS[name])
         elif name == "get_model" and not call.args and script.is_trainer(receiver):
-            edits[call] = become(expression(f"{code(receiver)}.lightning_module"))
+            edits[call] = become(cst.parse_expression(f"{code(receiver)}.lightning_module"))
             log.rewrote(call, code(call), f"{code(receiver)}.lightning_module")
         elif name == "lr_find" and _is_tuner(script, receiver):
             edits[call] = _lr_find
@@ -141,7 +141,7 @@ def _argument(arg: cst.Arg) -> str:
 def _several(line: cst.SimpleStatementLine, texts: list[str]) -> Changed:
     if not texts:
         return cst.RemoveFromParent()
-    made = [line.with_changes(body=[cst.Expr(expression(text))]) for text in texts]
+    made = [line.with_changes(body=[cst.Expr(cst.parse_expression(text))]) for text in texts]
     return cst.FlattenSentinel([made[0], *(one.with_changes(leading_lines=()) for one in made[1:])])
 
 
@@ -162,4 +162,4 @@ def _lr_find(call: cst.CSTNode) -> Changed:
     args = _new_names(call, LOADERS["fit"])
     if "update_attr" not in arguments(call).keyword:
         args.append(argument("update_attr", cst.Name("False")))
-    return with_arguments(call, args).with_changes(func=expression(f"Tuner({trainer}).lr_find"))
+    return with_arguments(call, args).with_changes(func=cst.parse_expression(f"Tuner({trainer}).lr_find"))

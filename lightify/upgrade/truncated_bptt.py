@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import libcst as cst
 
+from lightify.syntax.names import scope_nodes
 from lightify.syntax.query import arguments, code, dotted, method_call, target_names
 from lightify.upgrade.base import Log
-from lightify.upgrade.edit import Change, become, body_of, edit, method, own_nodes, parameters, renamed, with_body
+from lightify.upgrade.edit import Change, become, body_of, edit, method, parameters, renamed, with_body
 from lightify.upgrade.manual import Unreadable, forbidden, loss_of, read_optimizers, scheduler_lines, switched
 from lightify.upgrade.script import Script, methods
 
@@ -90,7 +91,7 @@ def _rewrite_class(script: Script, owner: cst.ClassDef, step: cst.FunctionDef, l
 
 def _piece_size(script: Script, owner: cst.ClassDef) -> tuple[str | None, str]:
     """The expression for the length of a piece, and what the constructor has to set."""
-    for node in (*owner.body.body, *(part for function in methods(owner).values() for part in own_nodes(function))):
+    for node in (*owner.body.body, *(part for function in methods(owner).values() for part in scope_nodes(function))):
         small = node.body[0] if isinstance(node, cst.SimpleStatementLine) else node
         if isinstance(small, cst.Assign):
             names = [*target_names(small.targets[0].target), dotted(small.targets[0].target)]
@@ -106,7 +107,7 @@ def _unpacks_batch(step: cst.FunctionDef) -> bool:
     batch = parameters(step)[0]
     return any(
         isinstance(node, cst.Assign) and dotted(node.value) == batch and isinstance(node.targets[0].target, cst.Tuple)
-        for node in own_nodes(step)
+        for node in scope_nodes(step)
     )
 
 
