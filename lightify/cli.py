@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec
 import click
 
 from lightify import __version__
-from lightify.errors import Diagnostic, LightifyError, SourceSpan
+from lightify.errors import LightifyError
 from lightify.printing import (
     DONE,
     REFUSED,
@@ -328,7 +328,7 @@ def _converted_beside(old: str, options: dict[str, object]) -> Iterator[str]:
         descriptor, name = tempfile.mkstemp(prefix=f".{Path(old).stem}.", suffix=".py", dir=folder)
     except OSError as error:
         message = f"no temporary file can be made: {error.strerror or error}"
-        raise LightifyError(Diagnostic("LF010", message, SourceSpan(str(folder), 1), "give NEW as well")) from None
+        raise LightifyError.at(folder, "LF010", message, "give NEW as well") from None
     os.close(descriptor)
     try:
         write_text(Path(name), conversion.text, encoding=source.encoding, newline=source.newline, replace=True)

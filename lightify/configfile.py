@@ -8,7 +8,7 @@ from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
 
-from lightify.errors import Diagnostic, LightifyError, SourceSpan
+from lightify.errors import LightifyError
 from lightify.settings import Settings
 
 if sys.version_info >= (3, 11):
@@ -33,7 +33,7 @@ def settings_for(folder: Path, options: Mapping[str, object]) -> Settings:
         return Settings(**{**table, **given})  # type: ignore[arg-type]
     except LightifyError as error:
         found = error.diagnostic
-        raise LightifyError(Diagnostic(found.code, found.message, SourceSpan(str(path), 1), found.hint)) from None
+        raise LightifyError.at(path, found.code, found.message, found.hint) from None
 
 
 def _nearest(folder: Path) -> Path | None:
@@ -45,15 +45,14 @@ def _nearest(folder: Path) -> Path | None:
 
 
 def _read_table(path: Path) -> dict[str, object]:
-    place = SourceSpan(str(path), 1)
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise LightifyError(Diagnostic("LF002", f"not readable as TOML: {error}", place, "mend the file")) from None
+        raise LightifyError.at(path, "LF002", f"not readable as TOML: {error}", "mend the file") from None
     tools = content.get("tool", {})
     table = tools.get("lightify", {}) if isinstance(tools, dict) else {}
     if not isinstance(table, dict):
-        raise LightifyError(Diagnostic("LF002", "tool.lightify is not a table", place, "write [tool.lightify]"))
+        raise LightifyError.at(path, "LF002", "tool.lightify is not a table", "write [tool.lightify]")
     known = [field.name for field in fields(Settings)]
     settings: dict[str, object] = {}
     for key, value in table.items():
@@ -61,6 +60,6 @@ def _read_table(path: Path) -> dict[str, object]:
         if name not in known:
             near = get_close_matches(name, known, 1)
             hint = f"did you mean {near[0]}?" if near else f"known settings: {', '.join(known)}"
-            raise LightifyError(Diagnostic("LF002", f"[tool.lightify] has no setting {key!r}", place, hint))
+            raise LightifyError.at(path, "LF002", f"[tool.lightify] has no setting {key!r}", hint)
         settings[name] = value
     return settings

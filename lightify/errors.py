@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 Severity = Literal["error", "warning", "note"]
@@ -60,3 +61,8 @@ class LightifyError(Exception):
     def __init__(self, diagnostic: Diagnostic) -> None:
         super().__init__(str(diagnostic))
         self.diagnostic = diagnostic
+
+    @classmethod
+    def at(cls, path: str | Path, code: str, message: str, hint: str, line: int = 1) -> LightifyError:
+        """What is wrong with a file."""
+        return cls(Diagnostic(code, message, SourceSpan(str(path), line), hint))

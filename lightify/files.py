@@ -10,7 +10,7 @@ from difflib import unified_diff
 from itertools import count
 from pathlib import Path
 
-from lightify.errors import Diagnostic, LightifyError, SourceSpan
+from lightify.errors import LightifyError
 from lightify.sources import Newline
 
 
@@ -26,7 +26,7 @@ def refuse_existing(path: Path) -> None:
     """Raises LF009 when the output exists already."""
     if os.path.lexists(path):
         hint = "give another name with -o, or --force to replace it"
-        raise LightifyError(Diagnostic("LF009", "the output exists already", SourceSpan(str(path), 1), hint))
+        raise LightifyError.at(path, "LF009", "the output exists already", hint)
 
 
 def write_text(
@@ -54,7 +54,7 @@ def write_text(
         line = text.count("\n", 0, error.start) + 1
         message = f"the result has the letter {text[error.start]!r}, which {encoding} lacks"
         hint = "save the source as UTF-8 and convert it again"
-        raise LightifyError(Diagnostic("LF006", message, SourceSpan(str(path), line), hint)) from None
+        raise LightifyError.at(path, "LF006", message, hint, line) from None
     target = Path(os.path.realpath(path))
     try:
         _write_whole(target, data, _mode_for(target, mode_of), replace)
@@ -64,7 +64,7 @@ def write_text(
     except OSError as error:
         message = f"the file cannot be written: {error.strerror or error}"
         hint = "check the folder and its permissions, or give another place with -o"
-        raise LightifyError(Diagnostic("LF010", message, SourceSpan(str(path), 1), hint)) from None
+        raise LightifyError.at(path, "LF010", message, hint) from None
 
 
 def back_up(path: Path) -> Path:
@@ -77,7 +77,7 @@ def back_up(path: Path) -> Path:
             except OSError as error:
                 message = f"no backup can be made: {error.strerror or error}"
                 hint = "check the folder's permissions, or give another place with -o"
-                raise LightifyError(Diagnostic("LF010", message, SourceSpan(str(path), 1), hint)) from None
+                raise LightifyError.at(path, "LF010", message, hint) from None
             return copy
     raise AssertionError
 

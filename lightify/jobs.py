@@ -273,8 +273,7 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         message = f"the folder cannot be made: {error.strerror or error}"
-        place = SourceSpan(str(folder), 1)
-        raise LightifyError(Diagnostic("LF010", message, place, "give another place with -o")) from None
+        raise LightifyError.at(folder, "LF010", message, "give another place with -o") from None
 
 
 def _copy_runtime(folder: Path, force: bool) -> None:
@@ -297,4 +296,4 @@ def _copy_runtime(folder: Path, force: bool) -> None:
         shutil.rmtree(aside, ignore_errors=True)
         message = f"the runtime cannot be copied: {error.strerror or error}"
         hint = "check the folder's permissions, or leave out --vendor"
-        raise LightifyError(Diagnostic("LF010", message, SourceSpan(str(target), 1), hint)) from None
+        raise LightifyError.at(target, "LF010", message, hint) from None

@@ -13,7 +13,7 @@ import re
 import tokenize
 from typing import Any
 
-from lightify.errors import Diagnostic, LightifyError, SourceSpan
+from lightify.errors import LightifyError
 
 Cell = dict[str, Any]  # as in the JSON; the format's own schema says more than a type here could
 
@@ -42,11 +42,11 @@ def script_of_notebook(data: bytes, path: str) -> tuple[str, str]:
         language = metadata.get("kernelspec", {}).get("language") or metadata.get("language_info", {}).get("name")
     except (UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         hint = "open it in Jupyter and save it again (format 4), or give the script"
-        raise _error("LF011", "this is not a notebook of format 4", path, hint) from None
+        raise LightifyError.at(path, "LF011", "this is not a notebook of format 4", hint) from None
     if language and str(language).lower() != "python":
-        raise _error("LF011", f"the notebook's language is {language}", path, "give a notebook in Python")
+        raise LightifyError.at(path, "LF011", f"the notebook's language is {language}", "give a notebook in Python")
     if not pieces:
-        raise _error("LF007", "the notebook holds no code", path, "give a notebook that trains a model")
+        raise LightifyError.at(path, "LF007", "the notebook holds no code", "give a notebook that trains a model")
     return "\n".join(pieces), text
 
 
@@ -164,7 +164,3 @@ def _parses(text: str) -> bool:
     except (SyntaxError, ValueError, RecursionError):
         return False
     return True
-
-
-def _error(code: str, message: str, path: str, hint: str) -> LightifyError:
-    return LightifyError(Diagnostic(code, message, SourceSpan(path, 1), hint))

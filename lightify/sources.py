@@ -80,7 +80,7 @@ def read_source(path: str | os.PathLike[str], stdin: bytes = b"") -> Source:
     newline = _newline_of(text)
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if not text.strip():
-        raise _error("LF007", "the file is empty", name, "give a script that trains a model")
+        raise LightifyError.at(name, "LF007", "the file is empty", "give a script that trains a model")
     return Source(name, text, encoding, newline, root, neighbours=_neighbours(root))
 
 
@@ -99,12 +99,12 @@ def find_sources(paths: Sequence[str]) -> tuple[str, ...]:
             within = sorted(_walk(path))
             if not within:
                 hint = "give a file or another folder"
-                raise _error("LF012", "no Python file or notebook in this folder", path, hint)
+                raise LightifyError.at(path, "LF012", "no Python file or notebook in this folder", hint)
             found.update(dict.fromkeys(within))
         elif path == "-" or os.path.exists(path):
             found[path] = None
         else:
-            raise _error("LF003", "no such file or folder", path, "check the path")
+            raise LightifyError.at(path, "LF003", "no such file or folder", "check the path")
     return tuple(found)
 
 
@@ -134,26 +134,26 @@ def _read_bytes(path: str) -> bytes:
         with open(path, "rb") as file:
             return file.read()
     except FileNotFoundError:
-        raise _error("LF003", "no such file or folder", path, "check the path") from None
+        raise LightifyError.at(path, "LF003", "no such file or folder", "check the path") from None
     except IsADirectoryError:
-        raise _error("LF004", "this is a folder, not a script", path, "give a file in it") from None
+        raise LightifyError.at(path, "LF004", "this is a folder, not a script", "give a file in it") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise _error("LF004", f"the file cannot be read: {reason}", path, "check its permissions") from None
+        raise LightifyError.at(path, "LF004", f"the file cannot be read: {reason}", "check its permissions") from None
 
 
 def _decode(data: bytes, path: str) -> tuple[str, str]:
     """Decodes as Python does: byte order mark, then the coding comment (PEP 263), else UTF-8."""
     save_as = "save it as UTF-8, or name its encoding in the first line: # -*- coding: latin-1 -*-"
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise _error("LF006", "the file is UTF-16, which Python does not run", path, "save it as UTF-8")
+        raise LightifyError.at(path, "LF006", "the file is UTF-16, which Python does not run", "save it as UTF-8")
     if b"\0" in data:
-        raise _error("LF005", "the file is binary, not Python text", path, "give a .py file or a notebook")
+        raise LightifyError.at(path, "LF005", "the file is binary, not Python text", "give a .py file or a notebook")
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
     except SyntaxError as error:
         if "invalid or missing encoding" not in str(error):
-            raise _error("LF006", f"the file's encoding is not known: {error.msg}", path, save_as) from None
+            raise LightifyError.at(path, "LF006", f"the file's encoding is not known: {error.msg}", save_as) from None
         encoding = "utf-8"  # decoding says where it breaks
     try:
         return data.decode(encoding), encoding
@@ -170,7 +170,3 @@ def _newline_of(text: str) -> Newline:
     ends = re.findall(r"\r\n|\n|\r", text)
     kinds: tuple[Newline, ...] = ("\n", "\r\n", "\r")
     return max(kinds, key=ends.count)
-
-
-def _error(code: str, message: str, path: str, hint: str) -> LightifyError:
-    return LightifyError(Diagnostic(code, message, SourceSpan(path, 1), hint))
