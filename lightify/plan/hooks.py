@@ -22,6 +22,8 @@ from lightify.plan.logs.last import logged_in_each_batch
 from lightify.plan.logs.metrics import log_call
 from lightify.plan.logs.summaries import with_summaries
 from lightify.plan.optimization.automatic import Automatic
+from lightify.plan.optimization.gradients import zeroes_gradients
+from lightify.plan.optimization.own_backward import LOSS
 from lightify.plan.optimization.weights import LEAVING, calls_out, holds_weights
 from lightify.plan.told_again import unpacks_alike
 from lightify.plan.touched import Touched, shows
@@ -32,7 +34,7 @@ from lightify.plan.types import (
 )
 from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Binding, Field, Item, Step, Variable
-from lightify.syntax.query import FieldName, children, code, dotted, method_call, method_name, small, target_names, walk
+from lightify.syntax.query import FieldName, children, code, dotted, method_name, small, target_names
 
 
 @dataclass(frozen=True)
@@ -173,8 +175,8 @@ def _epoch_start(nest: Nest, steps: Sequence[Step], stop: tuple[str, ...]) -> Ho
 
 def _reads_untold(nest: Nest, auto: Automatic) -> frozenset[Variable]:
     """What `backward` and `on_before_optimizer_step` read, which get no `batch_idx`."""
-    given = [expression_usage(argument.value, nest.batch_frame).reads for argument in auto.backward or ()]
-    return frozenset(usage(auto.middle).reads.union(*given))
+    taken = (auto.backward,) if auto.backward is not None else ()
+    return frozenset(usage((*auto.middle, *taken)).reads)
 
 
 def _own_hooks(draft: Draft, auto: Automatic) -> list[Hook]:
@@ -184,17 +186,23 @@ def _own_hooks(draft: Draft, auto: Automatic) -> list[Hook]:
     given = (epoch, "batch_idx", "optimizer" if auto.optimizer or "optimizer" not in taken else "no_optimizer")
     hooks = []
     if auto.zero is not None:
-        by = "optimizer_step" if _zeroes(auto.step) else "training_step" if _zeroes(auto.before) else ""
+        by = (
+            "optimizer_step"
+            if zeroes_gradients(auto.step)
+            else "training_step"
+            if zeroes_gradients(auto.before)
+            else ""
+        )
         left = f"{by} zeroes them" if by else "they add up, as in the loop"
         nothing = () if auto.zero else (f"pass  # {left}",)
         hooks.append(Hook("optimizer_zero_grad", given, auto.zero, first=nothing))
-    if auto.backward:
-        draft.forced[draft.generated.variable("loss")] = Local("loss")
-        call = cst.Call(cst.Attribute(cst.Name("loss"), cst.Name("backward")), auto.backward)
-        hooks.append(Hook("backward", ("loss",), (Item(cst.SimpleStatementLine([cst.Expr(call)]), draft.generated),)))
+    if auto.backward is not None:
+        draft.forced[auto.backward.frame.variable(LOSS)] = Local(LOSS)
+        hooks.append(Hook("backward", (LOSS,), (auto.backward,)))
     if auto.step:
         run = ("optimizer_closure()  # training_step, zero_grad and backward",)
-        hooks.append(Hook("optimizer_step", (*given, "optimizer_closure"), auto.step, first=run))
+        bare = ("optimizer = optimizer.optimizer  # without the Trainer's wrapper",) if auto.scaled else ()
+        hooks.append(Hook("optimizer_step", (*given, "optimizer_closure"), auto.step, first=(*run, *bare)))
     if auto.leaves:
         run = ("if optimizer_closure() is not None:  # training_step, zero_grad and backward\n    optimizer.step()",)
         hooks.append(Hook("optimizer_step", ("epoch", *given[1:], "optimizer_closure"), (), first=run))
@@ -236,15 +244,6 @@ def _is_carried(draft: Draft, auto: Automatic, variable: Variable) -> bool:
         return True
     later = usage((*nest.epoch_start, *draft.after_batches())).exposed | usage(around.after).exposed
     return variable in later | draft.kept_alive | _reads_untold(nest, auto)
-
-
-def _zeroes(steps: Sequence[Step]) -> bool:
-    """True when steps set gradients to zero, by whatever means."""
-    nodes = [node for step in steps if isinstance(step, Item) for node in walk(step.node)]
-    methods = {used[1] for node in nodes if (used := method_call(node)) is not None}
-    return bool(methods & {"zero_grad", "zero_"}) or any(
-        isinstance(node, cst.AssignTarget) and (dotted(node.target) or "").endswith(".grad") for node in nodes
-    )
 
 
 def _already_over(nest: Nest, ask: tuple[str, ...]) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from lightify.plan.optimization.automatic import Automatic, is_rebound
 from lightify.plan.optimization.closures import read_by_closures
 from lightify.plan.optimization.missing import without_missing
 from lightify.plan.optimization.mode import automatic
+from lightify.plan.optimization.own_backward import with_backward_apart
 from lightify.plan.optimization.own_optimizers import works_before_closure
 from lightify.plan.optimization.own_step import own_step
 from lightify.plan.optimization.windows import accumulated
@@ -133,8 +134,12 @@ def _read_step(draft: Draft, head: BatchHead) -> Automatic | str:
         if isinstance(within, Automatic) and within.scheduler is None and not within.leaves:
             draft.take(window.nest, window.option, window.fates, window.departures)
             return replace(within, loss=window.loss)
-    own = own_step(draft.nest, draft.kinds, draft.tree)
-    return own if isinstance(own, Automatic) and not is_rebound(own, rebound) else read
+    apart = with_backward_apart(draft.nest)
+    own = own_step(apart, draft.kinds, draft.tree)
+    if not isinstance(own, Automatic) or is_rebound(own, rebound):
+        return read
+    draft.nest = apart
+    return own
 
 
 def _tests(head: BatchHead, epochs: EpochHead | None, nest: Nest) -> Usage:

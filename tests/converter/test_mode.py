@@ -82,10 +82,11 @@ optimizer = Own(model.parameters(), lr=0.1)
         ),
         "2 optimizers step in the batch loop",
     ),
-    "a gradient scaler": (
+    "a gradient scaler that scales twice": (
         script(
-            f"{FORWARD}\noptimizer.zero_grad()\nscaler.scale(loss).backward()\nscaler.step(optimizer)\nscaler.update()",
-            before="scaler = torch.amp.GradScaler('cpu', enabled=False)\n",
+            f"{FORWARD}\noptimizer.zero_grad()\nscaler.scale(loss).backward()\n"
+            "scaler.scale(criterion(model(x), y)).backward()\nscaler.step(optimizer)\nscaler.update()",
+            before="scaler = torch.amp.GradScaler('cpu')\n",
         ),
         "a gradient scaler of the script's own",
     ),
@@ -173,6 +174,9 @@ AUTOMATIC = {
 
 NUMBERED = "for i, (x, y) in enumerate(train_loader):"
 ZERO, STEPS = "optimizer_zero_grad", "optimizer_step"
+CLIP = "nn.utils.clip_grad_norm_(model.parameters(), 0.5)"
+SCALER = "scaler = torch.amp.GradScaler('cpu')\n"
+BARE = "optimizer = optimizer.optimizer\n"
 # id: the script; a hook and what it does; the hook that is not there
 OWN_STEP = {
     "a wrapper of the optimizer": (
@@ -231,6 +235,60 @@ OWN_STEP = {
         script(STEP.replace("backward()", "backward(retain_graph=True)")),
         ("backward", "loss.backward(retain_graph=True)"),
         STEPS,
+    ),
+    "a gradient scaler": (
+        script(
+            f"{FORWARD}\noptimizer.zero_grad()\nscaler.scale(loss / 2).backward()\nscaler.unscale_(optimizer)\n"
+            f"{CLIP}\nscaler.step(optimizer)\nscaler.update()\nprint(model[0].weight.grad.norm())",
+            before=SCALER,
+        ),
+        ("backward", "self.scaler.scale(loss).backward()"),
+        ZERO,
+    ),
+    "what a gradient scaler steps": (
+        script(
+            f"{FORWARD}\nscaler.scale(loss).backward()\nif (i + 1) % 2 == 0:\n    scaler.step(optimizer)\n"
+            "    scaler.update()\n    optimizer.zero_grad()\nprint(model[0].weight.grad)",
+            batches=NUMBERED,
+            before=SCALER,
+        ),
+        (
+            STEPS,
+            f"{BARE}if (batch_idx + 1) % 2 == 0:\n    self.scaler.step(optimizer)\n    self.scaler.update()\n    opti",
+        ),
+        "on_before_optimizer_step",
+    ),
+    "a gradient scaler that a function is handed": (
+        script(
+            "learn(scaler, optimizer, x, y)",
+            define="def learn(amp, opt, x, y):\n    loss = criterion(model(x), y)\n    opt.zero_grad()\n"
+            "    amp.scale(loss).backward()\n    amp.step(opt)\n    amp.update()\n\n",
+            before=SCALER,
+        ),
+        (STEPS, f"{BARE}self.scaler.step(optimizer)\nself.scaler.update()"),
+        ZERO,
+    ),
+    "a gradient scaler, or none": (
+        script(
+            f"{FORWARD}\noptimizer.zero_grad()\nif scaler is not None:\n    scaler.scale(loss).backward()\n"
+            "    scaler.step(optimizer)\n    scaler.update()\nelse:\n    loss.backward()\n    optimizer.step()",
+            before=f"{SCALER[:-1]} if len(train_loader) > 1 else None\n",
+        ),
+        ("backward", "if self.scaler is not None:\n    self.scaler.scale(loss).backward()\nelse:\n    loss.backward()"),
+        ZERO,
+    ),
+    "a gradient scaler by a flag, of a fused optimizer": (
+        script(
+            f"{FORWARD}\noptimizer.zero_grad()\nif amp:\n    scaler.scale(loss).backward()\n"
+            "    scaler.step(optimizer)\n    scaler.update()\nelse:\n    loss.backward()\n    optimizer.step()",
+            before=f"amp = len(train_loader) > 1\nif amp:\n    {SCALER}"
+            "optimizer = torch.optim.Adam(model.parameters(), lr=0.01, fused=True)\n",
+        ),
+        (
+            STEPS,
+            f"{BARE}if amp:\n    self.scaler.step(optimizer)\n    self.scaler.update()\nelse:\n    optimizer.step()",
+        ),
+        ZERO,
     ),
     "two steps": (script(f"{STEP}\noptimizer.step()"), (STEPS, "optimizer.step()\noptimizer.step()"), ZERO),
     "weights updated by hand": (

@@ -11,7 +11,7 @@ from lightify.ledger import Fate
 from lightify.loops.nest import Nest
 from lightify.plan.types import FateNote
 from lightify.syntax.flow import usage
-from lightify.syntax.frames import Field, Frame, Step, Variable
+from lightify.syntax.frames import Field, Frame, Item, Step, Variable
 
 Clip = tuple[cst.BaseExpression, Frame, str]
 
@@ -42,7 +42,8 @@ class Automatic:
     end: tuple[Step, ...] = ()  # what leaves no gradients behind, where someone may notice
     step: tuple[Step, ...] = ()  # between backward and the last use of gradients, when the script steps in its own way
     zero: tuple[Step, ...] | None = None  # the script's own zeroing, none where it has none; None: the Trainer zeroes
-    backward: tuple[cst.Arg, ...] = ()  # what backward is called with
+    backward: Item | None = None  # how the script takes the backward pass of `loss`; None: plainly
+    scaled: bool = False  # `step` hands the optimizer to a gradient scaler
     unseen: bool = False  # what steps is not known, nor what it reads
     leaves: bool = False  # a batch may be left before its step
     always: tuple[Step, ...] = ()  # what runs at the end of such a batch, too

@@ -98,3 +98,12 @@ def may_leave_gradients(call: cst.Call, loop: cst.CSTNode, tree: Tree) -> bool:
             return "step" not in methods or "zero_grad" not in methods[methods.index("step") :]
         statement = outer
     return True
+
+
+def zeroes_gradients(steps: Sequence[Step]) -> bool:
+    """True when steps set gradients to zero, by whatever means."""
+    nodes = [node for step in steps if isinstance(step, Item) for node in walk(step.node)]
+    methods = {used[1] for node in nodes if (used := method_call(node)) is not None}
+    return bool(methods & {"zero_grad", "zero_"}) or any(
+        isinstance(node, cst.AssignTarget) and (dotted(node.target) or "").endswith(".grad") for node in nodes
+    )

@@ -15,7 +15,14 @@ from lightify.loops.nest import Nest
 from lightify.plan.kinds import Kinds
 from lightify.plan.logs.metrics import log_name
 from lightify.plan.optimization.automatic import Automatic, done_by_trainer, is_made_anew
-from lightify.plan.optimization.gradients import call_of, is_zeroed_by, reads_gradients, takes_gradients
+from lightify.plan.optimization.gradients import (
+    call_of,
+    is_zeroed_by,
+    reads_gradients,
+    takes_gradients,
+    zeroes_gradients,
+)
+from lightify.plan.optimization.own_backward import Backward, hands_to_scaler, read_backward
 from lightify.plan.optimization.weights import may_come_early
 from lightify.syntax.flow import exits_of, usage
 from lightify.syntax.frames import Item, Step, Variable, live_nodes
@@ -24,7 +31,6 @@ from lightify.syntax.parse import Tree
 from lightify.syntax.query import (
     block,
     expression_of,
-    is_constant,
     is_docstring,
     method_call,
     method_name,
@@ -57,9 +63,10 @@ def own_step(nest: Nest, kinds: Kinds, tree: Tree) -> Automatic | str:
     What stands between the backward pass and the last use of gradients becomes `optimizer_step`, as it is.
     """
     steps = nest.body
-    backward = _only_backward(nest, tree)
-    if isinstance(backward, str):
-        return backward
+    found = _only_backward(nest, kinds, tree)
+    if isinstance(found, str):
+        return found
+    backward, taken = found
     update = _update_after(backward, nest, kinds, tree)
     if isinstance(update, str):
         return update
@@ -71,10 +78,7 @@ def own_step(nest: Nest, kinds: Kinds, tree: Tree) -> Automatic | str:
     problem = _problem(nest, steps[: update.last + 1], after, (*region, *(zero or ())), optimizer, kinds)
     if problem:
         return problem
-    call, frame = call_of(steps[backward]), steps[backward].frame  # type: ignore[union-attr]
-    loss = method_call(call)
-    assert call is not None and loss is not None
-    fates = {_node(steps[backward]): done_by_trainer("backward of the returned loss")}
+    fates = dict(taken.fates)
     early, calm = list(steps[:backward]), may_come_early(steps[: backward + 1], kinds, tree)
     if zero is None:
         plain = next(step for step in early if _zeroes(step))
@@ -90,51 +94,50 @@ def own_step(nest: Nest, kinds: Kinds, tree: Tree) -> Automatic | str:
     if (
         optimizer is not None
         and _is_plain_step(kept[-1], nest)
-        and not any(True for step in kept[:-1] for _ in _sites(step, nest))
+        and not any(True for step in kept[:-1] for _ in _sites(step, nest, kinds))
     ):
         fates[_node(kept[-1])] = done_by_trainer("steps the optimizer")
         kept, middle = [], kept[:-1]
     return Automatic(
         before=tuple(step for step in early if step not in (zero or ())),
-        loss=loss[0],
-        loss_frame=frame,
+        loss=taken.loss,
+        loss_frame=taken.frame,
         middle=tuple(middle),
         after=tuple(after),
         optimizer=optimizer,
         fates=fates,
         zero=tuple(zero) if zero is not None else None,
         step=tuple(kept),
-        backward=tuple(call.args),
+        backward=taken.step,
+        scaled=optimizer is not None and any(_scales(step, kinds) for step in kept),
         unseen=update.unseen,
     )
 
 
-def _only_backward(nest: Nest, tree: Tree) -> int | str:
-    """The place of the one backward pass; a text says why there is none that the Trainer can make."""
+def _only_backward(nest: Nest, kinds: Kinds, tree: Tree) -> tuple[int, Backward] | str:
+    """The one backward pass with its place; a text says why there is none that the Trainer can make."""
     steps = nest.body
-    places = [number for number, step in enumerate(steps) if _is_backward(step, nest)]
-    if len(places) != 1:
-        return f"{len(places)} backward passes in the loop's own body"
-    call = call_of(steps[places[0]])
-    assert call is not None
-    if not all(arg.keyword is not None and is_constant(arg.value) for arg in call.args):
-        return f"backward has arguments ({tree.line_of(call)})"
-    found = [site for step in steps for site in _sites(step, nest)]
+    read = {n: one for n, step in enumerate(steps) if (one := read_backward(step, nest, kinds)) is not None}
+    if len(read) != 1:
+        return f"{len(read)} backward passes in the loop's own body"
+    found = [site for step in steps for site in _sites(step, nest, kinds)]
+    others = (site for n, step in enumerate(steps) if n not in read for site in _sites(step, nest, kinds))
     if any(_is_elsewhere(site, found, nest, tree) for site in nest.sites) or any(
-        method_name(site) != "step" for site in found if site is not call
+        method_name(site) != "step" for site in others
     ):
         return "the step is taken in a function that is not opened"
     if any(takes_gradients(step, tree) for step in steps):
         return "gradients are taken by torch.autograd.grad"
-    return places[0]
+    return next(iter(read.items()))
 
 
 def _update_after(backward: int, nest: Nest, kinds: Kinds, tree: Tree) -> _Update | str:
     """What steps after the backward pass; a text where that is not known to be one optimizer."""
     steps = nest.body
-    last = max((n for n, step in enumerate(steps) if n > backward and _is_of_step(step, nest, tree)), default=-1)
-    call = call_of(steps[backward])
-    sites = [(site, step) for step in steps for site in _sites(step, nest) if site is not call]
+    later = range(backward + 1, len(steps))
+    stepping = [n for n in later if _is_of_step(steps[n], nest, kinds)]
+    last = max(stepping or [n for n in later if reads_gradients([steps[n]], tree)], default=-1)
+    sites = [(site, step) for n, step in enumerate(steps) if n != backward for site in _sites(step, nest, kinds)]
     stepped = {_receiver(site, step, kinds) for site, step in sites}
     optimizer = next(iter(stepped), None)
     if optimizer is not None and kinds.of(optimizer) is not Kind.OPTIMIZER:
@@ -189,7 +192,8 @@ def _node(step: Step) -> cst.CSTNode:
 
 
 def _is_plain_step(step: Step, nest: Nest) -> bool:
-    return call_of(step) in nest.sites
+    call = call_of(step)
+    return call is not None and call in nest.sites and not call.args
 
 
 def _problem(
@@ -236,22 +240,29 @@ def _counters(nest: Nest) -> list[str]:
     return []
 
 
-def _sites(step: Step, nest: Nest) -> Iterator[cst.Call]:
-    for node in live_nodes(step.node, step.frame) if isinstance(step, Item) else ():
-        if isinstance(node, cst.Call) and node in nest.sites:
-            yield node
+def _sites(step: Step, nest: Nest, kinds: Kinds) -> Iterator[cst.Call]:
+    if not isinstance(step, Item):
+        return
+    for node in live_nodes(step.node, step.frame):
+        if isinstance(node, cst.Call):
+            scaled = method_name(node) == "step" and hands_to_scaler(node, step.frame, kinds)
+            if scaled or node in nest.sites:
+                yield node
 
 
-def _is_backward(step: Step, nest: Nest) -> bool:
-    call = call_of(step)
-    return call in nest.sites and method_name(call) == "backward"
+def _scales(step: Step, kinds: Kinds) -> bool:
+    """True for a statement that hands the optimizer to a gradient scaler."""
+    return isinstance(step, Item) and any(hands_to_scaler(node, step.frame, kinds) for node in walk(step.node))
 
 
 def _receiver(site: cst.Call, step: Step, kinds: Kinds) -> Variable | None:
+    """The optimizer of `optimizer.step()` and `scaler.step(optimizer)`."""
     used = method_call(site)
-    if used is None or site.args or not isinstance(step, Item):
+    if used is None or not isinstance(step, Item):
         return None
-    return kinds.variable(used[0], step.frame)
+    if hands_to_scaler(site, step.frame, kinds) and len(site.args) == 1:
+        return kinds.variable(site.args[0].value, step.frame)
+    return kinds.variable(used[0], step.frame) if not site.args else None
 
 
 def _zeroes(step: Step) -> bool:
@@ -260,9 +271,14 @@ def _zeroes(step: Step) -> bool:
     )
 
 
-def _is_of_step(step: Step, nest: Nest, tree: Tree) -> bool:
-    """True when a statement steps, zeroes, or reads gradients."""
-    return any(True for _ in _sites(step, nest)) or _zeroes(step) or reads_gradients([step], tree)
+def _is_of_step(step: Step, nest: Nest, kinds: Kinds) -> bool:
+    """True when a statement steps, zeroes, or asks something of a scaler."""
+    if any(True for _ in _sites(step, nest, kinds)) or zeroes_gradients([step]):
+        return True
+    return isinstance(step, Item) and any(
+        used is not None and kinds.kind(used[0], step.frame) is Kind.SCALER
+        for used in map(method_call, walk(step.node))
+    )
 
 
 def _zeroing(
@@ -314,6 +330,8 @@ def _only_stepped(step: Step, optimizer: Variable | None, kinds: Kinds) -> bool:
     for node in live_nodes(step.node, step.frame):
         if isinstance(node, cst.Name) and kinds.variable(node, step.frame) is optimizer:
             parent = kinds.tree.parents.get(node)
+            if isinstance(parent, cst.Arg) and hands_to_scaler(kinds.tree.parents.get(parent), step.frame, kinds):
+                continue
             if not (isinstance(parent, cst.Attribute) and parent.attr.value in ("step", "zero_grad", "param_groups")):
                 return False
     return True
