@@ -270,8 +270,8 @@ OWN_STEP = {
     ),
     "a gradient scaler, or none": (
         script(
-            f"{FORWARD}\noptimizer.zero_grad()\nif scaler is not None:\n    scaler.scale(loss).backward()\n"
-            "    scaler.step(optimizer)\n    scaler.update()\nelse:\n    loss.backward()\n    optimizer.step()",
+            f"{FORWARD}\noptimizer.zero_grad()\nif scaler is not None:\n    scaler.scale(loss / 2).backward()\n"
+            "    scaler.step(optimizer)\n    scaler.update()\nelse:\n    (loss / 2).backward()\n    optimizer.step()",
             before=f"{SCALER[:-1]} if len(train_loader) > 1 else None\n",
         ),
         ("backward", "if self.scaler is not None:\n    self.scaler.scale(loss).backward()\nelse:\n    loss.backward()"),

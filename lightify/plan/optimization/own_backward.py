@@ -49,7 +49,7 @@ def read_backward(step: Step, nest: Nest, kinds: Kinds) -> Backward | None:
     if not isinstance(step, Item) or not calls or not _is_no_more(step.node, calls):
         return None
     losses = [_loss_of(call, step.frame, kinds) for call in calls]
-    if len({code(loss) for loss in losses}) > 1:
+    if len({code(loss.with_changes(lpar=(), rpar=())) for loss in losses}) > 1:
         return None
     done = FateNote(Fate.REPLACED, "Trainer: backward of the returned loss", "automatic optimization")
     if expression_of(step.node) is calls[0] and not calls[0].args and losses[0] is _receiver(calls[0]):
