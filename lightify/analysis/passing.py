@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 
 import libcst as cst
@@ -9,7 +10,7 @@ import libcst as cst
 from lightify.analysis.changes import Changes, changes_of
 from lightify.analysis.rebound import stays
 from lightify.syntax.frames import Binding, Expression, Frame, Item, Step, Variable, fixed_value
-from lightify.syntax.names import assignments, bound_names, declared_elsewhere, parameters, same_scope
+from lightify.syntax.names import assignments, bound_names, declared_elsewhere, parameters, read_names, same_scope
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import (
     IN_PLACE,
@@ -41,10 +42,10 @@ def bind(
         return [Binding(_parameters_of(function), frame, spread, item.frame, item.node)]
     if given.starred:
         return f"the call of {function.name.value} hides arguments behind a star"
-    if any(isinstance(p, cst.Param) for p in (function.params.star_arg, function.params.star_kwarg)):
-        return f"{function.name.value} takes a variable number of arguments"
     positional = [receiver, *given.positional] if receiver is not None else list(given.positional)
-    names = parameters(function)
+    names = _named_parameters(function)
+    if _collects_arguments(function, len(positional), given.keyword):
+        return f"{function.name.value} takes a variable number of arguments"
     if len(positional) > len(names):
         return f"the call of {function.name.value} gives too many arguments"
     written = bound_names(block(function.body)) - declared_elsewhere(function) - _moved_networks(function, tree)
@@ -73,6 +74,23 @@ def bind(
         else:
             bindings.append(Binding(cst.Name(name), frame, value, source, item.node))
     return bindings
+
+
+def _named_parameters(function: cst.FunctionDef) -> list[cst.Param]:
+    """The parameters of a function without `*args` and `**kwargs`."""
+    params = function.params
+    return [*params.posonly_params, *params.params, *params.kwonly_params]
+
+
+def _collects_arguments(function: cst.FunctionDef, positional: int, keyword: Iterable[str]) -> bool:
+    """True where `*args` or `**kwargs` of a function is given something, or is read at all."""
+    params = function.params
+    extra = {one.name.value for one in (params.star_arg, params.star_kwarg) if isinstance(one, cst.Param)}
+    if not extra:
+        return False
+    named = {one.name.value for one in _named_parameters(function)}
+    given = positional > len(params.posonly_params) + len(params.params) or not named.issuperset(keyword)
+    return given or not extra.isdisjoint(read_names(function.body))
 
 
 def _network_in_mode(value: cst.BaseExpression, tree: Tree) -> cst.BaseExpression | None:
