@@ -249,6 +249,13 @@ def test_other_calls_are_not_opened(define: str, call: str) -> None:
     assert isinstance(plan, Refusal) or not plan.nest.opened or plan.nest.epoch_loop is None
 
 
+def test_an_optimizer_that_is_given_back_is_the_same_one() -> None:
+    define = function("model, optimizer", result="return model, optimizer")
+    done = converted(in_epochs(define, "model, optimizer = train(model, optimizer)"))
+    assert (done.mode, done.reasons) == ("automatic", ())
+    assert "return self.optimizer" in methods(done.text)["configure_optimizers"]
+
+
 def test_parameters_take_their_arguments_names() -> None:
     define = function("net, opt", STEP.replace("model(", "net(").replace("optimizer.", "opt."))
     step = methods(converted(in_epochs(define, "train(model, optimizer)")).text)["training_step"]
