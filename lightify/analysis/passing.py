@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 
 import libcst as cst
 
 from lightify.analysis.changes import Changes, changes_of
-from lightify.analysis.rebound import stays
+from lightify.analysis.rebound import in_force, stays
 from lightify.syntax.frames import Binding, Expression, Frame, Item, Step, Variable, fixed_value
-from lightify.syntax.names import assignments, bound_names, declared_elsewhere, parameters, same_scope
+from lightify.syntax.names import assignments, bound_names, declared_elsewhere, parameters, read_names, same_scope
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import (
     IN_PLACE,
@@ -41,10 +42,10 @@ def bind(
         return [Binding(_parameters_of(function), frame, spread, item.frame, item.node)]
     if given.starred:
         return f"the call of {function.name.value} hides arguments behind a star"
-    if any(isinstance(p, cst.Param) for p in (function.params.star_arg, function.params.star_kwarg)):
-        return f"{function.name.value} takes a variable number of arguments"
     positional = [receiver, *given.positional] if receiver is not None else list(given.positional)
-    names = parameters(function)
+    names = _named_parameters(function)
+    if _collects_arguments(function, len(positional), given.keyword):
+        return f"{function.name.value} takes a variable number of arguments"
     if len(positional) > len(names):
         return f"the call of {function.name.value} gives too many arguments"
     written = bound_names(block(function.body)) - declared_elsewhere(function) - _moved_networks(function, tree)
@@ -73,6 +74,35 @@ def bind(
         else:
             bindings.append(Binding(cst.Name(name), frame, value, source, item.node))
     return bindings
+
+
+def as_called(
+    call: cst.Call, function: cst.FunctionDef, receiver: cst.BaseExpression | None, caller: Frame, tree: Tree
+) -> Frame | None:
+    """The frame of a function with what a call fixes in it; None where the call can't be read."""
+    frame = Frame(function.name.value, function, caller.outermost)
+    statement = cst.SimpleStatementLine([cst.Expr(call)])
+    if isinstance(bind(call, function, receiver, Item(statement, caller), frame, tree), str):
+        return None
+    without_stand_ins(list(block(function.body)), frame, tree)
+    return frame
+
+
+def _named_parameters(function: cst.FunctionDef) -> list[cst.Param]:
+    """The parameters of a function without `*args` and `**kwargs`."""
+    params = function.params
+    return [*params.posonly_params, *params.params, *params.kwonly_params]
+
+
+def _collects_arguments(function: cst.FunctionDef, positional: int, keyword: Iterable[str]) -> bool:
+    """True where `*args` or `**kwargs` of a function is given something, or is read at all."""
+    params = function.params
+    extra = {one.name.value for one in (params.star_arg, params.star_kwarg) if isinstance(one, cst.Param)}
+    if not extra:
+        return False
+    named = {one.name.value for one in _named_parameters(function)}
+    given = positional > len(params.posonly_params) + len(params.params) or not named.issuperset(keyword)
+    return given or not extra.isdisjoint(read_names(function.body))
 
 
 def _network_in_mode(value: cst.BaseExpression, tree: Tree) -> cst.BaseExpression | None:
@@ -165,7 +195,7 @@ def without_stand_ins(
     frame.given.update(
         name
         for name, meaning in frame.aliases.items()
-        if isinstance(meaning, Variable) and _is_optimizer(meaning, tree)
+        if isinstance(meaning, Variable) and (_is_optimizer(meaning, tree) or _is_function(meaning, tree))
     )
     assert frame.function is not None
     bound = _bound(frame.function)
@@ -181,6 +211,11 @@ def without_stand_ins(
         if once and tests and isinstance(value, bool) and isinstance(target, cst.Name):
             frame.stand_for(target.value, Expression(cst.Name(str(value)), frame))
             continue
+        mode = _fixed_mode(inner, frame, tree) if isinstance(inner, cst.Expr) else None
+        if mode is not None:
+            anew[mode] = inner  # type: ignore[assignment]
+            rest.append(statement.with_changes(body=[mode]))
+            continue
         network = _network_in_mode(inner.value, tree) if once and isinstance(inner, cst.Assign) else target
         known = isinstance(network, cst.Name) and network.value in frame.aliases
         if known and isinstance(target, cst.Name) and (once or target.value in moved):
@@ -191,6 +226,19 @@ def without_stand_ins(
         else:
             rest.append(statement)
     return rest, anew
+
+
+def _fixed_mode(line: cst.Expr, frame: Frame, tree: Tree) -> cst.Expr | None:
+    """`net.train()` or `net.eval()` for `net.train(optimizer is not None)`, where the call fixes the test."""
+    used = method_call(line.value)
+    if used is None or used[1] != "train" or not isinstance(line.value, cst.Call) or len(line.value.args) != 1:
+        return None
+    mode = line.value.args[0].value
+    truth = fixed_value(mode, frame)
+    if not isinstance(truth, bool) or is_constant(mode) or not tree.methods.keys().isdisjoint(("train", "eval")):
+        return None
+    name = cst.Attribute(used[0], cst.Name("train" if truth else "eval"))
+    return cst.Expr(cst.Call(name))
 
 
 def _bound(function: cst.FunctionDef) -> list[str]:
@@ -228,3 +276,9 @@ def _is_optimizer(variable: Variable, tree: Tree) -> bool:
     values = [node.value for node in assignments(function or tree.module).get(variable.name, ())]
     made = [tree.qualified(value.func) or "" for value in values if isinstance(value, cst.Call)]
     return bool(made) and len(made) == len(values) and all(name.startswith("torch.optim.") for name in made)
+
+
+def _is_function(variable: Variable, tree: Tree) -> bool:
+    """True for a function of the file that nothing takes the place of."""
+    known = variable.frame.is_module and variable.name in tree.functions
+    return known and in_force(variable.name, None, tree) is not None

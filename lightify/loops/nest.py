@@ -15,6 +15,7 @@ from lightify.loops.epochs import taken_one_by_one
 from lightify.loops.headers import asked_within
 from lightify.loops.reach import Skips, reach
 from lightify.loops.reachable import contains
+from lightify.loops.ruled_out import frame_of
 from lightify.loops.runs import Loop, Run, is_over_data
 from lightify.loops.within import call_within, open_within
 from lightify.syntax.flow import exits_of, own_exits
@@ -103,7 +104,7 @@ def open_nest(run: Run, tree: Tree, analysis: Analysis, flat: str = "", *, uncou
         notes.append(nest)
         number = outer
     batch_loop = loops[number]
-    host = _frame_of(batch_loop, tree, module)
+    host = frame_of(batch_loop, tree, module)
     statements, origins = _statements(batch_loop)
     body, opened = open_steps([Item(node, host) for node in statements], run.sites, tree, module)
     return Nest(
@@ -130,18 +131,10 @@ def _is_phases(loop: Loop) -> bool:
     return isinstance(loop, cst.For) and isinstance(loop.iter, (cst.List, cst.Tuple))
 
 
-def _frame_of(node: cst.CSTNode, tree: Tree, module: Frame) -> Frame:
-    functions = [a for a in tree.ancestors(node) if isinstance(a, cst.FunctionDef)]
-    frame = module
-    for function in reversed(functions):
-        frame = Frame(function.name.value, function, frame)
-    return frame
-
-
 def _open_nest(
     epoch_loop: Loop, batch_loop: Loop, sites: Sequence[cst.Call], tree: Tree, module: Frame, uncounted: bool
 ) -> Nest | str:
-    host = _frame_of(epoch_loop, tree, module)
+    host = frame_of(epoch_loop, tree, module)
     passes, passed = _statements(epoch_loop)
     if uncounted:
         drawn = taken_one_by_one(epoch_loop, host)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from typing import NamedTuple
 
 import libcst as cst
@@ -12,6 +12,7 @@ import libcst as cst
 from lightify.analysis.callers import callers
 from lightify.errors import Refusal
 from lightify.facts import Analysis, Kind, Named
+from lightify.loops.ruled_out import is_ruled_out
 from lightify.syntax.frames import Expression, Frame, Variable
 from lightify.syntax.names import assignments, entered_as
 from lightify.syntax.parse import Tree
@@ -45,7 +46,8 @@ def find_runs(tree: Tree, analysis: Analysis) -> tuple[Run, ...] | Refusal:
         return Refusal("LF201", message, tree.span(tree.module), _WITHOUT_LOOP)
     sites = [*backwards, *(fact.call for fact in analysis.updates)]
     calls = callers(tree)
-    every = ((site, way) for site in sites for way in ways_to(site, tree, calls))
+    every = [(site, way) for site in sites for way in ways_to(site, tree, calls)]
+    every = [(site, way) for site, way in every if not _is_ruled_out(way, site, tree)] or every
     ways = [(site, way) for site, way in every if not _starts_elsewhere(way, site, tree)]
     here = [site for site in sites if tree.linked(site) is None]
     if not ways and here:  # a library of those files: as if it stood alone
@@ -68,10 +70,10 @@ def find_runs(tree: Tree, analysis: Analysis) -> tuple[Run, ...] | Refusal:
     if len(groups) > 1:
         trained = [group for group in groups if any(chain.site in backwards or chain.site.args for chain in group)]
         groups = trained or groups
-    runs = []
+    runs, reached = [], {site for site, _ in ways}
     for group in groups:
         held = {chain.site for chain in group}
-        own = tuple(site for site in sites if site in held or len(groups) == 1)
+        own = tuple(site for site in sites if site in held or (len(groups) == 1 and site in reached))
         runs.append(Run(_without_sweeps(_common(group), tree, analysis), own))
     return tuple(sorted(runs, key=lambda run: tree.span(run.loops[0])))
 
@@ -107,6 +109,12 @@ def ways_to(
 def _starts_elsewhere(way: Sequence[cst.CSTNode], site: cst.Call, tree: Tree) -> bool:
     """True for a way that starts in another file: the script itself never goes it."""
     return tree.linked(way[0] if way else site) is not None
+
+
+def _is_ruled_out(way: Sequence[cst.CSTNode], site: cst.Call, tree: Tree) -> bool:
+    """True for a way with a call that never gets to the next one, or to the site."""
+    calls = [node for node in way if isinstance(node, cst.Call)]
+    return any(is_ruled_out(inner, call, tree) for call, inner in pairwise([*calls, site]))
 
 
 def _inside(node: cst.CSTNode, outer: cst.CSTNode, tree: Tree) -> bool:

@@ -20,9 +20,9 @@ from lightify.plan.one_name import results_as_called
 from lightify.plan.reserved import RESERVED
 from lightify.plan.types import Attribute, Computed, Global, Home, Hook, Local
 from lightify.syntax.flow import expression_usage, usage
-from lightify.syntax.frames import Field, Frame, Usage, Variable
-from lightify.syntax.names import bound_names
-from lightify.syntax.query import block, walk
+from lightify.syntax.frames import Field, Frame, Item, Usage, Variable
+from lightify.syntax.names import bound_names, free_names
+from lightify.syntax.query import block, nodes_of, walk
 
 #: Parts of an expression that need not run.
 _MAY_NOT_RUN = (cst.IfExp, cst.BooleanOperation, cst.Comparison, cst.Lambda, cst.CompFor, cst.Assert)
@@ -89,7 +89,7 @@ class _Uses:
     Attributes:
         run: all of it, in the order of a run; elsewhere: what else reads in the module.
         mentioned: read or written; written: by the hooks, where nothing is decided yet.
-        across: read in a hook that has not written it before.
+        across: read in a hook that has not written it before, or by a function of a hook when another only writes it.
         surely: written by a hook on every path through it.
         inner: fields of objects that the hooks make anew, with the object.
         hidden: read in a hook that has a parameter of that name.
@@ -115,6 +115,7 @@ class _Uses:
         inner = {v: v.owner for v in mentioned if isinstance(v, Field) and v.owner in written}
         mentioned |= set(inner.values())
         across |= {owner for field, owner in inner.items() if field in across}
+        across |= _read_by_functions(hooks) & {v for use in per_hook for v in use.writes - use.reads}
         hidden = {v for hook, use in zip(hooks, per_hook) for v in use.reads if v.name in hook.parameters}
         run = _run_usage(hooks)
         return cls(per_hook, run, elsewhere, mentioned, written, across, surely, inner, hidden)
@@ -272,6 +273,14 @@ def hook_usage(hook: Hook) -> Usage:
     if hook.leaves:
         total.must = set()
     return total
+
+
+def _read_by_functions(hooks: Sequence[Hook]) -> set[Variable]:
+    """What functions read that hooks make, at whatever time they run: `Thread(args=(lambda: done,))`."""
+    items = [step for hook in hooks for step in hook.steps if isinstance(step, Item)]
+    functions = ((one, item.frame) for item in items for one in nodes_of(item.node, cst.Lambda, cst.FunctionDef))
+    meanings = (frame.resolve(name) for function, frame in functions for name in free_names(function))
+    return {meaning for meaning in meanings if isinstance(meaning, Variable)}
 
 
 def _run_usage(hooks: Sequence[Hook]) -> Usage:

@@ -9,7 +9,7 @@ import libcst as cst
 
 from lightify.syntax.frames import Binding, Expression, Frame, Step, Usage, Variable, constant
 from lightify.syntax.names import bound_names, collect_target_reads, read_names, same_scope
-from lightify.syntax.query import block, children, class_test, small, target_names, walk
+from lightify.syntax.query import assigned_pairs, block, children, class_test, small, target_names, walk
 
 
 def usage(steps: Sequence[Step]) -> Usage:
@@ -18,10 +18,20 @@ def usage(steps: Sequence[Step]) -> Usage:
     for step in steps:
         if isinstance(step, Binding):
             _read(total, step.value, step.value_frame)
-            _write_target(total, step.target, step.target_frame)
+            for target, value in assigned_pairs(step.target, step.value):
+                if not _is_itself(target, value, step):
+                    _write_target(total, target, step.target_frame)
         else:
             total += _statement(step.node, step.frame)
     return total
+
+
+def _is_itself(target: cst.CSTNode, value: cst.CSTNode, step: Binding) -> bool:
+    """True where a name gets what it holds: `net, optimizer = train(net, optimizer)`, which gives both back."""
+    if not isinstance(target, cst.Name) or not isinstance(value, cst.Name):
+        return False
+    meaning = step.value_frame.resolve(value.value)
+    return isinstance(meaning, Variable) and meaning is step.target_frame.resolve(target.value)
 
 
 def expression_usage(node: cst.CSTNode, frame: Frame) -> Usage:

@@ -1058,3 +1058,13 @@ def test_of_calls_that_are_opened_in_one_hook_the_first_keeps_the_names() -> Non
     lines = methods(done.text)["training_step"].splitlines()
     written = [name for line in lines if (name := line.partition(" = ")[0]).startswith(("n", "train_n"))]
     assert written == [*names, *(f"train_{name}" for name in names)]
+
+
+def test_what_a_function_reads_at_any_time_is_told_when_it_changes() -> None:
+    watch = "done = False\nThread(target=print, args=(lambda: done,)).start()"
+    text = script(start=f"model.train()\n{watch}", end="done = True", define="from threading import Thread\n")
+    lines = text.split("model = ")
+    main = f"{lines[0]}def main():\n{indent('model = ' + lines[1], '    ')}\nmain()\n"
+    hooks = methods(converted(main).text)
+    assert "lambda: self.done" in hooks["on_train_epoch_start"]
+    assert "self.done = True" in hooks["on_train_epoch_end"]

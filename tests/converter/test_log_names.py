@@ -117,3 +117,11 @@ LABELS = {
 @pytest.mark.parametrize(("text", "name"), LABELS.items())
 def test_a_word_for_a_measure_is_taken_with_the_name_that_it_stands_in(text: str, name: str) -> None:
     assert label(text) == name
+
+
+def test_means_of_different_lists_are_different_things() -> None:
+    show = "print('Recon Loss : {:.4f} | KL Loss : {:.4f}'.format(np.mean(recon), np.mean(kl)))"
+    batch = f"{STEP}\nrecon.append(loss.item())\nkl.append(loss.item() / 2)"
+    text = f"import numpy as np\n{script(batch, start='recon, kl = [], []', end=show)}"
+    end = methods(converted(text).text)["on_train_epoch_end"]
+    assert "self.log('recon_loss', np.mean(self.recon)" in end and "self.log('kl_loss', np.mean(self.kl)" in end

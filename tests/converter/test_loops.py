@@ -214,6 +214,7 @@ OPENED = {
     "a spread": (function("model, optimizer"), "train(*(model, optimizer))"),
     "returns from its middle": (function("", f"{STEP}\nif loss > 9:\n    return 0", "return 1"), "print(train())"),
     "an early default": (function("epoch"), "train(epoch)"),
+    "variable arguments that nothing reads": (function("model, *rest, **options"), "train(model)"),
 }
 KEPT = {
     "returns from inside a try": (
@@ -223,6 +224,9 @@ KEPT = {
     "breaks and returns": (function("", f"{STEP}\nif loss > 9:\n    return\nif loss > 8:\n    break"), "train()"),
     "decorated": ("def twice(f):\n    return f\n\n@twice\n" + function(""), "train()"),
     "variable arguments": (function("*parts"), "train(1, 2)"),
+    "variable options": (function("**options"), "train(lr=1)"),
+    "variable options that are read": (function("**options", result="print(options)"), "train()"),
+    "given to variable arguments, not to one by keyword": (function("*rest, n=1"), "train(2)"),
     "called after a call that may notice": (function("", result="return 1"), "print(next(steps), train())"),
     "called only if": (function("", result="return 1"), "print(epoch > 0 and train())"),
 }
@@ -243,6 +247,13 @@ def test_a_call_that_runs_the_loop_is_opened(define: str, call: str) -> None:
 def test_other_calls_are_not_opened(define: str, call: str) -> None:
     _, plan = planned(in_epochs(define, call))
     assert isinstance(plan, Refusal) or not plan.nest.opened or plan.nest.epoch_loop is None
+
+
+def test_an_optimizer_that_is_given_back_is_the_same_one() -> None:
+    define = function("model, optimizer", result="return model, optimizer")
+    done = converted(in_epochs(define, "model, optimizer = train(model, optimizer)"))
+    assert (done.mode, done.reasons) == ("automatic", ())
+    assert "return self.optimizer" in methods(done.text)["configure_optimizers"]
 
 
 def test_parameters_take_their_arguments_names() -> None:

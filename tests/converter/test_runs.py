@@ -10,7 +10,7 @@ import pytest
 from lightify.convert import convert
 from lightify.settings import Settings
 from lightify.sources import Source
-from tests.converter.scripts import SETUP, STEP, converted, methods, script
+from tests.converter.scripts import FORWARD, SETUP, STEP, converted, methods, script
 
 LOOP = f"for epoch in range(2):\n    for x, y in train_loader:\n{indent(STEP, ' ' * 8)}\n"
 OTHER = "optimizer = torch.optim.Adam(model.parameters())\n"
@@ -30,6 +30,26 @@ class Head(Coder):
 
 """
 EPOCH = f"def train_epoch():\n    for x, y in train_loader:\n{indent(STEP, ' ' * 8)}\n    return loss.item()\n\n"
+EITHER = (
+    "def run_epoch(loader, optimizer=None, weigh=None):\n    model.train(optimizer is not None)\n"
+    f"    for x, y in loader:\n        {FORWARD}\n        if optimizer is not None:\n            optimizer.zero_grad()\n"
+    "            loss.backward()\n            optimizer.step()\n    return loss.item()\n\n"
+)
+BRANCHES = f"""\
+def train_epoch(optimizer, weigh=None):
+    if weigh is None:
+        for x, y in train_loader:
+{indent(STEP, " " * 12)}
+    else:
+        for x, y in train_loader:
+{indent(STEP.replace("y)", "y) * weigh(x)", 1), " " * 12)}
+
+
+def weigh(x):
+    return x.abs().mean()
+
+
+"""
 STEPS = f"for t in range(5):\n    x, y = data[:8]\n{indent(STEP, '    ')}\n"
 PHASES = (
     "def warm_up():\n" + indent(LOOP, "    ") + "\ndef tune(n):\n" + indent(LOOP, "    ") + "\nwarm_up()\ntune(3)\n"
@@ -61,6 +81,21 @@ RUNS = {
         [],
     ),
     "a warm-up epoch": (whole(f"train_epoch()\n{LOOP}", define=EPOCH), ["LitTrainEpoch", "LitScript"], []),
+    "a test by the epoch's function": (
+        whole("for epoch in range(2):\n    run_epoch(train_loader, optimizer)\nrun_epoch(val_loader)\n", EITHER),
+        ["LitScript"],
+        [],
+    ),
+    "the branch that a default rules out": (
+        whole("for epoch in range(2):\n    train_epoch(optimizer)\n", BRANCHES),
+        ["LitScript"],
+        [],
+    ),
+    "the branch that a function rules out": (
+        whole("for epoch in range(2):\n    train_epoch(optimizer, weigh)\n", BRANCHES),
+        ["LitScript"],
+        [],
+    ),
     "a loop over settings": (whole(SWEEP), ["LitScript"], []),
     "two runs in each fold": (whole(FOLDS), ["LitScript", "LitScript2"], []),
     "one that can't be converted stays": (
@@ -83,6 +118,21 @@ def test_each_run_gets_its_own_module(text: str, names: list[str], left: list[st
     assert re.findall(r"^class (\w+)\(L.LightningModule\)", done.text, re.MULTILINE) == names
     assert done.text.count(".fit(") == len(names)
     assert [finding.message for finding in done.findings if finding.code == "LF221"] == left
+
+
+def test_a_branch_that_the_call_rules_out_is_not_trained() -> None:
+    for call, absent in (("train_epoch(optimizer)", "weigh("), ("train_epoch(optimizer, weigh)", "else")):
+        done = converted(whole(f"for epoch in range(2):\n    {call}\n", BRANCHES))
+        assert (done.mode, done.reasons) == ("automatic", ()) and done.text is not None
+        assert "max_epochs=2" in done.text and absent not in methods(done.text)["training_step"]
+
+
+def test_a_mode_that_the_call_fixes_is_set_plainly() -> None:
+    run = "for epoch in range(2):\n    run_epoch(train_loader, optimizer)\n    print(run_epoch(val_loader))\n"
+    done = converted(whole(run, EITHER))
+    hooks = methods(done.text)
+    assert hooks["on_train_epoch_start"] == "self.model.train()"
+    assert "on_validation_model_eval" not in hooks and "None" not in "".join(hooks.values())
 
 
 def test_a_loop_over_settings_keeps_its_place() -> None:

@@ -34,6 +34,8 @@ from lightify.syntax.query import (
     method_call,
     method_name,
     module_attribute,
+    nodes_of,
+    root_of,
     small,
     target_names,
     walk,
@@ -280,7 +282,7 @@ def _without_sizes(node: cst.BaseExpression) -> cst.BaseExpression:
 def labels(call: cst.Call) -> dict[cst.CSTNode, str]:
     """What a print calls the numbers that it shows, where it uses a word for a measure, and for one thing only."""
     found: dict[cst.CSTNode, str] = {}
-    things: dict[str, set[str]] = {}
+    things: dict[str, set[tuple[str, str]]] = {}
     for part in walk(call):
         word, told = "", False
         for slot in slots(part):
@@ -293,11 +295,11 @@ def labels(call: cst.Call) -> dict[cst.CSTNode, str]:
             if word:
                 found[slot.value] = word
                 if is_number:
-                    things.setdefault(word, set()).add(_thing(slot.value))
+                    things.setdefault(word, set()).add(_measured(slot.value))
     found = {
         value: word
         for value, word in found.items()
-        if len(things.get(word, ())) < 2 and (word not in things or _thing(value) in things[word])
+        if len(things.get(word, ())) < 2 and (word not in things or _measured(value) in things[word])
     }
     found.update((slot.value, word) for slot in spoken(call) if (word := label(slot.since)))
     name = log_name(call)
@@ -309,6 +311,14 @@ def labels(call: cst.Call) -> dict[cst.CSTNode, str]:
 def _thing(value: cst.CSTNode) -> str:
     """The first name in an expression."""
     return next((node.value for node in walk(value) if isinstance(node, cst.Name)), "")
+
+
+def _measured(value: cst.CSTNode) -> tuple[str, str]:
+    """The first name in an expression, and the first that is no function's: `np, losses` in `np.mean(losses)`."""
+    functions = {root_of(call.func) for call in nodes_of(value, cst.Call) if call.args}
+    fields = {part.attr for part in nodes_of(value, cst.Attribute)}
+    names = (node for node in walk(value) if isinstance(node, cst.Name))
+    return _thing(value), next((name.value for name in names if name not in functions | fields), "")
 
 
 def metric_name(variable: Variable) -> str:
