@@ -141,6 +141,15 @@ LEFT = {
         ),
         "what stands before it computes what that needs",
     ),
+    "a value of what goes on": (
+        script(
+            start=TRAIN,
+            before=f"{RIGHT}seen = []\n",
+            end="seen.append(loss.item())\nmean = sum(seen) / len(seen)\nif (epoch + 1) % 2 == 0:\n"
+            "    share = test(val_loader)\n    print(mean, share)",
+        ),
+        "what stands before it computes what that needs",
+    ),
     "a field that its method reads": (FIELDS, "what stands before it computes what that needs"),
     "a k that changes": (
         asked("(epoch + 1) % every == 0", more="every = 1\n", end="every = 2"),

@@ -66,12 +66,12 @@ def parted(
     return found
 
 
-def keeps_apart(step: Step, coming: Item, kinds: Kinds) -> str:
-    """Why a step can't run after an evaluation that it stands before; empty if it can."""
-    if _only_schedules(step, kinds) and not _asks_for_rates(coming, kinds):
+def keeps_apart(step: Step, coming: Sequence[Step], kinds: Kinds) -> str:
+    """Why a step can't run after the steps of an evaluation that it stands before; empty if it can."""
+    if _only_schedules(step, kinds) and not any(_asks_for_rates(one, kinds) for one in coming):
         return ""
-    touched, later = Touched.by([step], kinds), Touched.by([coming], kinds)
-    problem = "takes the time" if _takes_time(step, kinds) else _holds_place(step, touched, [coming], later, kinds)
+    touched, later = Touched.by([step], kinds), Touched.by(coming, kinds)
+    problem = "takes the time" if _takes_time(step, kinds) else _holds_place(step, touched, coming, later, kinds)
     return problem and f"what stands before it {problem}"
 
 
@@ -89,12 +89,12 @@ def _only_schedules(step: Step, kinds: Kinds) -> bool:
     return bool(makers) and all(one.startswith("torch.optim.lr_scheduler.") and not one.endswith(own) for one in makers)
 
 
-def _asks_for_rates(coming: Item, kinds: Kinds) -> bool:
+def _asks_for_rates(step: Step, kinds: Kinds) -> bool:
     """True for what may read the state of an optimizer or a schedule."""
     return any(
         isinstance(node, (cst.Name, cst.Attribute))
         and {kinds.kind(node, frame), kinds.in_scope(dotted(node), frame.function)} & {Kind.OPTIMIZER, Kind.SCHEDULER}
-        for node, frame in runs(coming, kinds)
+        for node, frame in runs(item_of(step), kinds)
     )
 
 

@@ -66,19 +66,19 @@ def periodic(draft: Draft, guard: Item, epochs: EpochHead | None) -> Periodic | 
     end = draft.nest.epoch_end
     place = end.index(guard)
     inside = live([Item(part, guard.frame) for part in block(node.body)], draft.tree)
-    apart = list(end[place + 1 :])
+    apart, first = list(end[place + 1 :]), list[Step]()
     for number, step in reversed(list(enumerate(end[:place]))):
-        problem = keeps_apart(step, guard, draft.kinds)
-        if problem and _only_for(inside, step, (*end[:number], *apart), draft):
-            inside.insert(0, step)
+        problem = keeps_apart(step, [*first, guard], draft.kinds)
+        if problem and _only_there(step, (*end[:number], *apart), draft):
+            first.insert(0, step)
         elif problem:
             return f"not every epoch has one, and {problem}"
         else:
             apart.insert(0, step)
-    return Periodic(guard, asked, tuple(inside), tuple(apart))
+    return Periodic(guard, asked, (*first, *inside), tuple(apart))
 
 
-def _only_for(inside: Sequence[Step], step: Step, others: Sequence[Step], draft: Draft) -> bool:
+def _only_there(step: Step, others: Sequence[Step], draft: Draft) -> bool:
     """True for a value that nothing needs where the evaluation does not run: it is computed with it."""
     if not only_names(step, draft.kinds):
         return False
