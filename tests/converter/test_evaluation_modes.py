@@ -60,6 +60,13 @@ def followed(*lines: str) -> str:
     )
 
 
+def ahead(net: str) -> str:
+    """A network that runs once where the evaluation begins."""
+    end = TOLD.replace("    for a, b", f"    seen = {net}(data[:8][0]).mean().item()\n    for a, b")
+    spare = "spare = nn.Sequential(nn.Linear(4, 2), nn.Dropout(0.2))\n"
+    return script(start="model.train()", before=spare, end=f"{end}\nprint(seen)")
+
+
 WRITER = """\
 from io import StringIO
 class Board:
@@ -137,6 +144,7 @@ TAKEN = {
     "a criterion of the script's own": own(OWN),
     "a network that trains in evaluation mode": on_features("model.eval()\nhead.train()"),
     "a network that is left in evaluation mode": on_features("head.train()"),
+    "its network runs once before its batches": ahead("model"),
     "a network that nothing puts back": script(
         end=TOLD, after="print(model.training, model(data[:4][0]).sum().item())"
     ),
@@ -164,6 +172,14 @@ LEFT = {
         script(
             start="model.train()", before="other = model\n", end=TOLD.replace("model.eval()", "other = model.eval()")
         ),
+        "what runs before the evaluation may notice its mode",
+    ),
+    "another one runs before its batches": (
+        ahead("spare"),
+        "what runs before the evaluation may notice its mode",
+    ),
+    "its network runs before it evaluates": (
+        script(start="model.train()", end=f"seen = model(data[:8][0]).sum().item()\n{TOLD}\nprint(seen)"),
         "what runs before the evaluation may notice its mode",
     ),
     "another one runs": (

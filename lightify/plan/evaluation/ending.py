@@ -54,7 +54,7 @@ def find_evaluation(
     if not isinstance(found, str) and not final:
         found = _joined(found, nest, kinds, analysis, tree, bars, several)
     if not isinstance(found, str):
-        found = without_eval_calls(found, kinds, tree, begun)
+        found = without_eval_calls(found, nest, kinds, begun)
     if not isinstance(found, str):
         found = without_train_calls(found, nest, kinds, analysis, final)
     if isinstance(found, str):

@@ -30,7 +30,7 @@ def problem(found: Evaluation, nest: Nest, kinds: Kinds) -> str:
     graded = [step for step in (*found.before, *found.batches, *found.after) if step not in found.without]
     if any(_wants_gradients(step, kinds) for step in graded):
         return "the evaluation takes gradients, or asks for them"
-    runs = any(step in graded and uses_modules(step, kinds) for step in (*found.batches, *found.after))
+    runs = any(step in graded and uses_modules(step, kinds) for step in (*found.before, *found.batches, *found.after))
     if runs and computes_faster_without(kinds.tree, evaluating=bool(found.modules)):
         return "the network computes otherwise without gradients"
     if not found.modules and called and called.isdisjoint(usage(nest.body).reads):
