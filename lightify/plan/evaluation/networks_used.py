@@ -16,7 +16,7 @@ from lightify.syntax.frames import Binding, Field, Frame, Item, Step, Variable, 
 from lightify.syntax.query import IN_PLACE, assigned_pairs, dotted, expression_of, method_call, walk
 
 #: Attributes of a network that its mode does not change.
-_QUIET = ("state_dict", "parameters", "named_parameters", "zero_grad")
+QUIET = ("state_dict", "parameters", "named_parameters", "zero_grad")
 #: Made from a network's parameters, but they run none.
 _APART = (Kind.OPTIMIZER, Kind.SCHEDULER, Kind.SCALER, Kind.LOADER)
 
@@ -36,7 +36,7 @@ def uses_modules(step: Step, kinds: Kinds, *, asking: bool = False) -> bool:
     moved = method_call(expression_of(step.node))
     if moved is not None and moved[1] in IN_PLACE and isinstance(moved[0], cst.Name):
         return False  # `model.to(device)`, a statement
-    quiet = {node.value for node in nodes if isinstance(node, cst.Attribute) and node.attr.value in _QUIET}
+    quiet = {node.value for node in nodes if isinstance(node, cst.Attribute) and node.attr.value in QUIET}
     quiet |= {node.target for node in nodes if isinstance(node, cst.AssignTarget)}
     return any(
         (isinstance(node, cst.Name) and node not in quiet and kinds.kind(node, step.frame) is Kind.MODULE)
@@ -113,7 +113,7 @@ def _may_be_network(name: cst.Name, frame: Frame, kinds: Kinds) -> bool:
 
 
 def _names_network(node: cst.CSTNode, scope: Scope, kinds: Kinds) -> bool:
-    quiet = {one.value for one in walk(node) if isinstance(one, cst.Attribute) and one.attr.value in _QUIET}
+    quiet = {one.value for one in walk(node) if isinstance(one, cst.Attribute) and one.attr.value in QUIET}
     named = (one for one in walk(node) if isinstance(one, (cst.Name, cst.Attribute)) and one not in quiet)
     return any(kinds.in_scope(dotted(one), scope) is Kind.MODULE for one in named)
 

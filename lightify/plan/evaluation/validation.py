@@ -10,7 +10,7 @@ import libcst as cst
 
 from lightify.ledger import Fate
 from lightify.loops.epochs import EpochHead
-from lightify.plan.batches import batch_variables, in_host, is_loader
+from lightify.plan.batches import batch_variables, in_host, is_loader, settled_range
 from lightify.plan.counters import batch_names
 from lightify.plan.draft import Draft
 from lightify.plan.evaluation.afterwards import obstacle
@@ -42,7 +42,7 @@ from lightify.plan.types import (
 )
 from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Field, Item, Step, Variable
-from lightify.syntax.query import code, expression_of, method_call, small
+from lightify.syntax.query import code, dotted, expression_of, method_call, small
 
 SAME_MODE = "pass  # the loop evaluates in the mode that it trains in"
 
@@ -142,7 +142,8 @@ def _ended_within(draft: Draft, found: Evaluation, within: Periodic) -> Evaluati
 
 def is_given(draft: Draft, one: Turn) -> bool:
     """True when the Trainer can be handed what a pass goes over."""
-    known = is_loader(draft, one.head.source, one.frame)
+    counts = isinstance(one.head.source, cst.Call) and dotted(one.head.source.func) == "range"
+    known = settled_range(draft, one.head.source, one.frame) if counts else is_loader(draft, one.head.source, one.frame)
     known &= not on_lightning(draft) or is_steady(draft, one.head.source, one.frame)
     return known and in_host(draft, one.head.source, one.frame) is not None
 
