@@ -138,6 +138,13 @@ TAKEN = {
         start="model = model.train()", end=TOLD.replace("model.eval()", "model = model.eval()")
     ),
     "a part of it is saved": followed("torch.save(model.body.state_dict(), out)"),
+    "a part of it is saved before it": script(
+        start="model.train()",
+        define=f"import io\n{PARTS}",
+        setup=BUILT,
+        before="out = io.BytesIO()\n",
+        end=f"if epoch:\n    torch.save(model.body.state_dict(), out)\n{TOLD}",
+    ),
     "a part of it runs": followed("with torch.no_grad():\n    print(model.head(model.body(data[:8][0])).sum())"),
     "a function saves it": followed("save(model, out)", "print(len(out.getvalue()) > 0)"),
     "a criterion that is moved": script(start="model.train()", before="criterion = criterion.to('cpu')\n", end=TOLD),
@@ -213,6 +220,12 @@ LEFT = {
 @pytest.mark.parametrize("text", TAKEN.values(), ids=TAKEN)
 def test_it_is_the_validation(text: str, style: str) -> None:
     assert "model(a)" in methods(converted(text, style=style).text)["validation_step"]
+
+
+def test_a_picture_of_its_output_runs_no_other_network() -> None:
+    text = followed("board.add_image('first', a[:1], epoch)")
+    made = "from torch.utils.tensorboard import SummaryWriter\nboard = SummaryWriter(comment=str(model))\n"
+    assert "validation_step" in methods(converted(text.replace("out = io", f"{made}out = io")).text)
 
 
 @pytest.mark.parametrize("text, reason", LEFT.values(), ids=LEFT)
