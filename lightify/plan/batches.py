@@ -18,6 +18,7 @@ from lightify.syntax.frames import Expression, Frame, Item, Variable
 from lightify.syntax.query import block, dotted, method_call, method_name, path_node, root_name, target_names, walk
 from lightify.syntax.substitute import substitute
 
+_RESIZES = ("append", "extend", "insert", "pop", "remove", "clear", "resize_", "set_")
 _READING = ("get", "items", "keys", "values", "copy")
 
 
@@ -153,6 +154,22 @@ def _catches(outer: cst.Try | cst.TryStar, draft: Draft) -> bool:
     ways = [usage([Item(node, draft.nest.host) for node in block(one.body)]) for one in outer.handlers]
     left = [way for way in ways if way.must is None and not way.reads & usage(draft.whole()).writes]
     return outer.finalbody is not None or len(left) < len(ways)
+
+
+def settled_range(draft: Draft, source: cst.BaseExpression, frame: Frame) -> bool:
+    """True for `range(0, len(data), size)` that is the same before the loops as after each epoch."""
+    if any(
+        isinstance(n, cst.Call) and dotted(n.func) not in ("range", "len") and not _is_size(n) for n in walk(source)
+    ):
+        return False
+    grown = (
+        draft.kinds.variable(used[0], step.frame)
+        for step in draft.whole()
+        if isinstance(step, Item)
+        for node in walk(step.node)
+        if (used := method_call(node)) is not None and used[1] in _RESIZES
+    )
+    return not draft.may_change(source, frame) and expression_usage(source, frame).reads.isdisjoint(grown)
 
 
 def _is_size(call: cst.Call) -> bool:

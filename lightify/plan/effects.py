@@ -53,13 +53,15 @@ _CALM_METHODS = frozenset(
     copy strftime total_seconds join split strip t permute transpose expand expand_as contiguous topk numel any all
     type type_as ge le std var median clamp softmax sigmoid index_select gather masked_select nonzero unique log10 log2
     square prod cumsum argsort amax amin isnan isfinite logical_and logical_or logical_not tanh ravel astype
+    add_scalars add_image add_images add_histogram add_text add_figure
     """.split()  # noqa: SIM905, a list of words
 )
 #: Calm where it stands in the loop, but it may do something to a network where a function does it.
 _ACTS = frozenset(("step", "update", "train", "cuda", "to", "half", "double", "close"))
 #: Calm, but what it was called on is another thing then.
 _CHANGES = frozenset(
-    "append extend step write flush update train close set_description set_postfix add_scalar info".split()  # noqa: SIM905
+    """append extend step write flush update train close set_description set_postfix info
+    add_scalar add_scalars add_image add_images add_histogram add_text add_figure""".split()  # noqa: SIM905
 )
 #: Methods that only tell something, beside the calm ones.
 _TELLS = frozenset(

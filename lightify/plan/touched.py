@@ -12,9 +12,9 @@ from lightify.plan.effects import BUILTINS, only_computes
 from lightify.plan.evaluation.afterwards import runs
 from lightify.plan.kinds import Kinds
 from lightify.syntax.flow import usage
-from lightify.syntax.frames import Frame, Item, Step, Variable
+from lightify.syntax.frames import Field, Frame, Item, Step, Variable
 from lightify.syntax.names import declared_elsewhere
-from lightify.syntax.query import dotted, method_call, root_name
+from lightify.syntax.query import FieldName, dotted, method_call, root_name, walk
 
 _SHOWS = frozenset("print write info debug warning error critical log".split())  # noqa: SIM905, a list of words
 #: A network is asked for on its own; what the others hold, an evaluation does not change.
@@ -36,10 +36,13 @@ class Touched:
             for node, frame in runs(own, kinds):
                 if isinstance(node, cst.Name) and frame is not own.frame:
                     meaning = frame.resolve(node.value)
-                    if isinstance(meaning, Variable) and meaning.frame.is_module:
+                    if isinstance(meaning, Field) or (isinstance(meaning, Variable) and meaning.frame.is_module):
                         reads.add(meaning)
                         assigned = frame.function is not None and node.value in declared_elsewhere(frame.function)
                         changes |= {meaning} if assigned else set()
+                elif frame is not own.frame and isinstance(node, (cst.AssignTarget, cst.AugAssign, cst.AnnAssign)):
+                    fields = (part.value for part in walk(node.target) if isinstance(part, FieldName))
+                    changes |= {field for name in fields if isinstance(field := frame.resolve(name), Variable)}
                 changes.update(_changed(node, frame, kinds))
         return cls(frozenset(reads), frozenset(changes))
 

@@ -135,6 +135,29 @@ def test_the_statement_is_accounted_for() -> None:
     assert told == [("dropped", "torch: a Variable is a tensor")] * 2
 
 
+FITS = """\
+class Learner:
+    def __init__(self, model):
+        self.model = model
+        self.optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def fit(self):
+        self.best = copy.deepcopy(self.model)
+        for epoch in range(2):
+            for x, y in train_loader:
+                loss = criterion(self.model(Variable(x)), y)
+                self.optimizer.zero_grad()
+                loss.backward()
+                self.optimizer.step()
+
+"""
+
+
+def test_the_host_may_bind_fields() -> None:
+    text = converted(f"{PROLOGUE}{DEFINE}{SETUP}{FITS}Learner(model).fit()\n").text
+    assert "(self.model(x), y)" in methods(text)["training_step"]
+
+
 STEP = f"""\
 def step(x, y):
     x, y = Variable(x), Variable(y)

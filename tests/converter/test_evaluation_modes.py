@@ -60,6 +60,13 @@ def followed(*lines: str) -> str:
     )
 
 
+def ahead(net: str) -> str:
+    """A network that runs once where the evaluation begins."""
+    end = TOLD.replace("    for a, b", f"    seen = {net}(data[:8][0]).mean().item()\n    for a, b")
+    spare = "spare = nn.Sequential(nn.Linear(4, 2), nn.Dropout(0.2))\n"
+    return script(start="model.train()", before=spare, end=f"{end}\nprint(seen)")
+
+
 WRITER = """\
 from io import StringIO
 class Board:
@@ -131,12 +138,20 @@ TAKEN = {
         start="model = model.train()", end=TOLD.replace("model.eval()", "model = model.eval()")
     ),
     "a part of it is saved": followed("torch.save(model.body.state_dict(), out)"),
+    "a part of it is saved before it": script(
+        start="model.train()",
+        define=f"import io\n{PARTS}",
+        setup=BUILT,
+        before="out = io.BytesIO()\n",
+        end=f"if epoch:\n    torch.save(model.body.state_dict(), out)\n{TOLD}",
+    ),
     "a part of it runs": followed("with torch.no_grad():\n    print(model.head(model.body(data[:8][0])).sum())"),
     "a function saves it": followed("save(model, out)", "print(len(out.getvalue()) > 0)"),
     "a criterion that is moved": script(start="model.train()", before="criterion = criterion.to('cpu')\n", end=TOLD),
     "a criterion of the script's own": own(OWN),
     "a network that trains in evaluation mode": on_features("model.eval()\nhead.train()"),
     "a network that is left in evaluation mode": on_features("head.train()"),
+    "its network runs once before its batches": ahead("model"),
     "a network that nothing puts back": script(
         end=TOLD, after="print(model.training, model(data[:4][0]).sum().item())"
     ),
@@ -164,6 +179,14 @@ LEFT = {
         script(
             start="model.train()", before="other = model\n", end=TOLD.replace("model.eval()", "other = model.eval()")
         ),
+        "what runs before the evaluation may notice its mode",
+    ),
+    "another one runs before its batches": (
+        ahead("spare"),
+        "what runs before the evaluation may notice its mode",
+    ),
+    "its network runs before it evaluates": (
+        script(start="model.train()", end=f"seen = model(data[:8][0]).sum().item()\n{TOLD}\nprint(seen)"),
         "what runs before the evaluation may notice its mode",
     ),
     "another one runs": (
@@ -197,6 +220,12 @@ LEFT = {
 @pytest.mark.parametrize("text", TAKEN.values(), ids=TAKEN)
 def test_it_is_the_validation(text: str, style: str) -> None:
     assert "model(a)" in methods(converted(text, style=style).text)["validation_step"]
+
+
+def test_a_picture_of_its_output_runs_no_other_network() -> None:
+    text = followed("board.add_image('first', a[:1], epoch)")
+    made = "from torch.utils.tensorboard import SummaryWriter\nboard = SummaryWriter(comment=str(model))\n"
+    assert "validation_step" in methods(converted(text.replace("out = io", f"{made}out = io")).text)
 
 
 @pytest.mark.parametrize("text, reason", LEFT.values(), ids=LEFT)

@@ -16,7 +16,7 @@ from lightify.plan.evaluation.networks_used import may_run_network
 from lightify.plan.kinds import Kinds
 from lightify.syntax.flow import exits_of, usage
 from lightify.syntax.frames import Expression, Frame, Item, Step, Variable, live_nodes
-from lightify.syntax.query import dotted, method_call, root_of, walk
+from lightify.syntax.query import dotted, is_constant, method_call, root_of, target_names, walk
 
 
 def obstacle(steps: Sequence[Step], modules: Set[Variable], without: Set[Step], nest: Nest, kinds: Kinds) -> str:
@@ -26,7 +26,7 @@ def obstacle(steps: Sequence[Step], modules: Set[Variable], without: Set[Step], 
         modules: the networks that evaluate.
         without: steps that the script itself runs without gradients.
     """
-    trained = usage((*nest.epoch_start, *nest.body)).reads
+    training = usage((*nest.epoch_start, *nest.body))
     others = bool(steps) and kinds.others_than(modules)
     for step in steps:
         if not isinstance(step, Item):
@@ -35,12 +35,27 @@ def obstacle(steps: Sequence[Step], modules: Set[Variable], without: Set[Step], 
             return "the epoch may be left before its network is back in training mode"
         if any(_may_step(node, step.frame, kinds) for node in walk(step.node)):
             return "what follows the evaluation steps before the network is used again"
-        if step not in without and usage([step]).writes & trained:
+        given = usage([step]).writes & training.reads
+        if step not in without and given - (_numbers_of(step) - training.writes):
             return "what follows the evaluation gives the training what may have gradients"
         parts = [(node, frame) for node, frame in runs(step, kinds) if not _only_saves(frame, kinds)] if others else []
         if any(_uses_another(node, frame, modules, kinds) for node, frame in parts):
             return "what follows the evaluation may use another network, which trains on"
     return ""
+
+
+def _numbers_of(step: Item) -> set[Variable]:
+    """What a step sets to numbers, or changes by numbers alone: `count = 0`, `rate /= 4`."""
+    numbers: set[str] = set()
+    others: set[str] = set()
+    for node in walk(step.node):
+        if isinstance(node, (cst.Assign, cst.AugAssign)):
+            targets = [one.target for one in node.targets] if isinstance(node, cst.Assign) else [node.target]
+            names = [name for target in targets for name in target_names(target)]
+            (numbers if is_constant(node.value) else others).update(names)
+        elif isinstance(node, (cst.For, cst.NamedExpr, cst.AnnAssign)):
+            others.update(target_names(node.target))
+    return {step.frame.variable(name) for name in numbers - others}
 
 
 def _may_step(node: cst.CSTNode, frame: Frame, kinds: Kinds) -> bool:

@@ -17,7 +17,7 @@ from lightify.plan.kinds import Kinds
 from lightify.plan.touched import Touched, item_of, shows
 from lightify.syntax.flow import exits_of, usage
 from lightify.syntax.frames import Binding, Item, Step
-from lightify.syntax.query import call_name, dotted, expression_of, method_name, small
+from lightify.syntax.query import call_name, dotted, expression_of, method_call, method_name, small
 
 _CLOCKS = ("time", "time.time", "time.perf_counter", "time.monotonic", "datetime.datetime.now")
 
@@ -55,7 +55,7 @@ def parted(
         touched = Touched.by([step], kinds)
         if _takes_time(step, kinds):
             return "the time is taken between them"
-        plain = _only_names(step, kinds) and not _reads_hidden(step, kinds) and not touched.meets(earlier)
+        plain = only_names(step, kinds) and not _reads_hidden(step, kinds) and not touched.meets(earlier)
         if mode_call(step, kinds, "eval") is not None or plain:
             found.early.append(step)
             continue
@@ -66,11 +66,36 @@ def parted(
     return found
 
 
-def keeps_apart(step: Step, coming: Item, kinds: Kinds) -> str:
-    """Why a step can't run after an evaluation that it stands before; empty if it can."""
-    touched, later = Touched.by([step], kinds), Touched.by([coming], kinds)
-    problem = "takes the time" if _takes_time(step, kinds) else _holds_place(step, touched, [coming], later, kinds)
+def keeps_apart(step: Step, coming: Sequence[Step], kinds: Kinds) -> str:
+    """Why a step can't run after the steps of an evaluation that it stands before; empty if it can."""
+    if _only_schedules(step, kinds) and not any(_asks_for_rates(one, kinds) for one in coming):
+        return ""
+    touched, later = Touched.by([step], kinds), Touched.by(coming, kinds)
+    problem = "takes the time" if _takes_time(step, kinds) else _holds_place(step, touched, coming, later, kinds)
     return problem and f"what stands before it {problem}"
+
+
+def _only_schedules(step: Step, kinds: Kinds) -> bool:
+    """True for `scheduler.step()` of torch, which changes rates alone."""
+    call = expression_of(step.node) if isinstance(step, Item) else None
+    used = method_call(call)
+    if not isinstance(call, cst.Call) or used is None or used[1] != "step" or call.args:
+        return False
+    variable = kinds.variable(used[0], step.frame) if isinstance(step, Item) else None
+    if variable is None or kinds.of(variable) is not Kind.SCHEDULER:
+        return False
+    makers = [kinds.tree.qualified(one) or "" for one in kinds.makers(variable) if one is not None]
+    own = ("LambdaLR", "MultiplicativeLR")  # they call functions of the script
+    return bool(makers) and all(one.startswith("torch.optim.lr_scheduler.") and not one.endswith(own) for one in makers)
+
+
+def _asks_for_rates(step: Step, kinds: Kinds) -> bool:
+    """True for what may read the state of an optimizer or a schedule."""
+    return any(
+        isinstance(node, (cst.Name, cst.Attribute))
+        and {kinds.kind(node, frame), kinds.in_scope(dotted(node), frame.function)} & {Kind.OPTIMIZER, Kind.SCHEDULER}
+        for node, frame in runs(item_of(step), kinds)
+    )
 
 
 def put_off(
@@ -109,7 +134,7 @@ def _only_tells(step: Step, kinds: Kinds) -> bool:
     """True for what computes from numbers, collects or prints them: no network, no file and no clock is asked."""
     if _takes_time(step, kinds) or any(kinds.of(variable) is Kind.MODULE for variable in usage([step]).reads):
         return False
-    if isinstance(step, Binding) or _only_names(step, kinds):
+    if isinstance(step, Binding) or only_names(step, kinds):
         return True
     call = expression_of(step.node)
     return isinstance(call, cst.Call) and (shows(step, kinds) or call_name(call) in ("append", "extend"))
@@ -132,7 +157,7 @@ def _reads_hidden(step: Step, kinds: Kinds) -> bool:
     return hidden_in_networks(kinds.tree).is_used_by(step)
 
 
-def _only_names(step: Step, kinds: Kinds) -> bool:
+def only_names(step: Step, kinds: Kinds) -> bool:
     """True for `right = 0` and `losses = AverageMeter()`: nobody notices when."""
     if isinstance(step, Binding):
         return only_computes(step.value, step.value_frame, kinds.tree, lambda _: False)

@@ -13,13 +13,12 @@ from lightify.facts import Analysis
 from lightify.ledger import Fate
 from lightify.loops.headers import batch_head
 from lightify.loops.nest import Nest
-from lightify.loops.runs import is_over_data
 from lightify.plan.evaluation.between import parted
 from lightify.plan.evaluation.held_bars import entered_bars, held_bar, over_bars
 from lightify.plan.evaluation.obstacles import problem
 from lightify.plan.evaluation.own_modes import EVALUATES, without_eval_calls, without_train_calls
 from lightify.plan.evaluation.parts import Evaluation
-from lightify.plan.evaluation.seen import call_opened, evaluates, first_evaluation, holds_loop
+from lightify.plan.evaluation.seen import call_opened, evaluates, first_evaluation, goes_over_data, holds_loop
 from lightify.plan.evaluation.without_gradients import WITHOUT_GRADIENTS, laid_flat, without_gradients
 from lightify.plan.kinds import Kinds
 from lightify.plan.types import Bar, FateNote
@@ -54,7 +53,7 @@ def find_evaluation(
     if not isinstance(found, str) and not final:
         found = _joined(found, nest, kinds, analysis, tree, bars, several)
     if not isinstance(found, str):
-        found = without_eval_calls(found, kinds, tree, begun)
+        found = without_eval_calls(found, nest, kinds, begun)
     if not isinstance(found, str):
         found = without_train_calls(found, nest, kinds, analysis, final)
     if isinstance(found, str):
@@ -88,7 +87,7 @@ def _taken_apart(
     own, others = opened_up(own), opened_up(others)
     flat = [*own, *others]
     loops = ((n, s.node, s.frame) for n, s in enumerate(flat) if isinstance(s, Item) and isinstance(s.node, cst.For))
-    over_data = next((found for found in loops if is_over_data(found[1], analysis, found[2])), None)
+    over_data = next((found for found in loops if goes_over_data(found[1], found[2], analysis)), None)
     if over_data is None:
         return "no loop over evaluation data stands at the epoch's end"
     place, loop, frame = over_data

@@ -13,10 +13,10 @@ from lightify.plan.effects import computes_from, keeps_to_itself, only_writes
 from lightify.plan.kinds import Kinds
 from lightify.plan.optimization.weights import calls_out, handed_on
 from lightify.syntax.frames import Binding, Field, Frame, Item, Step, Variable, live_nodes
-from lightify.syntax.query import IN_PLACE, assigned_pairs, dotted, expression_of, method_call, walk
+from lightify.syntax.query import IN_PLACE, assigned_pairs, dotted, expression_of, method_call, root_of, walk
 
 #: Attributes of a network that its mode does not change.
-_QUIET = ("state_dict", "parameters", "named_parameters", "zero_grad")
+QUIET = ("state_dict", "parameters", "named_parameters", "zero_grad")
 #: Made from a network's parameters, but they run none.
 _APART = (Kind.OPTIMIZER, Kind.SCHEDULER, Kind.SCALER, Kind.LOADER)
 
@@ -36,7 +36,8 @@ def uses_modules(step: Step, kinds: Kinds, *, asking: bool = False) -> bool:
     moved = method_call(expression_of(step.node))
     if moved is not None and moved[1] in IN_PLACE and isinstance(moved[0], cst.Name):
         return False  # `model.to(device)`, a statement
-    quiet = {node.value for node in nodes if isinstance(node, cst.Attribute) and node.attr.value in _QUIET}
+    asked = (node.value for node in nodes if isinstance(node, cst.Attribute) and node.attr.value in QUIET)
+    quiet = {root_of(node) for node in asked if dotted(node) is not None}  # `net.module.state_dict()`, too
     quiet |= {node.target for node in nodes if isinstance(node, cst.AssignTarget)}
     return any(
         (isinstance(node, cst.Name) and node not in quiet and kinds.kind(node, step.frame) is Kind.MODULE)
@@ -113,7 +114,7 @@ def _may_be_network(name: cst.Name, frame: Frame, kinds: Kinds) -> bool:
 
 
 def _names_network(node: cst.CSTNode, scope: Scope, kinds: Kinds) -> bool:
-    quiet = {one.value for one in walk(node) if isinstance(one, cst.Attribute) and one.attr.value in _QUIET}
+    quiet = {one.value for one in walk(node) if isinstance(one, cst.Attribute) and one.attr.value in QUIET}
     named = (one for one in walk(node) if isinstance(one, (cst.Name, cst.Attribute)) and one not in quiet)
     return any(kinds.in_scope(dotted(one), scope) is Kind.MODULE for one in named)
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import libcst as cst
 
+from lightify.analysis.callers import run_by
 from lightify.facts import Kind
 from lightify.loops.nest import Nest
+from lightify.plan.evaluation.afterwards import runs
 from lightify.plan.evaluation.modes import ignores_mode, mode_call
-from lightify.plan.evaluation.networks_used import uses_modules
+from lightify.plan.evaluation.networks_used import QUIET, uses_modules
 from lightify.plan.evaluation.parts import Evaluation
 from lightify.plan.evaluation.wants_gradients import computes_faster_without, wants_gradients
 from lightify.plan.kinds import Kinds
+from lightify.plan.touched import item_of
 from lightify.syntax.flow import usage
-from lightify.syntax.frames import Item, Step, Variable, live_nodes
-from lightify.syntax.query import walk
+from lightify.syntax.frames import Frame, Item, Step, Variable, live_nodes
+from lightify.syntax.query import dotted, method_call, walk
 
 
 def problem(found: Evaluation, nest: Nest, kinds: Kinds) -> str:
@@ -30,12 +33,30 @@ def problem(found: Evaluation, nest: Nest, kinds: Kinds) -> str:
     graded = [step for step in (*found.before, *found.batches, *found.after) if step not in found.without]
     if any(_wants_gradients(step, kinds) for step in graded):
         return "the evaluation takes gradients, or asks for them"
-    runs = any(step in graded and uses_modules(step, kinds) for step in (*found.batches, *found.after))
-    if runs and computes_faster_without(kinds.tree, evaluating=bool(found.modules)):
+    ran = any(step in graded and uses_modules(step, kinds) for step in found.batches)
+    ran |= any(step in graded and _may_compute(step, kinds) for step in (*found.before, *found.after))
+    if ran and computes_faster_without(kinds.tree, evaluating=bool(found.modules)):
         return "the network computes otherwise without gradients"
     if not found.modules and called and called.isdisjoint(usage(nest.body).reads):
         return "the evaluation is of another network"
     return ""
+
+
+def _may_compute(step: Step, kinds: Kinds) -> bool:
+    """True for what may run a network's layers; a method of its own that asks for its weights alone runs none."""
+
+    def is_network(node: cst.BaseExpression, frame: Frame) -> bool:
+        return Kind.MODULE in (kinds.kind(node, frame), kinds.in_scope(dotted(node), frame.function))
+
+    for call, frame in runs(item_of(step), kinds):
+        if isinstance(call, cst.Call) and dotted(call.func) != "torch.save":
+            used = method_call(call)
+            asked = used is not None and used[1] in QUIET
+            given = [*(arg.value for arg in call.args), *([used[0]] if used is not None and not asked else [])]
+            unseen = not any(True for _ in run_by(call, kinds.tree))
+            if is_network(call.func, frame) or (unseen and any(is_network(one, frame) for one in given)):
+                return True
+    return False
 
 
 def _wants_gradients(step: Step, kinds: Kinds) -> bool:

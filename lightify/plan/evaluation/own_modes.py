@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import replace
 
 from lightify.facts import Analysis
@@ -17,12 +18,11 @@ from lightify.plan.evaluation.without_gradients import changes_in_place, laid_fl
 from lightify.plan.kinds import Kinds
 from lightify.plan.types import FateNote
 from lightify.syntax.frames import Item, Step, Variable
-from lightify.syntax.parse import Tree
 
 EVALUATES = ("Trainer: evaluation mode", "Trainer: back to training mode")
 
 
-def without_eval_calls(found: Evaluation, kinds: Kinds, tree: Tree, begun: bool) -> Evaluation | str:
+def without_eval_calls(found: Evaluation, nest: Nest, kinds: Kinds, begun: bool) -> Evaluation | str:
     """The evaluation without what puts networks into its mode."""
     modules: dict[Variable, Item] = {}
     fates = dict(found.fates)
@@ -32,13 +32,18 @@ def without_eval_calls(found: Evaluation, kinds: Kinds, tree: Tree, begun: bool)
         if isinstance(step, Item) and variable is not None:
             modules.setdefault(variable, step)
             fates[step.node] = FateNote(Fate.REPLACED, EVALUATES[0])
-        elif uses_modules(step, kinds):
+        elif uses_modules(step, kinds) and not _in_its_mode(step, modules.keys(), found.without, nest, kinds):
             return "what runs before the evaluation may notice its mode"
-        elif begun and may_draw(step, tree):
+        elif begun and may_draw(step, kinds.tree):
             return "what runs before the evaluation may draw random numbers, and lightning begins the pass before that"
         else:
             kept.append(step)
     return replace(found, before=tuple(kept), modules=frozenset(modules), modes=tuple(modules.values()), fates=fates)
+
+
+def _in_its_mode(step: Step, modules: Set[Variable], without: Set[Step], nest: Nest, kinds: Kinds) -> bool:
+    """True for what runs networks that are in evaluation mode by then, and no other."""
+    return bool(modules) and not obstacle([step], modules, without, nest, kinds)
 
 
 def without_train_calls(

@@ -15,6 +15,14 @@ from lightify.syntax.frames import Frame, Item, Step, Variable
 INDEX = "dataloader_idx"
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a condition asks for: every k-th epoch, and what the host can tell before the run."""
+
+    every: cst.BaseExpression | None = None
+    when: cst.BaseExpression | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Turn:
     """A further pass of an evaluation: over the next of its loaders."""
@@ -39,7 +47,7 @@ class Evaluation:
         breaks: its last statement may end it.
         others: passes over other loaders that follow it at once.
         apart: why those that follow are no part of it.
-        every: it runs once in so many epochs; None for each.
+        asked: the condition that it runs under; None for each epoch.
         bars: those that it holds in variables, whose statements are there still.
     """
 
@@ -58,7 +66,7 @@ class Evaluation:
     breaks: bool
     others: tuple[Turn, ...] = ()
     apart: str = ""
-    every: cst.BaseExpression | None = None
+    asked: Asked | None = None
     bars: Mapping[Variable, Bar] = field(default_factory=dict)
     modes: tuple[Item, ...] = ()
 

@@ -1,4 +1,8 @@
-"""An evaluation every k epochs: `if (epoch + 1) % k == 0:` is the Trainer's `check_val_every_n_epoch`."""
+"""An evaluation under a condition.
+
+Every k epochs: `if (epoch + 1) % k == 0:` is the Trainer's `check_val_every_n_epoch`. What the loops do not change,
+`if val_loader is not None:`, is asked before them: the Trainer is handed data to validate on, or None.
+"""
 
 from __future__ import annotations
 
@@ -8,27 +12,34 @@ from dataclasses import dataclass
 import libcst as cst
 
 from lightify.analysis.opening import live
+from lightify.facts import Kind
 from lightify.loops.epochs import EpochHead
 from lightify.plan.batches import in_host
 from lightify.plan.draft import Draft
-from lightify.plan.evaluation.between import keeps_apart
+from lightify.plan.evaluation.between import keeps_apart, only_names
+from lightify.plan.evaluation.parts import Asked
 from lightify.plan.evaluation.seen import first_evaluation
-from lightify.syntax.frames import Frame, Item, Step
-from lightify.syntax.query import block, code, dotted, module_attribute
+from lightify.plan.touched import Touched
+from lightify.syntax.flow import expression_usage, usage
+from lightify.syntax.frames import Field, Frame, Item, Step
+from lightify.syntax.query import block, code, dotted, module_attribute, walk
 from lightify.syntax.substitute import substitute
+
+#: Calls of a condition that ask an object, and nothing else.
+_ASKS = ("len", "bool", "isinstance", "hasattr")
 
 
 @dataclass(frozen=True)
 class Periodic:
-    """The end of an epoch that evaluates every k epochs.
+    """The end of an epoch that evaluates under a condition.
 
     Attributes:
-        guard: the statement that asks; every: k; inside: what it runs.
+        guard: the statement that asks; asked: what for; inside: what it runs.
         apart: what each epoch runs beside it.
     """
 
     guard: Item
-    every: cst.BaseExpression
+    asked: Asked
     inside: tuple[Step, ...]
     apart: tuple[Step, ...]
 
@@ -49,16 +60,62 @@ def periodic(draft: Draft, guard: Item, epochs: EpochHead | None) -> Periodic | 
     """Reads what asks whether to evaluate; a text says why the Trainer can't ask in its place."""
     node = guard.node
     assert isinstance(node, cst.If)
-    every = _every(draft, node.test, guard.frame, epochs) if node.orelse is None else None
-    if every is None:
+    asked = _asked(draft, node.test, guard.frame, epochs) if node.orelse is None else None
+    if asked is None:
         return "not every epoch has one, and those that do are not every k-th, the k-th first"
     end = draft.nest.epoch_end
     place = end.index(guard)
-    for step in end[:place]:
-        if problem := keeps_apart(step, guard, draft.kinds):
-            return f"not every epoch has one, and {problem}"
     inside = live([Item(part, guard.frame) for part in block(node.body)], draft.tree)
-    return Periodic(guard, every, tuple(inside), (*end[:place], *end[place + 1 :]))
+    apart, first = list(end[place + 1 :]), list[Step]()
+    for number, step in reversed(list(enumerate(end[:place]))):
+        problem = keeps_apart(step, [*first, guard], draft.kinds)
+        if problem and _only_there(step, (*end[:number], *apart), draft):
+            first.insert(0, step)
+        elif problem:
+            return f"not every epoch has one, and {problem}"
+        else:
+            apart.insert(0, step)
+    return Periodic(guard, asked, (*first, *inside), tuple(apart))
+
+
+def _only_there(step: Step, others: Sequence[Step], draft: Draft) -> bool:
+    """True for a value that nothing needs where the evaluation does not run: it is computed with it."""
+    if not only_names(step, draft.kinds):
+        return False
+    beside = Touched.by((*draft.nest.epoch_start, *draft.nest.body, *others), draft.kinds)
+    own = usage([step]).writes
+    return not own & (beside.reads | beside.changes | draft.read_elsewhere()) and not any(
+        isinstance(v, Field) for v in own
+    )
+
+
+def _asked(draft: Draft, test: cst.BaseExpression, frame: Frame, epochs: EpochHead | None) -> Asked | None:
+    """The parts of a condition; None where the Trainer can't ask one of them."""
+    if isinstance(test, cst.BooleanOperation) and isinstance(test.operator, cst.And):
+        left, right = (_asked(draft, part, frame, epochs) for part in (test.left, test.right))
+        if left is None or right is None or (left.every is not None and right.every is not None):
+            return None
+        both = left.when is not None and right.when is not None
+        when = test.with_changes(left=left.when, right=right.when) if both else left.when or right.when
+        return Asked(left.every or right.every, when)
+    every = _every(draft, test, frame, epochs)
+    when = _settled(draft, test, frame) if every is None else None
+    return Asked(every, when) if every is not None or when is not None else None
+
+
+def _settled(draft: Draft, test: cst.BaseExpression, frame: Frame) -> cst.BaseExpression | None:
+    """A condition in terms of the host, where it is the same before the loops as after each epoch."""
+    if any(isinstance(node, cst.Call) and dotted(node.func) not in _ASKS for node in walk(test)):
+        return None
+    reads = {variable for variable in expression_usage(test, frame).reads if variable.name not in _ASKS}
+    if draft.distribution is not None or any(draft.kinds.of(variable) is Kind.MODULE for variable in reads):
+        return None
+    whole = draft.whole()
+    own = (step for step in whole if isinstance(step, Item))
+    called = {draft.kinds.variable(n.func, s.frame) for s in own for n in walk(s.node) if isinstance(n, cst.Call)}
+    if draft.may_change(test, frame) or reads & (Touched.by(whole, draft.kinds).changes | called):
+        return None
+    return in_host(draft, test, frame)
 
 
 def _every(draft: Draft, test: cst.BaseExpression, frame: Frame, epochs: EpochHead | None) -> cst.BaseExpression | None:
@@ -98,3 +155,10 @@ def _ahead(node: cst.CSTNode) -> int | None:
             if isinstance(other, cst.Integer) and (start := _ahead(one)) is not None:
                 return start + other.evaluated_value
     return None
+
+
+def handed_when(test: cst.BaseExpression | None, source: cst.BaseExpression) -> cst.BaseExpression:
+    """`source if test else None`; the source alone where the condition asks whether there is one."""
+    if test is None or code(test) == f"{code(source)} is not None":
+        return source
+    return cst.IfExp(test, source, cst.Name("None"))

@@ -9,14 +9,14 @@ import libcst as cst
 
 from lightify.analysis.calls import called_statement, callee
 from lightify.analysis.opening import Opened, open_call
-from lightify.facts import Analysis
+from lightify.facts import Analysis, Kind
 from lightify.loops.nest import Nest
 from lightify.loops.runs import is_over_data
 from lightify.loops.within import call_within, open_within
 from lightify.plan.evaluation.titles import title_of
 from lightify.plan.evaluation.without_gradients import under_no_grad
 from lightify.plan.logs.dictionaries import without_dictionary
-from lightify.syntax.frames import Item, Step, Variable
+from lightify.syntax.frames import Frame, Item, Step, Variable
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import FieldName, assigned_pairs, block, dotted, small, walk
 
@@ -118,4 +118,16 @@ def holds_loop(step: Item, analysis: Analysis) -> bool:
     """True for a loop over data, perhaps under `torch.no_grad()` or a bar."""
     if isinstance(step.node, cst.With):
         return any(holds_loop(Item(node, step.frame), analysis) for node in block(step.node.body))
-    return isinstance(step.node, cst.For) and is_over_data(step.node, analysis, step.frame)
+    return isinstance(step.node, cst.For) and goes_over_data(step.node, step.frame, analysis)
+
+
+def goes_over_data(loop: cst.For, frame: Frame, analysis: Analysis) -> bool:
+    """True for a loop over a loader, and for `for i in range(0, len(data), size):` that runs a network on each part."""
+    if is_over_data(loop, analysis, frame):
+        return True
+    counted = loop.iter
+    while isinstance(counted, cst.Call) and counted.args and dotted(counted.func) in ("enumerate", "tqdm"):
+        counted = counted.args[0].value
+    parts = isinstance(counted, cst.Call) and dotted(counted.func) == "range" and len(counted.args) == 3
+    networks = {name for (_, name), kind in analysis.kinds.items() if kind is Kind.MODULE} if parts else set()
+    return any(isinstance(node, cst.Call) and dotted(node.func) in networks for node in walk(loop.body))

@@ -10,7 +10,7 @@ import libcst as cst
 
 from lightify.ledger import Fate
 from lightify.loops.epochs import EpochHead
-from lightify.plan.batches import batch_variables, in_host, is_loader
+from lightify.plan.batches import batch_variables, in_host, is_loader, settled_range
 from lightify.plan.counters import batch_names
 from lightify.plan.draft import Draft
 from lightify.plan.evaluation.afterwards import obstacle
@@ -18,7 +18,7 @@ from lightify.plan.evaluation.between import put_off
 from lightify.plan.evaluation.ending import find_evaluation
 from lightify.plan.evaluation.networks_used import uses_modules
 from lightify.plan.evaluation.parts import Evaluation, Turn
-from lightify.plan.evaluation.periodic import Periodic, guarded_evaluation, periodic
+from lightify.plan.evaluation.periodic import Periodic, guarded_evaluation, handed_when, periodic
 from lightify.plan.evaluation.several import in_one_step
 from lightify.plan.exits import limits_batches
 from lightify.plan.idiom.autograd_variables import without_variables
@@ -42,7 +42,7 @@ from lightify.plan.types import (
 )
 from lightify.syntax.flow import expression_usage, usage
 from lightify.syntax.frames import Field, Item, Step, Variable
-from lightify.syntax.query import code, expression_of, method_call, small
+from lightify.syntax.query import code, dotted, expression_of, method_call, small
 
 SAME_MODE = "pass  # the loop evaluates in the mode that it trains in"
 
@@ -135,14 +135,15 @@ def _ended_within(draft: Draft, found: Evaluation, within: Periodic) -> Evaluati
         return "not every epoch has one, and what follows it may notice the mode"
     if found.modules and not found.trains_again and _read_after(draft, found):
         return "not every epoch has one, and what follows the training would notice whether the last one had"
-    note = FateNote(Fate.REPLACED, "Trainer(check_val_every_n_epoch=...)")
-    fates = {**found.fates, within.guard.node: note}
-    return replace(found, after=found.later, rest=within.apart, every=within.every, fates=fates)
+    target = "Trainer(check_val_every_n_epoch=...)" if within.asked.every is not None else "Trainer.fit"
+    fates = {**found.fates, within.guard.node: FateNote(Fate.REPLACED, target)}
+    return replace(found, after=found.later, rest=within.apart, asked=within.asked, fates=fates)
 
 
 def is_given(draft: Draft, one: Turn) -> bool:
     """True when the Trainer can be handed what a pass goes over."""
-    known = is_loader(draft, one.head.source, one.frame)
+    counts = isinstance(one.head.source, cst.Call) and dotted(one.head.source.func) == "range"
+    known = settled_range(draft, one.head.source, one.frame) if counts else is_loader(draft, one.head.source, one.frame)
     known &= not on_lightning(draft) or is_steady(draft, one.head.source, one.frame)
     return known and in_host(draft, one.head.source, one.frame) is not None
 
@@ -169,8 +170,8 @@ def prepared(draft: Draft, found: Evaluation) -> Evaluation:
     if draft.settings.style == "idiomatic":
         for number in range(len(found.turns)):
             found = averaged(draft, found, number)
-    if found.every is not None:
-        draft.options.append(TrainerOption("check_val_every_n_epoch", found.every, draft.nest.host))
+    if found.asked is not None and found.asked.every is not None:
+        draft.options.append(TrainerOption("check_val_every_n_epoch", found.asked.every, draft.nest.host))
     draft.fates.update(found.fates)
     for call in found.opened:
         draft.stripped.origins.update(call.origins)
@@ -209,7 +210,7 @@ def averaged(draft: Draft, found: Evaluation, number: int) -> Evaluation:
     """The evaluation without the averages that one of its passes keeps by hand, and without progress prints."""
     turn, nest = found.turns[number], draft.nest
     batch = batch_variables(turn.head, turn.frame)
-    each = found.rest if found.every is None else ()
+    each = found.rest if found.asked is None else ()
     after = (*found.after, *each)  # what an epoch without it runs finds nothing that it has logged
     outside = draft.read_elsewhere() | usage((*nest.epoch_start, *nest.body, *found.rest[len(each) :])).reads
     others = [
@@ -252,11 +253,12 @@ def _shown_together(draft: Draft, steps: Sequence[Step], others: Set[Variable]) 
 
 def validation_source(draft: Draft) -> cst.BaseExpression | None:
     """What the Trainer validates on, in terms of the host."""
-    turns = draft.evaluation.turns if draft.evaluation is not None else ()
-    sources = [in_host(draft, turn.head.source, turn.frame) for turn in turns]
-    if len(sources) < 2:
-        return sources[0] if sources else None
-    return cst.List([cst.Element(source) for source in sources if source is not None])
+    found = draft.evaluation
+    if found is None:
+        return None
+    first, *others = [in_host(draft, turn.head.source, turn.frame) for turn in found.turns]
+    source = cst.List([cst.Element(one) for one in (first, *others) if one is not None]) if others else first
+    return handed_when(found.asked.when, source) if found.asked is not None and source is not None else source
 
 
 def validation_hooks(draft: Draft) -> list[Hook]:
@@ -274,7 +276,7 @@ def validation_hooks(draft: Draft) -> list[Hook]:
         Hook("validation_step", given, found.body, on_continue=("return",)),
         Hook("on_validation_epoch_end", (), found.after),
     ]
-    if found.every is not None:
+    if found.asked is not None:
         hooks = [replace(hook, leaves=True) for hook in hooks]  # it may not run at all
     if not found.modules:
         hooks.insert(0, Hook("on_validation_model_eval", (), (), last=(SAME_MODE,)))

@@ -22,7 +22,17 @@ from lightify.plan.idiom.replacing import Replacing
 from lightify.plan.kinds import Kinds
 from lightify.plan.types import FateNote
 from lightify.syntax.frames import Frame, Item, Step, Variable
-from lightify.syntax.query import atom, block, children, dotted, map_children, root_of, small, target_names
+from lightify.syntax.query import (
+    atom,
+    block,
+    children,
+    dotted,
+    map_children,
+    path_node,
+    root_of,
+    small,
+    target_names,
+)
 
 NOTE = FateNote(Fate.DROPPED, "torch: a Variable is a tensor", "it has no gradients that this would cut off")
 
@@ -105,7 +115,7 @@ def _is_data(draft: Draft, source: cst.BaseExpression, frame: Frame) -> bool:
 def _may_be_computed(item: Item, made: cst.Assign, kinds: Kinds) -> bool:
     """True for a statement that binds what is none of the training's own to what a network may have computed."""
     names = [name for target in made.targets for name in target_names(target.target)]
-    if all(kinds.kind(cst.Name(name), item.frame) is not None for name in names):
+    if all(kinds.kind(path_node(name), item.frame) is not None for name in names):
         return False
     for node, frame in runs(item, kinds):
         if not isinstance(node, cst.Call) or not node.args:
