@@ -233,7 +233,18 @@ def handed(calls: str, build: str = "") -> str:
     return f"{PROLOGUE}{SETUP}{build}\ndef fit(net, measure):\n{run}\n{calls}\n"
 
 
+CHECK = f"def check():\n{indent(MODE, '    ')}\n"
+
 ALWAYS_TRAINING = {
+    "a function evaluates in the run and after it": script(
+        start="model.train()", define=CHECK, end="check()", after="check()"
+    ),
+    "a function that evaluates after the run calls another": script(
+        start="model.train()", define=f"{CHECK}def last():\n    check()\n\n", end="check()", after="last()"
+    ),
+    "loaded after the run": script(
+        start="model.train()", after="with open('net.pt', 'rb') as file:\n    model = torch.load(file)"
+    ),
     "handed to the run's function": handed("fit(model, criterion)"),
     "handed by a function that is handed it": handed(
         "def main(net):\n    fit(measure=criterion, net=net)\n    net.eval()\n\nmain(model)"
@@ -245,6 +256,12 @@ ALWAYS_TRAINING = {
     "moved": script(start="model.train()", end=MODE, before="model = model.to('cpu')\n"),
 }
 MODE_MAY_DIFFER = {
+    "a function that evaluates after the run is handed on, too": script(
+        start="model.train()", define=CHECK, before="checks = [check]\n", end="check()", after="check()"
+    ),
+    "a function that evaluates after the run is called by one that may run before": script(
+        start="model.train()", define=f"{CHECK}def first():\n    check()\n\n", before="first()\n", after="check()"
+    ),
     "handed to the run's function twice": handed("fit(model, criterion)\nfit(model, criterion)"),
     "handed to it again and again": handed("for _ in range(2):\n    fit(model, criterion)"),
     "handed on by a function that runs twice": handed(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass, replace
 
 import libcst as cst
 
+from lightify.analysis.callers import callers
 from lightify.analysis.handed import Origin, origin_of
 from lightify.facts import Kind
 from lightify.ledger import Fate
@@ -50,11 +51,17 @@ def without_training_calls(draft: Draft, hooks: Sequence[Hook]) -> list[Hook]:
 def _built_in_training_mode(draft: Draft, variable: Variable) -> bool:
     origin = _origin(draft, variable)
     values = values_in(origin.name, origin.scope or draft.tree.scope) if origin is not None else None
-    if origin is None or values is None or not all(_in_training_mode(draft, value, origin.name) for _, value in values):
+    if origin is None or values is None:
+        return False
+    tree, repeated = draft.tree, draft.around.repeated
+    after = set() if repeated else {item.node for item in draft.around.after}
+    made = [
+        (statement, value) for statement, value in values if after.isdisjoint((statement, *tree.ancestors(statement)))
+    ]
+    if not made or not all(_in_training_mode(draft, value, origin.name) for _, value in made):
         return False
     # an outer loop that keeps the network starts its next run in the mode that the last one ended in
-    home = draft.tree.parents[draft.nest.host_loop]
-    return not draft.around.repeated or all(draft.tree.parents[statement] is home for statement, _ in values)
+    return not repeated or all(tree.parents[statement] is tree.parents[draft.nest.host_loop] for statement, _ in made)
 
 
 def _origin(draft: Draft, variable: Variable) -> Origin | None:
@@ -86,16 +93,53 @@ def _mode_is_left_alone(draft: Draft, dropped: set[Step], calls: set[cst.Call]) 
     replaced |= {id(node) for node, note in draft.fates.items() if note.target in EVALUATES}
     if not draft.around.repeated:
         replaced |= {id(item.node) for item in draft.around.after}
-    later = {statement for call in calls for statement in _following(call, draft.tree)}
-    gone = (*draft.around.removed, draft.nest.host.function)
-    for node in _mode_changes(draft):
-        around = list(draft.tree.ancestors(node))
-        if not later.isdisjoint(around):
-            continue
-        stays = any(isinstance(outer, cst.FunctionDef) and outer not in gone for outer in around)
-        if stays or not any(id(outer) in replaced for outer in around):
-            return False  # a function that stays may run at any time
-    return True
+    later = {id(statement) for call in calls for statement in _following(call, draft.tree)}
+    gone = {*draft.around.removed, draft.nest.host.function}
+    opened = {one.call for one in draft.nest.opened}
+    within = _Places(replaced, later, gone, opened, draft.tree)
+    return all(within.hold(node) for node in _mode_changes(draft))
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Statements that run at known times, by `id`.
+
+    Attributes:
+        replaced: those of functions that are gone; later: those of any function, which run once.
+        gone: functions whose body stands elsewhere; opened: calls whose function's body stands in their place.
+    """
+
+    replaced: Set[int]
+    later: Set[int]
+    gone: Set[cst.FunctionDef | None]
+    opened: Set[cst.Call]
+    tree: Tree
+
+    def hold(self, node: cst.CSTNode, seen: frozenset[cst.CSTNode] = frozenset()) -> bool:
+        """True for what stands in one, or in a function that runs in them alone."""
+        around = list(self.tree.ancestors(node))
+        if any(id(outer) in self.later for outer in around):
+            return True
+        replaced = any(id(outer) in self.replaced for outer in around)
+        staying = (outer for outer in around if isinstance(outer, cst.FunctionDef) and outer not in self.gone)
+        function = next(staying, None)
+        if function is None:
+            return replaced
+        if function in seen:
+            return True
+        calls = callers(self.tree).get(function, ())
+        if not calls or function.decorators or self._is_named(function):
+            return False  # it may run at any time
+        return all(replaced if call in self.opened else self.hold(call, seen | {function}) for call in calls)
+
+    def _is_named(self, function: cst.FunctionDef) -> bool:
+        """True where a function's name stands for more than a call."""
+        for node in self.tree.nodes(cst.Name, cst.Attribute):
+            name = node.attr.value if isinstance(node, cst.Attribute) else node.value.rpartition(".")[2]  # type: ignore[attr-defined]
+            called = getattr(self.tree.parents.get(node), "func", None) is node
+            if name == function.name.value and node is not function.name and not called:
+                return True
+        return False
 
 
 def _following(call: cst.Call, tree: Tree) -> Iterator[cst.BaseStatement]:
