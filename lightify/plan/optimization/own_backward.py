@@ -11,6 +11,7 @@ from lightify.facts import Kind
 from lightify.ledger import Fate
 from lightify.loops.nest import Nest
 from lightify.plan.kinds import Kinds
+from lightify.plan.optimization.automatic import done_by_trainer
 from lightify.plan.types import FateNote
 from lightify.syntax.frames import Frame, Item, Step
 from lightify.syntax.query import (
@@ -51,15 +52,13 @@ def read_backward(step: Step, nest: Nest, kinds: Kinds) -> Backward | None:
     losses = [_loss_of(call, step.frame, kinds) for call in calls]
     if len({code(loss.with_changes(lpar=(), rpar=())) for loss in losses}) > 1:
         return None
-    done = FateNote(Fate.REPLACED, "Trainer: backward of the returned loss", "automatic optimization")
     if expression_of(step.node) is calls[0] and not calls[0].args and losses[0] is _receiver(calls[0]):
-        return Backward(losses[0], step.frame, None, {step.node: done})
+        return Backward(losses[0], step.frame, None, {step.node: done_by_trainer("backward of the returned loss")})
     told = _with_parameter(step.node, losses)
     if told is None:
         return None
-    moved = done if isinstance(step.node, cst.SimpleStatementLine) else FateNote(Fate.MOVED, "backward")
     parts = (part for part in walk(step.node) if isinstance(part, (cst.BaseSmallStatement, cst.BaseCompoundStatement)))
-    fates: dict[cst.CSTNode, FateNote] = dict.fromkeys(parts, moved)
+    fates: dict[cst.CSTNode, FateNote] = dict.fromkeys(parts, FateNote(Fate.MOVED, "backward"))
     return Backward(losses[0], step.frame, Item(told, step.frame.with_own([LOSS])), fates)
 
 
