@@ -9,6 +9,7 @@ import libcst as cst
 
 from lightify.facts import Kind
 from lightify.ledger import Fate
+from lightify.plan.idiom.plain_data import is_variable
 from lightify.plan.idiom.replacing import Replacing
 from lightify.plan.kinds import Kinds
 from lightify.plan.types import FateNote, Stripped
@@ -74,7 +75,7 @@ def moved(node: cst.CSTNode, frame: Frame, kinds: Kinds) -> cst.BaseExpression |
 
 def _root(node: cst.CSTNode | None, kinds: Kinds) -> str | None:
     """The name that a part of a batch is taken from; `Variable(x)` is x."""
-    while isinstance(node, cst.Call) and node.args and (kinds.tree.qualified(node.func) or "").endswith(".Variable"):
+    while isinstance(node, cst.Call) and node.args and is_variable(node, kinds):
         node = node.args[0].value
     return root_name(node)
 
