@@ -22,7 +22,8 @@ from lightify.syntax.query import block, dotted, made_by, walk
 
 #: Classes of criteria: what is trained is another.
 _LOSS = re.compile("loss|criterion|entropy", re.IGNORECASE)
-_COMMON = ("main", "train", "training", "fit", "run", "train_model", "training_loop")
+#: Words of functions that say nothing of what is trained: `run_training`.
+_COMMON = {"main", "train", "training", "trainer", "fit", "run", "do", "start", "loop", "model"}
 
 
 #: Names of files and folders that say nothing of what is trained.
@@ -109,7 +110,15 @@ def _class_of(variable: Variable, loop: Loop, tree: Tree) -> str:
 def _function(plan: Plan) -> str:
     """The function that a run stands in, or the first that it opens."""
     names = (plan.nest.host.name, *(opened.function.name.value for opened in plan.nest.opened))
-    return next((_camel(name) for name in names if name and name not in _COMMON), "")
+    return next((word for name in names if name and (word := _telling(name))), "")
+
+
+def _telling(name: str) -> str:
+    """`Distillation` for `run_distillation_training`; empty where a function's name tells nothing."""
+    words = [word for word in name.split("_") if word.lower() not in _COMMON]
+    if not any(map(str.isalpha, "".join(words))):
+        return ""
+    return _camel(name if {"epoch", "one", "step"}.issuperset(words) else "_".join(words))
 
 
 def _holder(plan: Plan, tree: Tree) -> str:

@@ -74,6 +74,11 @@ RUNS = {
         [],
     ),
     "two functions": (whole(PHASES), ["LitWarmUp", "LitTune"], []),
+    "two functions that say that they train": (
+        whole(PHASES.replace("warm_up(", "run_warm_up_training(").replace("tune(", "train_decoder(")),
+        ["LitWarmUp", "LitDecoder"],
+        [],
+    ),
     "a function called twice is one run": (whole(PHASES + "tune(1)\n"), ["LitWarmUp", "LitTune"], []),
     "an epoch's function, called in two loops": (
         whole("for epoch in range(2):\n    train_epoch()\nfor epoch in range(3):\n    train_epoch()\n", define=EPOCH),
