@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 import libcst as cst
 
 from lightify.analysis.changes import Changes, changes_of
+from lightify.analysis.handed import origin_of
 from lightify.analysis.rebound import in_force, stays
-from lightify.syntax.frames import Binding, Expression, Frame, Item, Step, Variable, fixed_value
+from lightify.syntax.frames import Binding, Expression, Field, Frame, Item, Step, Variable, fixed_value
 from lightify.syntax.names import assignments, bound_names, declared_elsewhere, parameters, read_names, same_scope
 from lightify.syntax.parse import Tree
 from lightify.syntax.query import (
@@ -17,6 +18,7 @@ from lightify.syntax.query import (
     FieldName,
     arguments,
     block,
+    code,
     dotted,
     is_constant,
     method_call,
@@ -66,7 +68,11 @@ def bind(
         else:
             return f"the call of {function.name.value} gives no {name}"
         itself = _network_in_mode(value, tree)
-        alias = _alias(itself or value, source, changed) if name not in written else None
+        alias = _alias(itself or value, source, changed)
+        if name in written and alias is not None and _is_there(alias, tree) and name in _filled(function):
+            frame.given.add(name)
+        elif name in written:
+            alias = None
         if alias is not None:
             frame.stand_for(name, alias)
             if itself is not None:
@@ -103,6 +109,34 @@ def _collects_arguments(function: cst.FunctionDef, positional: int, keyword: Ite
     named = {one.name.value for one in _named_parameters(function)}
     given = positional > len(params.posonly_params) + len(params.params) or not named.issuperset(keyword)
     return given or not extra.isdisjoint(read_names(function.body))
+
+
+def _is_there(meaning: Variable | Expression, tree: Tree) -> bool:
+    """True for a name that only the making of objects binds: it is never None."""
+    if not isinstance(meaning, Variable) or isinstance(meaning, Field):
+        return False
+    origin = origin_of(meaning.name, meaning.frame.function, tree)
+    made = assignments(origin.scope or tree.module).get(origin.name, ()) if origin is not None else ()
+    return bool(made) and all(_makes(node.value, tree) for node in made)
+
+
+def _makes(value: cst.CSTNode | None, tree: Tree) -> bool:
+    """True for `Net()`, moved perhaps: `Net().to(device)`."""
+    while (used := method_call(value)) is not None and used[1] in IN_PLACE - tree.methods.keys():
+        value = used[0]
+    return isinstance(value, cst.Call) and dotted(value.func) in tree.classes
+
+
+@lru_cache(maxsize=256)
+def _filled(function: cst.FunctionDef) -> frozenset[str]:
+    """Parameters that a function binds under `if net is None:` alone."""
+    bound = _bound(function)
+    under: list[str] = []
+    for node in same_scope(block(function.body)):
+        if isinstance(node, cst.If) and code(node.test).endswith(" is None"):
+            asked = code(node.test).removesuffix(" is None")
+            under += [name for name in _bound_in(block(node.body)) if name == asked]
+    return frozenset(name for name in under if under.count(name) == bound.count(name))
 
 
 def _network_in_mode(value: cst.BaseExpression, tree: Tree) -> cst.BaseExpression | None:
@@ -243,9 +277,13 @@ def _fixed_mode(line: cst.Expr, frame: Frame, tree: Tree) -> cst.Expr | None:
 
 def _bound(function: cst.FunctionDef) -> list[str]:
     """The names that a function binds, each as often as it does."""
+    return _bound_in(block(function.body))
+
+
+def _bound_in(statements: Sequence[cst.CSTNode]) -> list[str]:
     return [
         name
-        for node in same_scope(block(function.body))
+        for node in same_scope(statements)
         if isinstance(node, (cst.AssignTarget, cst.AugAssign, cst.AnnAssign, cst.For, cst.NamedExpr, cst.AsName))
         for name in target_names(getattr(node, "target", None) or node.name)  # type: ignore[union-attr]
     ]

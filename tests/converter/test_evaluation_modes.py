@@ -338,6 +338,19 @@ def test_a_network_that_is_handed_over_in_its_mode_is_itself(define: str, given:
     assert "self.model(a)" in hooks["validation_step"] and "eval()" not in "".join(hooks.values())
 
 
+FILLED = GIVEN.format(first="if net is None:\n        net = torch.load('best.pt')\n    net.eval()", called="net")
+ANEW = FILLED.replace("net.eval()", "net = copy.deepcopy(net)\n    net.eval()")
+
+
+@pytest.mark.parametrize(
+    ("define", "setup", "own"), [(FILLED, BUILT, True), (FILLED, SETUP, False), (ANEW, BUILT, False)]
+)
+def test_a_function_may_fill_in_a_network_where_it_is_given_none(define: str, setup: str, own: bool) -> None:
+    end = "right = evaluate(model, val_loader)\nprint(right)"
+    done = converted(script(start="model.train()", define=f"{PARTS}{define}", setup=setup, end=end))
+    assert ("self.model(a)" in methods(done.text).get("validation_step", "")) is own
+
+
 def test_a_function_may_give_back_the_network_that_it_trains() -> None:
     train = f"def train(model):\n    model.train()\n    for x, y in train_loader:\n{indent(STEP, ' ' * 8)}\n    return model\n"
     define = f"{train}{GIVEN.format(first='net.eval()', called='net')}"

@@ -182,6 +182,16 @@ def test_it_is_an_option_of_the_trainer(text: str, style: str) -> None:
     assert "model(a)" in methods(done.text)["validation_step"]
 
 
+@pytest.mark.parametrize("test", ["epoch % 1 == 0", "(epoch + 1) % 1 == 0", "True"])
+def test_what_always_holds_is_no_condition(test: str) -> None:
+    done = converted(
+        asked(test, f"seen = epoch + 1\n{SHARE}\nprint(seen)", end="print(model(data[:2][0]).sum().item())")
+    )
+    assert "trainer.fit(module, train_loader, val_loader)" in (done.text or "")
+    assert "model(a)" in methods(done.text)["validation_step"] and "% 1" not in (done.text or "")
+    assert [entry.fate.value for entry in done.ledger.entries if entry.text.startswith("if ")] == ["dropped"]
+
+
 @pytest.mark.parametrize("style", ["faithful", "idiomatic"])
 @pytest.mark.parametrize("text, handed", SETTLED.values(), ids=SETTLED)
 def test_the_trainer_is_given_data_or_none(text: str, handed: str, style: str) -> None:

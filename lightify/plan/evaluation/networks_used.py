@@ -37,9 +37,7 @@ def uses_modules(step: Step, kinds: Kinds, *, asking: bool = False) -> bool:
     if moved is not None and moved[1] in IN_PLACE and isinstance(moved[0], cst.Name):
         return False  # `model.to(device)`, a statement
     asked = (node.value for node in nodes if isinstance(node, cst.Attribute) and node.attr.value in QUIET)
-    quiet: set[cst.CSTNode | None] = {
-        root_of(node) for node in asked if dotted(node) is not None
-    }  # `net.module.state_dict()`, too
+    quiet: set[cst.CSTNode | None] = {root_of(node) for node in asked if dotted(node)}  # `net.module.state_dict()`
     quiet |= {node.target for node in nodes if isinstance(node, cst.AssignTarget)}
     return any(
         (isinstance(node, cst.Name) and node not in quiet and kinds.kind(node, step.frame) is Kind.MODULE)

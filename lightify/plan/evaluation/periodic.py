@@ -66,6 +66,8 @@ def periodic(draft: Draft, guard: Item, epochs: EpochHead | None) -> Periodic | 
     end = draft.nest.epoch_end
     place = end.index(guard)
     inside = live([Item(part, guard.frame) for part in block(node.body)], draft.tree)
+    if asked == Asked():
+        return Periodic(guard, asked, (*end[:place], *inside, *end[place + 1 :]), ())
     apart, first = list(end[place + 1 :]), list[Step]()
     for number, step in reversed(list(enumerate(end[:place]))):
         problem = keeps_apart(step, [*first, guard], draft.kinds)
@@ -98,9 +100,19 @@ def _asked(draft: Draft, test: cst.BaseExpression, frame: Frame, epochs: EpochHe
         both = left.when is not None and right.when is not None
         when = test.with_changes(left=left.when, right=right.when) if both else left.when or right.when
         return Asked(left.every or right.every, when)
+    if _always(test, epochs):
+        return Asked()
     every = _every(draft, test, frame, epochs)
     when = _settled(draft, test, frame) if every is None else None
     return Asked(every, when) if every is not None or when is not None else None
+
+
+def _always(test: cst.BaseExpression, epochs: EpochHead | None) -> bool:
+    """True for `True`, and for `epoch % 1 == 0`."""
+    counted = test.left if isinstance(test, cst.Comparison) else None
+    if not isinstance(counted, cst.BinaryOperation) or not code(test).endswith("% 1 == 0") or epochs is None:
+        return code(test) == "True"
+    return isinstance(counted.operator, cst.Modulo) and _count(counted.left, epochs) is not None
 
 
 def _settled(draft: Draft, test: cst.BaseExpression, frame: Frame) -> cst.BaseExpression | None:
@@ -131,7 +143,7 @@ def _every(draft: Draft, test: cst.BaseExpression, frame: Frame, epochs: EpochHe
         return None
     if not (isinstance(asked, cst.BinaryOperation) and isinstance(asked.operator, cst.Modulo)) or epochs is None:
         return None
-    if frame is not draft.nest.host or _count(draft, asked.left, epochs) != 1:
+    if frame is not draft.nest.host or _count(asked.left, epochs) != 1:
         return None
     k = asked.right
     settled = dotted(k) is not None or (isinstance(k, cst.Integer) and k.evaluated_value > 0)
@@ -140,7 +152,7 @@ def _every(draft: Draft, test: cst.BaseExpression, frame: Frame, epochs: EpochHe
     return k
 
 
-def _count(draft: Draft, node: cst.BaseExpression, epochs: EpochHead) -> int | None:
+def _count(node: cst.BaseExpression, epochs: EpochHead) -> int | None:
     """What an expression is in the first epoch, where it counts the epochs by one."""
     values = {target.value: value for target, value in epochs.names if isinstance(target, cst.Name)}
     told = substitute(node, lambda name: values.get(name))

@@ -17,7 +17,7 @@ from lightify.plan.evaluation.afterwards import obstacle
 from lightify.plan.evaluation.between import put_off
 from lightify.plan.evaluation.ending import find_evaluation
 from lightify.plan.evaluation.networks_used import uses_modules
-from lightify.plan.evaluation.parts import Evaluation, Turn
+from lightify.plan.evaluation.parts import Asked, Evaluation, Turn
 from lightify.plan.evaluation.periodic import Periodic, guarded_evaluation, handed_when, periodic
 from lightify.plan.evaluation.several import in_one_step
 from lightify.plan.exits import limits_batches
@@ -96,12 +96,14 @@ def _readable(draft: Draft, optimizer: Variable | None, within: Periodic | None,
     found = evaluation_at(draft, end, several=several)
     if isinstance(found, str):
         return found
-    if within is not None:
+    if within is None or within.asked == Asked():
+        found = _of_the_training_put_off(draft, found)
+        always = FateNote(Fate.DROPPED, "", "it holds in each epoch")
+        found = replace(found, fates={**found.fates, within.guard.node: always}) if within is not None else found
+    else:
         found = _ended_within(draft, found, within)
         if isinstance(found, str):
             return found
-    else:
-        found = _of_the_training_put_off(draft, found)
     if any(map(asks_for_means, found.before)):
         return "what stands before it reads means of the training, which the Trainer has at the epoch's end"
     if found.modes and draft.distribution is not None:
