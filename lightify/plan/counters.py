@@ -39,18 +39,21 @@ def batch_names(
     if head.index is None:
         return first
     variable = frame.variable(head.index.value)
+    told = _plus("batch_idx", head.start)
     if (
-        variable not in usage(later).exposed | usage((*body, *later)).writes
+        (variable not in draft.counted_as or draft.counted_as[variable] == told == "batch_idx")
+        and variable not in usage(later).exposed | usage((*body, *later)).writes
         and variable not in untold
         and only_read(draft, variable, body)
         and (head.start is None or is_constant(head.start))
     ):
-        draft.forced[variable] = Computed(_plus("batch_idx", head.start))
+        draft.forced[variable] = Computed(told)
     elif needed(draft, variable, body, later):
         value: cst.BaseExpression = cst.Name("batch_idx")
         if head.start is not None:
             draft.generated.stand_for("first_index", Expression(head.start, frame))
             value = cst.BinaryOperation(value, cst.Add(), cst.Name("first_index"))
+        draft.counted_as[variable] = told
         first.append(Binding(head.index, frame, value, draft.generated, loop))
     return first
 

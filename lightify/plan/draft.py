@@ -41,6 +41,7 @@ class Draft:
     Attributes:
         generated: the frame of names that the hooks bring along (`batch`, `batch_idx`).
         forced: homes that are decided before liveness is asked.
+        counted_as: counters that a step binds, and what they are in terms of `batch_idx`.
         stays: the evaluation that is no validation of the Trainer's.
         kept_alive: variables of the loops that functions read which outlive a batch.
         lazy: the source of batches is made anew for each pass.
@@ -69,6 +70,7 @@ class Draft:
     fates: dict[cst.CSTNode, FateNote] = field(default_factory=dict)
     removed: set[cst.CSTNode] = field(default_factory=set)
     forced: dict[Variable, Home] = field(default_factory=dict)
+    counted_as: dict[Variable, str] = field(default_factory=dict)
     options: list[TrainerOption] = field(default_factory=list)
     stripped: Stripped = field(default_factory=Stripped)
     scheduler_step: Step | None = None

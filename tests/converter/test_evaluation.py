@@ -528,3 +528,21 @@ def test_a_schedule_is_no_network_and_steps_after_it(trains_identically: Callabl
     text = f"{PROLOGUE}{FITTER}Fitter(lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 1)).fit()\n"
     assert "self.right += " in methods(converted(text).text)["validation_step"]
     trains_identically(text, converted(text).text)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("trained", "tested"), [(", 1", ", 1"), (", 1", ""), ("", ", 1"), ("", "")])
+def test_a_counter_of_both_loops_counts_each_from_its_own_start(
+    trained: str, tested: str, trains_identically: Callable[[str, str | None], None]
+) -> None:
+    text = script(
+        f"optimizer.param_groups[0]['momentum'] = 0.9 / (i + 1)\n{STEP}\noptimizer.param_groups[0]['lr'] = 0.1 / (i + 1)",
+        start="model.train()",
+        batches=f"for i, (x, y) in enumerate(train_loader{trained}):",
+        end="model.eval()\nmean = 0\nwith torch.no_grad():\n"
+        f"    for i, (a, b) in enumerate(val_loader{tested}):\n        mean += i * criterion(model(a), b).item()\n"
+        "optimizer.param_groups[0]['weight_decay'] = mean / 100",
+    )
+    done = converted(text)
+    assert "validation_step" in methods(done.text)
+    trains_identically(text, done.text)
