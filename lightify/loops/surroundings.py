@@ -190,7 +190,8 @@ def _carried_on(after: Sequence[Item], nest: Nest, more: Sequence[Step]) -> froz
         return frozenset()
     between = takewhile(lambda item: item.node is not nest.host_loop, after)
     left = _carried(nest, more) - (usage(list(between)).must or set())
-    return frozenset(variable for variable in left if variable.frame is nest.host or variable.frame.is_module)
+    own = (variable for variable in left if variable.frame is nest.host or variable.frame.is_module)
+    return frozenset(variable for variable in own if nest.host.resolve(variable.path) is variable)  # no made up name
 
 
 def _carried(nest: Nest, more: Sequence[Step]) -> set[Variable]:

@@ -326,3 +326,12 @@ def test_what_a_run_may_leave_to_the_next_is_handed_on() -> None:
     assert "    score = module.score" in done.text and "loss = module.loss" not in done.text
     assert "self.score = score" in methods(done.text)["__init__"]
     assert not [finding for finding in done.findings if finding.code == "LF905"]
+
+
+def test_the_values_of_epochs_that_nobody_counts_are_each_runs_own() -> None:
+    epochs = (
+        f"for n in range(2):\n    for name in names():\n        for x, y in train_loader:\n{indent(STEP, ' ' * 12)}\n"
+    )
+    done = converted(whole(epochs, "def names():\n    yield 'a'\n    yield 'b'\n\n\n"))
+    assert done.text is not None and "epoch_values" in done.text
+    assert "epoch_values = None" not in done.text and "epoch_values" not in methods(done.text)["__init__"]
