@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Collection, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 import libcst as cst
 
@@ -11,6 +12,7 @@ from lightify.analysis.changes import bound_by_text, changes_of, may_run
 from lightify.analysis.closures import Closure, closures
 from lightify.loops.headers import asked_within
 from lightify.loops.nest import Nest
+from lightify.loops.runs import Loop
 from lightify.syntax.flow import exits_of, expression_usage, usage
 from lightify.syntax.frames import Frame, Item, Step, Variable
 from lightify.syntax.names import declared_elsewhere, free_names, local_names, parameters, read_names
@@ -29,7 +31,8 @@ class Surroundings:
         unseen_reads: those of them that what others may call reads: a lambda, a class, a function that is handed on.
         within_reads: what definitions in the host read, and what making them does.
         rebound: names that they bind outside of themselves; with a dot, fields that functions which the run calls bind.
-        repeated: the run stands in an outer loop.
+        outermost: the outermost loop of the host that repeats the run, if one does.
+        carried: what a run leaves to the next one, which may read it before it sets it anew.
         defined: functions and classes that the host defines before the loop.
     """
 
@@ -40,8 +43,14 @@ class Surroundings:
     unseen_reads: frozenset[str]
     within_reads: frozenset[str]
     rebound: frozenset[str]
-    repeated: bool
+    outermost: Loop | None
+    carried: frozenset[Variable]
     defined: frozenset[str]
+
+    @property
+    def repeated(self) -> bool:
+        """True where the run stands in an outer loop."""
+        return self.outermost is not None
 
     def set_before(self, host: Frame) -> set[Variable]:
         """Variables that the host may have set when the loop is reached."""
@@ -69,7 +78,8 @@ def surroundings(
         gone: statements that the result does without.
         methods: those that nothing calls any more go, too.
     """
-    before, after, repeated = _around_loop(nest, tree)
+    before, after, outermost = _around_loop(nest, tree)
+    carried = _carried_on(after, nest, more)
     removed = removed_functions((nest,), tree, methods=methods)
     run = (*nest.epoch_start, *nest.body, *nest.epoch_end, *more)
     moved = {node for step in run if isinstance(step, Item) for node in walk(step.node)}
@@ -94,13 +104,14 @@ def surroundings(
             rebound |= {f".{field}" for field in changes_of(function, tree).fields}
     return Surroundings(
         before=tuple(item for item in before if _runs(item, gone)),
-        after=tuple(item for item in _with_next_run(after, nest, more) if _runs(item, gone)),
+        after=tuple(item for item in _with_next_run(after, nest, carried) if _runs(item, gone)),
         removed=removed,
         kept_reads=frozenset(reads),
         unseen_reads=frozenset(unseen),
         within_reads=frozenset(within),
         rebound=frozenset(rebound),
-        repeated=repeated,
+        outermost=outermost,
+        carried=carried,
         defined=frozenset(item.node.name.value for item in before if isinstance(item.node, _DEFINITIONS)),
     )
 
@@ -108,11 +119,11 @@ def surroundings(
 _DEFINITIONS = (cst.FunctionDef, cst.ClassDef)
 
 
-def _around_loop(nest: Nest, tree: Tree) -> tuple[list[Item], list[Item], bool]:
-    """What the host runs before the loop and after it, and whether an outer loop repeats it all."""
+def _around_loop(nest: Nest, tree: Tree) -> tuple[list[Item], list[Item], Loop | None]:
+    """What the host runs before the loop and after it, and the outermost loop that repeats it all."""
     before: list[Item] = []
     after: list[Item] = []
-    repeated = False
+    outermost: Loop | None = None
     inner: cst.CSTNode = nest.host_loop
     if isinstance(nest.epoch_loop, cst.While) and asked_within(nest.epoch_loop) is None:
         before.append(Item(cst.SimpleStatementLine([cst.Expr(nest.epoch_loop.test)]), nest.host))
@@ -129,12 +140,12 @@ def _around_loop(nest: Nest, tree: Tree) -> tuple[list[Item], list[Item], bool]:
         if isinstance(outer, cst.FunctionDef):
             break
         if isinstance(outer, (cst.For, cst.While)):
-            repeated = True
+            outermost = outer
             if isinstance(outer, cst.While):
                 after.append(Item(cst.SimpleStatementLine([cst.Expr(outer.test)]), nest.host))
             after = [_going_on(item) for item in (*after, *(Item(node, nest.host) for node in block(outer.body)))]
         inner = outer
-    return before, after, repeated
+    return before, after, outermost
 
 
 def _after_try(outer: cst.Try | cst.TryStar, inner: cst.CSTNode, after: list[Item], host: Frame) -> list[Item]:
@@ -163,18 +174,24 @@ def _going_on(item: Item) -> Item:
     return replace(item, node=_perhaps(cst.IndentedBlock([item.node]))) if left else item
 
 
-def _with_next_run(after: Sequence[Item], nest: Nest, more: Sequence[Step]) -> Iterator[Item]:
+def _with_next_run(after: Sequence[Item], nest: Nest, carried: Collection[Variable]) -> Iterator[Item]:
     """What follows the run, with what the next run reads of this one where an outer loop comes to it again."""
-    done: list[Item] = []
     for item in after:
         if item.node is not nest.host_loop:
-            done.append(item)
             yield item
             continue
-        anew = usage(done).must or set()
-        for variable in sorted(_carried(nest, more) - anew, key=lambda v: v.order):
-            if variable.frame is nest.host or variable.frame.is_module:
-                yield Item(cst.SimpleStatementLine([cst.Expr(path_node(variable.path))]), nest.host)
+        for variable in sorted(carried, key=lambda v: v.order):
+            yield Item(cst.SimpleStatementLine([cst.Expr(path_node(variable.path))]), nest.host)
+
+
+def _carried_on(after: Sequence[Item], nest: Nest, more: Sequence[Step]) -> frozenset[Variable]:
+    """What the next run reads of this one: nothing where none follows, and nothing that the host sets in between."""
+    if not any(item.node is nest.host_loop for item in after):
+        return frozenset()
+    between = takewhile(lambda item: item.node is not nest.host_loop, after)
+    left = _carried(nest, more) - (usage(list(between)).must or set())
+    own = (variable for variable in left if variable.frame is nest.host or variable.frame.is_module)
+    return frozenset(variable for variable in own if nest.host.resolve(variable.path) is variable)  # no made up name
 
 
 def _carried(nest: Nest, more: Sequence[Step]) -> set[Variable]:
@@ -184,7 +201,8 @@ def _carried(nest: Nest, more: Sequence[Step]) -> set[Variable]:
     tests = (expression_usage(loop.test, frame).reads for loop, frame in asked if isinstance(loop, cst.While))
     head = nest.batch_loop.target if isinstance(nest.batch_loop, cst.For) else cst.Name("_")
     first = {nest.batch_frame.variable(name) for name in target_names(head)}
-    read = start.exposed | ((body.exposed - first | end.exposed).union(*tests) - (start.must or set()))
+    ended = end.exposed - (body.must or set())  # there is a batch
+    read = start.exposed | ((body.exposed - first | ended).union(*tests) - (start.must or set()))
     return read & (start.writes | body.writes | end.writes)
 
 

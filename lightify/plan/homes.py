@@ -204,7 +204,8 @@ class _Homing:
         if read_after:
             self.results.append(variable)
         first = variable in uses.run.exposed | uses.elsewhere.exposed or variable in uses.inner.values()
-        if (variable in self.before or around_host) and (first or variable not in uses.surely):
+        known = variable in self.before or around_host
+        if (known and (first or variable not in uses.surely)) or variable in self.around.carried:
             self.captured.append(variable)
         return self._attribute(variable)
 
@@ -252,7 +253,10 @@ def _unset(captured: Sequence[Variable], around: Surroundings, host: Frame) -> d
     for variable in captured:
         if variable in bound or variable.frame is not host or isinstance(variable, Field):
             continue
+        first: cst.CSTNode | None
         first = next((item.node for item in around.before if variable in usage([item]).writes), None)
+        if first is None and variable in around.carried:
+            first = around.outermost
         if first is not None:
             found[first] = (*found.get(first, ()), variable.name)
     return found

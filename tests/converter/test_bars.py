@@ -138,6 +138,11 @@ AROUND = {
         "bar.set_postfix(loss=loss.item())",
     ),
     "which it counts": ("with tqdm(total=3) as bar:", "for epoch in range(3):", "bar.update(1)"),
+    "told by a name of its own": (
+        "total = 3 * len(train_loader)\nwith tqdm(total=total) as bar:",
+        "for epoch in range(3):",
+        "bar.update(1)",
+    ),
 }
 
 
@@ -151,6 +156,7 @@ def test_a_bar_that_holds_the_epochs_is_the_trainers(around: str, epochs: str, e
     )
     assert done.mode == "automatic" and done.text is not None, (done.reasons, done.refusals)
     assert "tqdm(" not in done.text and "trange(" not in done.text and "max_epochs=3" in done.text
+    assert "total" not in done.text
     assert "\nprint('trained')" in done.text
 
 

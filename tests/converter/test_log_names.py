@@ -125,3 +125,18 @@ def test_means_of_different_lists_are_different_things() -> None:
     text = f"import numpy as np\n{script(batch, start='recon, kl = [], []', end=show)}"
     end = methods(converted(text).text)["on_train_epoch_end"]
     assert "self.log('recon_loss', np.mean(self.recon)" in end and "self.log('kl_loss', np.mean(self.kl)" in end
+
+
+@pytest.mark.parametrize(
+    ("name", "shown", "logged"),
+    [
+        ("running_loss", "Training loss", "train_loss"),
+        ("avg_loss", "Validation loss", "val_loss"),
+        ("running_loss", "Loss", "running_loss"),
+        ("test_loss", "Validation loss", "test_loss"),
+    ],
+)
+def test_the_pass_that_a_print_tells_is_part_of_the_name(name: str, shown: str, logged: str) -> None:
+    end = f"{name} = len(train_loader) / 2\nprint(f'{shown}: {{{name}:.3f}}')"
+    hooks = methods(converted(script(end=end)).text)
+    assert f"self.log('{logged}', {name}" in hooks["on_train_epoch_end"]

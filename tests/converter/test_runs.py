@@ -316,3 +316,22 @@ def test_a_module_is_called_after_what_it_trains(define: str, network: str, name
 def test_folders_that_say_nothing_name_no_module() -> None:
     done = convert(Source("digits/src/train.py", script()), Settings())
     assert done.text is not None and "class LitDigits(" in done.text
+
+
+def test_what_a_run_may_leave_to_the_next_is_handed_on() -> None:
+    """Nothing else is: the last loss is there in each run, before it is read."""
+    end = "    if epoch == 0 and lr == 0.1:\n        score = loss.item()\n    print(score, loss.item())\n"
+    done = converted(whole(f"for lr in (0.1, 0.2):\n{indent(SETUP + LOOP + end, '    ')}"))
+    assert done.text is not None and "\nscore = None\n\nfor lr in (0.1, 0.2):" in done.text
+    assert "    score = module.score" in done.text and "loss = module.loss" not in done.text
+    assert "self.score = score" in methods(done.text)["__init__"]
+    assert not [finding for finding in done.findings if finding.code == "LF905"]
+
+
+def test_the_values_of_epochs_that_nobody_counts_are_each_runs_own() -> None:
+    epochs = (
+        f"for n in range(2):\n    for name in names():\n        for x, y in train_loader:\n{indent(STEP, ' ' * 12)}\n"
+    )
+    done = converted(whole(epochs, "def names():\n    yield 'a'\n    yield 'b'\n\n\n"))
+    assert done.text is not None and "epoch_values" in done.text
+    assert "epoch_values = None" not in done.text and "epoch_values" not in methods(done.text)["__init__"]

@@ -149,8 +149,10 @@ def metrics_of(
             node = factors[0] if len(factors) == 1 else node  # a share in percent
         variable = kinds.variable(node, frame)
         if variable is not None and isinstance(node, cst.Name) and "." not in node.value and node.value not in inner:
-            name = variable.name if measures(variable.name) or word in found else word or variable.name
-            found.setdefault(name, Metric.held(variable, kinds, name))  # `val_loss` for `vl`
+            told_pass = tells_pass(word) and not tells_pass(variable.name)  # `train_loss` for `epoch_loss`
+            own = word in found or (bool(measures(variable.name)) and not told_pass)
+            name = variable.name if own else word or variable.name  # `val_loss` for `vl`
+            found.setdefault(name, Metric.held(variable, kinds, name))
 
     def is_plain(node: cst.BaseExpression) -> bool:
         bare = _bare(node)

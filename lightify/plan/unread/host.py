@@ -70,7 +70,7 @@ def _read_around(draft: Draft) -> set[Variable]:
     for outer in draft.tree.ancestors(draft.nest.host_loop):
         if isinstance(outer, cst.FunctionDef):
             break
-        for part in children(outer):
+        for part in children(outer) if outer not in draft.removed else ():
             if not isinstance(part, (cst.BaseSuite, cst.BaseStatement, cst.Else)):
                 reads |= expression_usage(part, draft.nest.host).reads
     return reads
