@@ -19,6 +19,7 @@ from lightify.plan.idiom.precision import mixed_precision
 from lightify.plan.idiom.simplify import idiom
 from lightify.plan.optimization.automatic import Automatic, is_rebound
 from lightify.plan.optimization.closures import read_by_closures
+from lightify.plan.optimization.given_back import without_rebinding
 from lightify.plan.optimization.missing import without_missing
 from lightify.plan.optimization.mode import automatic
 from lightify.plan.optimization.own_backward import with_backward_apart
@@ -96,6 +97,7 @@ def read_loops(draft: Draft) -> Loops | Flatten:
     if isinstance(heads, Flatten):
         return heads
     head, epochs = without_missing(draft, heads[0]), heads[1]
+    draft.nest = without_rebinding(draft.nest, draft.kinds)
     mixed_precision(draft)
     draft.nest = idiom(draft, head)
     step = _step_of(draft, head)

@@ -22,7 +22,33 @@ class Warm:
         self.optimizer.zero_grad()
 """
 
+SLOWER = """
+def slower(epoch, optimizer):
+    for group in optimizer.param_groups:
+        group["lr"] *= 0.9
+    if epoch:
+        return optimizer
+    return optimizer
+"""
+
 MANUAL = {
+    "a function that may give another optimizer": (
+        script(
+            define=SLOWER.replace(
+                "if epoch:", "if epoch:\n        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)"
+            ),
+            start="optimizer = slower(epoch, optimizer)",
+        ),
+        "the optimizer is made anew in the loop",
+    ),
+    "a function that may give none": (
+        script(define=SLOWER.replace("    return optimizer\n", "", 1), start="optimizer = slower(epoch, optimizer)"),
+        "the optimizer is made anew in the loop",
+    ),
+    "a function that gives one of two": (
+        script(define=SLOWER, before="other = copy.copy(optimizer)\n", start="optimizer = slower(epoch, other)"),
+        "the optimizer is made anew in the loop",
+    ),
     "two backward passes": (
         script(f"{FORWARD}\noptimizer.zero_grad()\nloss.backward()\n{FORWARD}\nloss.backward()\noptimizer.step()"),
         "2 backward passes in the batch loop",
@@ -125,6 +151,12 @@ class Learner(nn.Module):
 """
 
 AUTOMATIC = {
+    "a function that gives its optimizer back": script(
+        f"{STEP}\nif i % 2:\n    optimizer = slower(0, optimizer)",
+        define=SLOWER,
+        start="optimizer = slower(epoch, optimizer=optimizer)",
+        batches="for i, (x, y) in enumerate(train_loader):",
+    ),
     "gradients read at the epoch's end": script(end="print(model[0].weight.grad.norm())"),
     "zeroed twice": script(f"model.zero_grad()\n{STEP}"),
     "an epoch loop by while": script(epochs="while epoch < 3:", before="epoch = 0\n", end="epoch += 1"),
