@@ -201,7 +201,7 @@ def _own_hooks(draft: Draft, auto: Automatic) -> list[Hook]:
         hooks.append(Hook("backward", (LOSS,), (auto.backward,)))
     if auto.step:
         run = ("optimizer_closure()  # training_step, zero_grad and backward",)
-        bare = ("optimizer = optimizer.optimizer  # without the Trainer's wrapper",) if auto.scaled else ()
+        bare = ("optimizer = optimizer.optimizer  # without the Trainer's wrapper",) if auto.itself else ()
         hooks.append(Hook("optimizer_step", (*given, "optimizer_closure"), auto.step, first=(*run, *bare)))
     if auto.leaves:
         run = ("if optimizer_closure() is not None:  # training_step, zero_grad and backward\n    optimizer.step()",)

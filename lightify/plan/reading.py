@@ -136,7 +136,7 @@ def _read_step(draft: Draft, head: BatchHead) -> Automatic | str:
         if isinstance(within, Automatic) and within.scheduler is None and not within.leaves:
             draft.take(window.nest, window.option, window.fates, window.departures)
             return replace(within, loss=window.loss)
-    apart = with_backward_apart(draft.nest)
+    apart = with_backward_apart(draft.nest, draft.kinds)
     own = own_step(apart, draft.kinds, draft.tree)
     if not isinstance(own, Automatic) or is_rebound(own, rebound):
         return read

@@ -361,6 +361,22 @@ def test_a_step_of_the_scripts_own_is_a_hook(text: str, hook: tuple[str, str], a
     assert absent not in hooks
 
 
+def test_apex_scales_the_loss_and_is_handed_the_optimizer_itself() -> None:
+    text = script(
+        f"{FORWARD}\noptimizer.zero_grad()\nif half:\n    with amp.scale_loss(loss, optimizer) as scaled:\n"
+        "        scaled.backward()\n    nn.utils.clip_grad_norm_(amp.master_params(optimizer), 1.0)\nelse:\n"
+        "    loss.backward()\n    nn.utils.clip_grad_norm_(model.parameters(), 1.0)\noptimizer.step()",
+        before="half = len(train_loader) > 9\nif half:\n    from apex import amp\n"
+        "    model, optimizer = amp.initialize(model, optimizer)\n",
+    )
+    done = converted(text)
+    assert (done.mode, done.reasons) == ("automatic", ())
+    hooks = methods(done.text)
+    assert "with amp.scale_loss(loss, self.optimizer) as scaled:\n        scaled.backward()" in hooks["backward"]
+    step = hooks[STEPS]
+    assert step.startswith(f"optimizer_closure()\n{BARE}if half:") and step.endswith("optimizer.step()")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["bundled", pytest.param("lightning", marks=pytest.mark.lightning)])
 def test_steps_of_the_scripts_own_train_identically(

@@ -43,7 +43,7 @@ class Automatic:
     step: tuple[Step, ...] = ()  # between backward and the last use of gradients, when the script steps in its own way
     zero: tuple[Step, ...] | None = None  # the script's own zeroing, none where it has none; None: the Trainer zeroes
     backward: Item | None = None  # how the script takes the backward pass of `loss`; None: plainly
-    scaled: bool = False  # `step` hands the optimizer to a gradient scaler
+    itself: bool = False  # `step` takes the optimizer without the wrapper of the Trainer
     unseen: bool = False  # what steps is not known, nor what it reads
     leaves: bool = False  # a batch may be left before its step
     always: tuple[Step, ...] = ()  # what runs at the end of such a batch, too

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import libcst as cst
@@ -17,6 +17,7 @@ from lightify.syntax.frames import Frame, Item, Step
 from lightify.syntax.query import (
     block,
     code,
+    dotted,
     expression_of,
     is_constant,
     map_children,
@@ -46,13 +47,14 @@ class Backward:
 
 def read_backward(step: Step, nest: Nest, kinds: Kinds) -> Backward | None:
     """Reads `loss.backward()` and `scaler.scale(loss).backward()`, perhaps one or the other under a condition."""
-    calls = list(_calls(step, nest))
-    if not isinstance(step, Item) or not calls or not _is_no_more(step.node, calls):
+    if not isinstance(step, Item):
         return None
-    losses = [_loss_of(call, step.frame, kinds) for call in calls]
-    if len({code(loss.with_changes(lpar=(), rpar=())) for loss in losses}) > 1:
+    losses = _losses(step.node, step.frame, nest, kinds)
+    if not losses or len({code(loss.with_changes(lpar=(), rpar=())) for loss in losses}) > 1:
         return None
-    if expression_of(step.node) is calls[0] and not calls[0].args and losses[0] is _receiver(calls[0]):
+    call = expression_of(step.node)
+    used = method_call(call)
+    if isinstance(call, cst.Call) and not call.args and used is not None and used[0] is losses[0]:
         return Backward(losses[0], step.frame, None, {step.node: done_by_trainer("backward of the returned loss")})
     told = _with_parameter(step.node, losses)
     if told is None:
@@ -62,83 +64,78 @@ def read_backward(step: Step, nest: Nest, kinds: Kinds) -> Backward | None:
     return Backward(losses[0], step.frame, Item(told, step.frame.with_own([LOSS])), fates)
 
 
-def with_backward_apart(nest: Nest) -> Nest:
+def with_backward_apart(nest: Nest, kinds: Kinds) -> Nest:
     """The loops with `if amp: <backward>; <step> else: <backward>; <step>` as two conditions."""
     for number, step in enumerate(nest.body):
         node = step.node if isinstance(step, Item) else None
         if not isinstance(step, Item) or not isinstance(node, cst.If) or not isinstance(node.orelse, cst.Else):
             continue
         ways = [block(node.body), block(node.orelse.body)]
-        if any(isinstance(part, cst.Call) for part in walk(node.test)):
+        first, rest = (_with_ways(node, [way[part] for way in ways]) for part in (slice(1), slice(1, None)))
+        later = (part for way in ways for line in way[1:] for part in walk(line))
+        more = any(part in nest.sites and method_name(part) == "backward" for part in later)
+        if more or min(map(len, ways)) < 2 or not _losses(first, step.frame, nest, kinds):
             continue
-        if not all(len(way) > 1 and _is_call(way[0], nest) and not _holds_call(way[1:], nest) for way in ways):
-            continue
-        first = node.with_changes(
-            body=node.body.with_changes(body=ways[0][:1]),
-            orelse=node.orelse.with_changes(body=node.orelse.body.with_changes(body=ways[1][:1])),
-        )
-        rest = node.with_changes(
-            leading_lines=[],
-            body=node.body.with_changes(body=ways[0][1:]),
-            orelse=node.orelse.with_changes(body=node.orelse.body.with_changes(body=ways[1][1:])),
-        )
-        parts = (Item(first, step.frame), Item(rest, step.frame))
+        parts = (Item(first, step.frame), Item(rest.with_changes(leading_lines=[]), step.frame))
         body = (*nest.body[:number], *parts, *nest.body[number + 1 :])
-        return replace(nest, body=body, origins={**nest.origins, rest: node})
+        return replace(nest, body=body, origins={**nest.origins, parts[1].node: node})
     return nest
 
 
-def hands_to_scaler(call: cst.CSTNode | None, frame: Frame, kinds: Kinds) -> bool:
-    """True for `scaler.step(optimizer)` and `scaler.unscale_(optimizer)`."""
-    used = method_call(call)
-    return used is not None and used[1] in ("step", "unscale_") and kinds.kind(used[0], frame) is Kind.SCALER
+def needs_optimizer_itself(node: cst.CSTNode | None, frame: Frame, kinds: Kinds) -> bool:
+    """True for `scaler.step(optimizer)`, `scaler.unscale_(optimizer)` and what apex's amp is handed."""
+    used = method_call(node)
+    if used is None or not isinstance(node, cst.Call):
+        return False
+    known = used[1] in ("step", "unscale_") and kinds.kind(used[0], frame) is Kind.SCALER
+    return known or (kinds.tree.qualified(node.func) or "").startswith("apex.amp.")
 
 
-def _calls(step: Step, nest: Nest) -> Iterator[cst.Call]:
-    for node in walk(step.node) if isinstance(step, Item) else ():
-        if isinstance(node, cst.Call) and node in nest.sites and method_name(node) == "backward":
-            yield node
+def _with_ways(node: cst.If, ways: Sequence[Sequence[cst.BaseStatement]]) -> cst.If:
+    assert isinstance(node.orelse, cst.Else)
+    orelse = node.orelse.with_changes(body=node.orelse.body.with_changes(body=ways[1]))
+    return node.with_changes(body=node.body.with_changes(body=ways[0]), orelse=orelse)
 
 
-def _is_call(statement: cst.BaseStatement, nest: Nest) -> bool:
-    call = expression_of(statement)
-    return call in nest.sites and method_name(call) == "backward"
-
-
-def _holds_call(statements: Sequence[cst.BaseStatement], nest: Nest) -> bool:
-    return any(node in nest.sites and method_name(node) == "backward" for one in statements for node in walk(one))
-
-
-def _is_no_more(node: cst.CSTNode, calls: list[cst.Call]) -> bool:
-    """True for a statement that only takes the backward pass, whichever way it goes."""
+def _losses(node: cst.CSTNode, frame: Frame, nest: Nest, kinds: Kinds) -> list[cst.BaseExpression] | None:
+    """The losses of a statement that only takes the backward pass, whichever way it goes; None for any other."""
     if isinstance(node, (cst.If, cst.Else)):
-        other = node.orelse if isinstance(node, cst.If) else None
-        whole = all(_is_no_more(one, calls) for one in block(node.body))
-        if isinstance(node, cst.If) and (other is None or any(isinstance(part, cst.Call) for part in walk(node.test))):
-            return False
-        return whole and (other is None or _is_no_more(other, calls))
+        ways = list(block(node.body))
+        if isinstance(node, cst.If):
+            if node.orelse is None or any(isinstance(part, cst.Call) for part in walk(node.test)):
+                return None
+            ways.append(node.orelse)  # type: ignore[arg-type]
+        found = [_losses(way, frame, nest, kinds) for way in ways]
+        return None if None in found else [loss for losses in found if losses for loss in losses]
+    if isinstance(node, cst.With):
+        return _scaled_by_apex(node, frame, nest, kinds)
     call = expression_of(node)
-    return (
-        isinstance(call, cst.Call)
-        and call in calls
-        and all(arg.keyword is not None and is_constant(arg.value) for arg in call.args)
-    )
+    if not isinstance(call, cst.Call) or call not in nest.sites or method_name(call) != "backward":
+        return None
+    plain = all(arg.keyword is not None and is_constant(arg.value) for arg in call.args)
+    return [_unscaled(call.func.value, frame, kinds)] if plain else None  # type: ignore[attr-defined]
 
 
-def _receiver(call: cst.Call) -> cst.BaseExpression:
-    used = method_call(call)
-    assert used is not None
-    return used[0]
-
-
-def _loss_of(call: cst.Call, frame: Frame, kinds: Kinds) -> cst.BaseExpression:
-    """The loss itself, where a scaler scales it."""
-    receiver = _receiver(call)
-    used = method_call(receiver)
+def _unscaled(node: cst.BaseExpression, frame: Frame, kinds: Kinds) -> cst.BaseExpression:
+    """`loss` for `scaler.scale(loss)`."""
+    used = method_call(node)
     if used is None or used[1] != "scale" or kinds.kind(used[0], frame) is not Kind.SCALER:
-        return receiver
-    given = receiver.args  # type: ignore[attr-defined]
-    return given[0].value if len(given) == 1 and given[0].keyword is None and not given[0].star else receiver
+        return node
+    given = node.args  # type: ignore[attr-defined]
+    return given[0].value if len(given) == 1 and given[0].keyword is None and not given[0].star else node
+
+
+def _scaled_by_apex(node: cst.With, frame: Frame, nest: Nest, kinds: Kinds) -> list[cst.BaseExpression] | None:
+    """The loss of `with amp.scale_loss(loss, optimizer) as scaled: scaled.backward()`."""
+    item, lines = node.items[0], block(node.body)
+    call, name = item.item, item.asname.name if item.asname is not None else None
+    known = isinstance(call, cst.Call) and kinds.tree.qualified(call.func) == "apex.amp.scale_loss"
+    if not known or len(node.items) > 1 or len(lines) > 1 or not isinstance(name, cst.Name):
+        return None
+    (line,), given = lines, call.args  # type: ignore[attr-defined]
+    inner = _losses(line, frame, nest, kinds)
+    alike = inner is not None and len(inner) == 1 and dotted(inner[0]) == name.value
+    return [given[0].value] if alike and given and given[0].keyword is None and not given[0].star else None
 
 
 def _with_parameter(node: cst.BaseStatement, losses: Sequence[cst.BaseExpression]) -> cst.BaseStatement | None:

@@ -22,7 +22,7 @@ from lightify.plan.optimization.gradients import (
     takes_gradients,
     zeroes_gradients,
 )
-from lightify.plan.optimization.own_backward import Backward, hands_to_scaler, read_backward
+from lightify.plan.optimization.own_backward import Backward, needs_optimizer_itself, read_backward
 from lightify.plan.optimization.weights import may_come_early
 from lightify.syntax.flow import exits_of, usage
 from lightify.syntax.frames import Item, Step, Variable, live_nodes
@@ -91,8 +91,11 @@ def own_step(nest: Nest, kinds: Kinds, tree: Tree) -> Automatic | str:
     logs, kept = own
     early += [*moved, *logs]
     middle: Sequence[Step] = ()
+    whole = (*kept, taken.step) if taken.step is not None else kept
+    itself = optimizer is not None and any(_hands_optimizer_on(step, kinds) for step in whole)
     if (
         optimizer is not None
+        and not itself
         and _is_plain_step(kept[-1], nest)
         and not any(True for step in kept[:-1] for _ in _sites(step, nest, kinds))
     ):
@@ -109,7 +112,7 @@ def own_step(nest: Nest, kinds: Kinds, tree: Tree) -> Automatic | str:
         zero=tuple(zero) if zero is not None else None,
         step=tuple(kept),
         backward=taken.step,
-        scaled=optimizer is not None and any(_scales(step, kinds) for step in kept),
+        itself=itself,
         unseen=update.unseen,
     )
 
@@ -245,14 +248,14 @@ def _sites(step: Step, nest: Nest, kinds: Kinds) -> Iterator[cst.Call]:
         return
     for node in live_nodes(step.node, step.frame):
         if isinstance(node, cst.Call):
-            scaled = method_name(node) == "step" and hands_to_scaler(node, step.frame, kinds)
+            scaled = method_name(node) == "step" and needs_optimizer_itself(node, step.frame, kinds)
             if scaled or node in nest.sites:
                 yield node
 
 
-def _scales(step: Step, kinds: Kinds) -> bool:
+def _hands_optimizer_on(step: Step, kinds: Kinds) -> bool:
     """True for a statement that hands the optimizer to a gradient scaler."""
-    return isinstance(step, Item) and any(hands_to_scaler(node, step.frame, kinds) for node in walk(step.node))
+    return isinstance(step, Item) and any(needs_optimizer_itself(node, step.frame, kinds) for node in walk(step.node))
 
 
 def _receiver(site: cst.Call, step: Step, kinds: Kinds) -> Variable | None:
@@ -260,7 +263,7 @@ def _receiver(site: cst.Call, step: Step, kinds: Kinds) -> Variable | None:
     used = method_call(site)
     if used is None or not isinstance(step, Item):
         return None
-    if hands_to_scaler(site, step.frame, kinds) and len(site.args) == 1:
+    if needs_optimizer_itself(site, step.frame, kinds) and len(site.args) == 1:
         return kinds.variable(site.args[0].value, step.frame)
     return kinds.variable(used[0], step.frame) if not site.args else None
 
@@ -330,7 +333,9 @@ def _only_stepped(step: Step, optimizer: Variable | None, kinds: Kinds) -> bool:
     for node in live_nodes(step.node, step.frame):
         if isinstance(node, cst.Name) and kinds.variable(node, step.frame) is optimizer:
             parent = kinds.tree.parents.get(node)
-            if isinstance(parent, cst.Arg) and hands_to_scaler(kinds.tree.parents.get(parent), step.frame, kinds):
+            if isinstance(parent, cst.Arg) and needs_optimizer_itself(
+                kinds.tree.parents.get(parent), step.frame, kinds
+            ):
                 continue
             if not (isinstance(parent, cst.Attribute) and parent.attr.value in ("step", "zero_grad", "param_groups")):
                 return False
