@@ -74,7 +74,8 @@ def with_backward_apart(nest: Nest, kinds: Kinds) -> Nest:
         first, rest = (_with_ways(node, [way[part] for way in ways]) for part in (slice(1), slice(1, None)))
         later = (part for way in ways for line in way[1:] for part in walk(line))
         more = any(part in nest.sites and method_name(part) == "backward" for part in later)
-        if more or min(map(len, ways)) < 2 or not _losses(first, step.frame, nest, kinds):
+        asks = any(one.attr.value == "grad" for one in nodes_of(node.test, cst.Attribute))  # it is asked twice
+        if more or asks or min(map(len, ways)) < 2 or not _losses(first, step.frame, nest, kinds):
             continue
         parts = (Item(first, step.frame), Item(rest.with_changes(leading_lines=[]), step.frame))
         body = (*nest.body[:number], *parts, *nest.body[number + 1 :])
