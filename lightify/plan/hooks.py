@@ -186,13 +186,8 @@ def _own_hooks(draft: Draft, auto: Automatic) -> list[Hook]:
     given = (epoch, "batch_idx", "optimizer" if auto.optimizer or "optimizer" not in taken else "no_optimizer")
     hooks = []
     if auto.zero is not None:
-        by = (
-            "optimizer_step"
-            if zeroes_gradients(auto.step)
-            else "training_step"
-            if zeroes_gradients(auto.before)
-            else ""
-        )
+        places = {"optimizer_step": auto.step, "training_step": auto.before}
+        by = next((place for place, steps in places.items() if zeroes_gradients(steps)), "")
         left = f"{by} zeroes them" if by else "they add up, as in the loop"
         nothing = () if auto.zero else (f"pass  # {left}",)
         hooks.append(Hook("optimizer_zero_grad", given, auto.zero, first=nothing))

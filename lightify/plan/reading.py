@@ -97,7 +97,7 @@ def read_loops(draft: Draft) -> Loops | Flatten:
     if isinstance(heads, Flatten):
         return heads
     head, epochs = without_missing(draft, heads[0]), heads[1]
-    draft.nest = without_rebinding(draft.nest, draft.kinds)
+    draft.nest = without_rebinding(draft)
     mixed_precision(draft)
     draft.nest = idiom(draft, head)
     step = _step_of(draft, head)

@@ -9,41 +9,36 @@ import libcst as cst
 
 from lightify.analysis.calls import callee
 from lightify.facts import Kind
+from lightify.ledger import Fate
 from lightify.loops.nest import Nest
+from lightify.plan.draft import Draft
+from lightify.plan.idiom.replacing import Replacing
 from lightify.plan.kinds import Kinds
+from lightify.plan.types import FateNote
 from lightify.syntax.frames import Frame, Item, Step
 from lightify.syntax.names import bound_names, same_scope
-from lightify.syntax.query import Changed, arguments, block, dotted, map_children, small
+from lightify.syntax.query import arguments, block, dotted, small
 
+_NOTE = FateNote(Fate.DROPPED, "", "the name has that object already")
 _TRAINED = (Kind.OPTIMIZER, Kind.SCHEDULER, Kind.MODULE)
 
 
-def without_rebinding(nest: Nest, kinds: Kinds) -> Nest:
+def without_rebinding(draft: Draft) -> Nest:
     """The loops with calls in the place of assignments that bind a name to the object that it has."""
-    origins: dict[cst.CSTNode, cst.CSTNode] = {}
+    kinds, nest = draft.kinds, draft.nest
+
+    def change(node: cst.CSTNode, frame: Frame) -> cst.CSTNode:
+        alone = isinstance(node, cst.Assign) and _binds_nothing_new(node, frame, kinds)
+        return cst.Expr(node.value) if alone else node  # type: ignore[attr-defined]
+
+    replacing = Replacing(change, _NOTE, draft.tree, draft.stripped)
 
     def told(step: Step) -> Step:
-        if not isinstance(step, Item):
-            return step
-        frame = step.frame
-
-        def change(node: cst.CSTNode) -> Changed:
-            if isinstance(node, (cst.FunctionDef, cst.ClassDef)):
-                return node
-            new: cst.CSTNode = map_children(node, change)
-            if isinstance(node, cst.Assign) and _binds_nothing_new(node, frame, kinds):
-                new = cst.Expr(node.value)
-            if new is not node and isinstance(node, (cst.BaseSmallStatement, cst.BaseCompoundStatement)):
-                origins[new] = node
-            return new
-
-        node = change(step.node)
-        return step if node is step.node else Item(node, frame)  # type: ignore[arg-type]
+        (new,) = replacing.items(step) if isinstance(step, Item) else (step,)
+        return step if isinstance(new, Item) and isinstance(step, Item) and new.node is step.node else new
 
     start, body, end = (tuple(map(told, steps)) for steps in (nest.epoch_start, nest.body, nest.epoch_end))
-    if not origins:
-        return nest
-    return replace(nest, epoch_start=start, body=body, epoch_end=end, origins={**nest.origins, **origins})
+    return replace(nest, epoch_start=start, body=body, epoch_end=end)
 
 
 def _binds_nothing_new(node: cst.Assign, frame: Frame, kinds: Kinds) -> bool:

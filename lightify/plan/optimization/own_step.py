@@ -60,7 +60,8 @@ class _Update:
 def own_step(nest: Nest, kinds: Kinds, tree: Tree) -> Automatic | str:
     """Reads a body with one backward pass as hooks around it; a text says why it is not that.
 
-    What stands between the backward pass and the last use of gradients becomes `optimizer_step`, as it is.
+    What stands between the backward pass and the last step, or the last use of gradients where none steps, becomes
+    `optimizer_step`, as it is.
     """
     steps = nest.body
     found = _only_backward(nest, kinds, tree)
