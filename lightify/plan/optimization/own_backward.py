@@ -15,6 +15,7 @@ from lightify.plan.optimization.automatic import done_by_trainer
 from lightify.plan.types import FateNote
 from lightify.syntax.frames import Frame, Item, Step
 from lightify.syntax.query import (
+    arguments,
     block,
     code,
     dotted,
@@ -122,8 +123,9 @@ def _unscaled(node: cst.BaseExpression, frame: Frame, kinds: Kinds) -> cst.BaseE
     used = method_call(node)
     if used is None or used[1] != "scale" or kinds.kind(used[0], frame) is not Kind.SCALER:
         return node
-    given = node.args  # type: ignore[attr-defined]
-    return given[0].value if len(given) == 1 and given[0].keyword is None and not given[0].star else node
+    given = arguments(node)  # type: ignore[arg-type]
+    alone = len(given.positional) == 1 and not given.keyword and not given.starred
+    return given.positional[0] if alone else node
 
 
 def _scaled_by_apex(node: cst.With, frame: Frame, nest: Nest, kinds: Kinds) -> list[cst.BaseExpression] | None:
@@ -133,10 +135,9 @@ def _scaled_by_apex(node: cst.With, frame: Frame, nest: Nest, kinds: Kinds) -> l
     known = isinstance(call, cst.Call) and kinds.tree.qualified(call.func) == "apex.amp.scale_loss"
     if not known or len(node.items) > 1 or len(lines) > 1 or not isinstance(name, cst.Name):
         return None
-    (line,), given = lines, call.args  # type: ignore[attr-defined]
-    inner = _losses(line, frame, nest, kinds)
+    inner, given = _losses(lines[0], frame, nest, kinds), arguments(call)  # type: ignore[arg-type]
     alike = inner is not None and len(inner) == 1 and dotted(inner[0]) == name.value
-    return [given[0].value] if alike and given and given[0].keyword is None and not given[0].star else None
+    return list(given.positional[:1]) if alike and given.positional and not given.starred else None
 
 
 def _with_parameter(node: cst.BaseStatement, losses: Sequence[cst.BaseExpression]) -> cst.BaseStatement | None:
